@@ -1,0 +1,69 @@
+"""The ASGI app: routes, errors and middleware over a platform."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio.to_thread
+import orjson
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api.door import Door
+from api.errors import handle_errors
+from api.filters import BulkBody
+from api.group_commit import GroupCommit
+from api.long_poll import LongPolls
+from api.middleware import Exchange
+from api.openapi import document
+from api.readiness import Readiness
+from api.routes import catalogue, health, job_control, jobs, me, queues, webhooks, workers
+from jobs.platform import Platform
+from jobs.requests import JobRequest
+
+DEFAULT_MAX_BODY: Final = 1024 * 1024
+#: Threads that may use the database at once, when nothing else is said; the platform's pool holds ten connections,
+#: of which the writer of group commits has one, and a reader of the catalogue another.
+DEFAULT_THREADS: Final = 8
+
+
+def create_app(
+    platform: Platform,
+    *,
+    secret_key: str,
+    max_body: int = DEFAULT_MAX_BODY,
+    threads: int = DEFAULT_THREADS,
+) -> FastAPI:
+    """The app over a platform, which stays the caller's to close.
+
+    max_body: bytes that a request's body may have. threads: must leave two of the platform's connections free.
+    """
+    door = Door(
+        platform=platform,
+        intake=platform.intake(secret_key),
+        commits=GroupCommit(platform.enqueue, platform.jobs),
+        polls=LongPolls(platform.jobs, platform.waiting),
+        readiness=Readiness(platform),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        yield
+        await run_in_threadpool(door.commits.close)
+
+    app = FastAPI(
+        title="Callboard",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.door = door
+    app.add_middleware(Exchange, max_body=max_body)
+    handle_errors(app)
+    # job_control first: /v1/jobs/cancel is not a job's id.
+    for module in (job_control, jobs, queues, catalogue, workers, webhooks, me, health):
+        app.include_router(module.router)
+    app.state.openapi = orjson.dumps(document(app, [JobRequest, jobs.BatchRequest, BulkBody]))
+    return app

@@ -1,0 +1,152 @@
+"""Group commit: enqueues that arrive together share one transaction, and each waits for it to be committed."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import Final
+
+import structlog
+
+from jobs.errors import Unavailable
+from jobs.records import Job, NewJob, Receipt
+from jobs.requests import JobRequest
+from jobs.services.enqueue import Enqueue
+from jobs.services.jobs import Jobs
+
+#: Jobs written in one transaction at most.
+_MOST_AT_ONCE: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A job that is in the database; `existed` when it was there before and holds the unique key."""
+
+    job: Job
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: JobRequest
+    job: NewJob
+    future: "asyncio.Future[Committed]"
+
+    @property
+    def size(self) -> int:
+        return len(self.job.args) + len(self.job.kwargs)
+
+
+class GroupCommit:
+    """One thread writes whatever waits, as often as it can; a group is what came while the last was written.
+
+    most_waiting, most_bytes: how many jobs, and bytes of their arguments, may wait; what comes on top is refused.
+    """
+
+    def __init__(
+        self,
+        enqueue: Enqueue,
+        jobs: Jobs,
+        *,
+        most_waiting: int = 10_000,
+        most_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._enqueue = enqueue
+        self._jobs = jobs
+        self._most_waiting = most_waiting
+        self._most_bytes = most_bytes
+        self._changed = Condition()
+        self._waiting: list[_Waiting] = []
+        self._bytes = 0
+        self._thread: Thread | None = None
+        self._closing = False
+
+    async def commit(self, request: JobRequest, job: NewJob) -> Committed:
+        """Write a job that `Enqueue.check` has passed; when this returns, it is committed.
+
+        Raises Conflict when its unique key is taken and the request rejects that; Unavailable, and nothing is
+        written, when the database is away or too much waits already.
+        """
+        waiting = _Waiting(request, job, asyncio.get_running_loop().create_future())
+        with self._changed:
+            if self._closing:
+                raise Unavailable("this server is shutting down; try again")
+            full = len(self._waiting) >= self._most_waiting or self._bytes + waiting.size > self._most_bytes
+            if full and self._waiting:
+                raise Unavailable("too many jobs wait to be written; try again")
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="callboard-group-commit", daemon=True)
+                self._thread.start()
+            self._waiting.append(waiting)
+            self._bytes += waiting.size
+            self._changed.notify()
+        return await waiting.future
+
+    def close(self) -> None:
+        """Take no more, write what waits, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next():
+            _tell(group, self._write(group))
+
+    def _next(self) -> list[_Waiting]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            self._bytes -= sum(one.size for one in group)
+        return group
+
+    def _write(self, group: Sequence[_Waiting]) -> list[Committed | Exception]:
+        """What became of each of the group, in its order."""
+        try:
+            receipts = self._enqueue.checked([(one.request, one.job) for one in group])
+        except Unavailable as error:
+            return [error for _ in group]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the guilty request's alone to hear
+            if len(group) == 1:
+                return [error]
+            # One of them cannot be written (a unique key, for one): halve the group until it stands alone.
+            middle = len(group) // 2
+            return self._write(group[:middle]) + self._write(group[middle:])
+        return self._read(receipts)
+
+    def _read(self, receipts: Sequence[Receipt]) -> list[Committed | Exception]:
+        try:
+            found = {job.id: job for job in self._jobs.get_many(list({receipt.id for receipt in receipts}))}
+        except Exception as error:  # noqa: BLE001 - they are committed; no failure to read may say otherwise
+            log.warning("http.read_back_failed", reason=str(error)[:200], count=len(receipts))
+            found = {}
+        return [
+            Committed(found[receipt.id], receipt.existed)
+            if receipt.id in found
+            else Unavailable(f"job {receipt.id} is accepted, but cannot be shown now; do not send it again")
+            for receipt in receipts
+        ]
+
+
+def _tell(group: Sequence[_Waiting], outcomes: Sequence[Committed | Exception]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Committed | Exception]]] = {}
+    for pair in zip(group, outcomes, strict=True):
+        by_loop.setdefault(pair[0].future.get_loop(), []).append(pair)
+    for loop, pairs in by_loop.items():
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, pairs)
+
+
+def _resolve(pairs: Sequence[tuple[_Waiting, Committed | Exception]]) -> None:
+    for one, outcome in pairs:
+        if one.future.done():
+            continue
+        if isinstance(outcome, Committed):
+            one.future.set_result(outcome)
+        else:
+            one.future.set_exception(outcome)

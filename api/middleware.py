@@ -1,0 +1,143 @@
+"""What is done around every request: an id, a bound on the body, the last word on failures, a log line, two metrics."""
+
+import asyncio
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import error_response
+from jobs.clock import SYSTEM, Clock
+from jobs.errors import PayloadTooLarge
+from jobs.ids import new_id
+
+HTTP_REQUESTS: Final = Counter(
+    "callboard_http_requests_total", "Requests answered, by route.", ["route", "method", "code"]
+)
+HTTP_DURATION: Final = Histogram(
+    "callboard_http_request_duration_seconds",
+    "From the request's head to the end of its answer.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+#: Stands for the route of a request that met none, so that labels are bounded by what there is.
+UNKNOWN_ROUTE: Final = "(unknown)"
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
+#: Of a body that is too large this much more is read and dropped, so that the sender comes to read the answer.
+_DROPPED: Final = 16 * 1024 * 1024
+_DROPPING_SECONDS: Final = 2.0
+#: Asked every few seconds by machines; their lines are for debugging.
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = structlog.get_logger(__name__)
+
+
+class Exchange:
+    """Middleware: the outermost that a request meets, and the last that its answer does."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = self._clock.monotonic()
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = state["request_id"] = given if _SANE_ID.fullmatch(given) else str(new_id())
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, scope["path"], request_id)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, capped(scope, receive, self._max_body), sending)
+            except Exception:
+                # Whatever it is: the caller hears nothing of it, the log hears all.
+                log.exception("http.failed", method=scope["method"], path=scope["path"][:200])
+                if status:
+                    raise
+                message = f"something went wrong here; the log says more under request_id {request_id}"
+                state["error"] = "INTERNAL_ERROR"
+                await error_response(request_id, "INTERNAL_ERROR", message)(scope, receive, sending)
+            finally:
+                self._record(scope, status, self._clock.monotonic() - started)
+
+    @staticmethod
+    def _record(scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        # 499, as others write it: whoever asked was gone before the answer.
+        code = status or 499
+        HTTP_REQUESTS.labels(route, method, str(code)).inc()
+        HTTP_DURATION.labels(route).observe(seconds)
+        extra = {name: scope["state"][name] for name in ("error", "key") if name in scope["state"]}
+        (log.debug if route in _QUIET else log.info)(
+            "http.request",
+            method=method,
+            route=route,
+            path=scope["path"][:200],
+            status=code,
+            duration_ms=round(seconds * 1000, 2),
+            **extra,
+        )
+
+
+def capped(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """A `receive` that raises PayloadTooLarge once more than `limit` bytes were announced or have come."""
+    declared = Headers(scope=scope).get("content-length", "")
+    announced = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
+    received = 0
+
+    async def receiving() -> Message:
+        nonlocal received
+        if received == 0 and announced > limit:
+            await _drop(receive)
+            raise _too_large(limit)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            await _drop(receive)
+            raise _too_large(limit)
+        return message
+
+    return receiving
+
+
+async def _drop(receive: Receive) -> None:
+    dropped = 0
+    try:
+        async with asyncio.timeout(_DROPPING_SECONDS):
+            while dropped < _DROPPED:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is larger than {limit:,} bytes (CALLBOARD_MAX_BODY)")
+
+
+def _add_headers(message: Message, path: str, request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    if path.startswith(("/v1/", "/webhooks/")) or message["status"] >= 400:  # noqa: PLR2004 - errors
+        headers["Cache-Control"] = "no-store"

@@ -1,0 +1,55 @@
+"""Whether what the API needs is there: the database, its schema, Redis."""
+
+from threading import Lock
+from typing import Final
+
+import structlog
+
+from jobs.clock import SYSTEM, Clock
+from jobs.errors import Unavailable
+from jobs.platform import Platform
+
+#: An answer serves all who ask within this time, for anybody may ask. Seconds.
+_FRESH_SECONDS: Final = 1.0
+OK: Final = "ok"
+_AWAY: Final = "unavailable"
+
+log = structlog.get_logger(__name__)
+
+
+class Readiness:
+    """Asks the stores, at most once a second."""
+
+    def __init__(self, platform: Platform, *, clock: Clock = SYSTEM) -> None:
+        self._platform = platform
+        self._clock = clock
+        self._lock = Lock()
+        self._asked_at = float("-inf")
+        self._checks: dict[str, str] = {}
+
+    def checks(self) -> dict[str, str]:
+        """What each check came to; all are "ok" when the API is ready. Addresses and reasons are for the log."""
+        with self._lock:
+            if self._clock.monotonic() - self._asked_at >= _FRESH_SECONDS:
+                self._checks = {**self._database(), "redis": self._redis()}
+                self._asked_at = self._clock.monotonic()
+            return dict(self._checks)
+
+    def _database(self) -> dict[str, str]:
+        try:
+            schema = self._platform.migrations.status()
+        except Unavailable as error:
+            log.warning("ready.database", reason=error.message)
+            return {"database": _AWAY, "migrations": "unknown"}
+        if schema.up_to_date:
+            return {"database": OK, "migrations": OK}
+        log.warning("ready.migrations", current=schema.current, needed=schema.needed)
+        return {"database": OK, "migrations": "another version; run 'callboard db upgrade'"}
+
+    def _redis(self) -> str:
+        try:
+            self._platform.transport.ping()
+        except Unavailable as error:
+            log.warning("ready.redis", reason=error.message)
+            return _AWAY
+        return OK

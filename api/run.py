@@ -1,0 +1,42 @@
+"""The composition root of the API: settings and servers in, a listening process out."""
+
+from collections.abc import Callable
+from typing import Final
+
+from api.app import create_app
+from api.server import Server
+from config.embedded import ServerUrls, secret_key
+from config.settings import Settings, sqlalchemy_url
+from jobs.platform import Platform
+
+#: The pool opens as many again under load. Two connections beyond the threads' own: one for the writer of group
+#: commits, one for the catalogue, which is read while a thread holds another.
+_POOL: Final = 8
+_THREADS: Final = 2 * _POOL - 2
+
+
+def run(
+    settings: Settings, urls: ServerUrls, *, on_listening: Callable[[str], None] = lambda _url: None
+) -> int:
+    """Serve HTTP until SIGTERM or SIGINT; returns the exit code. `on_listening` hears the URL."""
+    platform = Platform(
+        sqlalchemy_url(urls.database_url),
+        urls.redis_url,
+        lease=settings.lease_ttl,
+        pool_size=_POOL,
+        application="callboard-api",
+    )
+    try:
+        app = create_app(
+            platform, secret_key=secret_key(settings), max_body=settings.max_body, threads=_THREADS
+        )
+        Server(
+            app,
+            host=settings.host,
+            port=settings.port,
+            grace=settings.grace.total_seconds(),
+            on_listening=on_listening,
+        ).run_until_stopped()
+    finally:
+        platform.close()
+    return 0

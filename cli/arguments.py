@@ -1,0 +1,60 @@
+"""`--args`: what a job is called with, as JSON text, from a file (@file) or from stdin (-)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from jobs.errors import InvalidInput
+
+#: Characters that are read at most; the platform's own bound, in bytes, is checked after it.
+_LONGEST: Final = 4 * 1024 * 1024
+_MEND: Final = """give an object such as '{"account_id": 7}' or an array such as '[7]'"""
+
+
+def read_arguments(given: str | None) -> dict[str, Any]:
+    """The fields of a job request: an object becomes `kwargs`, an array `args`; raises InvalidInput."""
+    if given is None:
+        return {}
+    try:
+        value = json.loads(_text(given), parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        raise _refused(
+            f"not JSON: {error.msg} at line {error.lineno} column {error.colno}; {_MEND}"
+        ) from None
+    except RecursionError:
+        raise _refused("nested too deeply") from None
+    except ValueError as error:
+        raise _refused(str(error)) from None
+    match value:
+        case dict():
+            return {"kwargs": value}
+        case list():
+            return {"args": value}
+    raise _refused(f"neither an object nor an array; {_MEND}")
+
+
+def _text(given: str) -> str:
+    try:
+        if given == "-":
+            text = sys.stdin.read(_LONGEST + 1)
+        elif given.startswith("@"):
+            with Path(given[1:]).open(encoding="utf-8") as file:
+                text = file.read(_LONGEST + 1)
+        else:
+            text = given
+    except OSError as error:
+        raise _refused(f"{given[1:]} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _refused(f"{'stdin' if given == '-' else given[1:]} is not UTF-8 text") from None
+    if len(text) > _LONGEST:
+        raise _refused(f"longer than {_LONGEST:,} characters")
+    return text
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"JSON has no {word}")
+
+
+def _refused(reason: str) -> InvalidInput:
+    return InvalidInput(f"--args: {reason}", fields={"args": reason})

@@ -1,0 +1,99 @@
+"""`callboard doctor`: what may keep the platform from working, and how to mend it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import json_option
+from cli.output import print_json, print_rich, state_text
+from cli.shadowing import missing, shadowed
+from cli.text import one_line
+from jobs.errors import CallboardError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from jobs.services.health import Check
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Look for what may keep the platform from working; exits with 1 when something does."""
+    checks: list[Check] = []
+    for check in _checks():
+        checks.append(check)
+        if not as_json:
+            _print(check)
+    failed = any(check.status == "fail" for check in checks)
+    if as_json:
+        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _checks() -> Iterator["Check"]:
+    from cli.runtime import build, quiet_settings
+    from config.embedded import secret_key, servers
+    from jobs.services.health import Check, Health
+
+    try:
+        settings = quiet_settings()
+    except CallboardError as error:
+        yield Check("settings", "fail", error.message, "'callboard config' lists what there is")
+        return
+    yield Check("settings", "ok", "read")
+    yield from _imports(settings)
+    try:
+        secret_key(settings)
+    except CallboardError as error:
+        yield Check("secret key", "fail", error.message)
+    try:
+        with servers(settings) as urls:
+            platform = build(urls)
+            try:
+                yield from Health(platform.database, urls.redis_url, platform.migrations).checks()
+            finally:
+                platform.close()
+    except CallboardError as error:
+        yield Check("servers", "fail", error.message)
+
+
+def _imports(settings: "Settings") -> Iterator["Check"]:
+    from jobs.services.health import Check
+
+    folder = Path.cwd()
+    for name, place in shadowed(folder):
+        yield Check(
+            "imports", "warn", f"{place} has the name of our package {name!r}: one of the two is not importable",
+            "rename it, or run Callboard in an environment of its own",
+        )  # fmt: skip
+    lost = list(missing(settings.jobs, folder))
+    if lost:
+        yield Check(
+            "modules", "fail", f"CALLBOARD_JOBS names what is not found: {', '.join(lost)}",
+            f"install it, or start workers in its folder (this is {folder})",
+        )  # fmt: skip
+    elif not settings.jobs:
+        yield Check(
+            "modules", "warn", "CALLBOARD_JOBS is empty: workers know only the jobs that ship",
+            "set it to the modules that define jobs, as shop.jobs,mail.jobs",
+        )  # fmt: skip
+    else:
+        yield Check("modules", "ok", f"jobs from {', '.join(settings.jobs)}")
+
+
+def _print(check: "Check") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=4)
+    line.add_column(width=10)
+    line.add_column(overflow="fold")
+    line.add_row(state_text(check.status), check.name, Text(one_line(check.message)))
+    if check.mend:
+        line.add_row("", "", Text(one_line(check.mend), style="bright_black"))
+    print_rich(line)

@@ -1,0 +1,97 @@
+"""`callboard`: the command line. A command's module is imported when it is called, or when its help is shown."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from types import FrameType, MappingProxyType
+from typing import Any, Final, NoReturn
+
+import click
+
+from cli import errors
+
+#: Where each command lives, in the order of `callboard --help`.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "up": "cli.up:up",
+        "run": "cli.run:run",
+        "db": "cli.db:db",
+        "job": "cli.job:job",
+        "queue": "cli.queue:queue",
+        "schedule": "cli.schedule:schedule",
+        "webhook": "cli.webhook:webhook",
+        "worker": "cli.worker:worker",
+        "key": "cli.key:key",
+        "doctor": "cli.doctor:doctor",
+        "config": "cli.config:config",
+    }
+)
+#: Help is written for this many columns, on every terminal the same.
+HELP_WIDTH: Final = 80
+
+
+class Program(click.Group):
+    """The group of all commands: loads them late, and ends every failure in one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def main(  # type: ignore[override]  # this one always exits
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        **extra: Any,
+    ) -> NoReturn:
+        extra.pop("standalone_mode", None)
+        try:
+            code = super().main(args, prog_name or "callboard", complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        # The last stop of every failure: what nobody handled is told in one line, whatever it is.
+        except Exception as error:  # noqa: BLE001
+            code = errors.report(error)
+        sys.exit(code if isinstance(code, int) else errors.OK)
+
+
+@click.command(
+    cls=Program,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": HELP_WIDTH,
+        "terminal_width": HELP_WIDTH,
+    },
+)
+@click.version_option(version("callboard"), message="callboard %(version)s")
+def cli() -> None:
+    """Background jobs that are not lost: durable in Postgres, run by Dramatiq.
+
+    'callboard up' starts all of it here. Settings come from CALLBOARD_* variables
+    and callboard.toml; 'callboard config' shows them.
+    """
+
+
+def main() -> NoReturn:
+    """Run one command. A command that is terminated tidies up first."""
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that cannot show a character gets '?', not a traceback
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    cli.main()
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(errors.TERMINATED)
+
+
+if __name__ == "__main__":
+    main()

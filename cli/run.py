@@ -1,0 +1,52 @@
+"""`callboard run`: one process of the platform, in the foreground."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from config.embedded import ServerUrls
+    from config.settings import Settings
+
+#: A process of the platform: runs until it is told to stop, returns its exit code.
+Process = Callable[["Settings", "ServerUrls"], int]
+
+
+@click.group()
+def run() -> None:
+    """Run one process of the platform, until Ctrl-C or SIGTERM."""
+
+
+@run.command()
+def api() -> None:
+    """Serve HTTP: jobs, queues, schedules, webhooks."""
+    from api.run import run as process
+
+    _serve(process)
+
+
+@run.command()
+def worker() -> None:
+    """Run jobs: CALLBOARD_PROCESSES children with CALLBOARD_THREADS threads each."""
+    from workers.run import run as process
+
+    _serve(process)
+
+
+@run.command()
+def scheduler() -> None:
+    """Decide when: schedules, due jobs, retries, dead workers. Any number may run."""
+    from scheduler.run import run as process
+
+    _serve(process)
+
+
+def _serve(process: Process) -> None:
+    from cli.runtime import server_settings
+    from config.embedded import servers
+
+    settings = server_settings()
+    with servers(settings) as urls:
+        code = process(settings, urls)
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,119 @@
+"""Schedules, their ticks and their fires on the screen."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.output import Column, print_fields, print_items, print_table, state_text
+from cli.text import ago, clock, exact, iso
+from jobs.clock import SYSTEM
+
+if TYPE_CHECKING:
+    from jobs.repositories.schedules import Schedule, Tick
+
+_COLUMNS: Final = (
+    Column("NAME", cut=True),
+    Column("STATE"),
+    Column("JOB", cut=True),
+    Column("WHEN", cut=True),
+    Column("LAST"),
+    Column("NEXT"),
+)
+_TICKS: Final = (Column("NOMINAL"), Column("RESULT"), Column("JOB"), Column("REASON", cut=True))
+_FIRES: Final = (Column("LOCAL"), Column("UTC"), Column(""))
+
+
+def schedule_object(schedule: "Schedule") -> dict[str, Any]:
+    return asdict(schedule)
+
+
+def print_schedules(schedules: "Sequence[Schedule]", *, as_json: bool) -> None:
+    if as_json:
+        print_items(schedule_object(each) for each in schedules)
+        return
+    now = SYSTEM.now()
+    rows = [
+        (
+            each.name,
+            state_text(_state(each)),
+            each.job,
+            _rule(each),
+            ago(each.last_fire_at, now) or "never",
+            ago(each.next_fire_at, now),
+        )
+        for each in schedules
+    ]
+    print_table(_COLUMNS, rows, empty="there are no schedules yet; make one with 'callboard schedule create'")
+
+
+def print_schedule(schedule: "Schedule") -> None:
+    """Print one schedule, field by field."""
+    now = SYSTEM.now()
+    fields: list[tuple[str, Any]] = [
+        ("name", schedule.name),
+        ("state", state_text(_state(schedule))),
+        ("job", schedule.job),
+        ("when", _rule(schedule) + (f", a gap: {schedule.dst_gap}" if schedule.cron else "")),
+        (
+            "next",
+            f"{clock(schedule.next_fire_at)} ({ago(schedule.next_fire_at, now)})"
+            if schedule.next_fire_at
+            else "-",
+        ),
+        (
+            "last",
+            f"{clock(schedule.last_fire_at)} ({ago(schedule.last_fire_at, now)})"
+            if schedule.last_fire_at
+            else "-",
+        ),
+        ("last job", str(schedule.last_job_id) if schedule.last_job_id else "-"),
+        ("queue", schedule.queue or "the job's own"),
+        ("overlap", schedule.overlap),
+        ("catch up", f"{schedule.catchup}, within {exact(schedule.catchup_window)}"),
+    ]
+    if schedule.args or schedule.kwargs:
+        fields.append(("args", schedule.kwargs or schedule.args))
+    print_fields(fields)
+
+
+def print_ticks(ticks: "Sequence[Tick]", *, as_json: bool) -> None:
+    if as_json:
+        print_items(
+            {
+                "nominal_at": each.nominal_at,
+                "result": each.result,
+                "reason": each.reason,
+                "job_id": each.job_id,
+            }
+            for each in ticks
+        )
+        return
+    rows = [
+        (iso(each.nominal_at), state_text(each.result), str(each.job_id or "-"), each.reason or "")
+        for each in ticks
+    ]
+    print_table(_TICKS, rows, empty="it has not ticked yet")
+
+
+def print_fires(fires: Sequence[datetime], zone: tzinfo) -> None:
+    now = SYSTEM.now()
+    rows = [
+        (each.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z"), iso(each), ago(each, now))
+        for each in fires
+    ]
+    print_table(_FIRES, rows, empty="it does not fire after this time")
+
+
+def _state(schedule: "Schedule") -> str:
+    if schedule.paused_at:
+        return "paused"
+    return "active" if schedule.next_fire_at else "ended"
+
+
+def _rule(schedule: "Schedule") -> str:
+    if schedule.cron is not None:
+        return schedule.cron if schedule.timezone == "UTC" else f"{schedule.cron} ({schedule.timezone})"
+    if schedule.every is not None:
+        return f"every {exact(schedule.every)}"
+    return f"once at {iso(schedule.at)}" if schedule.at else ""

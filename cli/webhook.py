@@ -1,0 +1,133 @@
+"""`callboard webhook`: external systems whose deliveries become jobs."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cli.options import json_option, yes_option
+from cli.output import Column, confirmed, note, print_items, print_json, print_table
+from cli.text import ago
+from jobs.clock import SYSTEM
+
+if TYPE_CHECKING:
+    from jobs.repositories.webhooks import WebhookSource
+
+_COLUMNS: Final = (
+    Column("NAME", cut=True),
+    Column("SCHEME"),
+    Column("JOB", cut=True),
+    Column("EVENTS", cut=True),
+    Column("CREATED"),
+)
+
+
+@click.group()
+def webhook() -> None:
+    """Let external systems enqueue jobs."""
+
+
+@webhook.group()
+def source() -> None:
+    """Keep the sources: who may post to /webhooks/NAME, and which job it becomes."""
+
+
+@source.command()
+@click.argument("name")
+@click.option("--scheme", required=True, metavar="SCHEME", help="How the sender signs: github or standard.")
+@click.option("--job", required=True, metavar="JOB", help="The job that each delivery becomes.")
+@click.option(
+    "--event", "events", metavar="EVENT", multiple=True, help="Only this event; may be given more than once."
+)
+@click.option(
+    "--secret-stdin",
+    is_flag=True,
+    help="Read the signing secret from stdin. Without it one is made and printed.",
+)
+@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet.")
+@json_option
+def create(
+    name: str,
+    scheme: str,
+    job: str,
+    events: tuple[str, ...],
+    secret_stdin: bool,  # noqa: FBT001 - click's flags
+    unchecked: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Make a source; prints its signing secret, this once.
+
+    The job gets three arguments: event, delivery_id and payload.
+    """
+    secret = click.get_text_stream("stdin").readline(4096).strip() if secret_stdin else None
+    from cli.runtime import opened
+    from jobs.services.intake import source_request
+
+    request = source_request(
+        {
+            "name": name,
+            "scheme": scheme,
+            "job": job,
+            "events": list(events),
+            "secret": secret,
+            "unchecked": unchecked,
+        }
+    )
+    with opened() as runtime:
+        made, signing = runtime.intake().create(request)
+        address = f"http://{runtime.settings.host}:{runtime.settings.port}{_path(made)}"
+    if as_json:
+        print_json(_object(made) | {"secret": signing})
+        return
+    if secret is None:
+        click.echo(signing)
+    note(f"source {made.name} takes deliveries at {address}")
+
+
+@source.command("list")
+@json_option
+def list_(as_json: bool) -> None:  # noqa: FBT001
+    """List all sources."""
+    from cli.runtime import opened
+
+    with opened() as runtime:
+        found = runtime.intake().every()
+    if as_json:
+        print_items(_object(each) for each in found)
+        return
+    now = SYSTEM.now()
+    rows = [
+        (each.name, each.scheme, each.job, ", ".join(each.events) or "all", ago(each.created_at, now))
+        for each in found
+    ]
+    print_table(
+        _COLUMNS, rows, empty="there are no sources yet; make one with 'callboard webhook source create'"
+    )
+
+
+@source.command()
+@click.argument("name")
+@yes_option
+@json_option
+def delete(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Delete a source and the record of its deliveries; jobs that it made stay."""
+    from cli.runtime import opened
+
+    with opened() as runtime:
+        if not confirmed(f"delete the source {name} and the record of its deliveries?", yes=yes):
+            raise click.exceptions.Exit(1)
+        runtime.intake().delete(name)
+    if as_json:
+        print_json({"name": name, "deleted": True})
+    else:
+        note(f"source {name} is deleted")
+
+
+def _path(source: "WebhookSource") -> str:
+    return f"/webhooks/{source.name}"
+
+
+def _object(source: "WebhookSource") -> dict[str, Any]:
+    shown = asdict(source) | {"path": _path(source)}
+    del shown["secrets"]
+    return shown

@@ -1,0 +1,50 @@
+"""The key that signs sessions and seals secrets."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from jobs.errors import InvalidInput
+
+_FILE: Final = "secret.key"
+
+
+def secret_key(settings: Settings) -> str:
+    """The setting, or with the embedded database a key that is made once and kept in the data folder."""
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value()
+    if settings.database_url is not None:
+        raise InvalidInput(
+            "CALLBOARD_SECRET_KEY is required together with CALLBOARD_DATABASE_URL, the same for every process; "
+            "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            fields={"CALLBOARD_SECRET_KEY": "required"},
+        )
+    path = settings.data_dir / _FILE
+    if not path.exists():
+        _make(path)
+    key = path.read_text().strip()
+    if not key:
+        raise InvalidInput(
+            f"{path} is empty: remove it, and a new key is made (what the old one sealed is lost)"
+        )
+    return key
+
+
+def _make(path: Path) -> None:
+    """Write a new key; of several processes that do so at once, one wins and all read the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_FILE}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            return
+    finally:
+        Path(name).unlink()

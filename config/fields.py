@@ -1,0 +1,89 @@
+"""The forms in which settings are written, read into the values they mean."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobs.durations import format_duration, parse_duration
+from jobs.errors import InvalidInput
+
+DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
+REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_KEEP_OTHERS: Final = timedelta(days=30)
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a duration is text")  # noqa: TRY004 - pydantic collects ValueError only
+    try:
+        return parse_duration(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+
+
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _one_of(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not value.startswith(schemes) or re.search(r"\s", value):
+            raise ValueError("not such a URL")
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Lowered = BeforeValidator(_lower)
+DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
+RedisUrl = Annotated[str, Field(max_length=2000), _one_of(*REDIS_SCHEMES)]
+Address = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=255)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Modules = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)], ...],
+    Field(max_length=100),
+    BeforeValidator(_listed),
+]
+#: The names that Dramatiq allows.
+Queues = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$", max_length=100)], ...],
+    Field(max_length=100),
+    BeforeValidator(_listed),
+]
+
+
+class RetentionPeriods(BaseModel):
+    """How long jobs stay after their end: those that succeeded, and all others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    succeeded: Annotated[Duration, Field(ge=timedelta(minutes=1))] = timedelta(days=7)
+    other: Annotated[Duration, Field(ge=timedelta(minutes=1))] = _KEEP_OTHERS
+
+    def __str__(self) -> str:
+        return f"{format_duration(self.succeeded)},{format_duration(self.other)}"
+
+
+def _retention(value: object) -> object:
+    """Read `7d,30d`, or `7d`: what did not succeed then stays 30 days, and never shorter than what did."""
+    if not isinstance(value, str):
+        return value
+    succeeded, comma, other = value.partition(",")
+    if comma:
+        return {"succeeded": succeeded, "other": other}
+    kept = _duration(succeeded)
+    return {"succeeded": kept, "other": max(kept, _KEEP_OTHERS) if isinstance(kept, timedelta) else kept}
+
+
+Retention = Annotated[RetentionPeriods, BeforeValidator(_retention)]

@@ -1,0 +1,68 @@
+"""Log lines for people: time, event, then the fields; only trouble says its level, a terminal is not overrun."""
+
+import shutil
+from typing import Final
+
+from structlog.typing import EventDict, WrappedLogger
+
+_RESET: Final = "\033[0m"
+_DIM: Final = "\033[2m"
+_STYLES: Final = {
+    "debug": _DIM,
+    "info": "\033[1m",
+    "warning": "\033[1;33m",
+    "error": "\033[1;31m",
+    "critical": "\033[1;31m",
+}
+_EVENT_WIDTH: Final = 24
+_INDENT: Final = 10
+_NARROWEST: Final = 60
+
+
+class HumanLines:
+    """Renders an event as one line; on a terminal, fields that do not fit go on below, indented."""
+
+    def __init__(self, *, terminal: bool, colour: bool) -> None:
+        self._width = max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns) if terminal else 0
+        self._colour = colour
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
+        time = str(event.pop("timestamp", ""))
+        level = str(event.pop("level", "info"))
+        name = _visible(str(event.pop("event", "")))
+        trace = event.pop("exception", None)
+        event.pop("logger", None)
+        if level in {"warning", "error", "critical"}:
+            name = f"{level}: {name}"
+        fields = [(str(key), _quoted(value)) for key, value in event.items()]
+        padded = f"{name:<{_EVENT_WIDTH}}" if fields else name
+        line = f"{self._paint(_DIM, time)}  {self._paint(_STYLES.get(level, ''), padded)}"
+        text = line + self._fold(len(time) + 2 + len(padded), fields)
+        if trace is None:
+            return text
+        return text + "".join(f"\n{' ' * _INDENT}{_visible(row)}" for row in str(trace).splitlines())
+
+    def _fold(self, used: int, fields: list[tuple[str, str]]) -> str:
+        text = ""
+        for key, value in fields:
+            length = 1 + len(key) + 1 + len(value)
+            if self._width and used + length > self._width and used > _INDENT:
+                text += "\n" + " " * (_INDENT - 1)
+                used = _INDENT - 1
+            text += f" {self._paint(_DIM, key + '=')}{value}"
+            used += length
+        return text
+
+    def _paint(self, style: str, text: str) -> str:
+        return f"{style}{text}{_RESET}" if self._colour and style and text else text
+
+
+def _quoted(value: object) -> str:
+    """A value in one line, in quotes where its end would not be seen without."""
+    text = _visible(str(value))
+    return f'"{text}"' if not text or " " in text else text
+
+
+def _visible(text: str) -> str:
+    """The text with its control characters escaped: a log line cannot steer a terminal or forge a second line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,221 @@
+"""Every setting of Callboard; the only reader of the environment.
+
+In force is the environment (`CALLBOARD_PORT`), then `callboard.toml` in the working directory (`port`), then the
+default. An empty variable counts as unset. `CALLBOARD_TEST_*` belongs to the test suite and is not read here.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+
+from config.fields import (
+    DATABASE_SCHEMES,
+    Address,
+    DatabaseUrl,
+    Duration,
+    Lowered,
+    Modules,
+    Port,
+    Queues,
+    RedisUrl,
+    Retention,
+    RetentionPeriods,
+)
+from config.redaction import MASK, mask_text
+from jobs.durations import format_duration
+from jobs.errors import InvalidInput
+
+Source = Literal["environment", "callboard.toml", "default"]
+
+_PREFIX: Final = "CALLBOARD_"
+_TESTS: Final = "CALLBOARD_TEST_"
+_FILE: Final = "callboard.toml"
+_NUMBER: Final = "a number from 1 to {}"
+_PORT: Final = "a port from 1 to 65535, or 0 for one that is free"
+_SHOWN: Final = 80
+
+
+class Settings(BaseModel):
+    """The settings in force. A field's description is the form it accepts, as errors show it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: DatabaseUrl | None = Field(
+        default=None, repr=False, description="a URL as postgresql://user:password@host:5432/name"
+    )
+    redis_url: RedisUrl | None = Field(
+        default=None, repr=False, description="a URL as redis://host:6379/0, rediss://... or unix:///path"
+    )
+    data_dir: Path = Field(default=Path(".callboard"), description="the path of a folder")
+    jobs: Modules = Field(default=(), description="modules, separated by commas, as shop.jobs,mail.jobs")
+    host: Address = Field(default="127.0.0.1", description="an address to listen on, as 127.0.0.1")
+    port: Port = Field(default=8787, description=_PORT)
+    processes: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 256), ge=1, le=256, description=_NUMBER.format(256)
+    )
+    threads: int = Field(default=8, ge=1, le=256, description=_NUMBER.format(256))
+    slots: int = Field(default=64, ge=1, le=4096, description=_NUMBER.format(4096))
+    async_slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER.format(4096))
+    queues: Queues = Field(
+        default=(),
+        description="names of queues, separated by commas, in order of preference, as mail,default",
+    )
+    retention: Retention = Field(
+        default=RetentionPeriods(),
+        description="one duration (succeeded jobs) or two (succeeded, others), as 7d or 7d,30d",
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        max_length=1000,
+        description="16 to 1000 characters that nobody can guess",
+    )
+    metrics_host: Address = Field(default="127.0.0.1", description="an address to listen on, as 127.0.0.1")
+    metrics_port: Port | None = Field(default=None, description=_PORT)
+    log_format: Annotated[Literal["auto", "json", "human"], Lowered] = Field(
+        default="auto", description="auto, json or human"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    grace: Duration = Field(
+        default=timedelta(seconds=30), le=timedelta(hours=1), description="a duration from 0s to 1h, as 30s"
+    )
+    lease_ttl: Duration = Field(
+        default=timedelta(seconds=30),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="a duration from 1s to 1h, as 30s",
+    )
+    max_body: int = Field(
+        default=1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="a number of bytes from 1024 to 67108864",
+    )
+
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flags(cls, value: object) -> object:
+        # pydantic would read `port = true` of the file as port 1
+        if isinstance(value, bool):
+            raise ValueError("not a flag")  # noqa: TRY004 - pydantic collects ValueError only
+        return value
+
+    def came_from(self, sources: Mapping[str, Source]) -> Self:
+        """Remember by field where each value came from; a field that is not named has its default."""
+        self._sources.update(sources)
+        return self
+
+    def source(self, field: str) -> Source:
+        """Where the value of a field came from."""
+        return self._sources.get(field, "default")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting as `callboard config` shows it: an empty value is unset, secrets are masked."""
+
+    key: str
+    value: str
+    source: Source
+
+
+def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
+    """Read the settings in force; raises InvalidInput that names every key that is unknown or does not fit."""
+    folder = Path.cwd() if cwd is None else cwd
+    given: tuple[tuple[Source, dict[str, Any]], ...] = (
+        ("callboard.toml", _read_file(folder)),
+        ("environment", _read_env(os.environ if env is None else env)),
+    )
+    values = {key: value for _, keys in given for key, value in keys.items()}
+    sources = {key: source for source, keys in given for key in keys}
+    problems: dict[str, str] = {}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        for key in dict.fromkeys(str(problem["loc"][0]) for problem in error.errors()):
+            problems[_name(key, sources[key])] = _problem(key, values[key], sources[key])
+        raise InvalidInput("; ".join(problems.values()), fields=problems) from None
+    place = (folder / settings.data_dir.expanduser()).absolute()
+    return settings.model_copy(update={"data_dir": place}).came_from(sources)
+
+
+def explain(settings: Settings) -> list[SettingLine]:
+    """What is in force and where each value came from, in the form that the settings accept."""
+    return [
+        SettingLine(_PREFIX + field.upper(), _written(getattr(settings, field)), settings.source(field))
+        for field in Settings.model_fields
+    ]
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The database's URL as SQLAlchemy wants it: with the psycopg 3 driver named."""
+    for scheme in DATABASE_SCHEMES:
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
+
+
+def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name.removeprefix(_PREFIX).lower(): value
+        for name, value in env.items()
+        if name.startswith(_PREFIX) and not name.startswith(_TESTS) and value
+    }
+
+
+def _read_file(folder: Path) -> dict[str, Any]:
+    path = folder / _FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}", fields={_FILE: str(error)}) from None
+
+
+def _name(key: str, source: Source) -> str:
+    return f"{_FILE}: {key}"[:_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:_SHOWN]
+
+
+def _problem(key: str, value: object, source: Source) -> str:
+    name = _name(key, source)
+    if key in Settings.model_fields:
+        return f"{name} is {_shown(key, value)}; expected {Settings.model_fields[key].description}"
+    close = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    hint = f"did you mean {_name(close[0], source)}?" if close else "`callboard config` lists what there is"
+    return f"{name} is not a setting ({hint})"
+
+
+def _shown(key: str, value: object) -> str:
+    """What was given, as an error may show it: short, and without secrets even when it is badly formed."""
+    if key == "secret_key":
+        return MASK
+    text = mask_text(str(value))
+    if key.endswith("_url") and "@" in text:
+        text = text[: text.find("://") + 3 if "://" in text else 0] + MASK + text[text.rfind("@") :]
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def _written(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case SecretStr():
+            return MASK
+        case timedelta():
+            return format_duration(value)
+        case tuple():
+            return ",".join(value)
+        case _:
+            return mask_text(str(value))

@@ -1,0 +1,96 @@
+"""The running job, as its own code sees it: progress, cancellation, children."""
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from jobs.errors import CallboardError
+from jobs.outcomes import Cancel
+from jobs.records import ClaimedJob, Receipt, Source
+from jobs.requests import JobRequest, job_request
+
+_LONGEST_NOTE: Final = 500
+
+
+class Enqueuer(Protocol):
+    """Accepts jobs (jobs.services.enqueue.Enqueue)."""
+
+    def one(self, request: JobRequest, source: Source) -> Receipt: ...
+
+    def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]: ...
+
+
+class NotInAJob(CallboardError):
+    """`current_job()` was called outside a running job."""
+
+    code = "NOT_IN_A_JOB"
+
+
+class RunningJob:
+    """The attempt that this thread or task is running.
+
+    `progress` and `check` raise Cancel when somebody has asked for the job to stop: let it pass, after
+    cleaning up, and the job ends as cancelled.
+    """
+
+    def __init__(
+        self, job: ClaimedJob, enqueuer: Enqueuer, on_progress: Callable[["RunningJob"], None]
+    ) -> None:
+        self.id: UUID = job.id
+        self.epoch = job.epoch
+        self.name = job.name
+        self.queue = job.queue
+        self.attempt = job.attempt
+        self.max_attempts = job.max_attempts
+        #: What `progress` said last: the part done (0..1) and a note.
+        self.reported: tuple[float, str | None] | None = None
+        self.cancel_requested = False
+        self._enqueuer = enqueuer
+        self._on_progress = on_progress
+
+    @property
+    def log(self) -> Any:
+        """A logger whose lines carry the job's id, name and attempt."""
+        return structlog.get_logger(self.name).bind(job_id=str(self.id), job=self.name, attempt=self.attempt)
+
+    def progress(self, fraction: float, note: str | None = None) -> None:
+        """Say how much is done (0..1) and what is going on; cheap, written at most once a second."""
+        self.check()
+        bounded = min(max(float(fraction), 0.0), 1.0)
+        self.reported = (bounded, None if note is None else str(note)[:_LONGEST_NOTE].replace("\x00", ""))
+        self._on_progress(self)
+
+    def check(self) -> None:
+        """Raise Cancel when the job was asked to stop."""
+        if self.cancel_requested:
+            raise Cancel("cancelled while running")
+
+    def enqueue(self, name: str, kwargs: dict[str, Any] | None = None, **options: Any) -> UUID:
+        """Enqueue another job; its source is this one. Options as for `Client.enqueue`."""
+        request = job_request({"name": name, "kwargs": kwargs or {}, **options})
+        return self._enqueuer.one(request, Source("job", str(self.id))).id
+
+
+_current: ContextVar[RunningJob | None] = ContextVar("callboard_current_job", default=None)
+
+
+def current_job() -> RunningJob:
+    """The job that is running here; raises NotInAJob outside of one."""
+    job = _current.get()
+    if job is None:
+        raise NotInAJob("current_job() is there only inside a running job")
+    return job
+
+
+def current_source() -> Source:
+    """The source of what is enqueued here: the running job, or plain Python."""
+    job = _current.get()
+    return Source("python") if job is None else Source("job", str(job.id))
+
+
+#: Set by the worker around a job's function.
+enter = _current.set
+leave = _current.reset

@@ -1,0 +1,135 @@
+"""The way to Postgres: engine, transactions, and which failures mean 'not now'."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import orjson
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from jobs.errors import InvalidInput, Unavailable
+
+T = TypeVar("T")
+
+_SERIALIZATION_FAILURE: Final = "40001"
+_DEADLOCK: Final = "40P01"
+_UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
+#: Classes of SQLSTATE that say the server, not the statement, is the trouble:
+#: connection exception, insufficient resources, operator intervention, system error.
+_OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
+#: Characters that jsonb does not take.
+_NUL: Final = "22P05"
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five-character SQLSTATE of a database error; empty when the server said nothing."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database is away (as opposed to having refused a statement)."""
+    if isinstance(error, Unavailable):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = sqlstate(error)
+    if state:
+        return (
+            state.startswith(_OUTAGE_CLASSES) or state == "25006"
+        )  # read-only: a standby in the primary's place
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the same transaction, tried again, may well succeed."""
+    return isinstance(error, DBAPIError) and sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK}
+
+
+class Database:
+    """An engine and its manners.
+
+    `transaction()` commits at the end of its block; `autocommit()` lets each statement be its own
+    transaction, which saves two round trips where a verb is one statement anyway. Both raise Unavailable,
+    and nothing else, when Postgres does not answer.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5, application: str = "callboard") -> None:
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": application,
+                "options": "-c timezone=UTC",
+            },
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self._named_outage(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        with self._named_outage(), self._autocommit.connect() as connection:
+            yield connection
+
+    def retrying(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction, again when Postgres broke it off for a deadlock or a serialization conflict."""
+        attempts = Retrying(
+            retry=retry_if_exception(is_conflict),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(multiplier=0.01, max=0.2),
+            reraise=True,
+        )
+
+        def once() -> T:
+            with self.transaction() as connection:
+                return work(connection)
+
+        return attempts(once)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _named_outage(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if is_outage(error):
+                # The pool's other connections are as dead as this one.
+                if error.connection_invalidated:
+                    self.engine.dispose()
+                raise Unavailable(
+                    f"Postgres does not answer at {self._where()}: {_first_line(error)}"
+                ) from error
+            if sqlstate(error) in _UNDEFINED_TABLE and "callboard" in str(error):
+                raise Unavailable(
+                    "the database has no Callboard tables yet; run 'callboard db upgrade'"
+                ) from error
+            if sqlstate(error) == _NUL:
+                raise InvalidInput("text with a NUL character (\\u0000) cannot be stored") from error
+            raise
+        except PoolTimeout as error:
+            raise Unavailable("all connections to Postgres are busy; try again") from error
+
+    def _where(self) -> str:
+        url = self.engine.url
+        return f"{url.host or 'a local socket'}:{url.port or 5432}/{url.database}"
+
+
+def _first_line(error: DBAPIError) -> str:
+    text = str(error.orig).strip()
+    return text.splitlines()[0][:200] if text else type(error.orig).__name__

@@ -1,0 +1,104 @@
+"""The errors of Callboard: one base, one stable code each, the same in Python, CLI, HTTP and logs.
+
+CallboardError
+├── InvalidInput          VALIDATION_ERROR   a value that was given does not fit
+│   └── InvalidArguments  INVALID_ARGUMENTS  a job's arguments do not fit its signature
+├── UnknownJob            UNKNOWN_JOB        no worker has published a job of this name
+├── NotFound              NOT_FOUND
+├── Conflict              CONFLICT           the state of things does not allow it
+│   └── StaleJob          CONFLICT           a fenced write came too late
+├── Unauthorized          UNAUTHORIZED       who are you
+├── Forbidden             FORBIDDEN          you may not
+├── PayloadTooLarge       PAYLOAD_TOO_LARGE
+├── Unavailable           UNAVAILABLE        a service that is needed does not answer; try again
+├── JobUnsuccessful       JOB_UNSUCCESSFUL   the job that was waited for ended otherwise than succeeded
+└── WaitTimeout           TIMED_OUT          the job that was waited for is not done yet
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class CallboardError(Exception):
+    """Something Callboard can name.
+
+    message: one line that says what is wrong and how to mend it.
+    fields:  for input errors, the path of each bad value ("kwargs.month") and what is wrong with it.
+    """
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields: dict[str, str] = dict(fields or {})
+
+
+class InvalidInput(CallboardError):
+    """A value that was given does not fit."""
+
+    code = "VALIDATION_ERROR"
+
+
+class InvalidArguments(InvalidInput):
+    """A job's arguments do not fit its signature."""
+
+    code = "INVALID_ARGUMENTS"
+
+
+class UnknownJob(CallboardError):
+    """No worker has published a job of this name."""
+
+    code = "UNKNOWN_JOB"
+
+
+class NotFound(CallboardError):
+    """There is no such thing."""
+
+    code = "NOT_FOUND"
+
+
+class Conflict(CallboardError):
+    """The state of things does not allow it."""
+
+    code = "CONFLICT"
+
+
+class StaleJob(Conflict):
+    """A write to a running job came too late: the attempt it belongs to is over."""
+
+
+class Unauthorized(CallboardError):
+    """The caller is not known."""
+
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(CallboardError):
+    """The caller is known and may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class PayloadTooLarge(CallboardError):
+    """More bytes than the bound allows."""
+
+    code = "PAYLOAD_TOO_LARGE"
+
+
+class Unavailable(CallboardError):
+    """A service that is needed does not answer; nothing was done, try again."""
+
+    code = "UNAVAILABLE"
+
+
+class JobUnsuccessful(CallboardError):
+    """The job that was waited for ended otherwise than succeeded."""
+
+    code = "JOB_UNSUCCESSFUL"
+
+
+class WaitTimeout(CallboardError):
+    """The job that was waited for is not done yet."""
+
+    code = "TIMED_OUT"

@@ -1,0 +1,173 @@
+"""The values that travel between services and repositories."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from jobs.states import TERMINAL, JobState, Verb
+
+#: Sources: through which door a job came.
+SOURCES: Final = ("cli", "http", "webhook", "schedule", "python", "sql", "job")
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+DEFAULT_MAX_ATTEMPTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The door a job came through, and who stood there: a key's name, a schedule, a delivery, a parent job."""
+
+    door: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A checked enqueue, ready to be written; `arguments` are encoded JSON."""
+
+    id: UUID
+    name: str
+    queue: str
+    args: bytes
+    kwargs: bytes
+    priority: int
+    max_attempts: int
+    run_at: datetime | None
+    delay: timedelta | None
+    expires_at: datetime | None
+    unique_key: str | None
+    tags: tuple[str, ...]
+    timeout: timedelta | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an enqueue came to: the job that now stands, which is an older one when `existed`."""
+
+    id: UUID
+    name: str
+    queue: str
+    state: JobState
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """That a queued job may be claimed: its token (id, epoch) and what orders it. Redis carries these."""
+
+    id: UUID
+    epoch: int
+    queue: str
+    priority: int
+    run_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as everyone sees it; the fields are INTERFACE's job object. Times are aware, in UTC."""
+
+    id: UUID
+    name: str
+    queue: str
+    state: JobState
+    priority: int
+    args: list[Any]
+    kwargs: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    run_at: datetime
+    enqueued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    progress: float | None
+    progress_note: str | None
+    result: Any
+    errors: list[dict[str, Any]]
+    tags: list[str]
+    source: str
+    source_id: str | None
+    unique_key: str | None
+    worker_id: UUID | None
+    timeout: timedelta | None
+    cancel_requested_at: datetime | None
+    crash_count: int
+
+    @property
+    def finished(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """An attempt that this worker, and no other, may run; every write names its epoch."""
+
+    id: UUID
+    epoch: int
+    name: str
+    queue: str
+    priority: int
+    args: list[Any]
+    kwargs: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    timeout: timedelta | None
+    run_at: datetime
+    enqueued_at: datetime
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """Why an attempt failed, as it is kept with the job."""
+
+    attempt: int
+    at: datetime
+    error_class: str
+    message: str
+    traceback: str
+    worker: str
+
+    def entry(self) -> dict[str, Any]:
+        return {
+            "attempt": self.attempt,
+            "at": self.at.isoformat().replace("+00:00", "Z"),
+            "class": self.error_class,
+            "message": self.message,
+            "traceback": self.traceback,
+            "worker": self.worker,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an attempt ends: the verb, and what it writes. `result` is encoded JSON."""
+
+    id: UUID
+    epoch: int
+    verb: Verb
+    result: bytes | None = None
+    error: AttemptError | None = None
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a finish came to."""
+
+    id: UUID
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRule:
+    """When a schedule ticks: exactly one of cron, every (counted from `anchor`) and at is set."""
+
+    cron: str | None
+    every: timedelta | None
+    at: datetime | None
+    timezone: str
+    dst_gap: str
+    anchor: datetime

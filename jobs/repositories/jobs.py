@@ -1,0 +1,278 @@
+"""The verbs of an attempt: enqueue, claim, the five ends, hand_back, rescue. One guarded statement each.
+
+This file and `job_moves.py` are the only writers of a job's state. Every function returns what it changed. A row that is missing from the answer was not in a state the verb
+starts from, or its epoch had moved on; the caller decides what that means. Rows are locked in id order.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from jobs.models import in_states
+from jobs.records import ClaimedJob, Finish, Finished, Hint, NewJob, Receipt
+from jobs.states import ACTIVE, JobState, Verb
+
+#: The third crash is the last.
+CRASHES_BEFORE_QUARANTINE: Final = 3
+
+_CLAIMED: Final = (
+    "j.id, j.epoch, j.name, j.queue, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.timeout,"
+    " j.run_at, j.enqueued_at, j.started_at"
+)
+HINT: Final = "j.id, j.epoch, j.queue, j.priority, j.run_at"
+
+
+_ENQUEUE: Final = text(f"""
+WITH input AS MATERIALIZED (
+  SELECT i.*, coalesce(i.due, statement_timestamp() + coalesce(i.delay, 0) * interval '1 second') AS run_at
+  FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS i(
+    id uuid, name text, queue text, args jsonb, kwargs jsonb, priority smallint, max_attempts int,
+    due timestamptz, delay double precision, expires_at timestamptz, unique_key text, tags jsonb,
+    timeout double precision, source text, source_id text)
+), seen_queue AS (
+  INSERT INTO callboard.queues (name)
+  SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = i.queue)
+  ON CONFLICT DO NOTHING
+)
+INSERT INTO callboard.jobs AS j (
+  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key, tags,
+  timeout, source, source_id)
+SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
+  i.args, i.kwargs, i.priority, i.max_attempts, i.run_at, statement_timestamp(), i.expires_at, i.unique_key,
+  ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.source, i.source_id
+FROM input i
+ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
+RETURNING {HINT}, j.name, j.state
+""")
+
+
+def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
+    """enqueue: - -> queued | scheduled. Returns receipts and, for those that are queued, hints.
+
+    A job whose unique_key is taken by an active job is left out of both; `holders` finds who has it.
+    """
+    rows = connection.execute(
+        _ENQUEUE, {"jobs": orjson.dumps([_encoded(job) for job in jobs]).decode()}
+    ).all()
+    receipts = [Receipt(row.id, row.name, row.queue, JobState(row.state), existed=False) for row in rows]
+    return receipts, [Hint(*row[:5]) for row in rows if row.state == JobState.QUEUED]
+
+
+def _encoded(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "queue": job.queue,
+        "args": orjson.Fragment(job.args),
+        "kwargs": orjson.Fragment(job.kwargs),
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "due": job.run_at,
+        "delay": _seconds(job.delay),
+        "expires_at": job.expires_at,
+        "unique_key": job.unique_key,
+        "tags": job.tags,
+        "timeout": _seconds(job.timeout),
+        "source": job.source.door,
+        "source_id": job.source.id,
+    }
+
+
+def _seconds(value: timedelta | None) -> float | None:
+    return None if value is None else value.total_seconds()
+
+
+_HOLDERS: Final = text(f"""
+SELECT unique_key, id, name, queue, state FROM callboard.jobs
+WHERE unique_key = ANY(:keys) AND unique_key IS NOT NULL AND {in_states(ACTIVE)}
+""")
+
+
+def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Receipt]:
+    """The active jobs that hold these unique keys."""
+    rows = connection.execute(_HOLDERS, {"keys": list(keys)})
+    return {row[0]: Receipt(row[1], row[2], row[3], JobState(row[4]), existed=True) for row in rows}
+
+
+# A claim needs a live lease, and holds it (FOR KEY SHARE) until it commits: a reaper that ends the lease
+# (FOR UPDATE) comes either before, and nothing is claimed, or after, and sees every claim.
+_LEASE: Final = """lease AS MATERIALIZED (
+  SELECT w.id FROM callboard.workers w
+  WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
+)"""
+_TAKE: Final = f"""
+UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
+  claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
+FROM target, lease WHERE j.id = target.id
+RETURNING {_CLAIMED}
+"""
+_NOT_PAUSED: Final = (
+    "NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = j.queue AND q.paused_at IS NOT NULL)"
+)
+
+_CLAIM: Final = text(f"""
+WITH {_LEASE}, target AS MATERIALIZED (
+  SELECT j.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
+  JOIN callboard.jobs j ON j.id = token.id AND j.epoch = token.epoch
+  WHERE j.state = 'queued' AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
+  ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+)
+{_TAKE}
+""")
+
+
+def claim(
+    connection: Connection, worker: UUID, claim_id: UUID, tokens: Sequence[tuple[str, int]]
+) -> list[ClaimedJob]:
+    """claim: queued -> running, for the tokens (id, epoch) that still hold; attempt+1, epoch+1."""
+    ids, epochs = [token[0] for token in tokens], [token[1] for token in tokens]
+    parameters = {"worker": worker, "claim": claim_id, "ids": ids, "epochs": epochs}
+    return [ClaimedJob(*row) for row in connection.execute(_CLAIM, parameters)]
+
+
+_CLAIM_OLDEST: Final = text(f"""
+WITH {_LEASE}, target AS MATERIALIZED (
+  SELECT j.id FROM callboard.jobs j
+  WHERE j.state = 'queued' AND j.queue = :queue AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
+  ORDER BY j.priority, j.run_at, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
+)
+{_TAKE}
+""")
+
+
+def claim_oldest(
+    connection: Connection, worker: UUID, claim_id: UUID, queue: str, limit: int
+) -> list[ClaimedJob]:
+    """claim without tokens, while Redis is away: the most urgent of one queue that nobody else is taking."""
+    parameters = {"worker": worker, "claim": claim_id, "queue": queue, "limit": limit}
+    return [ClaimedJob(*row) for row in connection.execute(_CLAIM_OLDEST, parameters)]
+
+
+_CLAIMED_BY: Final = text(
+    f"SELECT {_CLAIMED} FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
+)
+
+
+def claimed_by(connection: Connection, worker: UUID, claim_id: UUID) -> list[ClaimedJob]:
+    """What a claim took whose answer was lost on the way."""
+    return [
+        ClaimedJob(*row) for row in connection.execute(_CLAIMED_BY, {"worker": worker, "claim": claim_id})
+    ]
+
+
+_FINISH: Final = text("""
+WITH input AS MATERIALIZED (
+  SELECT j.id, f.epoch, f.result, f.error, f.delay, f.state = 'scheduled' AS give_back,
+    CASE WHEN f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL
+         THEN 'cancelled' ELSE f.state END AS state
+  FROM jsonb_to_recordset(CAST(:finishes AS jsonb)) AS f(
+    id uuid, epoch int, state text, result jsonb, error jsonb, delay double precision)
+  JOIN callboard.jobs j ON j.id = f.id AND j.epoch = f.epoch
+  WHERE j.state = 'running'
+  ORDER BY j.id FOR UPDATE OF j
+)
+UPDATE callboard.jobs j SET state = i.state, result = i.result,
+  errors = CASE WHEN i.error IS NULL THEN j.errors ELSE j.errors || i.error END,
+  attempt = j.attempt - CASE WHEN i.give_back THEN 1 ELSE 0 END,
+  run_at = CASE WHEN i.delay IS NULL THEN j.run_at ELSE clock_timestamp() + i.delay * interval '1 second' END,
+  finished_at = CASE WHEN i.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+FROM input i WHERE j.id = i.id
+RETURNING j.id, j.state
+""")
+
+_FINISH_STATE: Final = {
+    Verb.COMPLETE: JobState.SUCCEEDED,
+    Verb.RETRY: JobState.RETRYING,
+    Verb.SNOOZE: JobState.SCHEDULED,
+    Verb.FAIL: JobState.FAILED,
+    Verb.STOP: JobState.CANCELLED,
+}
+
+
+def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]:
+    """complete | retry | snooze | fail | stop: running -> where the verb leads, fenced by epoch.
+
+    A job that was asked to cancel and would run again ends as cancelled instead.
+    """
+    encoded = [
+        {
+            "id": end.id,
+            "epoch": end.epoch,
+            "state": _FINISH_STATE[end.verb],
+            "result": None if end.result is None else orjson.Fragment(end.result),
+            "error": None if end.error is None else end.error.entry(),
+            "delay": _seconds(end.delay),
+        }
+        for end in finishes
+    ]
+    rows = connection.execute(_FINISH, {"finishes": orjson.dumps(encoded).decode()})
+    return [Finished(row[0], JobState(row[1])) for row in rows]
+
+
+_ALREADY: Final = text("""
+SELECT j.id, j.state FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS f(id, epoch)
+JOIN callboard.jobs j ON j.id = f.id AND j.epoch = f.epoch WHERE j.state <> 'running'
+""")
+
+
+def already_finished(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]:
+    """Those of the finishes that an earlier try wrote, its answer lost: same epoch, no longer running.
+
+    Nobody else can have moved them: every other way out of running adds to the epoch.
+    """
+    parameters = {"ids": [str(end.id) for end in finishes], "epochs": [end.epoch for end in finishes]}
+    return [Finished(row[0], JobState(row[1])) for row in connection.execute(_ALREADY, parameters)]
+
+
+_HAND_BACK: Final = text(f"""
+WITH target AS (
+  SELECT j.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS given(id, epoch)
+  JOIN callboard.jobs j ON j.id = given.id AND j.epoch = given.epoch
+  WHERE j.state = 'running' ORDER BY j.id FOR UPDATE OF j
+)
+UPDATE callboard.jobs j SET state = 'queued', attempt = j.attempt - 1, epoch = j.epoch + 1, started_at = NULL
+FROM target WHERE j.id = target.id RETURNING {HINT}
+""")
+
+
+def hand_back(connection: Connection, tokens: Sequence[tuple[UUID, int]]) -> list[Hint]:
+    """hand_back: running -> queued, for what was claimed and not started; the attempt is given back, epoch+1."""
+    parameters = {"ids": [str(token[0]) for token in tokens], "epochs": [token[1] for token in tokens]}
+    return [Hint(*row) for row in connection.execute(_HAND_BACK, parameters)]
+
+
+_RESCUE: Final = text(f"""
+WITH target AS MATERIALIZED (
+  SELECT j.id, CASE WHEN CAST(:suspects AS uuid[]) IS NULL OR j.id = ANY(CAST(:suspects AS uuid[])) THEN 1 ELSE 0 END AS blame
+  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id FOR UPDATE OF j
+), verdict AS (
+  SELECT j.id, t.blame, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
+    WHEN j.crash_count + t.blame >= :quarantine AND t.blame = 1 THEN 'quarantined' ELSE 'queued' END AS state
+  FROM target t JOIN callboard.jobs j ON j.id = t.id
+)
+UPDATE callboard.jobs j SET state = v.state, crash_count = j.crash_count + v.blame, attempt = j.attempt - 1,
+  epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
+FROM verdict v WHERE j.id = v.id RETURNING {HINT}, j.state
+""")
+
+
+def rescue(
+    connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None
+) -> tuple[list[Finished], list[Hint]]:
+    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was asked for.
+
+    suspects: the jobs that had started when the worker died; None when nobody knows, and all are.
+    A suspect's crash_count goes up; the attempt is given back to all, epoch+1.
+    """
+    parameters = {
+        "workers": list(workers),
+        "suspects": None if suspects is None else [str(job) for job in suspects],
+        "quarantine": CRASHES_BEFORE_QUARANTINE,
+    }
+    rows = connection.execute(_RESCUE, parameters).all()
+    moved = [Finished(row.id, JobState(row.state)) for row in rows]
+    return moved, [Hint(*row[:5]) for row in rows if row.state == JobState.QUEUED]

@@ -1,0 +1,39 @@
+"""How far running jobs have come, written in batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A running job's own word on itself: the part done (0..1) and a note."""
+
+    id: UUID
+    epoch: int
+    fraction: float
+    note: str | None
+
+
+_WRITE: Final = text("""
+WITH target AS (
+  SELECT j.id, p.fraction, p.note
+  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, fraction real, note text)
+  JOIN callboard.jobs j ON j.id = p.id AND j.epoch = p.epoch
+  WHERE j.state = 'running' ORDER BY j.id FOR UPDATE OF j
+)
+UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE j.id = t.id
+""")
+
+
+def write(connection: Connection, reports: Sequence[Progress]) -> int:
+    """Write the progress of running jobs, fenced by epoch; returns how many still ran."""
+    encoded = [
+        {"id": report.id, "epoch": report.epoch, "fraction": report.fraction, "note": report.note}
+        for report in reports
+    ]
+    return connection.execute(_WRITE, {"reports": orjson.dumps(encoded).decode()}).rowcount

@@ -1,0 +1,104 @@
+"""Workers and their leases. A lease is live while its row is there and lease_expires_at lies ahead."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCard:
+    """What a worker says of itself at boot."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    queues: tuple[str, ...]
+    job_names: tuple[str, ...]
+    threads: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that holds a lease, and how many jobs it runs."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    queues: list[str]
+    threads: int
+    slots: int
+    started_at: datetime
+    lease_expires_at: datetime
+    draining_since: datetime | None
+    running: int
+
+
+_REGISTER: Final = text("""
+INSERT INTO callboard.workers (id, hostname, pid, queues, job_names, threads, slots, lease_expires_at)
+VALUES (:id, :hostname, :pid, CAST(:queues AS text[]), CAST(:job_names AS text[]), :threads, :slots,
+  clock_timestamp() + CAST(:ttl AS interval))
+""")
+
+
+def register(connection: Connection, card: WorkerCard, ttl: timedelta) -> None:
+    parameters = {
+        "id": card.id, "hostname": card.hostname, "pid": card.pid, "queues": list(card.queues),
+        "job_names": list(card.job_names), "threads": card.threads, "slots": card.slots, "ttl": ttl,
+    }  # fmt: skip
+    connection.execute(_REGISTER, parameters)
+
+
+# A lease that has run out is not revived: its jobs may be somebody else's by now.
+_RENEW: Final = text("""
+UPDATE callboard.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
+WHERE id = ANY(:ids) AND lease_expires_at > clock_timestamp() RETURNING id
+""")
+
+
+def renew(connection: Connection, ids: Sequence[UUID], ttl: timedelta) -> set[UUID]:
+    """Lengthen the leases that are live; those missing from the answer are lost."""
+    return set(connection.execute(_RENEW, {"ids": list(ids), "ttl": ttl}).scalars())
+
+
+_DRAIN: Final = text("UPDATE callboard.workers SET draining_since = clock_timestamp() WHERE id = :id")
+
+
+def drain(connection: Connection, worker: UUID) -> None:
+    connection.execute(_DRAIN, {"id": worker})
+
+
+_LOCK: Final = text("SELECT id FROM callboard.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+_LOCK_EXPIRED: Final = text("""
+SELECT id FROM callboard.workers WHERE lease_expires_at <= clock_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+""")
+_REMOVE: Final = text("DELETE FROM callboard.workers WHERE id = ANY(:ids)")
+
+
+def lock(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
+    """Hold these leases still: no claim under them commits from here on."""
+    return list(connection.execute(_LOCK, {"ids": list(ids)}).scalars())
+
+
+def lock_expired(connection: Connection) -> list[UUID]:
+    """Hold still the leases that have run out."""
+    return list(connection.execute(_LOCK_EXPIRED).scalars())
+
+
+def remove(connection: Connection, ids: Sequence[UUID]) -> None:
+    connection.execute(_REMOVE, {"ids": list(ids)})
+
+
+_LIST: Final = text("""
+SELECT w.id, w.hostname, w.pid, w.queues, w.threads, w.slots, w.started_at, w.lease_expires_at, w.draining_since,
+  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
+FROM callboard.workers w ORDER BY w.started_at, w.id LIMIT 1000
+""")
+
+
+def live(connection: Connection) -> list[Worker]:
+    return [Worker(*row) for row in connection.execute(_LIST)]

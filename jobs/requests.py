@@ -1,0 +1,137 @@
+"""What a caller may ask of an enqueue: one model for every door, so that every door refuses the same."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from jobs.durations import LONGEST, parse_duration
+from jobs.errors import InvalidInput
+
+_QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._:-]{0,199}")
+#: A job may wait this long at most; beyond lies a typing error.
+FARTHEST: Final = LONGEST
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except InvalidInput as error:
+            raise ValueError(error.message) from None
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("a duration such as 30s, 10m or 1h is expected")
+
+
+def _positive(value: timedelta) -> timedelta:
+    if not timedelta(0) <= value <= LONGEST:
+        raise ValueError("a duration between 0s and ten years is expected")
+    return value
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time with its offset is expected, such as 2026-11-22T09:00:00Z")
+    return value.astimezone(UTC)
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("only printable characters are expected")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], form: str) -> Any:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(form)
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+Instant = Annotated[datetime, AfterValidator(_aware)]
+QueueName = Annotated[
+    str,
+    _matching(
+        _QUEUE, "a queue name is up to 100 letters, digits, '.', '_' or '-', and begins with a letter or '_'"
+    ),
+]
+JobName = Annotated[
+    str,
+    _matching(
+        _NAME,
+        "a job name is up to 200 letters, digits, '.', '_', ':' or '-', and begins with a letter or '_'",
+    ),
+]
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Tag = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+
+
+class JobRequest(BaseModel):
+    """An enqueue: which job, with what, when. What is not given comes from the job's own definition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: JobName
+    args: list[Any] = Field(default_factory=list, max_length=1000)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    queue: QueueName | None = None
+    run_at: Instant | None = None
+    delay: Duration | None = None
+    expires_at: Instant | None = None
+    priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+    timeout: Duration | None = None
+    unique_key: Label | None = None
+    #: When an active job has the unique_key: `existing` answers with that job, `reject` refuses.
+    on_conflict: Literal["existing", "reject"] = "existing"
+    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    #: Accept a job that no worker has published yet, and arguments unseen.
+    unchecked: bool = False
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("run_at and delay exclude each other")
+        if self.timeout is not None and self.timeout < timedelta(milliseconds=1):
+            raise ValueError("timeout must be longer than 0s")
+        return self
+
+
+def job_request(values: Mapping[str, Any]) -> JobRequest:
+    """Read an enqueue from loose values; raises InvalidInput that names each field."""
+    try:
+        return JobRequest.model_validate(dict(values))
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def invalid_input(error: ValidationError, *, prefix: str = "") -> InvalidInput:
+    """A pydantic error as ours: one line that names the first field, and all of them in `fields`."""
+    fields: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        path = prefix + _path(problem["loc"])
+        fields.setdefault(path or "request", problem["msg"].removeprefix("Value error, "))
+    first = next(iter(fields))
+    return InvalidInput(f"{first}: {fields[first]}", fields=fields)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

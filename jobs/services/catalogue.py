@@ -1,0 +1,80 @@
+"""Which jobs there are and what each accepts, as the workers published it; read through a short cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from threading import Lock
+from typing import Final
+
+from sqlalchemy import Connection
+
+from jobs.arguments import ArgumentChecker
+from jobs.clock import SYSTEM, Clock
+from jobs.database import Database
+from jobs.errors import UnknownJob
+from jobs.repositories import job_types, queues
+from jobs.repositories.job_types import JobType
+
+_FRESH_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """A job type with its compiled check of arguments."""
+
+    type: JobType
+    checker: ArgumentChecker
+
+
+class Catalogue:
+    """Looks job types up. An answer is at most 5 seconds old; a name that is not known is always asked for anew."""
+
+    def __init__(self, database: Database, *, clock: Clock = SYSTEM) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = Lock()
+        self._known: dict[str, KnownJob] = {}
+        self._read_at = float("-inf")
+
+    def get(self, name: str) -> KnownJob:
+        """The job type of this name; raises UnknownJob with the closest names."""
+        known = self.find(name)
+        if known is None:
+            near = get_close_matches(name, self._known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; is a worker that defines it running?"
+            raise UnknownJob(f"no job is called {name[:100]!r}{hint}", fields={"name": "unknown job"})
+        return known
+
+    def find(self, name: str) -> KnownJob | None:
+        with self._lock:
+            if name not in self._known or self._clock.monotonic() - self._read_at > _FRESH_SECONDS:
+                self._read()
+            return self._known.get(name)
+
+    def every(self) -> list[JobType]:
+        with self._lock:
+            self._read()
+            return [known.type for known in self._known.values()]
+
+    def publish(self, types: Sequence[JobType]) -> None:
+        """Write what this process's workers know, and the queues they serve."""
+
+        def write(connection: Connection) -> None:
+            job_types.publish(connection, types)
+            queues.declare(connection, sorted({kind.queue for kind in types}))
+
+        self._database.retrying(write)
+
+    def _read(self) -> None:
+        with self._database.autocommit() as connection:
+            types = job_types.every(connection)
+        # A type that did not change keeps its compiled check.
+        self._known = {
+            kind.name: old if (old := self._known.get(kind.name)) and old.type == kind else _compile(kind)
+            for kind in types
+        }
+        self._read_at = self._clock.monotonic()
+
+
+def _compile(kind: JobType) -> KnownJob:
+    return KnownJob(kind, ArgumentChecker(kind.schema))

@@ -1,0 +1,113 @@
+"""An attempt's way through the database: claim, finish, hand back. Every write is fenced by its epoch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from jobs.database import Database
+from jobs.errors import Unavailable
+from jobs.ids import new_id
+from jobs.metrics import STALE_WRITES, STORE_ERRORS
+from jobs.records import ClaimedJob, Finish, Finished
+from jobs.repositories import job_queries, jobs, progress, queues
+from jobs.repositories.progress import Progress
+from jobs.transport import Transport
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the database has to say to a running worker: which of its jobs should stop (id, epoch)."""
+
+    cancel_requested: list[tuple[UUID, int]]
+
+
+class Execution:
+    """What one worker does to jobs. Claims and finishes are called from one thread each."""
+
+    def __init__(self, database: Database, transport: Transport, worker: UUID) -> None:
+        self._database = database
+        self._transport = transport
+        self._worker = worker
+        #: A claim whose answer did not come; whether it was committed is not known yet.
+        self._unanswered: UUID | None = None
+
+    def claim(self, tokens: Sequence[tuple[str, int]]) -> list[ClaimedJob]:
+        """Claim the jobs of these tokens; those whose token no longer holds are simply missing."""
+        claim_id = new_id()
+        with self._answered(claim_id), self._database.autocommit() as connection:
+            return jobs.claim(connection, self._worker, claim_id, tokens)
+
+    def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
+        """Claim from one queue straight from Postgres, while Redis is away."""
+        claim_id = new_id()
+        with self._answered(claim_id), self._database.autocommit() as connection:
+            return jobs.claim_oldest(connection, self._worker, claim_id, queue, limit)
+
+    def adopt(self) -> list[ClaimedJob]:
+        """The jobs of a claim whose answer was lost, if there was one and it had been committed."""
+        if self._unanswered is None:
+            return []
+        with self._database.autocommit() as connection:
+            adopted = jobs.claimed_by(connection, self._worker, self._unanswered)
+        self._unanswered = None
+        return adopted
+
+    def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
+        """Write how attempts ended, in one transaction; an end that is missing from the answer was refused as stale."""
+        done = {
+            end.id: end for end in self._database.retrying(lambda connection: jobs.finish(connection, ends))
+        }
+        missing = [end for end in ends if end.id not in done]
+        if missing:
+            with self._database.autocommit() as connection:
+                done.update({end.id: end for end in jobs.already_finished(connection, missing)})
+            self._refused([end for end in missing if end.id not in done])
+        try:
+            self._transport.announce([end.id for end in done.values() if end.state.is_terminal])
+        except Unavailable:
+            STORE_ERRORS.labels("redis", "announce").inc()
+        return done
+
+    def hand_back(self, held: Sequence[ClaimedJob]) -> int:
+        """Give jobs back that were claimed and not started; returns how many."""
+        if not held:
+            return 0
+        tokens = [(job.id, job.epoch) for job in held]
+        hints = self._database.retrying(lambda connection: jobs.hand_back(connection, tokens))
+        try:
+            self._transport.push(hints)
+        except Unavailable:
+            STORE_ERRORS.labels("redis", "push").inc()
+        log.info("jobs.handed_back", count=len(hints))
+        return len(hints)
+
+    def report(self, reports: Sequence[Progress]) -> Signals:
+        """Write progress, fenced, and hear which jobs should stop."""
+        with self._database.autocommit() as connection:
+            if reports:
+                progress.write(connection, reports)
+            return Signals(job_queries.cancel_requested(connection, self._worker))
+
+    def queue_names(self) -> list[str]:
+        with self._database.autocommit() as connection:
+            return queues.names(connection)
+
+    @contextmanager
+    def _answered(self, claim_id: UUID) -> Iterator[None]:
+        """Remember a claim that ends in an outage: it may have been committed all the same."""
+        try:
+            yield
+        except Unavailable:
+            self._unanswered = claim_id
+            raise
+
+    @staticmethod
+    def _refused(stale: Sequence[Finish]) -> None:
+        for end in stale:
+            STALE_WRITES.labels("flusher").inc()
+            log.warning("job.stale_write", job_id=str(end.id), epoch=end.epoch, verb=end.verb)

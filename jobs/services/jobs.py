@@ -1,0 +1,74 @@
+"""Reading jobs: one, many, a page."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from jobs.database import Database
+from jobs.errors import InvalidInput, NotFound
+from jobs.records import Job
+from jobs.repositories import job_queries
+from jobs.repositories.job_queries import PAGE_LIMIT, JobFilter
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs, newest first; `next_cursor` leads to the next page and is None on the last."""
+
+    items: list[Job]
+    next_cursor: str | None
+
+
+class Jobs:
+    """Reads jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, job_id: UUID) -> Job:
+        """The job; raises NotFound."""
+        with self._database.autocommit() as connection:
+            return self.get_within(connection, job_id)
+
+    @staticmethod
+    def get_within(connection: Connection, job_id: UUID) -> Job:
+        """The job as the caller's own transaction sees it; raises NotFound."""
+        job = job_queries.get(connection, job_id)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+    def get_many(self, ids: Sequence[UUID]) -> list[Job]:
+        """The jobs of these ids that are there, in the order of the ids."""
+        with self._database.autocommit() as connection:
+            found = job_queries.get_many(connection, ids)
+        return [found[job_id] for job_id in ids if job_id in found]
+
+    def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
+        """Jobs that fit, newest first, up to 200 at once."""
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise InvalidInput(
+                f"limit must lie between 1 and {PAGE_LIMIT}", fields={"limit": f"1 to {PAGE_LIMIT}"}
+            )
+        before = None if cursor is None else _read_cursor(cursor)
+        with self._database.autocommit() as connection:
+            items = job_queries.page(connection, which, before=before, limit=limit + 1)
+        more = len(items) > limit
+        items = items[:limit]
+        return JobPage(items, _write_cursor(items[-1].id) if more else None)
+
+
+def _write_cursor(job_id: UUID) -> str:
+    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor[:64] + "=="))
+    except ValueError:
+        raise InvalidInput(
+            "the cursor is not one that a list gave out", fields={"cursor": "not valid"}
+        ) from None

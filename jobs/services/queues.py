@@ -1,0 +1,81 @@
+"""Queues as an operator sees them: list, show, pause, resume, purge."""
+
+from typing import Final
+
+import structlog
+
+from jobs.database import Database
+from jobs.errors import NotFound, Unavailable
+from jobs.repositories import job_moves, notices, queues
+from jobs.repositories.queues import QueueCounts
+from jobs.transport import Transport
+
+_BATCH: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class Queues:
+    """What may be done to a queue as a whole."""
+
+    def __init__(self, database: Database, transport: Transport) -> None:
+        self._database = database
+        self._transport = transport
+
+    def every(self) -> list[QueueCounts]:
+        with self._database.autocommit() as connection:
+            return queues.counts(connection)
+
+    def get(self, name: str) -> QueueCounts:
+        with self._database.autocommit() as connection:
+            found = queues.count(connection, name)
+        if found is None:
+            raise NotFound(f"there is no queue {name[:100]!r}")
+        return found
+
+    def pause(self, name: str) -> QueueCounts:
+        """Let nothing of this queue start; what runs goes on. Holds until it is resumed."""
+        with self._database.transaction() as connection:
+            found = queues.pause(connection, name)
+        self._check(name, found=found)
+        self._forget(name)
+        log.info("queue.paused", queue=name)
+        return self.get(name)
+
+    def resume(self, name: str) -> QueueCounts:
+        """Let the queue's jobs start again."""
+        with self._database.transaction() as connection:
+            found = queues.resume(connection, name)
+            notices.queued(connection, [name] if found else [])
+        self._check(name, found=found)
+        log.info("queue.resumed", queue=name)
+        return self.get(name)
+
+    def purge(self, name: str, *, dry_run: bool = False) -> int:
+        """Cancel everything that is queued (not what is scheduled or runs); returns how many."""
+        counts = self.get(name)
+        if dry_run:
+            return counts.queued
+        purged = 0
+        while True:
+            with self._database.transaction() as connection:
+                ids = queues.purgeable(connection, name, _BATCH)
+                moved = job_moves.cancel(connection, ids)
+            purged += len(moved)
+            if not moved:
+                break
+        self._forget(name)
+        log.info("queue.purged", queue=name, count=purged)
+        return purged
+
+    def _forget(self, name: str) -> None:
+        try:
+            self._transport.forget(name)
+        except Unavailable as error:
+            # Tokens that stay behind match no claim.
+            log.debug("redis.forget_skipped", reason=error.message, queue=name)
+
+    @staticmethod
+    def _check(name: str, *, found: bool) -> None:
+        if not found:
+            raise NotFound(f"there is no queue {name[:100]!r}")

@@ -1,0 +1,92 @@
+"""How an attempt ends: the one place where what a job returned or raised becomes a verb."""
+
+import traceback
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from jobs.errors import InvalidArguments, InvalidInput
+from jobs.json_values import encode
+from jobs.outcomes import Cancel, Fail, Outcome, Retry, Snooze
+from jobs.records import AttemptError, ClaimedJob, Finish
+from jobs.retry import RetryPolicy
+from jobs.states import Verb
+
+#: Bytes of JSON that a job may return.
+RESULT_LIMIT: Final = 256 * 1024
+_LONGEST_MESSAGE: Final = 2_000
+_LONGEST_TRACEBACK: Final = 16_000
+#: Until the next attempt when a job's own policy is broken.
+_FALLBACK_DELAY: Final = timedelta(minutes=1)
+
+log = structlog.get_logger(__name__)
+
+
+class TimedOut(Exception):
+    """The attempt took longer than its timeout."""
+
+
+class Verdict:
+    """Ends attempts of one worker."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+
+    def returned(self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime) -> Finish:
+        """What follows from a value: complete, or what the outcome says that was returned."""
+        if isinstance(value, Outcome):
+            return self.raised(job, value, policy, now)
+        if value is None:
+            return Finish(job.id, job.epoch, Verb.COMPLETE)
+        try:
+            result = encode(value, limit=RESULT_LIMIT, what="result")
+        except InvalidInput as error:
+            return self.raised(job, error, policy, now)
+        return Finish(job.id, job.epoch, Verb.COMPLETE, result=result)
+
+    def raised(self, job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> Finish:
+        """What follows from an exception: the outcome it is, or what the policy makes of a failed attempt."""
+        match error:
+            case Snooze():
+                return Finish(job.id, job.epoch, Verb.SNOOZE, delay=error.delay)
+            case Cancel():
+                return Finish(
+                    job.id, job.epoch, Verb.STOP, error=self._entry(job, error, now) if error.reason else None
+                )
+            case Fail() | InvalidArguments():
+                return Finish(job.id, job.epoch, Verb.FAIL, error=self._entry(job, error, now))
+        delay = _delay(job, error, policy, now)
+        if delay is None:
+            return Finish(job.id, job.epoch, Verb.FAIL, error=self._entry(job, error, now))
+        return Finish(job.id, job.epoch, Verb.RETRY, error=self._entry(job, error, now), delay=delay)
+
+    def _entry(self, job: ClaimedJob, error: BaseException, now: datetime) -> AttemptError:
+        asked = isinstance(error, Retry | Fail | Cancel)
+        text = "" if asked else "".join(traceback.format_exception(error, limit=-30))
+        return AttemptError(
+            attempt=job.attempt,
+            at=now,
+            error_class=_class_name(type(error)),
+            message=_storable(str(error), _LONGEST_MESSAGE),
+            # The end of a traceback says most.
+            traceback=_storable(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK),
+            worker=self._worker,
+        )
+
+
+def _delay(job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> timedelta | None:
+    try:
+        return policy.decide(job.attempt, error, now - job.enqueued_at, job.max_attempts)
+    except Exception:  # a policy is user code; its fault must not lose the attempt's end
+        log.exception("retry_policy.failed", job=job.name)
+        return None if job.attempt >= job.max_attempts else _FALLBACK_DELAY
+
+
+def _class_name(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _storable(text: str, limit: int) -> str:
+    """Text that jsonb takes: no NUL, no lone surrogates, bounded."""
+    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

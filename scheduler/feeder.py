@@ -1,0 +1,91 @@
+"""The feeder: brings what is due, and what Redis does not have, into the queues. The one loop that repairs everything.
+
+Promotion of scheduled jobs, retries, pushes that never happened and a Redis that lost its memory are all the
+same here: what is queued in Postgres is put into the queue's set, most urgent first.
+"""
+
+from collections.abc import Iterable
+from threading import Lock
+from typing import Final
+from uuid import UUID
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from jobs.clock import Clock
+from jobs.database import Database
+from jobs.errors import Unavailable
+from jobs.repositories import job_moves, job_queries, queues
+from jobs.transport import WINDOW, Transport
+
+TOKENS_FED = Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
+LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last finished a round.")
+
+#: Jobs staged in one statement.
+_BATCH: Final = 5_000
+
+log = structlog.get_logger(__name__)
+
+
+class Feeder:
+    """One round at a time; rounds are called by the clock and by NOTIFY."""
+
+    def __init__(self, database: Database, transport: Transport, clock: Clock) -> None:
+        self._database = database
+        self._transport = transport
+        self._clock = clock
+        self._lock = Lock()
+        self._finished_at = clock.monotonic()
+        LAG.set_function(lambda: self._clock.monotonic() - self._finished_at)
+
+    def round(self) -> int:
+        """Expire, stage what is due, and feed every queue that is not paused; returns how many tokens were new."""
+        with self._lock:
+            self._expire()
+            self._stage()
+            with self._database.autocommit() as connection:
+                names = queues.feedable(connection)
+            added = self._feed(names)
+            self._finished_at = self._clock.monotonic()
+            return added
+
+    def feed(self, names: Iterable[str]) -> int:
+        """Feed these queues now, unless they are paused."""
+        with self._lock:
+            with self._database.autocommit() as connection:
+                feedable = set(queues.feedable(connection))
+            return self._feed(sorted(feedable.intersection(names)))
+
+    def _feed(self, names: Iterable[str]) -> int:
+        added = 0
+        for name in names:
+            with self._database.autocommit() as connection:
+                hints = job_queries.queued(connection, name, WINDOW)
+            new = self._transport.feed(name, hints)
+            if new:
+                TOKENS_FED.labels(name).inc(new)
+            added += new
+        return added
+
+    def _stage(self) -> None:
+        while True:
+            staged = self._database.retrying(lambda connection: job_moves.stage(connection, _BATCH))
+            if staged:
+                log.debug("jobs.staged", count=len(staged))
+            if len(staged) < _BATCH:
+                return
+
+    def _expire(self) -> None:
+        while True:
+            expired = self._database.retrying(lambda connection: job_moves.expire(connection, _BATCH))
+            if expired:
+                log.info("jobs.expired", count=len(expired))
+                self._announce([job.id for job in expired])
+            if len(expired) < _BATCH:
+                return
+
+    def _announce(self, ids: list[UUID]) -> None:
+        try:
+            self._transport.announce(ids)
+        except Unavailable as error:
+            log.debug("redis.announce_skipped", reason=error.message)

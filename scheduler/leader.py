@@ -1,0 +1,61 @@
+"""Leadership among schedulers: a session lock in Postgres. It saves work; correctness never depends on it."""
+
+from contextlib import ExitStack
+
+import structlog
+from prometheus_client import Gauge
+from sqlalchemy import Connection
+
+from jobs.database import Database
+from jobs.repositories import locks
+
+LEADER = Gauge("callboard_scheduler_leader", "1 in the scheduler that leads, 0 in those that stand by.")
+
+log = structlog.get_logger(__name__)
+
+
+class Leader:
+    """Holds the lock, or tries to. A connection that breaks takes the lock with it, and a standby has it within seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._held = ExitStack()
+        self._connection: Connection | None = None
+        LEADER.set(0)
+
+    @property
+    def leads(self) -> bool:
+        return self._connection is not None
+
+    def check(self) -> None:
+        """Make sure that the lock is still held, or try to get it."""
+        try:
+            if self._connection is None:
+                self._try()
+            else:
+                locks.check(self._connection)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the connection, the lock is not ours any more
+            self.resign()
+            log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+
+    def resign(self) -> None:
+        """Let go of the lock."""
+        self._connection = None
+        LEADER.set(0)
+        opened, self._held = self._held, ExitStack()
+        try:
+            opened.close()
+        except Exception as error:  # noqa: BLE001 - a dead connection may refuse to be closed
+            log.debug("scheduler.close_failed", reason=str(error)[:200])
+
+    def _try(self) -> None:
+        with ExitStack() as opened:
+            connection = opened.enter_context(self._database.autocommit())
+            if not locks.try_lock(connection, locks.LEADER):
+                return
+            # A pooled connection must not go back to the pool with the lock on it.
+            opened.callback(connection.invalidate)
+            self._held = opened.pop_all()
+            self._connection = connection
+        LEADER.set(1)
+        log.info("scheduler.leading")

@@ -1,0 +1,32 @@
+"""The reaper: ends workers whose lease has run out, and gives their jobs back."""
+
+from jobs.clock import Clock
+from jobs.errors import Unavailable
+from jobs.services.workers import Workers
+
+
+class Reaper:
+    """Judges nobody until the database has been well for a whole lease.
+
+    While the database is away nobody can renew; once it is back, all leases look dead until their holders
+    have had their turn.
+    """
+
+    def __init__(self, workers: Workers, clock: Clock) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._well_since: float | None = None
+
+    def round(self) -> int:
+        """Take back the jobs of dead workers; returns how many."""
+        now = self._clock.monotonic()
+        try:
+            if self._well_since is None:
+                self._workers.live()
+                self._well_since = now
+            if now - self._well_since < self._workers.ttl.total_seconds():
+                return 0
+            return self._workers.reap()
+        except Unavailable:
+            self._well_since = None
+            raise

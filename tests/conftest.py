@@ -1,0 +1,94 @@
+"""What all tests share: one Postgres and one Valkey per run, a database and a Redis database per worker.
+
+The servers come from the wheels, in a folder that goes with the run; or from CALLBOARD_TEST_DATABASE_URL (a role that may
+create databases) and CALLBOARD_TEST_REDIS_URL. The first test that needs them starts them. A server
+that cannot be had is an error, never a skip.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from config.embedded import EmbeddedServers, ServerUrls
+
+_FOLDER = pytest.StashKey[Path]()
+_IN_WORKER = "callboard_servers"
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = getattr(config, "workerinput", {}).get(_IN_WORKER)
+    if given:
+        config.stash[_FOLDER] = Path(given)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="callboard-tests-"))
+    # root's Postgres runs as nobody, and gets through without special powers
+    folder.chmod(0o711)
+    config.stash[_FOLDER] = folder
+    # a run that is terminated tidies up like one that is interrupted
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    node.workerinput[_IN_WORKER] = str(node.config.stash[_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or _FOLDER not in config.stash:
+        return
+    folder = config.stash[_FOLDER]
+    try:
+        if any(folder.iterdir()):
+            EmbeddedServers(folder).stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_urls(pytestconfig: pytest.Config) -> Iterator[ServerUrls]:
+    """The run's servers: databases and keys in them belong to the fixtures below."""
+    database, cache = (os.environ.get(f"CALLBOARD_TEST_{name}_URL") for name in ("DATABASE", "REDIS"))
+    if database and cache:
+        yield ServerUrls(database, cache)
+        return
+    embedded = EmbeddedServers(pytestconfig.stash[_FOLDER], durable=False)
+    urls = embedded.ensure(postgres=not database, valkey=not cache)
+    yield ServerUrls(database or urls.database_url, cache or urls.redis_url)
+    embedded.leave()
+
+
+@pytest.fixture(scope="session")
+def database_url(server_urls: ServerUrls) -> Iterator[str]:
+    """This worker's own database, made anew, without our schema."""
+    name = sql.Identifier(f"callboard_{_WORKER}")
+    with psycopg.connect(server_urls.database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    yield urlunsplit(urlsplit(server_urls.database_url)._replace(path=f"/callboard_{_WORKER}"))
+    with psycopg.connect(server_urls.database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_urls: ServerUrls) -> Iterator[str]:
+    """This worker's own Redis database, emptied."""
+    number = 0 if _WORKER == "main" else int(_WORKER.removeprefix("gw")) + 1
+    base, _, query = server_urls.redis_url.partition("?")
+    url = f"{base}?{urlencode(dict(parse_qsl(query)) | {'db': number})}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()
+
+
+# ---- the schema: fixtures that migrate, truncate and build services ------------------------------------------------

@@ -1,0 +1,149 @@
+"""JSON that Postgres can keep."""
+
+import dataclasses
+import enum
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from jobs.arguments import encode
+from jobs.errors import InvalidInput
+
+ID = UUID("0190f1d2-0000-7000-8000-000000000000")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Address(BaseModel):
+    street: str
+    since: datetime | None = None
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+def written(value: object, limit: int = 1_000_000) -> object:
+    return orjson.loads(encode(value, limit=limit, what="result"))
+
+
+def refusal(value: object, limit: int = 1_000_000) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        encode(value, limit=limit, what="result")
+    assert caught.value.message.startswith("result ")
+    assert list(caught.value.fields) == ["result"]
+    return caught.value.message
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0")), inner),
+    )
+)  # fmt: skip
+def test_json_comes_back_as_it_was(value):
+    assert written(value) == value
+
+
+def test_what_the_binder_reads_can_be_written():
+    value = {
+        "at": datetime(2026, 10, 1, tzinfo=UTC), "id": ID, "day": date(2026, 10, 1), "colour": Colour.RED,
+        "price": Decimal("1.10"), "point": Point(1), "home": Address(street="Main"), "pair": (1, 2),
+    }  # fmt: skip
+    assert written(value) == {
+        "at": "2026-10-01T00:00:00+00:00", "id": str(ID), "day": "2026-10-01", "colour": "red",
+        "price": "1.10", "point": {"x": 1, "y": 0}, "home": {"street": "Main", "since": None}, "pair": [1, 2],
+    }  # fmt: skip
+
+
+def test_the_limit_is_in_bytes_and_exact():
+    assert written("é", limit=4) == "é"
+    assert "is 4 bytes of JSON, at most 3 are accepted" in refusal("é", limit=3)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_does_not_have_are_refused_wherever_they_are(number):
+    class Reading(BaseModel):
+        value: float
+
+    @dataclasses.dataclass
+    class Sample:
+        value: float
+
+    for value in (number, [1, [number]], {"a": {"b": number}}, Reading(value=number), [Sample(number)]):
+        assert "NaN or an infinity" in refusal(value)
+    assert written({"a": None, "b": "null", "c": [None]}) == {"a": None, "b": "null", "c": [None]}
+
+
+@pytest.mark.parametrize("value", ["\0", {"a": ["x\0y"]}, {"k\0": 1}, {"a": [["\0"]]}])
+def test_a_nul_character_is_refused_wherever_it_is(value):
+    assert "NUL" in refusal(value)
+
+
+def test_a_text_that_only_spells_a_nul_passes():
+    assert written({"a": "\\u0000", "b\\u0000": 1}) == {"a": "\\u0000", "b\\u0000": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\ud800",
+        {"\udfff": 1},
+        2**64,
+        -(2**63) - 1,
+        {1: 2},
+        {None: 1},
+        {(1, 2): 3},
+        object(),
+        {1, 2},
+        b"x",
+        ...,
+    ],
+)
+def test_what_json_in_postgres_cannot_hold_is_refused(value):
+    assert "cannot be written as JSON" in refusal([value])
+
+
+def test_nesting_is_bounded_at_a_hundred():
+    def nested(depth: int) -> object:
+        value: object = 1
+        for level in range(depth):
+            value = [value] if level % 2 else {"a": value}
+        return value
+
+    assert written(nested(100)) == nested(100)
+    assert "nested deeper than 100" in refusal(nested(101))
+    for depth in (300, 5_000):
+        refusal(nested(depth))
+
+
+def test_many_lists_side_by_side_are_not_deep():
+    assert written([[[]]] * 500) == [[[]]] * 500
+
+
+def test_a_circle_is_refused():
+    circle: list[object] = []
+    circle.append(circle)
+    refusal(circle)
+
+
+def test_a_value_whose_own_code_fails_is_refused():
+    class Broken(BaseModel):
+        def model_dump(self, **_: object) -> dict[str, object]:
+            raise ZeroDivisionError
+
+    assert "Broken" in refusal(Broken())

@@ -1,0 +1,278 @@
+"""Webhook verification, against the providers' own vectors and against whoever alters a byte."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.errors import InvalidInput, Unauthorized
+from jobs.schemes import SCHEMES, Scheme
+from jobs.schemes.github import GitHub
+from jobs.schemes.standard import TOLERANCE, StandardWebhooks
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "webhooks.json").read_text())
+KNOWN = [vector for vector in VECTORS if vector["scheme"] in SCHEMES]
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+BODY = b'{"type": "invoice.paid", "n": 1}'
+
+github = GitHub()
+standard = StandardWebhooks()
+OLD, NEW, OTHER = standard.new_secret(), standard.new_secret(), standard.new_secret()
+
+
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def github_request(secret: str, body: bytes = BODY, **extra: str) -> dict[str, str]:
+    return github.sign(secret, body) | {"x-github-delivery": "d-1", "x-github-event": "push"} | extra
+
+
+def standard_request(
+    *secrets: str, at: datetime = NOW, body: bytes = BODY, message_id: str = "msg_1"
+) -> dict[str, str]:
+    return standard.sign(secrets or (NEW,), message_id, at, body)
+
+
+@pytest.mark.parametrize("vector", KNOWN, ids=lambda vector: vector["source"])
+def test_the_providers_own_vectors_pass(vector):
+    scheme: Scheme = SCHEMES[vector["scheme"]]
+    scheme.check_secret(vector["secret"])
+    now = datetime.fromtimestamp(vector.get("now", 0), UTC)
+    assert vector["valid"]
+    scheme.authenticate(lower(vector["headers"]), vector["body"].encode(), [vector["secret"]], now)
+
+
+@pytest.mark.parametrize("vector", KNOWN, ids=lambda vector: vector["source"])
+def test_every_altered_byte_of_a_vector_is_noticed(vector):
+    scheme, body = SCHEMES[vector["scheme"]], vector["body"].encode()
+    now = datetime.fromtimestamp(vector.get("now", 0), UTC)
+    for position in range(len(body)):
+        altered = body[:position] + bytes([body[position] ^ 1]) + body[position + 1 :]
+        with pytest.raises(Unauthorized):
+            scheme.authenticate(lower(vector["headers"]), altered, [vector["secret"]], now)
+
+
+def test_the_table_holds_each_scheme_under_its_own_name():
+    assert {"github", "standard-webhooks"} <= set(SCHEMES)
+    assert all(name == scheme.name for name, scheme in SCHEMES.items())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_a_new_secret_is_usable_and_never_the_same(scheme):
+    first, second = scheme.new_secret(), scheme.new_secret()
+    scheme.check_secret(first)
+    assert first != second
+
+
+@settings(deadline=None)
+@given(body=st.binary(max_size=200), position=st.integers(0, 10_000), flip=st.integers(1, 255))
+def test_no_altered_byte_of_any_body_passes(body, position, flip):
+    secret = github.new_secret()
+    at = position % (len(body) + 1)
+    altered = body[:at] + (bytes([body[at] ^ flip]) + body[at + 1 :] if at < len(body) else bytes([flip]))
+    with pytest.raises(Unauthorized):
+        github.authenticate(github.sign(secret, body), altered, [secret], NOW)
+    with pytest.raises(Unauthorized):
+        standard.authenticate(standard_request(body=body), altered, [NEW], NOW)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_no_altered_character_of_a_header_passes(data):
+    headers = data.draw(st.sampled_from([github_request(NEW), standard_request()]))
+    scheme = github if "x-hub-signature-256" in headers else standard
+    signed = [name for name in headers if not name.startswith("x-github")]
+    name = data.draw(st.sampled_from(signed))
+    value = headers[name]
+    position = data.draw(st.integers(0, len(value) - 1))
+    replacement = data.draw(st.characters(codec="latin-1").filter(lambda char: char != value[position]))
+    altered = value[:position] + replacement + value[position + 1 :]
+    if altered.strip(" \t") == value:
+        return
+    with pytest.raises(Unauthorized):
+        scheme.authenticate(headers | {name: altered}, BODY, [NEW], NOW)
+
+
+@settings(deadline=None)
+@given(headers=st.dictionaries(
+    st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature", "x-hub-signature-256"]), st.text()
+), body=st.binary(max_size=50))  # fmt: skip
+def test_whatever_is_sent_the_answer_is_unauthorized_and_nothing_else(headers, body):
+    for scheme in (github, standard):
+        with pytest.raises(Unauthorized):
+            scheme.verify(headers, body, [NEW], NOW)
+
+
+class TestGitHub:
+    def test_a_delivery_has_its_id_and_its_event(self):
+        verified = github.verify(github_request(NEW), BODY, [NEW], NOW)
+        assert (verified.external_id, verified.event, verified.handshake) == ("d-1", "push", False)
+
+    def test_a_ping_is_a_handshake(self):
+        assert github.verify(github_request(NEW, **{"x-github-event": "ping"}), BODY, [NEW], NOW).handshake
+
+    def test_every_active_secret_verifies_and_no_other(self):
+        for secret in (OLD, NEW):
+            assert github.verify(github_request(secret), BODY, [OLD, NEW], NOW)
+        with pytest.raises(Unauthorized):
+            github.verify(github_request(OTHER), BODY, [OLD, NEW], NOW)
+
+    def test_a_secret_that_cannot_be_read_neither_verifies_nor_hinders(self):
+        assert github.verify(github_request(NEW), BODY, ["", "short", NEW], NOW)
+
+    def test_an_empty_secret_signs_nothing(self):
+        headers = {
+            "x-hub-signature-256": "sha256=b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad"
+        }
+        with pytest.raises(Unauthorized):  # the HMAC of nothing under no key, which anyone can compute
+            github.authenticate(headers, b"", [""], NOW)
+
+    @pytest.mark.parametrize("secrets", [[], [""], ["short"]])
+    def test_no_usable_secret_means_no(self, secrets):
+        with pytest.raises(Unauthorized):
+            github.verify(github_request(NEW), BODY, secrets, NOW)
+
+    @pytest.mark.parametrize(
+        "value", ["", "sha256=", "sha1=" + "0" * 40, "0" * 64, "sha256=" + "é" * 64, "s" * 9_999]
+    )
+    def test_a_signature_of_another_form_is_named(self, value):
+        with pytest.raises(Unauthorized, match="x-hub-signature-256"):
+            github.verify(github_request(NEW) | {"x-hub-signature-256": value}, BODY, [NEW], NOW)
+
+    def test_an_upper_case_signature_is_not_githubs(self):
+        headers = github_request(NEW)
+        upper = "sha256=" + headers["x-hub-signature-256"][7:].upper()
+        with pytest.raises(Unauthorized):
+            github.verify(headers | {"x-hub-signature-256": upper}, BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize("value", ["", "d" * 201, "d\x00", "dé", "d\nx"])
+    @pytest.mark.parametrize("name", ["x-github-delivery"])
+    def test_an_id_that_is_missing_or_unusable_is_bad_input(self, name, value):
+        with pytest.raises(InvalidInput, match=name):
+            github.verify(github_request(NEW, **{name: value}), BODY, [NEW], NOW)
+
+    def test_an_event_that_is_too_long_is_bad_input_and_none_is_none(self):
+        with pytest.raises(InvalidInput, match="x-github-event"):
+            github.verify(github_request(NEW, **{"x-github-event": "e" * 201}), BODY, [NEW], NOW)
+        assert github.verify(github_request(NEW, **{"x-github-event": ""}), BODY, [NEW], NOW).event == ""
+
+    def test_the_signature_is_judged_before_the_id(self):
+        with pytest.raises(Unauthorized):
+            github.verify(github_request(OTHER, **{"x-github-delivery": ""}), BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize("text", ["", "x" * 15, "x" * 257, "x" * 20 + "\x00", "\ud800" * 20])
+    def test_an_unusable_secret_is_refused_without_being_shown(self, text):
+        with pytest.raises(InvalidInput) as caught:
+            github.check_secret(text)
+        assert "xxx" not in caught.value.message
+
+
+class TestStandardWebhooks:
+    def test_a_delivery_has_its_id_and_the_type_in_its_body(self):
+        verified = standard.verify(standard_request(), BODY, [NEW], NOW)
+        assert (verified.external_id, verified.event, verified.handshake) == ("msg_1", "invoice.paid", False)
+
+    @pytest.mark.parametrize(
+        ("body", "event"),
+        [
+            (b"", ""), (b"not json", ""), (b"[1]", ""), (b"3", ""), (b'{"type": 3}', ""), (b'{"a": 1}', ""),
+            (b'{"type": "a\\u0000b"}', ""), (b'{"type": "\\ud800"}', ""), (b"\xff\xfe", ""),
+            (json.dumps({"type": "t" * 201}).encode(), ""), (json.dumps({"type": "t" * 200}).encode(), "t" * 200),
+            (b"[" * 5_000, ""),
+        ],
+    )  # fmt: skip
+    def test_a_body_that_names_no_storable_type_has_no_event(self, body, event):
+        assert standard.verify(standard_request(body=body), body, [NEW], NOW).event == event
+
+    @pytest.mark.parametrize("drift", [timedelta(0), TOLERANCE, -TOLERANCE])
+    def test_a_timestamp_within_five_minutes_passes(self, drift):
+        assert standard.verify(standard_request(at=NOW + drift), BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize(
+        ("drift", "where"),
+        [(-TOLERANCE - timedelta(seconds=1), "past"), (TOLERANCE + timedelta(seconds=1), "future")],
+    )
+    def test_a_timestamp_beyond_five_minutes_is_refused(self, drift, where):
+        with pytest.raises(Unauthorized, match=f"webhook-timestamp.*{where}"):
+            standard.verify(standard_request(at=NOW + drift), BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize("value", ["", "x", "1.5", "-5", "+5", "1e9", "١٢٣", "9" * 12, "1761998400 ,"])
+    def test_a_timestamp_that_is_no_whole_number_is_named(self, value):
+        with pytest.raises(Unauthorized, match="webhook-timestamp"):
+            standard.verify(standard_request() | {"webhook-timestamp": value}, BODY, [NEW], NOW)
+
+    def test_an_old_request_cannot_be_given_a_new_time(self):
+        headers = standard_request(at=NOW - timedelta(days=1))
+        with pytest.raises(Unauthorized, match="webhook-signature"):
+            standard.verify(headers | {"webhook-timestamp": str(int(NOW.timestamp()))}, BODY, [NEW], NOW)
+
+    def test_every_active_secret_verifies_and_no_other(self):
+        for secret in (OLD, NEW):
+            assert standard.verify(standard_request(secret), BODY, [OLD, NEW], NOW)
+        with pytest.raises(Unauthorized):
+            standard.verify(standard_request(OTHER), BODY, [OLD, NEW], NOW)
+
+    def test_a_sender_that_rotates_may_sign_with_both_its_secrets(self):
+        headers = standard_request(OTHER, NEW)
+        assert headers["webhook-signature"].count("v1,") == 2
+        assert standard.verify(headers, BODY, [NEW], NOW)
+
+    def test_signatures_of_other_versions_are_ignored(self):
+        headers = standard_request()
+        genuine = headers["webhook-signature"]
+        assert standard.verify(headers | {"webhook-signature": f"v1a,AAAA {genuine} v2,x"}, BODY, [NEW], NOW)
+        with pytest.raises(Unauthorized):
+            standard.verify(headers | {"webhook-signature": genuine.replace("v1,", "v2,")}, BODY, [NEW], NOW)
+
+    def test_the_other_spelling_of_the_same_base64_is_not_the_signature(self):
+        headers = standard_request()
+        text = headers["webhook-signature"]
+        last = text[-2]
+        alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        twin = text[:-2] + alphabet[alphabet.index(last) ^ 1] + "="
+        assert base64.b64decode(twin[3:]) == base64.b64decode(text[3:])
+        with pytest.raises(Unauthorized):
+            standard.verify(headers | {"webhook-signature": twin}, BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+    def test_a_missing_header_is_named(self, name):
+        headers = standard_request()
+        del headers[name]
+        with pytest.raises(Unauthorized, match=f"{name} header is missing"):
+            standard.verify(headers, BODY, [NEW], NOW)
+
+    def test_an_id_that_is_too_long_is_bad_input_once_it_is_genuine(self):
+        headers = standard_request(message_id="m" * 201)
+        with pytest.raises(InvalidInput, match="webhook-id"):
+            standard.verify(headers, BODY, [NEW], NOW)
+        with pytest.raises(Unauthorized):
+            standard.verify(headers, BODY, [OTHER], NOW)
+
+    def test_an_id_with_a_full_stop_cannot_be_told_from_its_timestamp(self):
+        with pytest.raises(Unauthorized, match="full stop"):
+            standard.verify(standard_request(message_id="a.b"), BODY, [NEW], NOW)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", "whsec_", "whsec_!!!!", "whsec_" + "é" * 24, "whsec_" + base64.b64encode(b"x" * 15).decode(),
+            "whsec_" + base64.b64encode(b"x" * 129).decode(), base64.b64encode(b"x" * 24).decode(),
+            " " + "whsec_" + base64.b64encode(b"x" * 24).decode(),
+        ],
+    )  # fmt: skip
+    def test_an_unusable_secret_is_refused_and_verifies_nothing(self, text):
+        with pytest.raises(InvalidInput):
+            standard.check_secret(text)
+        with pytest.raises(Unauthorized):
+            standard.verify(standard_request(), BODY, [text], NOW)
+
+    def test_no_error_says_anything_about_a_secret(self):
+        with pytest.raises(Unauthorized) as caught:
+            standard.verify(standard_request(OTHER), BODY, [NEW], NOW)
+        assert NEW not in caught.value.message
+        assert "v1,g" not in caught.value.message

@@ -1,0 +1,226 @@
+"""Settings: where they come from, what they accept, and that an error names key, value and form without a secret."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from config.settings import Settings, explain, load_settings, sqlalchemy_url
+from jobs.errors import InvalidInput
+
+KEY = "an-unguessable-key-of-some-length"
+
+
+def load(folder: Path, toml: str = "", **env: str) -> Settings:
+    if toml:
+        (folder / "callboard.toml").write_text(toml)
+    return load_settings({f"CALLBOARD_{name}": value for name, value in env.items()}, folder)
+
+
+def test_nothing_given_means_the_documented_defaults(tmp_path):
+    settings = load(tmp_path)
+    assert settings.database_url is None
+    assert settings.redis_url is None
+    assert settings.data_dir == tmp_path / ".callboard"
+    assert settings.jobs == ()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8787)
+    assert (settings.processes, settings.threads, settings.slots) == (min(os.cpu_count() or 1, 256), 8, 64)
+    assert settings.async_slots == 256
+    assert settings.queues == ()
+    assert (settings.retention.succeeded, settings.retention.other) == (timedelta(days=7), timedelta(days=30))
+    assert settings.secret_key is None
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", None)
+    assert (settings.log_format, settings.log_level) == ("auto", "info")
+    assert settings.grace == settings.lease_ttl == timedelta(seconds=30)
+    assert settings.max_body == 1024 * 1024
+
+
+def test_the_environment_goes_before_the_file_and_the_file_before_the_default(tmp_path):
+    settings = load(tmp_path, toml="port = 1000\nthreads = 2", PORT="2000")
+    assert (settings.port, settings.threads, settings.slots) == (2000, 2, 64)
+    assert [settings.source(field) for field in ("port", "threads", "slots")] == [
+        "environment",
+        "callboard.toml",
+        "default",
+    ]
+
+
+def test_every_form_is_read(tmp_path):
+    settings = load(
+        tmp_path,
+        toml='queues = ["mail", "default"]\nmax_body = 2048',
+        DATABASE_URL="postgres://app:secret@db.example:5432/jobs",
+        REDIS_URL="rediss://cache.example:6380/1",
+        DATA_DIR="/srv/call board",
+        JOBS="shop.jobs, mail.jobs,shop.jobs",
+        PORT="0",
+        METRICS_PORT="9100",
+        SECRET_KEY=KEY,
+        LOG_LEVEL="DEBUG",
+        GRACE="1m30s",
+    )
+    assert settings.queues == ("mail", "default")
+    assert settings.max_body == 2048
+    assert settings.data_dir == Path("/srv/call board")
+    assert settings.jobs == ("shop.jobs", "mail.jobs")
+    assert (settings.port, settings.metrics_port) == (0, 9100)
+    assert settings.secret_key == SecretStr(KEY)
+    assert settings.log_level == "debug"
+    assert settings.grace == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("text", "succeeded", "other"),
+    [("7d", 7, 30), ("1d", 1, 30), ("60d", 60, 60), ("3d,4d", 3, 4), ("30d, 2d", 30, 2)],
+)
+def test_retention_is_one_duration_or_two(tmp_path, text, succeeded, other):
+    retention = load(tmp_path, RETENTION=text).retention
+    assert (retention.succeeded, retention.other) == (timedelta(days=succeeded), timedelta(days=other))
+
+
+def test_an_empty_variable_counts_as_unset(tmp_path):
+    settings = load(tmp_path, toml="port = 1000", PORT="", DATABASE_URL="", QUEUES="")
+    assert (settings.port, settings.database_url, settings.queues) == (1000, None, ())
+
+
+def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
+    assert (
+        load_settings({"CALLBOARD_TEST_DATABASE_URL": "x", "CALLBOARDS": "x", "PORT": "x"}, tmp_path).port
+        == 8787
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "form"),
+    [
+        ("DATABASE_URL", "mysql://db/jobs", "postgresql://"),
+        ("DATABASE_URL", "postgresql://db/jo bs", "postgresql://"),
+        ("REDIS_URL", "http://cache", "redis://"),
+        ("JOBS", "shop/jobs.py", "modules"),
+        ("HOST", "a host", "an address"),
+        ("PORT", "65536", "65535"),
+        ("PORT", "-1", "65535"),
+        ("PORT", "http", "65535"),
+        ("PROCESSES", "0", "1 to 256"),
+        ("THREADS", "257", "1 to 256"),
+        ("SLOTS", "4097", "1 to 4096"),
+        ("ASYNC_SLOTS", "0", "1 to 4096"),
+        ("QUEUES", "mail,two words", "queues"),
+        ("RETENTION", "a week", "7d"),
+        ("RETENTION", "7d,30d,90d", "7d"),
+        ("RETENTION", "1s", "7d"),
+        ("METRICS_PORT", "70000", "65535"),
+        ("LOG_FORMAT", "xml", "json"),
+        ("LOG_LEVEL", "loud", "debug"),
+        ("GRACE", "30", "30s"),
+        ("GRACE", "2h", "1h"),
+        ("LEASE_TTL", "100ms", "1s"),
+        ("MAX_BODY", "1MiB", "bytes"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_key_value_and_form(tmp_path, name, value, form):
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path, **{name: value})
+    assert f"CALLBOARD_{name} is {value!r}; expected " in caught.value.message
+    assert form in caught.value.message.partition("expected")[2]
+    assert list(caught.value.fields) == [f"CALLBOARD_{name}"]
+
+
+@pytest.mark.parametrize(
+    "line", ["port = true", "port = 1.5", "grace = 30", "jobs = [1]", "retention = 7", "host = 1"]
+)
+def test_a_value_of_the_wrong_type_in_the_file_is_an_error_that_names_the_file(tmp_path, line):
+    with pytest.raises(InvalidInput, match=f"callboard.toml: {line.split()[0]} is "):
+        load(tmp_path, toml=line)
+
+
+def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path):
+    with pytest.raises(
+        InvalidInput, match=r"CALLBOARD_PROT is not a setting \(did you mean CALLBOARD_PORT\?\)"
+    ):
+        load(tmp_path, PROT="1")
+    with pytest.raises(
+        InvalidInput, match=r"callboard.toml: thread is not a setting \(did you mean callboard.toml: threads"
+    ):
+        load(tmp_path, toml="thread = 1")
+
+
+def test_an_unknown_key_unlike_any_points_to_the_list(tmp_path):
+    with pytest.raises(InvalidInput, match=r"CALLBOARD_XYZZY is not a setting \(`callboard config` lists"):
+        load(tmp_path, XYZZY="1")
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path, toml="threads = 0", PORT="x", NONSENSE="x")
+    assert set(caught.value.fields) == {"callboard.toml: threads", "CALLBOARD_PORT", "CALLBOARD_NONSENSE"}
+
+
+@pytest.mark.parametrize("text", ["port = ", "port = 1\nport = 2"])
+def test_a_broken_file_is_an_error_that_names_it(tmp_path, text):
+    with pytest.raises(InvalidInput, match=r"callboard\.toml cannot be read: "):
+        load(tmp_path, toml=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://app:hunter2@db/jobs"),
+        ("DATABASE_URL", "app:hunter2@db/jobs"),
+        ("DATABASE_URL", "postgres:/app:hunter2@db/jobs"),
+        ("DATABASE_URL", "mysql://db/jobs?password=hunter2"),
+        ("REDIS_URL", "http://:hunter2@cache"),
+        ("SECRET_KEY", "hunter2"),
+    ],
+)
+def test_an_error_does_not_show_a_secret(tmp_path, name, value):
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path, **{name: value})
+    assert "hunter2" not in str(caught.value) + repr(caught.value.fields)
+    assert caught.value.__cause__ is None
+    assert f"CALLBOARD_{name} is " in caught.value.message
+
+
+def test_settings_do_not_show_their_secrets_and_do_not_change(tmp_path):
+    settings = load(tmp_path, DATABASE_URL="postgresql://app:hunter2@db/jobs", SECRET_KEY=KEY)
+    assert "hunter2" not in repr(settings)
+    assert KEY not in repr(settings)
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+def test_explain_shows_every_setting_its_source_and_no_secret(tmp_path):
+    lines = explain(
+        load(
+            tmp_path,
+            toml="grace = '90s'",
+            DATABASE_URL="postgresql://app:hunter2@db/jobs?sslpassword=hunter2",
+            SECRET_KEY=KEY,
+            JOBS="a.b,c",
+        )
+    )
+    shown = {line.key: (line.value, line.source) for line in lines}
+    assert len(shown) == len(Settings.model_fields)
+    assert shown["CALLBOARD_DATABASE_URL"] == ("postgresql://app:***@db/jobs?sslpassword=***", "environment")
+    assert shown["CALLBOARD_SECRET_KEY"] == ("***", "environment")
+    assert shown["CALLBOARD_GRACE"] == ("1m30s", "callboard.toml")
+    assert shown["CALLBOARD_JOBS"] == ("a.b,c", "environment")
+    assert shown["CALLBOARD_RETENTION"] == ("7d,30d", "default")
+    assert shown["CALLBOARD_REDIS_URL"] == ("", "default")
+
+
+def test_what_explain_shows_is_accepted_again(tmp_path):
+    first = load(tmp_path, JOBS="a.b,c", QUEUES="x,y", RETENTION="1d,2d", GRACE="90s", METRICS_PORT="0")
+    given = {line.key: line.value for line in explain(first)}
+    assert load_settings(given, tmp_path).model_dump() == first.model_dump()
+
+
+def test_every_setting_says_which_form_it_accepts():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_sqlalchemy_is_given_the_psycopg_driver(scheme):
+    assert sqlalchemy_url(f"{scheme}://a:b@h/x?host=y") == "postgresql+psycopg://a:b@h/x?host=y"

@@ -1,0 +1,232 @@
+"""A worker child: one process that runs jobs, from boot to a clean end. Its composition root."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from queue import Empty
+from threading import Event, Thread
+from typing import Any, Final
+from uuid import UUID
+
+import dramatiq
+import structlog
+
+from config.logging import configure
+from config.settings import Settings, sqlalchemy_url
+from jobs.broker import VIRTUAL_QUEUE
+from jobs.clock import SYSTEM
+from jobs.context import RunningJob
+from jobs.definition import JobDefinition
+from jobs.errors import CallboardError, InvalidInput, Unavailable
+from jobs.platform import Platform
+from jobs.records import ClaimedJob
+from jobs.repositories.workers import WorkerCard
+from jobs.services.execution import Execution
+from jobs.services.verdict import Verdict
+from workers.async_runner import AsyncRunner
+from workers.attempt import Attempt
+from workers.board import Board
+from workers.broker import WorkerBroker
+from workers.consumer import JobConsumer
+from workers.flusher import Flusher
+from workers.interrupts import ShutdownInterrupt
+from workers.monitor import Monitor, interrupt
+from workers.runner import Runner
+from workers.slots import Slots
+
+#: Exit codes that the supervisor understands.
+EXIT_CONFIG: Final = 2
+EXIT_UNAVAILABLE: Final = 7
+#: How often an idle worker thread looks up. Milliseconds.
+_WORKER_TIMEOUT: Final = 500
+#: After the grace period, for interrupted jobs to clean up. Seconds.
+_LAST_SECONDS: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """What the supervisor tells a child; it travels to the new process."""
+
+    worker_id: UUID
+    settings: Settings
+    database_url: str
+    redis_url: str
+
+
+def main(plan: ChildPlan, board: Board) -> None:
+    """Run jobs until SIGTERM, or until the parent is gone. The process's exit code says how it ended."""
+    configure(plan.settings.log_format, plan.settings.log_level)
+    # Dramatiq would print every failed job's traceback; the platform keeps it with the job.
+    logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
+    stop = StopSignal()
+    try:
+        child = Child(plan, board)
+        child.start()
+    except CallboardError as error:
+        log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - one line says it
+        sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
+    stop.wait()
+    child.drain(stop)
+    sys.exit(0)
+
+
+class StopSignal:
+    """SIGTERM or SIGINT once: drain. Twice: at once. The parent's death counts as the first."""
+
+    def __init__(self) -> None:
+        self._asked = Event()
+        self.hurry = Event()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        # Ctrl-C reaches the whole process group; the supervisor passes on what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        Thread(target=self._watch_parent, name="callboard-parent", daemon=True).start()
+
+    def wait(self) -> None:
+        # With a timeout, so that signals are handled while waiting.
+        while not self._asked.wait(0.2):
+            pass
+
+    def _on_signal(self, *_: object) -> None:
+        (self.hurry if self._asked.is_set() else self._asked).set()
+
+    def _watch_parent(self) -> None:
+        parent = parent_process()
+        if parent is not None:
+            wait([parent.sentinel])
+            log.warning("worker.orphaned")
+            self._asked.set()
+
+
+class Child:
+    """The parts of a worker child, put together."""
+
+    def __init__(self, plan: ChildPlan, board: Board) -> None:
+        settings = plan.settings
+        self._plan = plan
+        self._platform = Platform(
+            sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
+            application="callboard worker",
+        )  # fmt: skip
+        self._broker = WorkerBroker(self._platform.enqueue.one)
+        dramatiq.set_broker(self._broker)
+        import_jobs(settings.jobs)
+        self._definitions = self._broker.definitions()
+        self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
+
+        self._draining = Event()
+        self._execution = Execution(self._platform.database, self._platform.transport, plan.worker_id)
+        self._slots = Slots(settings.slots, settings.async_slots)
+        self._flusher = Flusher(self._execution, self._slots)
+        self._monitor = Monitor(self._execution, self._slots, board, SYSTEM)
+        self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}")
+        put_on_board = board.writer()
+        self._loop = AsyncRunner(put_on_board, self._draining, self._flusher.put)
+        self._consumer = JobConsumer(
+            execution=self._execution,
+            transport=self._platform.transport,
+            definitions=self._definitions,
+            wanted=settings.queues,
+            slots=self._slots,
+            flusher=self._flusher,
+            loop=self._loop,
+            make_attempt=self._attempt,
+            virtual_queue=VIRTUAL_QUEUE,
+            draining=self._draining,
+            clock=SYSTEM,
+        )
+        self._broker.serve(
+            self._consumer,
+            lambda actor: Runner(actor, self._broker.current, put_on_board, self._draining),
+        )
+        self._worker = dramatiq.Worker(
+            self._broker, worker_threads=settings.threads, worker_timeout=_WORKER_TIMEOUT
+        )
+
+    def start(self) -> None:
+        """Take a lease, and begin."""
+        settings = self._plan.settings
+        card = WorkerCard(
+            id=self._plan.worker_id,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=settings.queues,
+            job_names=tuple(sorted(self._definitions)),
+            threads=settings.threads,
+            slots=settings.slots,
+        )
+        self._platform.workers.register(card)
+        self._flusher.start()
+        self._loop.start()
+        self._monitor.start()
+        self._broker.emit_after("process_boot")
+        self._broker.declare_queue(VIRTUAL_QUEUE)
+        self._worker.start()
+
+    def drain(self, stop: StopSignal) -> None:
+        """Stop fetching; hand back at once what has not begun; let the rest end within the grace period."""
+        grace = self._plan.settings.grace.total_seconds()
+        log.info("worker.draining", running=len(self._slots.held()), grace=grace)
+        self._draining.set()
+        with suppress(Unavailable):
+            self._platform.workers.drain(self._plan.worker_id)
+        for attempt in self._consumer.take_back(self._work_queue()):
+            attempt.unstarted = True
+            self._flusher.put(attempt)
+        deadline = SYSTEM.monotonic() + grace
+        while not self._slots.wait_empty(0.1):
+            if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
+                self._interrupt_all()
+                break
+        self._worker.stop(timeout=1000)
+        written = self._flusher.stop(_LAST_SECONDS)
+        self._monitor.stop()
+        if written:
+            with suppress(Unavailable):
+                self._platform.workers.end(self._plan.worker_id, suspects=())
+        log.info("worker.stopped", left=len(self._slots.held()))
+
+    def _interrupt_all(self) -> None:
+        """The grace is over: interrupted jobs go back as if they had not begun."""
+        for attempt in self._slots.held():
+            interrupt(attempt, ShutdownInterrupt)
+        self._slots.wait_empty(_LAST_SECONDS)
+
+    def _work_queue(self) -> Iterator[Any]:
+        """What lies claimed in Dramatiq's work queue."""
+        while True:
+            try:
+                item = self._worker.work_queue.get_nowait()
+            except Empty:
+                return
+            self._worker.work_queue.task_done()
+            yield item.message
+
+    def _attempt(self, job: ClaimedJob, definition: JobDefinition) -> Attempt:
+        running = RunningJob(job, self._platform.enqueue, self._monitor.progressed)
+        return Attempt(job, definition, running, self._verdict, SYSTEM)
+
+
+def import_jobs(modules: tuple[str, ...]) -> None:
+    """Import the modules that define jobs; raises InvalidInput that names the one that fails."""
+    if not modules:
+        raise InvalidInput(
+            "CALLBOARD_JOBS names no module that defines jobs (for example: CALLBOARD_JOBS=myapp.jobs)"
+        )
+    for name in modules:
+        try:
+            import_module(name)
+        except Exception as error:
+            log.debug("worker.import_failed", module=name, exc_info=True)
+            raise InvalidInput(
+                f"CALLBOARD_JOBS: the module {name!r} cannot be imported: {type(error).__name__}: {error}"
+            ) from error

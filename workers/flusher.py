@@ -1,0 +1,108 @@
+"""The flusher: outcomes go to Postgres in batches, as many as wait, without a timer."""
+
+from collections import deque
+from itertools import chain, repeat
+from threading import Event, Thread
+from typing import Final
+
+import structlog
+
+from jobs.errors import Unavailable
+from jobs.metrics import JOB_RETRIES, STORE_ERRORS
+from jobs.records import Finish
+from jobs.services.execution import Execution
+from jobs.states import JobState, Verb
+from workers.attempt import Attempt
+from workers.slots import Slots
+
+#: Outcomes in one statement; a slot count above it only makes more statements.
+_BATCH: Final = 500
+_RETRY_AFTER: Final = (0.1, 0.3, 1.0, 2.0)
+
+log = structlog.get_logger(__name__)
+
+_EVENTS: Final = {
+    Verb.RETRY: "job.retried",
+    Verb.SNOOZE: "job.snoozed",
+    Verb.FAIL: "job.failed",
+    Verb.STOP: "job.cancelled",
+}
+
+
+class Flusher(Thread):
+    """Writes outcomes. While one batch commits, the next gathers: that is all the batching there is.
+
+    An outcome that cannot be written is kept, and its slot with it, until Postgres is back.
+    """
+
+    def __init__(self, execution: Execution, slots: Slots) -> None:
+        super().__init__(name="callboard-flusher", daemon=True)
+        self._execution = execution
+        self._slots = slots
+        self._waiting: deque[Attempt] = deque()
+        self._some = Event()
+        self._stopping = Event()
+
+    def put(self, attempt: Attempt) -> None:
+        self._waiting.append(attempt)
+        self._some.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set() or self._waiting:
+            self._some.wait(timeout=0.5)
+            self._some.clear()
+            while self._waiting:
+                self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
+
+    def stop(self, timeout: float) -> bool:
+        """Write what waits and end; whether all of it was written within `timeout` seconds."""
+        self._stopping.set()
+        self._some.set()
+        self.join(timeout)
+        return not self.is_alive()
+
+    def _flush(self, batch: list[Attempt]) -> None:
+        returned = [attempt.job for attempt in batch if attempt.finish is None]
+        ends = [attempt.finish for attempt in batch if attempt.finish is not None]
+        for pause in chain(_RETRY_AFTER, repeat(_RETRY_AFTER[-1])):
+            try:
+                self._execution.hand_back(returned)
+                returned = []
+                self._write(ends, batch)
+            except Unavailable as error:
+                STORE_ERRORS.labels("postgres", "finish").inc()
+                log.warning("flusher.waiting", reason=error.message, outcomes=len(batch))
+                self._stopping.wait(pause)
+                continue
+            except Exception:  # whatever it was, the thread that frees slots must live
+                STORE_ERRORS.labels("postgres", "refused").inc()
+                log.exception("flusher.refused", outcomes=len(batch))
+                self._one_by_one(ends)
+            break
+        self._slots.release(batch)
+
+    def _write(self, ends: list[Finish], batch: list[Attempt]) -> None:
+        if not ends:
+            return
+        done = self._execution.finish(ends)
+        for attempt in batch:
+            end = attempt.finish
+            if end is None or end.verb is Verb.COMPLETE or end.id not in done:
+                continue
+            state = done[end.id].state
+            if state is JobState.RETRYING:
+                JOB_RETRIES.labels(attempt.job.queue, attempt.job.name).inc()
+            log.info(
+                _EVENTS[end.verb] if state is not JobState.CANCELLED else "job.cancelled",
+                job_id=str(end.id), job=attempt.job.name, attempt=attempt.job.attempt,
+                error=end.error.error_class if end.error else None,
+                delay=end.delay.total_seconds() if end.delay else None,
+            )  # fmt: skip
+
+    def _one_by_one(self, ends: list[Finish]) -> None:
+        """One outcome that Postgres refuses must not take the others with it: it ends as failed, or by rescue."""
+        for end in ends:
+            try:
+                self._execution.finish([end])
+            except Exception:  # noqa: BLE001 - already logged for the batch; the reaper has the last word
+                log.error("flusher.lost", job_id=str(end.id), verb=end.verb)  # noqa: TRY400

@@ -1,0 +1,103 @@
+"""Running a sync attempt: what Dramatiq's worker threads call in an actor's place."""
+
+from threading import Event, local
+from typing import Any, Final
+
+import dramatiq
+from dramatiq.middleware import Middleware
+
+from jobs.context import enter, leave
+from workers.attempt import Attempt
+from workers.board import PutOnBoard
+from workers.interrupts import Guard, JobInterrupt
+
+
+class AttemptMessage(dramatiq.MessageProxy):
+    """A message that carries its attempt through Dramatiq's machinery, on the one queue that it sees."""
+
+    def __init__(self, attempt: Attempt, queue: str) -> None:
+        job = attempt.job
+        super().__init__(
+            dramatiq.Message(
+                queue_name=job.queue,
+                actor_name=job.name,
+                args=tuple(job.args),
+                kwargs=job.kwargs,
+                options={},
+                message_id=str(job.id),
+                message_timestamp=int(job.enqueued_at.timestamp() * 1000),
+            )
+        )
+        self.attempt = attempt
+        self.queue_name = queue
+
+
+class CurrentAttempt(Middleware):
+    """Hands the attempt from the message to the runner, which Dramatiq calls with arguments alone."""
+
+    def __init__(self) -> None:
+        self._here = local()
+
+    def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:  # noqa: ARG002
+        self._here.attempt = message.attempt if isinstance(message, AttemptMessage) else None
+
+    def take(self) -> Attempt:
+        attempt: Attempt = self._here.attempt
+        self._here.attempt = None
+        return attempt
+
+
+class Runner:
+    """Stands in an actor's place: runs the attempt, keeps its outcome, returns nothing.
+
+    What the job raised is raised again, for middleware to see.
+    """
+
+    #: First come, first run: the order was decided by the claim.
+    priority: Final = 0
+
+    def __init__(
+        self,
+        actor: dramatiq.Actor[..., Any],
+        current: CurrentAttempt,
+        put_on_board: PutOnBoard,
+        draining: Event,
+    ) -> None:
+        self.actor_name = actor.actor_name
+        self.queue_name = actor.queue_name
+        self.options = actor.options
+        self._current = current
+        self._put_on_board = put_on_board
+        self._draining = draining
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> None:
+        attempt = self._current.take()
+        if self._draining.is_set():
+            attempt.unstarted = True
+            return
+        attempt.begin(self._put_on_board)
+        guard = Guard()
+        try:
+            try:
+                value = _call(attempt, guard)
+            except JobInterrupt:
+                # It may have struck while the guard was being disarmed.
+                guard.disarm()
+                raise
+        except BaseException as error:
+            attempt.raised(error)
+            raise
+        attempt.returned(value)
+
+
+def _call(attempt: Attempt, guard: Guard) -> Any:
+    definition, job = attempt.definition, attempt.job
+    args, kwargs = definition.binder.bind(job.args, job.kwargs)
+    token = enter(attempt.running)
+    try:
+        attempt.interrupt = guard.send
+        with guard:
+            return definition.call(*args, **kwargs)
+    finally:
+        attempt.interrupt = None
+        leave(token)
