@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Final
 
 import anyio.to_thread
@@ -13,6 +14,7 @@ from api.door import Door
 from api.errors import handle_errors
 from api.filters import BulkBody
 from api.group_commit import GroupCommit
+from api.key_memory import KeyMemory
 from api.long_poll import LongPolls
 from api.middleware import Exchange
 from api.openapi import document
@@ -41,6 +43,7 @@ def create_app(
     door = Door(
         platform=platform,
         intake=platform.intake(secret_key),
+        keys=KeyMemory(platform.auth),
         commits=GroupCommit(platform.enqueue, platform.jobs),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
@@ -65,5 +68,5 @@ def create_app(
     # job_control first: /v1/jobs/cancel is not a job's id.
     for module in (job_control, jobs, queues, catalogue, workers, webhooks, me, health):
         app.include_router(module.router)
-    app.state.openapi = orjson.dumps(document(app, [JobRequest, jobs.BatchRequest, BulkBody]))
+    app.state.openapi = cache(lambda: orjson.dumps(document(app, [JobRequest, jobs.BatchRequest, BulkBody])))
     return app

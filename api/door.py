@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.group_commit import GroupCommit
+from api.key_memory import KeyMemory
 from api.long_poll import LongPolls
 from api.readiness import Readiness
 from jobs.platform import Platform
@@ -14,18 +15,24 @@ from jobs.services.intake import Intake
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The services, and the three things that only HTTP needs."""
+    """The services, and what only HTTP needs."""
 
     platform: Platform
     intake: Intake
+    keys: KeyMemory
     commits: GroupCommit
     polls: LongPolls
     readiness: Readiness
 
 
-async def _door(request: Request) -> Door:
+def door_of(request: Request) -> Door:
     door: Door = request.app.state.door
     return door
 
 
+async def _door(request: Request) -> Door:
+    return door_of(request)
+
+
+#: For routes that need no key; the others have a Caller.
 Api = Annotated[Door, Depends(_door)]

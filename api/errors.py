@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from jobs.errors import CallboardError, InvalidInput, Unavailable
 
@@ -32,6 +33,7 @@ _HEADERS: Final[dict[int, dict[str, str]]] = {
     413: {"Connection": "close"},
     503: {"Retry-After": "1"},
 }
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _OUTAGE: Final = "a service that Callboard needs does not answer; nothing was done, try again"
 _MOST_FIELDS: Final = 50
 _LONGEST: Final = 500
@@ -86,7 +88,9 @@ async def _bad_parameters(request: Request, error: Exception) -> Response:
     for problem in error.errors():
         # The first part says where it was looked for: query or path.
         name = ".".join(str(part) for part in problem["loc"][1:]) or "request"
-        fields.setdefault(name, str(problem["msg"]).removeprefix("Value error, "))
+        unknown = problem["type"] == "extra_forbidden"
+        reason = "no such parameter" if unknown else str(problem["msg"]).removeprefix("Value error, ")
+        fields.setdefault(name, reason)
     name, reason = next(iter(fields.items()))
     refused = InvalidInput(f"{name}: {reason}", fields=fields)
     return _answer(request, refused.code, refused.message, fields=refused.fields)
@@ -103,9 +107,19 @@ async def _router_error(request: Request, error: Exception) -> Response:
             )
         case 405:
             message = f"{path!r} does not take {request.method[:20]}"
-            return _answer(request, "METHOD_NOT_ALLOWED", message, headers=error.headers)
+            return _answer(request, "METHOD_NOT_ALLOWED", message, headers={"Allow": _allowed(request)})
         case _:
             raise error
+
+
+def _allowed(request: Request) -> str:
+    """Every method that the path takes; the router itself stops at the first route it finds."""
+    routes = request.app.router.routes
+    return ", ".join(
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )
 
 
 def _answer(

@@ -1,7 +1,7 @@
 """Group commit: enqueues that arrive together share one transaction, and each waits for it to be committed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from jobs.errors import Unavailable
-from jobs.records import Job, NewJob, Receipt
+from jobs.records import Job, NewJob, Receipt, Source
 from jobs.requests import JobRequest
 from jobs.services.enqueue import Enqueue
 from jobs.services.jobs import Jobs
@@ -32,18 +32,25 @@ class Committed:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     request: JobRequest
-    job: NewJob
+    source: Source
+    size: int
+    allow: Callable[[NewJob], None]
     future: "asyncio.Future[Committed]"
 
-    @property
-    def size(self) -> int:
-        return len(self.job.args) + len(self.job.kwargs)
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    request: JobRequest
+    job: NewJob
+
+
+Outcome = Committed | Exception
 
 
 class GroupCommit:
-    """One thread writes whatever waits, as often as it can; a group is what came while the last was written.
+    """One thread checks and writes whatever waits, as often as it can; a group is what came during the last one.
 
-    most_waiting, most_bytes: how many jobs, and bytes of their arguments, may wait; what comes on top is refused.
+    most_waiting, most_bytes: how many requests, and bytes of them, may wait; what comes on top is refused.
     """
 
     def __init__(
@@ -64,24 +71,28 @@ class GroupCommit:
         self._thread: Thread | None = None
         self._closing = False
 
-    async def commit(self, request: JobRequest, job: NewJob) -> Committed:
-        """Write a job that `Enqueue.check` has passed; when this returns, it is committed.
+    async def commit(
+        self, request: JobRequest, source: Source, *, size: int, allow: Callable[[NewJob], None]
+    ) -> Committed:
+        """Check and write a job; when this returns, it is committed.
 
-        Raises Conflict when its unique key is taken and the request rejects that; Unavailable, and nothing is
-        written, when the database is away or too much waits already.
+        size: bytes that the request holds. allow: raises when the job, as it was checked, may not be written.
+        Raises what `Enqueue.check` and `allow` do; Conflict when the unique key is taken and the request rejects
+        that; Unavailable when the database is away or too much waits already. Then nothing is written.
         """
-        waiting = _Waiting(request, job, asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(request, source, size, allow, future)
         with self._changed:
             if self._closing:
                 raise Unavailable("this server is shutting down; try again")
-            full = len(self._waiting) >= self._most_waiting or self._bytes + waiting.size > self._most_bytes
+            full = len(self._waiting) >= self._most_waiting or self._bytes + size > self._most_bytes
             if full and self._waiting:
                 raise Unavailable("too many jobs wait to be written; try again")
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="callboard-group-commit", daemon=True)
                 self._thread.start()
             self._waiting.append(waiting)
-            self._bytes += waiting.size
+            self._bytes += size
             self._changed.notify()
         return await waiting.future
 
@@ -95,7 +106,9 @@ class GroupCommit:
 
     def _run(self) -> None:
         while group := self._next():
-            _tell(group, self._write(group))
+            checked = [self._check(one) for one in group]
+            written = iter(self._write([one for one in checked if isinstance(one, _Checked)]))
+            _tell(group, [next(written) if isinstance(one, _Checked) else one for one in checked])
 
     def _next(self) -> list[_Waiting]:
         with self._changed:
@@ -104,8 +117,18 @@ class GroupCommit:
             self._bytes -= sum(one.size for one in group)
         return group
 
-    def _write(self, group: Sequence[_Waiting]) -> list[Committed | Exception]:
+    def _check(self, one: _Waiting) -> _Checked | Exception:
+        try:
+            job = self._enqueue.check(one.request, one.source)
+            one.allow(job)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its own request hears it
+            return error
+        return _Checked(one.request, job)
+
+    def _write(self, group: Sequence[_Checked]) -> list[Outcome]:
         """What became of each of the group, in its order."""
+        if not group:
+            return []
         try:
             receipts = self._enqueue.checked([(one.request, one.job) for one in group])
         except Unavailable as error:
@@ -118,7 +141,7 @@ class GroupCommit:
             return self._write(group[:middle]) + self._write(group[middle:])
         return self._read(receipts)
 
-    def _read(self, receipts: Sequence[Receipt]) -> list[Committed | Exception]:
+    def _read(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         try:
             found = {job.id: job for job in self._jobs.get_many(list({receipt.id for receipt in receipts}))}
         except Exception as error:  # noqa: BLE001 - they are committed; no failure to read may say otherwise
@@ -132,8 +155,8 @@ class GroupCommit:
         ]
 
 
-def _tell(group: Sequence[_Waiting], outcomes: Sequence[Committed | Exception]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Committed | Exception]]] = {}
+def _tell(group: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome]]] = {}
     for pair in zip(group, outcomes, strict=True):
         by_loop.setdefault(pair[0].future.get_loop(), []).append(pair)
     for loop, pairs in by_loop.items():
@@ -142,7 +165,7 @@ def _tell(group: Sequence[_Waiting], outcomes: Sequence[Committed | Exception]) 
             loop.call_soon_threadsafe(_resolve, pairs)
 
 
-def _resolve(pairs: Sequence[tuple[_Waiting, Committed | Exception]]) -> None:
+def _resolve(pairs: Sequence[tuple[_Waiting, Outcome]]) -> None:
     for one, outcome in pairs:
         if one.future.done():
             continue

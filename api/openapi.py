@@ -46,7 +46,8 @@ def fails(*codes: str) -> dict[int | str, dict[str, Any]]:
     for code in codes:
         by_status.setdefault(STATUS[code], []).append(f"`{code}`: {_MEANING[code]}")
     shown: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorObject, "description": "; ".join(by_status[status])} for status in sorted(by_status)
+        status: {"model": ErrorObject, "description": "; ".join(by_status[status])}
+        for status in sorted(by_status)
     }
     return {**shown, "default": {"model": ErrorObject, "description": "any other error"}}
 

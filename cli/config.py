@@ -13,7 +13,7 @@ _COLUMNS: Final = (Column("KEY"), Column("VALUE", fold=True), Column("SOURCE"))
 
 @click.command()
 @json_option
-def config(as_json: bool) -> None:  # noqa: FBT001 - click's flag
+def config(*, as_json: bool) -> None:
     """Show the settings in force, and where each came from."""
     from config.settings import explain, load_settings
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Bring the tables in Postgres to a version, and see which they have."""
+    """Create, upgrade and remove the tables in Postgres."""
 
 
 @db.command()
 @json_option
-def upgrade(as_json: bool) -> None:  # noqa: FBT001 - click's flags
+def upgrade(*, as_json: bool) -> None:
     """Bring the tables to the version that this code needs."""
     from cli.runtime import opened
 
@@ -31,7 +31,7 @@ def upgrade(as_json: bool) -> None:  # noqa: FBT001 - click's flags
 @click.argument("revision", metavar="REV")
 @yes_option
 @json_option
-def downgrade(revision: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
     """Take the tables back to version REV; 'base' removes them with all that is in them."""
     from cli.runtime import opened
 
@@ -48,7 +48,7 @@ def downgrade(revision: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
 @db.command()
 @json_option
-def status(as_json: bool) -> None:  # noqa: FBT001
+def status(*, as_json: bool) -> None:
     """Show the version of the tables, and whether this code needs another."""
     from cli.runtime import opened
 

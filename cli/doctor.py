@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @json_option
-def doctor(as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Look for what may keep the platform from working; exits with 1 when something does."""
+def doctor(*, as_json: bool) -> None:
+    """Find what keeps the platform from working, and the mend.
+
+    Exits with 1 when something fails.
+    """
     checks: list[Check] = []
     for check in _checks():
         checks.append(check)

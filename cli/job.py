@@ -68,15 +68,16 @@ for _verb in (cancel, retry, delete):
 )
 @json_option
 def enqueue(
+    *,
     name: str,
     arguments: str | None,
     delay: timedelta | None,
     run_at: datetime | None,
     tags: tuple[str, ...],
     job_timeout: timedelta | None,
-    wait: bool,  # noqa: FBT001 - click's flags
+    wait: bool,
     timeout: timedelta | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
     **plain: Any,
 ) -> None:
     """Enqueue a job; prints its id.
@@ -118,7 +119,7 @@ def enqueue(
 )
 @click.option("--cursor", metavar="CURSOR", help="The next page, as the last one named it.")
 @json_option
-def list_(which: Criteria, limit: int, cursor: str | None, as_json: bool) -> None:  # noqa: FBT001
+def list_(*, which: Criteria, limit: int, cursor: str | None, as_json: bool) -> None:
     """List jobs, newest first."""
     from cli.runtime import opened
 
@@ -131,7 +132,7 @@ def list_(which: Criteria, limit: int, cursor: str | None, as_json: bool) -> Non
 @click.argument("job_id", metavar="ID", type=ID)
 @click.option("--traceback", is_flag=True, help="With the traceback of every failed attempt.")
 @json_option
-def show(job_id: UUID, traceback: bool, as_json: bool) -> None:  # noqa: FBT001
+def show(*, job_id: UUID, traceback: bool, as_json: bool) -> None:
     """Show one job: its life, arguments, result and errors."""
     from cli.runtime import opened
 
@@ -143,7 +144,7 @@ def show(job_id: UUID, traceback: bool, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("job_id", metavar="ID", type=ID)
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="This long at most; then exits with 124.")
 @json_option
-def wait(job_id: UUID, timeout: timedelta | None, as_json: bool) -> None:  # noqa: FBT001
+def wait(*, job_id: UUID, timeout: timedelta | None, as_json: bool) -> None:
     """Wait for a job's end and show it; exits with 6 unless it succeeded."""
     from cli.runtime import opened
 

@@ -57,12 +57,13 @@ def _command(act: _Act, text: str) -> click.Command:
     @yes_option
     @json_option
     def run(
+        *,
         ids: tuple[UUID, ...],
         which: Criteria,
         limit: int | None,
-        dry_run: bool,  # noqa: FBT001 - click's flags
-        yes: bool,  # noqa: FBT001
-        as_json: bool,  # noqa: FBT001
+        dry_run: bool,
+        yes: bool,
+        as_json: bool,
     ) -> None:
         if ids and (which.given or limit is not None or dry_run):
             raise click.UsageError("ids and filters exclude each other")

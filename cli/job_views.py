@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _CARD_WIDTH: Final = 80
 _BAR: Final = 20
+#: JSON up to this length stands in one line.
+_SHORT: Final = 56
 #: Lines of JSON, and of a traceback, that a card shows.
 _MOST_LINES: Final = 24
 _MOST_TRACE: Final = 60
@@ -102,12 +104,15 @@ def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
     for label, value in _facts(job, now):
         facts.add_row(label, value if isinstance(value, Text) else Text(visible(value)))
     parts: list[RenderableType] = [facts]
-    for label, value in (("args", job.args), ("kwargs", job.kwargs), ("result", job.result)):
-        if value not in ([], {}, None):
-            parts += [_heading(label), _json(value)]
+    for heading, content in (("args", job.args), ("kwargs", job.kwargs), ("result", job.result)):
+        if content not in ([], {}, None):
+            line = _line(content)
+            if len(line) <= _SHORT:
+                facts.add_row(heading, Text(line))
+            else:
+                parts += [_heading(heading), _block(content)]
     if job.errors:
-        parts.append(_heading("errors"))
-        parts += [part for entry in job.errors for part in _error(entry, now, traceback=traceback)]
+        parts += [_heading("errors"), _errors(job, now, traceback=traceback)]
     title = Text.assemble(" ", (one_line(job.name), "bold"), "  ", state_text(str(job.state)), " ")
     return Panel(
         Group(*parts),
@@ -169,7 +174,7 @@ def _progress(job: Job) -> "Text":
         return Text(visible(job.progress_note or ""))
     done = round(job.progress * _BAR)
     return Text.assemble(
-        ("━" * done, "green"), ("━" * (_BAR - done), "bright_black"),
+        ("█" * done, "green"), ("░" * (_BAR - done), "bright_black"),
         f" {job.progress * 100:.0f}%  {one_line(job.progress_note or '')}",
     )  # fmt: skip
 
@@ -180,7 +185,13 @@ def _heading(text: str) -> "Text":
     return Text(f"\n{text}", style="bold")
 
 
-def _json(value: Any) -> "Text":
+def _line(value: Any) -> str:
+    import orjson
+
+    return visible(orjson.dumps(value).decode().replace('":', '": ').replace(',"', ', "'))
+
+
+def _block(value: Any) -> "Text":
     import orjson
     from rich.text import Text
 
@@ -188,24 +199,29 @@ def _json(value: Any) -> "Text":
     return Text(visible(_some(lines, _MOST_LINES)))
 
 
-def _error(entry: dict[str, Any], now: datetime, *, traceback: bool) -> "list[Text]":
+def _errors(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
+    """Every failed attempt: its number, when, and what it said."""
+    from rich.table import Table
     from rich.text import Text
 
-    when = ago(_instant(entry.get("at")), now)
-    parts = [
-        Text.assemble(
-            (f"attempt {entry.get('attempt')}  ", "bright_black"),
-            (visible(str(entry.get("class"))), "red"),
-            f": {visible(str(entry.get('message')))}",
-            (f"  {when}", "bright_black"),
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bright_black", justify="right", no_wrap=True)
+    grid.add_column(style="bright_black", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for entry in job.errors:
+        said = Text.assemble(
+            (visible(str(entry.get("class"))), "red"), f": {visible(str(entry.get('message')))}"
         )
-    ]
-    if traceback and entry.get("traceback"):
-        lines = str(entry["traceback"]).rstrip().splitlines()
-        # the end of a traceback says what happened
-        kept = lines if len(lines) <= _MOST_TRACE else ["…", *lines[-_MOST_TRACE:]]
-        parts.append(Text(visible("\n".join(kept)), style="bright_black"))
-    return parts
+        if traceback and entry.get("traceback"):
+            said.append(f"\n{_tail(str(entry['traceback']))}\n", style="bright_black")
+        grid.add_row(str(entry.get("attempt")), ago(_instant(entry.get("at")), now), said)
+    return grid
+
+
+def _tail(traceback: str) -> str:
+    """The end of a traceback, which says what happened."""
+    lines = traceback.rstrip().splitlines()
+    return visible("\n".join(lines if len(lines) <= _MOST_TRACE else ["…", *lines[-_MOST_TRACE:]]))
 
 
 def _instant(text: Any) -> datetime | None:

@@ -43,7 +43,7 @@ def key() -> None:
 @click.option("--queue", metavar="QUEUE", help="Confine the key to one queue.")
 @click.option("--expires", type=DURATION, metavar="DURATION", help="It ends by itself after 90d, 12h.")
 @json_option
-def create(name: str, role: str, queue: str | None, expires: timedelta | None, as_json: bool) -> None:  # noqa: FBT001
+def create(*, name: str, role: str, queue: str | None, expires: timedelta | None, as_json: bool) -> None:
     """Make a key and print it, this once: only its digest is kept."""
     from cli.runtime import opened
 
@@ -58,7 +58,7 @@ def create(name: str, role: str, queue: str | None, expires: timedelta | None, a
 
 @key.command("list")
 @json_option
-def list_(as_json: bool) -> None:  # noqa: FBT001
+def list_(*, as_json: bool) -> None:
     """List all keys; their secret part is nowhere kept."""
     from cli.runtime import opened
 
@@ -86,7 +86,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
 @key.command()
 @click.argument("name")
 @json_option
-def revoke(name: str, as_json: bool) -> None:  # noqa: FBT001
+def revoke(*, name: str, as_json: bool) -> None:
     """Revoke a key by its name, prefix or id; within 5 seconds nobody accepts it."""
     from cli.runtime import opened
 

@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from types import FrameType, MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -63,7 +62,16 @@ class Program(click.Group):
         sys.exit(code if isinstance(code, int) else errors.OK)
 
 
+def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"callboard {version('callboard')}")
+        ctx.exit()
+
+
 @click.command(
+    "callboard",
     cls=Program,
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -71,7 +79,14 @@ class Program(click.Group):
         "terminal_width": HELP_WIDTH,
     },
 )
-@click.version_option(version("callboard"), message="callboard %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Background jobs that are not lost: durable in Postgres, run by Dramatiq.
 

@@ -24,7 +24,7 @@ class DurationType(click.ParamType[timedelta]):
         try:
             return parse_duration(value)
         except InvalidInput as error:
-            self.fail(error.message, param, ctx)
+            raise click.BadParameter(error.message, ctx, param) from None
 
 
 class TimeType(click.ParamType[datetime]):
@@ -41,7 +41,9 @@ class TimeType(click.ParamType[datetime]):
                 return moment.astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(f"not a time: {value[:40]!r} (write it as 2026-11-22T09:00:00Z)", param, ctx)
-        self.fail(f"the time {value[:40]!r} lacks its zone (end it with Z or +01:00)", param, ctx)
+        raise click.BadParameter(
+            f"the time {value[:40]!r} lacks its zone (end it with Z or +01:00)", ctx, param
+        )
 
 
 class MomentType(click.ParamType[datetime]):

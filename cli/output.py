@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 400
 #: From this width on tables show their `wide` columns.
 _WIDE: Final = 110
+_GAP: Final = 2
+#: A column that is cut keeps so much.
+_NARROWEST: Final = 6
 
 _STATE_STYLES: Final = {
     "waiting": "bright_black",
@@ -111,9 +114,14 @@ def note(text: str) -> None:
     click.echo(one_line(text), err=True)
 
 
+def interactive() -> bool:
+    """Whether somebody sits there who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Whether to go on: asks on a terminal only, and not after --yes."""
-    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if yes or not interactive():
         return True
     if click.confirm(one_line(question), err=True):
         return True
@@ -141,19 +149,36 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]
 
     width = stdout_width()
     shown = [index for index, column in enumerate(columns) if not column.wide or width >= _WIDE]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index in shown:
+    cells = [[_cell(row[index]) for index in shown] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for index, size in zip(shown, _widths([columns[index] for index in shown], cells, width), strict=True):
         column = columns[index]
         table.add_column(
             column.title,
+            width=size,
             no_wrap=not column.fold,
             overflow="fold" if column.fold else "ellipsis",
             justify="right" if column.right else "left",
-            min_width=None if column.cut or column.fold else max(_length(row[index]) for row in rows),
         )
-    for row in rows:
-        table.add_row(*(_cell(row[index]) for index in shown))
+    for line in cells:
+        table.add_row(*line)
     print_rich(table)
+
+
+def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width: int) -> list[int]:
+    """Every column as wide as its longest cell; where that is too much, the widest that may be cut give way."""
+    sizes = [
+        max([len(column.title), *(line[index].cell_len for line in cells)])
+        for index, column in enumerate(columns)
+    ]
+    yielding = [index for index, column in enumerate(columns) if column.cut or column.fold]
+    excess = sum(sizes) + _GAP * (len(sizes) - 1) - width
+    for _ in range(max(0, excess)):
+        widest = max(yielding, key=lambda index: sizes[index], default=None)
+        if widest is None or sizes[widest] <= _NARROWEST:
+            break
+        sizes[widest] -= 1
+    return sizes
 
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
@@ -212,7 +237,3 @@ def _cell(value: "str | Text") -> "Text":
     from rich.text import Text
 
     return value if isinstance(value, Text) else Text(one_line(value))
-
-
-def _length(value: "str | Text") -> int:
-    return len(_cell(value))

@@ -85,7 +85,7 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        asks = {number: self._stop for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        asks = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._stop)
         self._before: dict[int, Any] = {
             number: signal.signal(number, act) for number, act in {**asks, signal.SIGCHLD: _heard}.items()
         }

@@ -31,7 +31,7 @@ def queue() -> None:
 
 @queue.command("list")
 @json_option
-def list_(as_json: bool) -> None:  # noqa: FBT001 - click's flags
+def list_(*, as_json: bool) -> None:
     """List all queues."""
     from cli.runtime import opened
 
@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001 - click's flags
 @queue.command()
 @click.argument("name", metavar="QUEUE")
 @json_option
-def show(name: str, as_json: bool) -> None:  # noqa: FBT001
+def show(*, name: str, as_json: bool) -> None:
     """Show one queue."""
     from cli.runtime import opened
 
@@ -61,7 +61,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 @queue.command()
 @click.argument("name", metavar="QUEUE")
 @json_option
-def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
+def pause(*, name: str, as_json: bool) -> None:
     """Let no job of a queue start until it is resumed; what runs goes on."""
     from cli.runtime import opened
 
@@ -72,7 +72,7 @@ def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
 @queue.command()
 @click.argument("name", metavar="QUEUE")
 @json_option
-def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
+def resume(*, name: str, as_json: bool) -> None:
     """Let the jobs of a queue start again."""
     from cli.runtime import opened
 
@@ -85,7 +85,7 @@ def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--dry-run", is_flag=True, help="Only count them.")
 @yes_option
 @json_option
-def purge(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def purge(*, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Cancel every queued job of a queue.
 
     What is scheduled, retrying or running stays.
@@ -116,7 +116,7 @@ def _changed(found: "QueueCounts", state: str, *, as_json: bool) -> None:
 
 
 def _object(found: "QueueCounts") -> dict[str, Any]:
-    return {**asdict(found), "paused": found.paused_at is not None}
+    return {"name": found.name, "paused": found.paused_at is not None, **asdict(found)}
 
 
 def _print(found: "list[QueueCounts]") -> None:
@@ -125,7 +125,10 @@ def _print(found: "list[QueueCounts]") -> None:
         (
             each.name,
             state_text("paused" if each.paused_at else "active"),
-            *(f"{number:,}" for number in (each.queued, each.running, each.scheduled, each.retrying)),
+            f"{each.queued:,}",
+            f"{each.running:,}",
+            f"{each.scheduled:,}",
+            f"{each.retrying:,}",
             ago(each.oldest_at, now),
         )
         for each in found

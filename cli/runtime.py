@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from config.embedded import ServerUrls
     from config.settings import Settings
     from jobs.platform import Platform
-    from jobs.records import ScheduleRule
     from jobs.services.intake import Intake
-    from jobs.services.schedules import Calendar, Schedules
+    from jobs.services.schedules import Schedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,9 @@ class Runtime:
     platform: "Platform"
 
     def schedules(self) -> "Schedules":
-        return self.platform.schedules(read_calendar)
+        from scheduler.cron import spec_calendar
+
+        return self.platform.schedules(spec_calendar)
 
     def intake(self) -> "Intake":
         from config.embedded import secret_key
@@ -81,12 +82,3 @@ def _settings(level: str) -> "Settings":
     asked = settings.source("log_level") != "default"
     configure(settings.log_format, settings.log_level if asked else level)
     return settings
-
-
-def read_calendar(rule: "ScheduleRule") -> "Calendar":
-    """The calendar of a schedule's row."""
-    from scheduler.cron import ScheduleSpec, spec_calendar
-
-    return spec_calendar(
-        ScheduleSpec(rule.cron, rule.every, rule.at, rule.timezone, rule.dst_gap, rule.anchor)
-    )

@@ -1,6 +1,6 @@
 """`callboard schedule`: jobs that recur, or run once at a time. What they look like is in `schedule_views.py`."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -16,7 +16,7 @@ _GAP_HELP: Final = "A time that the clock jumps over: at the first that exists, 
 
 @click.group()
 def schedule() -> None:
-    """Let jobs recur: by cron expression, by interval, or once at a time."""
+    """Enqueue jobs by cron, at intervals, or once at a time."""
 
 
 @schedule.command()
@@ -58,9 +58,10 @@ def schedule() -> None:
 @click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet, and any arguments.")
 @json_option
 def create(
+    *,
     name: str,
     arguments: str | None,
-    as_json: bool,  # noqa: FBT001 - click's flags
+    as_json: bool,
     **plain: Any,
 ) -> None:
     """Make a schedule; its first tick is the first after now."""
@@ -82,7 +83,7 @@ def create(
 
 @schedule.command("list")
 @json_option
-def list_(as_json: bool) -> None:  # noqa: FBT001
+def list_(*, as_json: bool) -> None:
     """List all schedules."""
     from cli.runtime import opened
 
@@ -93,7 +94,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
 @schedule.command()
 @click.argument("name")
 @json_option
-def show(name: str, as_json: bool) -> None:  # noqa: FBT001
+def show(*, name: str, as_json: bool) -> None:
     """Show one schedule."""
     from cli.runtime import opened
 
@@ -108,7 +109,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 @schedule.command()
 @click.argument("name")
 @json_option
-def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
+def pause(*, name: str, as_json: bool) -> None:
     """Let a schedule not tick until it is resumed; what passes meanwhile is not made up for."""
     from cli.runtime import opened
 
@@ -123,7 +124,7 @@ def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
 @schedule.command()
 @click.argument("name")
 @json_option
-def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
+def resume(*, name: str, as_json: bool) -> None:
     """Let a schedule tick again, from the first time after now on."""
     from cli.runtime import opened
 
@@ -139,7 +140,7 @@ def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("name")
 @yes_option
 @json_option
-def delete(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def delete(*, name: str, yes: bool, as_json: bool) -> None:
     """Delete a schedule and the record of its ticks; jobs that it made stay."""
     from cli.runtime import opened
 
@@ -161,7 +162,7 @@ def delete(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="Ticks shown."
 )
 @json_option
-def ticks(name: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
+def ticks(*, name: str, limit: int, as_json: bool) -> None:
     """List what became of a schedule's ticks, newest first."""
     from cli.runtime import opened
 
@@ -181,12 +182,12 @@ def ticks(name: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--dst-gap", type=_GAP, default="shift", show_default=True, help=_GAP_HELP)
 @json_option
 def preview(
-    expr: str, timezone: str, start: datetime | None, count: int, dst_gap: str, as_json: bool
-) -> None:  # noqa: FBT001
+    *, expr: str, timezone: str, start: datetime | None, count: int, dst_gap: str, as_json: bool
+) -> None:
     """Show when a cron expression fires next; needs no server."""
     from jobs.clock import SYSTEM
-    from scheduler.cron import cron_calendar
     from scheduler.calendar import parse_gap
+    from scheduler.cron import cron_calendar
 
     calendar = cron_calendar(expr, timezone, parse_gap(dst_gap))
     fires = list(calendar.fires(start or SYSTEM.now(), None, count))

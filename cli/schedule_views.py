@@ -54,7 +54,7 @@ def print_schedule(schedule: "Schedule") -> None:
         ("name", schedule.name),
         ("state", state_text(_state(schedule))),
         ("job", schedule.job),
-        ("when", _rule(schedule) + (f", a gap: {schedule.dst_gap}" if schedule.cron else "")),
+        ("when", _rule(schedule)),
         (
             "next",
             f"{clock(schedule.next_fire_at)} ({ago(schedule.next_fire_at, now)})"
@@ -69,6 +69,7 @@ def print_schedule(schedule: "Schedule") -> None:
         ),
         ("last job", str(schedule.last_job_id) if schedule.last_job_id else "-"),
         ("queue", schedule.queue or "the job's own"),
+        *([("clock gap", schedule.dst_gap)] if schedule.cron else []),
         ("overlap", schedule.overlap),
         ("catch up", f"{schedule.catchup}, within {exact(schedule.catchup_window)}"),
     ]

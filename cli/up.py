@@ -4,22 +4,22 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from cli.options import json_option
 from cli.output import print_json, print_rich
-from cli.processes import Child, Parent
-from jobs.errors import CallboardError, Conflict
+from jobs.errors import CallboardError, Conflict, Unavailable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cli.processes import Child
     from config.embedded import EmbeddedServers, ServerUrls
     from config.settings import Settings
+    from jobs.platform import Platform
 
 #: Beyond the grace period, what a worker needs to kill what does not stop. Seconds.
 _LAST_WORDS: Final = 10.0
@@ -30,33 +30,23 @@ _OK: Final = 200
 
 @click.command()
 @json_option
-def up(as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Run everything here: servers if embedded, tables, api, scheduler, workers.
+def up(*, as_json: bool) -> None:
+    """Run everything here, until Ctrl-C: servers, api, scheduler, workers.
 
     Postgres and Valkey are started in the data folder unless CALLBOARD_DATABASE_URL
     and CALLBOARD_REDIS_URL are set. Ctrl-C stops all of it; twice, faster.
     """
+    from cli.processes import Parent
     from cli.runtime import build, server_settings
     from config.embedded import secret_key
 
     settings = server_settings()
-    host, port = settings.host, _port(settings)
-    key = secret_key(settings)
-    with _servers(settings) as (urls, embedded):
-        platform = build(urls)
-        try:
-            platform.migrations.upgrade()
-        finally:
-            platform.close()
-        shared = {
-            "CALLBOARD_DATABASE_URL": urls.database_url,
-            "CALLBOARD_REDIS_URL": urls.redis_url,
-            "CALLBOARD_SECRET_KEY": key,
-            "CALLBOARD_PORT": str(port),
-        }
-        address = f"http://{_bracketed(_reachable(host))}:{port}"
+    port, key = _port(settings), secret_key(settings)
+    with _servers(settings) as (urls, embedded), closing(build(urls)) as platform:
+        platform.migrations.upgrade()
+        address = f"http://{_bracketed(_reachable(settings.host))}:{port}"
 
-        def ready() -> None:
+        def on_ready() -> None:
             if as_json:
                 print_json({"url": address, "pid": os.getpid()})
                 sys.stdout.flush()
@@ -64,9 +54,17 @@ def up(as_json: bool) -> None:  # noqa: FBT001 - click's flag
                 print_rich(_ready_message(settings, address), err=True)
 
         parent = Parent(
-            _children(settings, shared),
-            is_ready=lambda: _healthy(_reachable(host), port),
-            on_ready=ready,
+            _children(
+                settings,
+                {
+                    "CALLBOARD_DATABASE_URL": urls.database_url,
+                    "CALLBOARD_REDIS_URL": urls.redis_url,
+                    "CALLBOARD_SECRET_KEY": key,
+                    "CALLBOARD_PORT": str(port),
+                },
+            ),
+            is_ready=lambda: _healthy(_reachable(settings.host), port) and _staffed(platform),
+            on_ready=on_ready,
             upkeep=lambda: _keep_up(settings, embedded),
         )
         code = parent.run()
@@ -107,8 +105,10 @@ def _keep_up(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
                 structlog.get_logger(__name__).warning("server.down", reason=error.message)
 
 
-def _children(settings: "Settings", shared: Mapping[str, str]) -> list[Child]:
+def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
     """The three processes, the first to stop at the end. What is secret goes by environment, where `ps` has no eyes."""
+    from cli.processes import Child
+
     patience = {
         "api": _STOP_PATIENCE,
         "scheduler": _STOP_PATIENCE,
@@ -150,6 +150,8 @@ def _port(settings: "Settings") -> int:
 
 
 def _healthy(host: str, port: int) -> bool:
+    from http.client import HTTPConnection, HTTPException
+
     with suppress(OSError, HTTPException):
         connection = HTTPConnection(host, port, timeout=_HEALTH_TIMEOUT)
         try:
@@ -157,6 +159,13 @@ def _healthy(host: str, port: int) -> bool:
             return connection.getresponse().status == _OK
         finally:
             connection.close()
+    return False
+
+
+def _staffed(platform: "Platform") -> bool:
+    """Whether a worker is there: before that, its jobs are not known."""
+    with suppress(Unavailable):
+        return bool(platform.workers.live())
     return False
 
 
@@ -182,7 +191,7 @@ def _ready_message(settings: "Settings", address: str) -> "RenderableType":
     facts.add_row(
         "database", "as CALLBOARD_DATABASE_URL says" if settings.database_url else "Postgres, embedded"
     )
-    facts.add_row("hints", "as CALLBOARD_REDIS_URL says" if settings.redis_url else "Valkey, embedded")
+    facts.add_row("redis", "as CALLBOARD_REDIS_URL says" if settings.redis_url else "Valkey, embedded")
     if not (settings.database_url and settings.redis_url):
         facts.add_row("data", str(settings.data_dir))
     facts.add_row("jobs", ", ".join(settings.jobs) or "those that ship; CALLBOARD_JOBS adds yours")

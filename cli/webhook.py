@@ -1,5 +1,6 @@
 """`callboard webhook`: external systems whose deliveries become jobs."""
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from jobs.clock import SYSTEM
 if TYPE_CHECKING:
     from jobs.repositories.webhooks import WebhookSource
 
+_LONGEST_SECRET: Final = 4096
 _COLUMNS: Final = (
     Column("NAME", cut=True),
     Column("SCHEME"),
@@ -27,14 +29,16 @@ def webhook() -> None:
     """Let external systems enqueue jobs."""
 
 
-@webhook.group()
+@webhook.group("source")
 def source() -> None:
     """Keep the sources: who may post to /webhooks/NAME, and which job it becomes."""
 
 
 @source.command()
 @click.argument("name")
-@click.option("--scheme", required=True, metavar="SCHEME", help="How the sender signs: github or standard.")
+@click.option(
+    "--scheme", required=True, metavar="SCHEME", help="How the sender signs: github or standard-webhooks."
+)
 @click.option("--job", required=True, metavar="JOB", help="The job that each delivery becomes.")
 @click.option(
     "--event", "events", metavar="EVENT", multiple=True, help="Only this event; may be given more than once."
@@ -47,19 +51,20 @@ def source() -> None:
 @click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet.")
 @json_option
 def create(
+    *,
     name: str,
     scheme: str,
     job: str,
     events: tuple[str, ...],
-    secret_stdin: bool,  # noqa: FBT001 - click's flags
-    unchecked: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    secret_stdin: bool,
+    unchecked: bool,
+    as_json: bool,
 ) -> None:
     """Make a source; prints its signing secret, this once.
 
     The job gets three arguments: event, delivery_id and payload.
     """
-    secret = click.get_text_stream("stdin").readline(4096).strip() if secret_stdin else None
+    secret = sys.stdin.readline(_LONGEST_SECRET).strip() if secret_stdin else None
     from cli.runtime import opened
     from jobs.services.intake import source_request
 
@@ -86,7 +91,7 @@ def create(
 
 @source.command("list")
 @json_option
-def list_(as_json: bool) -> None:  # noqa: FBT001
+def list_(*, as_json: bool) -> None:
     """List all sources."""
     from cli.runtime import opened
 
@@ -109,7 +114,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
 @click.argument("name")
 @yes_option
 @json_option
-def delete(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+def delete(*, name: str, yes: bool, as_json: bool) -> None:
     """Delete a source and the record of its deliveries; jobs that it made stay."""
     from cli.runtime import opened
 

@@ -32,7 +32,7 @@ def worker() -> None:
 
 @worker.command("list")
 @json_option
-def list_(as_json: bool) -> None:  # noqa: FBT001 - click's flags
+def list_(*, as_json: bool) -> None:
     """List the workers that hold a lease; BUSY is jobs held, of how many it takes."""
     from cli.runtime import opened
 

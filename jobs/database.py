@@ -1,7 +1,7 @@
 """The way to Postgres: engine, transactions, and which failures mean 'not now'."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, TypeVar
 
 import orjson
@@ -14,6 +14,12 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from jobs.errors import InvalidInput, Unavailable
 
 T = TypeVar("T")
+
+# Statements are prepared, and a plan made while a table was nearly empty is kept until it is next analyzed: a backlog
+# that comes in between would be read whole for every batch. Everything here has its index, so nothing else is on offer.
+_OPTIONS: Final = (
+    "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+)
 
 _SERIALIZATION_FAILURE: Final = "40001"
 _DEADLOCK: Final = "40P01"
@@ -70,41 +76,40 @@ class Database:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": application,
-                "options": "-c timezone=UTC",
+                "options": _OPTIONS,
             },
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        with self._named_outage(), self.engine.begin() as connection:
+        with self.named_outage(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        with self._named_outage(), self._autocommit.connect() as connection:
+        with self.named_outage(), self._autocommit.connect() as connection:
             yield connection
 
     def retrying(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, again when Postgres broke it off for a deadlock or a serialization conflict."""
-        attempts = Retrying(
-            retry=retry_if_exception(is_conflict),
-            stop=stop_after_attempt(5),
-            wait=wait_random_exponential(multiplier=0.01, max=0.2),
-            reraise=True,
-        )
 
         def once() -> T:
             with self.transaction() as connection:
                 return work(connection)
 
-        return attempts(once)
+        return again_on_conflict(once)
+
+    def lane(self) -> "Lane":
+        """A connection of one's own, for statements that come one after the other and are transactions by themselves."""
+        return Lane(self)
 
     def close(self) -> None:
         self.engine.dispose()
 
     @contextmanager
-    def _named_outage(self) -> Iterator[None]:
+    def named_outage(self) -> Iterator[None]:
+        """Whatever says that Postgres is away, as Unavailable; other errors as they are."""
         try:
             yield
         except DBAPIError as error:
@@ -128,6 +133,50 @@ class Database:
     def _where(self) -> str:
         url = self.engine.url
         return f"{url.host or 'a local socket'}:{url.port or 5432}/{url.database}"
+
+
+class Lane:
+    """One kept connection in autocommit, for one thread: saves a hot loop the way to the pool and back.
+
+    A connection that breaks is replaced with the next call. Raises Unavailable as everything here.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._opened = ExitStack()
+        self._connection: Connection | None = None
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run one statement, again when Postgres broke it off for a deadlock."""
+        try:
+            return work(self._connect())
+        except DBAPIError as error:
+            if not is_conflict(error):
+                self.close()
+                with self._database.named_outage():
+                    raise
+        return again_on_conflict(lambda: work(self._connect()))
+
+    def close(self) -> None:
+        opened, self._opened, self._connection = self._opened, ExitStack(), None
+        # A broken connection may say so once more when it is put back.
+        with suppress(Unavailable, DBAPIError):
+            opened.close()
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._opened.enter_context(self._database.autocommit())
+        return self._connection
+
+
+def again_on_conflict(work: Callable[[], T]) -> T:
+    """Call `work`, up to five times while Postgres breaks it off for a deadlock or a serialization conflict."""
+    return Retrying(
+        retry=retry_if_exception(is_conflict),
+        stop=stop_after_attempt(5),
+        wait=wait_random_exponential(multiplier=0.01, max=0.2),
+        reraise=True,
+    )(work)
 
 
 def _first_line(error: DBAPIError) -> str:

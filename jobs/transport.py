@@ -143,13 +143,14 @@ class Transport:
         self._popper.close()
 
     def _connect(self, socket_timeout: float) -> redis.Redis:
+        over_tcp: dict[str, Any] = {} if self._url.startswith("unix:") else {"socket_keepalive": True}
         return redis.Redis.from_url(
             self._url,
             socket_timeout=socket_timeout,
             socket_connect_timeout=2.0,
-            socket_keepalive=True,
             health_check_interval=0,
             retry=Retry(NoBackoff(), 0),
+            **over_tcp,
         )
 
 

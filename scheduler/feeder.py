@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge
 from jobs.clock import Clock
 from jobs.database import Database
 from jobs.errors import Unavailable
+from jobs.records import Hint
 from jobs.repositories import job_moves, job_queries, queues
 from jobs.transport import WINDOW, Transport
 
@@ -23,6 +24,8 @@ LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last fin
 
 #: Jobs staged in one statement.
 _BATCH: Final = 5_000
+#: The most urgent jobs of a queue, which every round makes sure of.
+_HEAD: Final = 500
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +62,27 @@ class Feeder:
     def _feed(self, names: Iterable[str]) -> int:
         added = 0
         for name in names:
-            with self._database.autocommit() as connection:
-                hints = job_queries.queued(connection, name, WINDOW)
-            new = self._transport.feed(name, hints)
+            new = self._feed_one(name)
             if new:
                 TOKENS_FED.labels(name).inc(new)
             added += new
         return added
+
+    def _feed_one(self, name: str) -> int:
+        """Feed the head of a queue always, the rest of the window when the set has run half empty.
+
+        What is in the set already is, all but, the head of the queue: the rest begins about where the set ends.
+        """
+        depth = self._transport.depth(name)
+        hints = self._queued(name, _HEAD, 0)
+        if len(hints) == _HEAD and depth < WINDOW // 2:
+            start = max(_HEAD, depth - _HEAD)
+            hints += self._queued(name, WINDOW - start, start)
+        return self._transport.feed(name, hints)
+
+    def _queued(self, name: str, limit: int, offset: int) -> list[Hint]:
+        with self._database.autocommit() as connection:
+            return job_queries.queued(connection, name, limit, offset)
 
     def _stage(self) -> None:
         while True:

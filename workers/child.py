@@ -31,6 +31,7 @@ from jobs.records import ClaimedJob
 from jobs.repositories.workers import WorkerCard
 from jobs.services.execution import Execution
 from jobs.services.verdict import Verdict
+from workers.announcer import Announcer
 from workers.async_runner import AsyncRunner
 from workers.attempt import Attempt
 from workers.board import Board
@@ -47,6 +48,9 @@ EXIT_CONFIG: Final = 2
 EXIT_UNAVAILABLE: Final = 7
 #: How often an idle worker thread looks up. Milliseconds.
 _WORKER_TIMEOUT: Final = 500
+#: How long a thread that computes keeps the interpreter while others want it. Seconds; Python's default is ten times
+#: that, and would let one busy job slow down claims and commits for all.
+_SWITCH_INTERVAL: Final = 0.0005
 #: After the grace period, for interrupted jobs to clean up. Seconds.
 _LAST_SECONDS: Final = 2.0
 
@@ -68,6 +72,7 @@ def main(plan: ChildPlan, board: Board) -> None:
     configure(plan.settings.log_format, plan.settings.log_level)
     # Dramatiq would print every failed job's traceback; the platform keeps it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     stop = StopSignal()
     try:
         child = Child(plan, board)
@@ -125,8 +130,9 @@ class Child:
 
         self._draining = Event()
         self._execution = Execution(self._platform.database, self._platform.transport, plan.worker_id)
-        self._slots = Slots(settings.slots, settings.async_slots)
-        self._flusher = Flusher(self._execution, self._slots)
+        self._slots = Slots(settings.slots, settings.async_slots, settings.threads)
+        self._announcer = Announcer(self._platform.transport)
+        self._flusher = Flusher(self._execution, self._slots, self._announcer)
         self._monitor = Monitor(self._execution, self._slots, board, SYSTEM)
         self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}")
         put_on_board = board.writer()
@@ -165,6 +171,7 @@ class Child:
             slots=settings.slots,
         )
         self._platform.workers.register(card)
+        self._announcer.start()
         self._flusher.start()
         self._loop.start()
         self._monitor.start()
@@ -189,10 +196,13 @@ class Child:
                 break
         self._worker.stop(timeout=1000)
         written = self._flusher.stop(_LAST_SECONDS)
+        self._announcer.stop()
         self._monitor.stop()
         if written:
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
+        # All is done: a signal that comes now must not make a clean end look like a death.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         log.info("worker.stopped", left=len(self._slots.held()))
 
     def _interrupt_all(self) -> None:

@@ -189,7 +189,10 @@ class Queues:
     def with_room(self, slots: Slots) -> tuple[list[str], int]:
         """The queues whose jobs, of whatever kind, there are free slots for, and how many."""
         self._refresh()
-        free = {kind: slots.free(is_async=kind) for kind in (False, True)}
+        free = {
+            kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
+            for kind in (False, True)
+        }
         names, room = [], 0
         for name in self._names:
             # A job may be sent to any queue: where a kind is not known to be alone, both must have room.

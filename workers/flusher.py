@@ -1,4 +1,4 @@
-"""The flusher: outcomes go to Postgres in batches, as many as wait, without a timer."""
+"""The flusher: outcomes go to Postgres in batches, as many as wait."""
 
 from collections import deque
 from itertools import chain, repeat
@@ -12,11 +12,15 @@ from jobs.metrics import JOB_RETRIES, STORE_ERRORS
 from jobs.records import Finish
 from jobs.services.execution import Execution
 from jobs.states import JobState, Verb
+from workers.announcer import Announcer
 from workers.attempt import Attempt
 from workers.slots import Slots
 
 #: Outcomes in one statement; a slot count above it only makes more statements.
 _BATCH: Final = 500
+#: See `_gather`. Seconds.
+_GATHER_BEAT: Final = 0.001
+_GATHER_BEATS: Final = 2
 _RETRY_AFTER: Final = (0.1, 0.3, 1.0, 2.0)
 
 log = structlog.get_logger(__name__)
@@ -30,14 +34,15 @@ _EVENTS: Final = {
 
 
 class Flusher(Thread):
-    """Writes outcomes. While one batch commits, the next gathers: that is all the batching there is.
+    """Writes outcomes. While one batch commits, the next gathers; an idle worker's outcome is written at once.
 
     An outcome that cannot be written is kept, and its slot with it, until Postgres is back.
     """
 
-    def __init__(self, execution: Execution, slots: Slots) -> None:
+    def __init__(self, execution: Execution, slots: Slots, announcer: Announcer) -> None:
         super().__init__(name="callboard-flusher", daemon=True)
         self._execution = execution
+        self._announcer = announcer
         self._slots = slots
         self._waiting: deque[Attempt] = deque()
         self._some = Event()
@@ -52,6 +57,7 @@ class Flusher(Thread):
             self._some.wait(timeout=0.5)
             self._some.clear()
             while self._waiting:
+                self._gather()
                 self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
 
     def stop(self, timeout: float) -> bool:
@@ -60,6 +66,13 @@ class Flusher(Thread):
         self._some.set()
         self.join(timeout)
         return not self.is_alive()
+
+    def _gather(self) -> None:
+        """Under load, let a batch grow: until half of what is held has ended, for two milliseconds at most."""
+        for _ in range(_GATHER_BEATS):
+            if len(self._waiting) * 2 >= self._slots.count() or self._stopping.is_set():
+                return
+            self._stopping.wait(_GATHER_BEAT)
 
     def _flush(self, batch: list[Attempt]) -> None:
         returned = [attempt.job for attempt in batch if attempt.finish is None]
@@ -85,6 +98,7 @@ class Flusher(Thread):
         if not ends:
             return
         done = self._execution.finish(ends)
+        self._announcer.put([end.id for end in done.values() if end.state.is_terminal])
         for attempt in batch:
             end = attempt.finish
             if end is None or end.verb is Verb.COMPLETE or end.id not in done:

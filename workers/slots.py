@@ -1,21 +1,35 @@
 """Slots: how much a child may hold. One is taken at the claim and free once the outcome is committed."""
 
 from threading import Condition
+from typing import Final
 from uuid import UUID
 
 from workers.attempt import Attempt
+
+#: Free slots are filled when this part of all is free. A sync slot beyond the threads only waits, so its filling can;
+#: an async one runs at once.
+_SYNC_SHARE: Final = 2
+_ASYNC_SHARE: Final = 16
 
 
 class Slots:
     """The attempts that this child holds. Sync and async jobs have slots of their own."""
 
-    def __init__(self, sync_slots: int, async_slots: int) -> None:
+    def __init__(self, sync_slots: int, async_slots: int, threads: int) -> None:
+        self._threads = threads
         self._capacity = {False: sync_slots, True: async_slots}
         self._held: dict[bool, dict[UUID, Attempt]] = {False: {}, True: {}}
         self._changed = Condition()
 
     def free(self, *, is_async: bool) -> int:
         return self._capacity[is_async] - len(self._held[is_async])
+
+    def worth_filling(self, *, is_async: bool) -> bool:
+        """Whether a claim is worth its round trips: so much is free, or threads would be idle without it."""
+        held = len(self._held[is_async])
+        free = self._capacity[is_async] - held
+        enough = self._capacity[is_async] // (_ASYNC_SHARE if is_async else _SYNC_SHARE)
+        return free > 0 and (free >= enough or held <= self._threads)
 
     def take(self, attempt: Attempt) -> None:
         with self._changed:
@@ -26,6 +40,9 @@ class Slots:
             for attempt in attempts:
                 self._held[attempt.definition.is_async].pop(attempt.job.id, None)
             self._changed.notify_all()
+
+    def count(self) -> int:
+        return len(self._held[False]) + len(self._held[True])
 
     def held(self) -> list[Attempt]:
         with self._changed:
@@ -38,7 +55,7 @@ class Slots:
     def wait_free(self, timeout: float) -> None:
         """Wait until something is released, at most `timeout` seconds."""
         with self._changed:
-            if self.free(is_async=False) <= 0 or self.free(is_async=True) <= 0:
+            if not self.worth_filling(is_async=False) or not self.worth_filling(is_async=True):
                 self._changed.wait(timeout)
 
     def wait_empty(self, timeout: float) -> bool:

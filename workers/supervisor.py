@@ -173,7 +173,8 @@ class Supervisor:
             log.warning("supervisor.waiting", reason=error.message)
             return
         for charge in alive:
-            if charge.worker_id not in held:
+            # One that has been told to stop ends its lease itself.
+            if charge.worker_id not in held and not self._asked.is_set():
                 # Its jobs are somebody else's by now: nothing that it does counts any more.
                 log.error("worker.lease_lost", worker_id=str(charge.worker_id), pid=charge.process.pid)
                 charge.dismissed = True

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 
 from api.auth import Viewer
-from api.door import Api
 from api.openapi import guarded
 from api.schemas import JobTypeObject, Page, page_of, reply
 
@@ -11,6 +10,6 @@ router = APIRouter(prefix="/v1/job-types", tags=["catalogue"])
 
 
 @router.get("", response_model=Page[JobTypeObject], responses=guarded())
-def list_job_types(_key: Viewer, door: Api) -> Response:
+def list_job_types(caller: Viewer) -> Response:
     """All jobs that workers have published, by name."""
-    return reply(page_of(JobTypeObject, door.platform.catalogue.every()))
+    return reply(page_of(JobTypeObject, caller.platform.catalogue.every()))

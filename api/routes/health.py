@@ -66,8 +66,8 @@ def metrics() -> Response:
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> Response:
-    return Response(request.app.state.openapi, media_type="application/json")
+def openapi(request: Request) -> Response:
+    return Response(request.app.state.openapi(), media_type="application/json")
 
 
 @router.get("/docs", include_in_schema=False)

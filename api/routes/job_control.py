@@ -5,14 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from api.auth import Operator, check_sees
+from api.auth import Caller, Operator
 from api.bodies import body, takes
-from api.door import Api, Door
 from api.filters import BulkBody, confined
 from api.openapi import guarded
 from api.schemas import BulkResult, JobObject, reply
 from jobs.ids import parse_id
-from jobs.repositories.api_keys import ApiKey
 from jobs.services.control import Bulk
 from jobs.states import Verb
 
@@ -31,55 +29,55 @@ Which = Annotated[BulkBody, body(BulkBody)]
 
 
 @router.post("/cancel", **_BULK)
-def cancel_jobs(key: Operator, door: Api, which: Which) -> Response:
+def cancel_jobs(caller: Operator, which: Which) -> Response:
     """Cancel the unfinished jobs that fit."""
-    return _bulk(Verb.CANCEL, key, door, which)
+    return _bulk(Verb.CANCEL, caller, which)
 
 
 @router.post("/retry", **_BULK)
-def retry_jobs(key: Operator, door: Api, which: Which) -> Response:
+def retry_jobs(caller: Operator, which: Which) -> Response:
     """Queue the finished jobs that fit again."""
-    return _bulk(Verb.RERUN, key, door, which)
+    return _bulk(Verb.RERUN, caller, which)
 
 
 @router.post("/delete", **_BULK)
-def delete_jobs(key: Operator, door: Api, which: Which) -> Response:
+def delete_jobs(caller: Operator, which: Which) -> Response:
     """Remove the finished jobs that fit."""
-    return _bulk(Verb.DELETE, key, door, which)
+    return _bulk(Verb.DELETE, caller, which)
 
 
 @router.post("/{id}/cancel", **_ONE)
-def cancel_job(id: str, key: Operator, door: Api) -> Response:  # noqa: A002 - the name in the path
+def cancel_job(id: str, caller: Operator) -> Response:  # noqa: A002 - the name in the path
     """End a job that has not begun; ask a running one to stop (cancel_requested_at is set)."""
-    job_id = _seen(id, key, door)
-    return reply(JobObject.model_validate(door.platform.control.cancel(job_id)))
+    job_id = _seen(id, caller)
+    return reply(JobObject.model_validate(caller.platform.control.cancel(job_id)))
 
 
 @router.post("/{id}/retry", **_ONE)
-def retry_job(id: str, key: Operator, door: Api) -> Response:  # noqa: A002
+def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
     """Queue a finished job again, with a fresh budget of attempts."""
-    job_id = _seen(id, key, door)
-    return reply(JobObject.model_validate(door.platform.control.rerun(job_id)))
+    job_id = _seen(id, caller)
+    return reply(JobObject.model_validate(caller.platform.control.rerun(job_id)))
 
 
 @router.delete("/{id}", status_code=204, responses=guarded("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"))
-def delete_job(id: str, key: Operator, door: Api) -> Response:  # noqa: A002
+def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
     """Remove a finished job."""
-    door.platform.control.delete(_seen(id, key, door))
+    caller.platform.control.delete(_seen(id, caller))
     return Response(status_code=204)
 
 
-def _seen(text: str, key: ApiKey, door: Door) -> UUID:
+def _seen(text: str, caller: Caller) -> UUID:
     job_id = parse_id(text)
-    if key.queue is not None:
-        check_sees(key, door.platform.jobs.get(job_id))
+    if caller.key.queue is not None:
+        caller.check_sees(caller.platform.jobs.get(job_id))
     return job_id
 
 
-def _bulk(verb: Verb, key: ApiKey, door: Door, asked: BulkBody) -> Response:
-    which = confined(asked.filter.jobs(), key.queue)
+def _bulk(verb: Verb, caller: Caller, asked: BulkBody) -> Response:
+    which = confined(asked.filter.jobs(), caller.key.queue)
     if which is None:
         done = Bulk(0, 0, asked.dry_run)
     else:
-        done = door.platform.control.bulk(verb, which, limit=asked.limit, dry_run=asked.dry_run)
+        done = caller.platform.control.bulk(verb, which, limit=asked.limit, dry_run=asked.dry_run)
     return reply(BulkResult.model_validate(done))

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Operator, Viewer, check_queue, check_sees, sees_queue
+from api.auth import Caller, Operator, Viewer
 from api.bodies import body, takes
-from api.door import Api, Door
+from api.door import Door
 from api.filters import ListQuery, confined, each_once
 from api.long_poll import gone
 from api.openapi import guarded
@@ -19,7 +19,6 @@ from api.schemas import JobObject, Page, page_of, reply
 from jobs.errors import Conflict, Unavailable
 from jobs.ids import parse_id
 from jobs.records import Job, Receipt, Source
-from jobs.repositories.api_keys import ApiKey
 from jobs.requests import Duration, JobRequest
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
@@ -60,13 +59,19 @@ class WaitQuery(BaseModel):
     },
     openapi_extra=takes(JobRequest),
 )
-async def create_job(key: Operator, door: Api, request: Annotated[JobRequest, body(JobRequest)]) -> Response:
+async def create_job(
+    caller: Operator, asked: Annotated[JobRequest, body(JobRequest)], request: Request
+) -> Response:
     """Accept a job; with the answer it is committed."""
-    job = await run_in_threadpool(door.platform.enqueue.check, request, Source("http", key.name))
-    check_queue(key, job.queue)
-    committed = await door.commits.commit(request, job)
-    if not sees_queue(key, committed.job.queue):
-        raise _held_elsewhere(job.unique_key)
+    committed = await caller.door.commits.commit(
+        asked,
+        Source("http", caller.key.name),
+        # Bodies that wait to be written are what the bound on memory is about.
+        size=len(await request.body()),
+        allow=lambda job: caller.check_queue(job.queue),
+    )
+    if not caller.sees(committed.job.queue):
+        raise _held_elsewhere(asked.unique_key)
     return reply(
         JobObject.model_validate(committed.job),
         200 if committed.existed else 201,
@@ -83,11 +88,11 @@ async def create_job(key: Operator, door: Api, request: Annotated[JobRequest, bo
     ),
     openapi_extra=takes(BatchRequest),
 )
-def create_jobs(key: Operator, door: Api, request: Annotated[BatchRequest, body(BatchRequest)]) -> Response:
+def create_jobs(caller: Operator, asked: Annotated[BatchRequest, body(BatchRequest)]) -> Response:
     """Accept up to 1,000 jobs in one transaction, or none of them; the items are in the order of the request."""
-    receipts = _accept(door, request.jobs, key)
+    receipts = _accept(caller, asked.jobs)
     try:
-        jobs = door.platform.jobs.get_many([receipt.id for receipt in receipts])
+        jobs = caller.platform.jobs.get_many([receipt.id for receipt in receipts])
     except Unavailable:
         raise Unavailable("the jobs are accepted, but cannot be shown now; do not send them again") from None
     return reply(page_of(JobObject, jobs), 201)
@@ -99,46 +104,45 @@ def create_jobs(key: Operator, door: Api, request: Annotated[BatchRequest, body(
     responses=guarded("VALIDATION_ERROR"),
     dependencies=[Depends(each_once)],
 )
-def list_jobs(key: Viewer, door: Api, query: Annotated[ListQuery, Query()]) -> Response:
+def list_jobs(caller: Viewer, query: Annotated[ListQuery, Query()]) -> Response:
     """The jobs that fit, newest first."""
-    which = confined(query.jobs(), key.queue)
+    which = confined(query.jobs(), caller.key.queue)
     if which is None:
         return reply(page_of(JobObject, []))
-    page = door.platform.jobs.page(which, cursor=query.cursor, limit=query.limit)
+    page = caller.platform.jobs.page(which, cursor=query.cursor, limit=query.limit)
     return reply(page_of(JobObject, page.items, page.next_cursor))
 
 
 @router.get("/{id}", response_model=JobObject, responses=guarded("VALIDATION_ERROR", "NOT_FOUND"))
 async def show_job(
     id: str,  # noqa: A002 - the name in the path
-    key: Viewer,
-    door: Api,
+    caller: Viewer,
     query: Annotated[WaitQuery, Query()],
     request: Request,
 ) -> Response:
     """The job; with `wait` as soon as it has ended, or as it stands when that takes longer."""
-    job = await run_in_threadpool(door.platform.jobs.get, parse_id(id))
-    check_sees(key, job)
+    job = await run_in_threadpool(caller.platform.jobs.get, parse_id(id))
+    caller.check_sees(job)
     if query.wait and not job.finished:
-        job = await _ended(door, job, query.wait, request)
+        job = await _ended(caller.door, job, query.wait, request)
     return reply(JobObject.model_validate(job))
 
 
-def _accept(door: Door, requests: list[JobRequest], key: ApiKey) -> list[Receipt]:
-    source = Source("http", key.name)
-    if key.queue is None:
-        return door.platform.enqueue.many(requests, source)
+def _accept(caller: Caller, requests: list[JobRequest]) -> list[Receipt]:
+    source = Source("http", caller.key.name)
+    if caller.key.queue is None:
+        return caller.platform.enqueue.many(requests, source)
 
     def work(connection: Connection) -> list[Receipt]:
-        receipts = door.platform.enqueue.within(connection, requests, source)
+        receipts = caller.platform.enqueue.within(connection, requests, source)
         for request, receipt in zip(requests, receipts, strict=True):
-            if receipt.existed and receipt.queue != key.queue:
+            if receipt.existed and not caller.sees(receipt.queue):
                 raise _held_elsewhere(request.unique_key)
-            check_queue(key, receipt.queue)
+            caller.check_queue(receipt.queue)
         return receipts
 
     # A job that the key may not have is found out before anything is committed.
-    return door.platform.database.retrying(work)
+    return caller.platform.database.retrying(work)
 
 
 async def _ended(door: Door, job: Job, longest: timedelta, request: Request) -> Job:

@@ -10,6 +10,6 @@ router = APIRouter(prefix="/v1/me", tags=["self"])
 
 
 @router.get("", response_model=Me, responses=guarded())
-async def show_me(key: Viewer) -> Response:
+async def show_me(caller: Viewer) -> Response:
     """The key that asks: its name, role and queue."""
-    return reply(Me.model_validate(key))
+    return reply(Me.model_validate(caller.key))

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 
 from api.auth import Viewer
-from api.door import Api
 from api.openapi import guarded
 from api.schemas import Page, WorkerObject, page_of, reply
 
@@ -11,11 +10,11 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 
 @router.get("", response_model=Page[WorkerObject], responses=guarded())
-def list_workers(key: Viewer, door: Api) -> Response:
+def list_workers(caller: Viewer) -> Response:
     """The workers that hold a lease; for a key that is confined to a queue, those that serve it."""
     workers = [
         worker
-        for worker in door.platform.workers.live()
-        if key.queue is None or not worker.queues or key.queue in worker.queues
+        for worker in caller.platform.workers.live()
+        if not worker.queues or any(caller.sees(queue) for queue in worker.queues)
     ]
     return reply(page_of(WorkerObject, workers))

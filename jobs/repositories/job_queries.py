@@ -112,13 +112,14 @@ def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UU
 
 _QUEUED: Final = text("""
 SELECT j.id, j.epoch, j.queue, j.priority, j.run_at FROM callboard.jobs j
-WHERE j.state = 'queued' AND j.queue = :queue ORDER BY j.priority, j.run_at, j.id LIMIT :limit
+WHERE j.state = 'queued' AND j.queue = :queue ORDER BY j.priority, j.run_at, j.id LIMIT :limit OFFSET :offset
 """)
 
 
-def queued(connection: Connection, queue: str, limit: int) -> list[Hint]:
-    """feed: the most urgent and oldest queued jobs of one queue."""
-    return [Hint(*row) for row in connection.execute(_QUEUED, {"queue": queue, "limit": limit})]
+def queued(connection: Connection, queue: str, limit: int, offset: int = 0) -> list[Hint]:
+    """feed: the most urgent and oldest queued jobs of one queue, from the `offset`th on."""
+    parameters = {"queue": queue, "limit": limit, "offset": offset}
+    return [Hint(*row) for row in connection.execute(_QUEUED, parameters)]
 
 
 _CANCEL_REQUESTED: Final = text("""

@@ -16,6 +16,11 @@ from jobs.models import in_states
 from jobs.records import ClaimedJob, Finish, Finished, Hint, NewJob, Receipt
 from jobs.states import ACTIVE, JobState, Verb
 
+# Statements that are given ids look each row up by primary key, in a LATERAL that the planner cannot turn round:
+# with statistics older than the backlog it would rather walk the whole queue for each batch. For the same reason
+# the state is compared as an expression, which no partial index answers to. The ids come sorted.
+_IS_QUEUED: Final = "(j.state || '') = 'queued'"
+_IS_RUNNING: Final = "(j.state || '') = 'running'"
 #: The third crash is the last.
 CRASHES_BEFORE_QUARANTINE: Final = 3
 
@@ -98,6 +103,11 @@ def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Receipt]:
     return {row[0]: Receipt(row[1], row[2], row[3], JobState(row[4]), existed=True) for row in rows}
 
 
+def _pairs(tokens: Sequence[tuple[UUID | str, int]]) -> dict[str, list[Any]]:
+    ordered = sorted((str(job), epoch) for job, epoch in tokens)
+    return {"ids": [job for job, _ in ordered], "epochs": [epoch for _, epoch in ordered]}
+
+
 # A claim needs a live lease, and holds it (FOR KEY SHARE) until it commits: a reaper that ends the lease
 # (FOR UPDATE) comes either before, and nothing is claimed, or after, and sees every claim.
 _LEASE: Final = """lease AS MATERIALIZED (
@@ -116,21 +126,21 @@ _NOT_PAUSED: Final = (
 
 _CLAIM: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
-  SELECT j.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
-  JOIN callboard.jobs j ON j.id = token.id AND j.epoch = token.epoch
-  WHERE j.state = 'queued' AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
-  ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+  SELECT found.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
+    SELECT j.id FROM callboard.jobs j
+    WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
+    FOR UPDATE OF j SKIP LOCKED
+  ) AS found
 )
 {_TAKE}
 """)
 
 
 def claim(
-    connection: Connection, worker: UUID, claim_id: UUID, tokens: Sequence[tuple[str, int]]
+    connection: Connection, worker: UUID, claim_id: UUID, tokens: Sequence[tuple[UUID | str, int]]
 ) -> list[ClaimedJob]:
     """claim: queued -> running, for the tokens (id, epoch) that still hold; attempt+1, epoch+1."""
-    ids, epochs = [token[0] for token in tokens], [token[1] for token in tokens]
-    parameters = {"worker": worker, "claim": claim_id, "ids": ids, "epochs": epochs}
+    parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
     return [ClaimedJob(*row) for row in connection.execute(_CLAIM, parameters)]
 
 
@@ -164,16 +174,16 @@ def claimed_by(connection: Connection, worker: UUID, claim_id: UUID) -> list[Cla
     ]
 
 
-_FINISH: Final = text("""
+_FINISH: Final = text(f"""
 WITH input AS MATERIALIZED (
-  SELECT j.id, f.epoch, f.result, f.error, f.delay, f.state = 'scheduled' AS give_back,
-    CASE WHEN f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL
+  SELECT found.id, f.result, f.error, f.delay, f.state = 'scheduled' AS give_back,
+    CASE WHEN f.state IN ('retrying', 'scheduled') AND found.cancel_requested_at IS NOT NULL
          THEN 'cancelled' ELSE f.state END AS state
   FROM jsonb_to_recordset(CAST(:finishes AS jsonb)) AS f(
-    id uuid, epoch int, state text, result jsonb, error jsonb, delay double precision)
-  JOIN callboard.jobs j ON j.id = f.id AND j.epoch = f.epoch
-  WHERE j.state = 'running'
-  ORDER BY j.id FOR UPDATE OF j
+    id uuid, epoch int, state text, result jsonb, error jsonb, delay double precision), LATERAL (
+    SELECT j.id, j.cancel_requested_at FROM callboard.jobs j
+    WHERE j.id = f.id AND j.epoch = f.epoch AND {_IS_RUNNING} FOR UPDATE OF j
+  ) AS found
 )
 UPDATE callboard.jobs j SET state = i.state, result = i.result,
   errors = CASE WHEN i.error IS NULL THEN j.errors ELSE j.errors || i.error END,
@@ -207,15 +217,16 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]
             "error": None if end.error is None else end.error.entry(),
             "delay": _seconds(end.delay),
         }
-        for end in finishes
+        for end in sorted(finishes, key=lambda end: end.id)
     ]
     rows = connection.execute(_FINISH, {"finishes": orjson.dumps(encoded).decode()})
     return [Finished(row[0], JobState(row[1])) for row in rows]
 
 
 _ALREADY: Final = text("""
-SELECT j.id, j.state FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS f(id, epoch)
-JOIN callboard.jobs j ON j.id = f.id AND j.epoch = f.epoch WHERE j.state <> 'running'
+SELECT found.id, found.state FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS f(id, epoch), LATERAL (
+  SELECT j.id, j.state FROM callboard.jobs j WHERE j.id = f.id AND j.epoch = f.epoch AND j.state <> 'running' OFFSET 0
+) AS found
 """)
 
 
@@ -224,25 +235,25 @@ def already_finished(connection: Connection, finishes: Sequence[Finish]) -> list
 
     Nobody else can have moved them: every other way out of running adds to the epoch.
     """
-    parameters = {"ids": [str(end.id) for end in finishes], "epochs": [end.epoch for end in finishes]}
-    return [Finished(row[0], JobState(row[1])) for row in connection.execute(_ALREADY, parameters)]
+    rows = connection.execute(_ALREADY, _pairs([(end.id, end.epoch) for end in finishes]))
+    return [Finished(row[0], JobState(row[1])) for row in rows]
 
 
 _HAND_BACK: Final = text(f"""
-WITH target AS (
-  SELECT j.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS given(id, epoch)
-  JOIN callboard.jobs j ON j.id = given.id AND j.epoch = given.epoch
-  WHERE j.state = 'running' ORDER BY j.id FOR UPDATE OF j
+WITH target AS MATERIALIZED (
+  SELECT found.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS given(id, epoch), LATERAL (
+    SELECT j.id FROM callboard.jobs j
+    WHERE j.id = given.id AND j.epoch = given.epoch AND {_IS_RUNNING} FOR UPDATE OF j
+  ) AS found
 )
 UPDATE callboard.jobs j SET state = 'queued', attempt = j.attempt - 1, epoch = j.epoch + 1, started_at = NULL
 FROM target WHERE j.id = target.id RETURNING {HINT}
 """)
 
 
-def hand_back(connection: Connection, tokens: Sequence[tuple[UUID, int]]) -> list[Hint]:
+def hand_back(connection: Connection, tokens: Sequence[tuple[UUID | str, int]]) -> list[Hint]:
     """hand_back: running -> queued, for what was claimed and not started; the attempt is given back, epoch+1."""
-    parameters = {"ids": [str(token[0]) for token in tokens], "epochs": [token[1] for token in tokens]}
-    return [Hint(*row) for row in connection.execute(_HAND_BACK, parameters)]
+    return [Hint(*row) for row in connection.execute(_HAND_BACK, _pairs(tokens))]
 
 
 _RESCUE: Final = text(f"""

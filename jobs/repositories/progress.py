@@ -19,12 +19,13 @@ class Progress:
     note: str | None
 
 
+# By primary key, as in jobs.py.
 _WRITE: Final = text("""
-WITH target AS (
-  SELECT j.id, p.fraction, p.note
-  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, fraction real, note text)
-  JOIN callboard.jobs j ON j.id = p.id AND j.epoch = p.epoch
-  WHERE j.state = 'running' ORDER BY j.id FOR UPDATE OF j
+WITH target AS MATERIALIZED (
+  SELECT found.id, p.fraction, p.note
+  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, fraction real, note text), LATERAL (
+    SELECT j.id FROM callboard.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND (j.state || '') = 'running' FOR UPDATE OF j
+  ) AS found
 )
 UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE j.id = t.id
 """)
@@ -34,6 +35,6 @@ def write(connection: Connection, reports: Sequence[Progress]) -> int:
     """Write the progress of running jobs, fenced by epoch; returns how many still ran."""
     encoded = [
         {"id": report.id, "epoch": report.epoch, "fraction": report.fraction, "note": report.note}
-        for report in reports
+        for report in sorted(reports, key=lambda report: report.id)
     ]
     return connection.execute(_WRITE, {"reports": orjson.dumps(encoded).decode()}).rowcount

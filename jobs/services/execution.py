@@ -33,14 +33,16 @@ class Execution:
         self._database = database
         self._transport = transport
         self._worker = worker
+        self._claims = database.lane()
+        self._ends = database.lane()
         #: A claim whose answer did not come; whether it was committed is not known yet.
         self._unanswered: UUID | None = None
 
-    def claim(self, tokens: Sequence[tuple[str, int]]) -> list[ClaimedJob]:
+    def claim(self, tokens: Sequence[tuple[UUID | str, int]]) -> list[ClaimedJob]:
         """Claim the jobs of these tokens; those whose token no longer holds are simply missing."""
         claim_id = new_id()
-        with self._answered(claim_id), self._database.autocommit() as connection:
-            return jobs.claim(connection, self._worker, claim_id, tokens)
+        with self._answered(claim_id):
+            return self._claims.run(lambda connection: jobs.claim(connection, self._worker, claim_id, tokens))
 
     def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
         """Claim from one queue straight from Postgres, while Redis is away."""
@@ -58,7 +60,7 @@ class Execution:
         return adopted
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
-        """Write how attempts ended, in one transaction; an end that is missing from the answer was refused as stale."""
+        """Write how attempts ended, in one statement; an end that is missing from the answer was refused as stale."""
         done = {
             end.id: end for end in self._database.retrying(lambda connection: jobs.finish(connection, ends))
         }
@@ -67,10 +69,6 @@ class Execution:
             with self._database.autocommit() as connection:
                 done.update({end.id: end for end in jobs.already_finished(connection, missing)})
             self._refused([end for end in missing if end.id not in done])
-        try:
-            self._transport.announce([end.id for end in done.values() if end.state.is_terminal])
-        except Unavailable:
-            STORE_ERRORS.labels("redis", "announce").inc()
         return done
 
     def hand_back(self, held: Sequence[ClaimedJob]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import redis
 
@@ -101,9 +101,7 @@ class Health:
                 decode_responses=True,
             )
             with client:
-                info = cast("dict[str, Any]", client.info("server"))
-                memory = cast("dict[str, Any]", client.info("memory"))
-                return info, memory.get("maxmemory_policy")
+                return client.info("server"), client.info("memory").get("maxmemory_policy")
 
     def _leader(self) -> Check:
         with self._database.autocommit() as connection:

@@ -1,14 +1,17 @@
 """What the tests of the HTTP door share: an app, clients with keys, a real server in a thread, job types."""
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import httpx
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from api.app import create_app
 from api.server import Server
@@ -16,7 +19,7 @@ from jobs.arguments import describe
 from jobs.platform import Platform
 from jobs.repositories.job_types import JobType
 
-SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of tests
+SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def build_report(account_id: int, month: str = "2026-10", **more: Any) -> None:
@@ -127,6 +130,24 @@ def api_on_a_port(platform: Platform, *, grace: float = 5.0, **options: Any) -> 
         assert not thread.is_alive()
 
 
+@contextmanager
+def without_redis(platform: Platform) -> Iterator[Platform]:
+    """A platform on the same database, whose Redis is nowhere."""
+    url = platform.database.engine.url.render_as_string(hide_password=False)
+    with closing(Platform(url, "redis://127.0.0.1:1/0")) as lame:
+        yield lame
+
+
+def finish(platform: Platform, job_id: str, state: str = "succeeded") -> None:
+    """End a job as a worker would, and announce it."""
+    with platform.database.transaction() as connection:
+        connection.execute(
+            text("UPDATE callboard.jobs SET state = :state, finished_at = now() WHERE id = :id"),
+            {"state": state, "id": job_id},
+        )
+    platform.transport.announce([UUID(job_id)])
+
+
 def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The error of an answer, which must be of this status and code and of the one shape."""
     assert answer.status_code == status, answer.text
@@ -137,3 +158,11 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert error["code"] == code, error
     assert error["request_id"] == answer.headers["x-request-id"]
     return error
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Poll for a condition, up to 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)

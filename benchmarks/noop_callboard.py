@@ -1,0 +1,8 @@
+"""The no-op job, for Callboard."""
+
+from jobs import job
+
+
+@job(queue="bench")
+def noop() -> None:
+    """Nothing."""

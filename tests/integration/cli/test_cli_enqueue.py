@@ -1,0 +1,214 @@
+"""`callboard job enqueue` and `job wait`."""
+
+import os
+import pwd
+import threading
+from datetime import datetime, timedelta
+
+import pytest
+
+from jobs.states import Verb
+
+#: INTERFACE's job object.
+FIELDS = [
+    "id",
+    "name",
+    "queue",
+    "state",
+    "priority",
+    "args",
+    "kwargs",
+    "attempt",
+    "max_attempts",
+    "run_at",
+    "enqueued_at",
+    "started_at",
+    "finished_at",
+    "progress",
+    "progress_note",
+    "result",
+    "errors",
+    "tags",
+    "source",
+    "source_id",
+    "unique_key",
+    "worker_id",
+    "timeout",
+    "cancel_requested_at",
+    "crash_count",
+]
+REPORT = '{"account_id": 7, "month": "2026-10"}'
+
+
+def test_enqueue_prints_the_id_alone_and_the_job_is_committed(callboard, platform):
+    outcome = callboard("job", "enqueue", "build_report", "--args", REPORT)
+    assert (outcome.code, outcome.err) == (0, "")
+    job = platform.jobs.get(outcome.out.strip())
+    assert (job.name, job.queue, job.state, job.kwargs) == (
+        "build_report",
+        "reports",
+        "queued",
+        {"account_id": 7, "month": "2026-10"},
+    )
+    assert (job.source, job.source_id) == ("cli", pwd.getpwuid(os.getuid()).pw_name)
+
+
+def test_enqueue_with_json_prints_the_job_object_with_exactly_its_fields(callboard):
+    job = callboard("job", "enqueue", "build_report", "--args", REPORT, "--json").json
+    assert list(job) == FIELDS
+    assert (job["state"], job["timeout"], job["errors"], job["result"]) == ("queued", "10m", [], None)
+    assert job["enqueued_at"].endswith("Z")
+    assert datetime.fromisoformat(job["enqueued_at"]).utcoffset() == timedelta(0)
+
+
+def test_every_option_reaches_the_job(callboard):
+    job = callboard(
+        "job", "enqueue", "build_report", "--args", '[7, "2026-10"]', "--queue", "mail", "--in", "1h", "--priority", 0,
+        "--unique-key", "r-7", "--tag", "a", "--tag", "b", "--max-attempts", 2, "--job-timeout", "90s", "--json",
+    ).json  # fmt: skip
+    assert (job["args"], job["kwargs"], job["queue"], job["state"]) == (
+        [7, "2026-10"],
+        {},
+        "mail",
+        "scheduled",
+    )
+    assert (job["priority"], job["unique_key"], job["tags"]) == (0, "r-7", ["a", "b"])
+    assert (job["max_attempts"], job["timeout"]) == (2, "1m30s")
+    assert datetime.fromisoformat(job["run_at"]) - datetime.fromisoformat(job["enqueued_at"]) == timedelta(
+        hours=1
+    )
+
+
+def test_a_time_is_taken_with_its_offset(callboard):
+    job = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, "--at", "2040-01-01T10:00:00+01:00", "--json"
+    ).json
+    assert (job["run_at"], job["state"]) == ("2040-01-01T09:00:00Z", "scheduled")
+
+
+def test_arguments_come_from_a_file_or_from_stdin(callboard, tmp_path):
+    (tmp_path / "args.json").write_text(REPORT)
+    from_file = callboard("job", "enqueue", "build_report", "--args", "@args.json", "--json").json
+    from_stdin = callboard("job", "enqueue", "build_report", "--args", "-", "--json", stdin=REPORT).json
+    assert from_file["kwargs"] == from_stdin["kwargs"] == {"account_id": 7, "month": "2026-10"}
+
+
+def test_a_taken_key_answers_with_the_job_that_has_it(callboard, enqueued):
+    first = enqueued("build_report", "--unique-key", "r-7")
+    second = callboard("job", "enqueue", "build_report", "--args", REPORT, "--unique-key", "r-7")
+    assert (second.code, second.out.strip()) == (0, first)
+    assert second.err == f"the key r-7 is held by job {first} (queued); nothing was enqueued\n"
+
+
+def test_a_taken_key_is_a_conflict_when_it_is_asked_to_be_one(callboard, enqueued):
+    first = enqueued("build_report", "--unique-key", "r-7")
+    outcome = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, "--unique-key", "r-7", "--on-conflict", "reject"
+    )
+    assert (outcome.code, outcome.out) == (5, "")
+    assert outcome.error == f"the unique key 'r-7' is held by job {first} (queued)"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["build_reportt"], 3, "no job is called 'build_reportt'; did you mean 'build_report'?"),
+        (["build_report"], 2, "kwargs.account_id: missing (and 1 more)"),
+        (["build_report", "--args", '{"account_id": "x", "month": "y"}'], 2, "kwargs.account_id: "),
+        (["build_report", "--args", '{"account_id": 7'], 2, "--args: not JSON: Expecting ',' delimiter at line 1 column 17"),
+        (["build_report", "--args", "7"], 2, "--args: neither an object nor an array"),
+        (["build_report", "--args", "[NaN]"], 2, "--args: JSON has no NaN"),
+        (["build_report", "--args", "[" * 100_000], 2, "--args: nested too deeply"),
+        (["build_report", "--args", "@nowhere.json"], 2, "--args: nowhere.json cannot be read: No such file or directory"),
+        (["build_report", "--args", '{"account_id": 7, "month": "\\u0000"}'], 2, "kwargs"),
+        (["build_report", "--in", "10x"], 2, "invalid value for '--in': not a duration: '10x' (write it as 30s, 10m,"),
+        (["build_report", "--at", "tomorrow"], 2, "invalid value for '--at': not a time: 'tomorrow'"),
+        (["build_report", "--at", "2040-01-01"], 2, "invalid value for '--at': the time '2040-01-01' lacks its zone"),
+        (["build_report", "--in", "1h", "--at", "2040-01-01T00:00:00Z"], 2, "--in and --at exclude each other"),
+        (["build_report", "--priority", "10"], 2, "invalid value for '--priority': 10 is not in the range 0<=x<=9"),
+        (["build_report", "--timeout", "3s"], 2, "--timeout belongs to --wait"),
+        (["build_report", "--queue", "not a queue"], 2, "queue: a queue name is up to 100 letters"),
+        (["build_report", "--tag", ""], 2, "tags[0]: "),
+        ([""], 2, "name: a job name is up to 200 letters"),
+        ([], 2, "missing argument 'NAME' (see 'callboard job enqueue --help')"),
+        (["build_report", "--nope"], 2, "no such option '--nope'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line_and_nothing_is_enqueued(callboard, platform, options, code, said):
+    outcome = callboard("job", "enqueue", *options)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.error.startswith(said)
+    assert callboard("job", "list", "--json").json["items"] == []
+
+
+def test_an_unknown_job_is_accepted_unchecked(callboard):
+    job = callboard("job", "enqueue", "not_yet", "--unchecked", "--args", "[1]", "--json").json
+    assert (job["name"], job["queue"], job["args"]) == ("not_yet", "default", [1])
+
+
+def test_enqueue_needs_no_redis(callboard):
+    outcome = callboard("job", "enqueue", "build_report", "--args", REPORT, redis_url="redis://127.0.0.1:1/0")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_without_a_database_enqueue_says_so(callboard):
+    outcome = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, database_url="postgresql://u:geheim@127.0.0.1:1/x"
+    )
+    assert (outcome.code, outcome.out) == (7, "")
+    assert outcome.error.startswith("Postgres does not answer at 127.0.0.1:1/x: ")
+    assert "geheim" not in outcome.err
+
+
+def test_waiting_ends_with_the_finished_job(callboard, platform, worker, enqueued):
+    job_id = enqueued()
+    done = threading.Timer(
+        0.3, lambda: worker.end(worker.start("reports"), Verb.COMPLETE, result=b'{"pages": 12}')
+    )
+    done.start()
+    outcome = callboard("job", "wait", job_id, "--timeout", "20s", "--json")
+    done.join()
+    assert outcome.code == 0
+    assert (outcome.json["state"], outcome.json["result"]) == ("succeeded", {"pages": 12})
+
+
+def test_waiting_for_a_job_that_fails_exits_with_6_and_shows_it(callboard, worker, enqueued):
+    job_id = enqueued()
+    worker.end(worker.start("reports"), Verb.FAIL)
+    outcome = callboard("job", "wait", job_id, "--json")
+    assert outcome.code == 6
+    assert outcome.json["state"] == "failed"
+    assert outcome.error == f"job {job_id} failed: ValueError: no such account"
+
+
+def test_waiting_for_a_job_that_was_cancelled_exits_with_6(callboard, platform, enqueued):
+    job_id = enqueued()
+    platform.control.cancel(job_id)
+    outcome = callboard("job", "wait", job_id)
+    assert (outcome.code, outcome.error) == (6, f"job {job_id} was cancelled")
+
+
+def test_waiting_too_long_exits_with_124_and_shows_the_job_as_it_is(callboard):
+    outcome = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, "--wait", "--timeout", "50ms", "--json"
+    )
+    assert outcome.code == 124
+    assert outcome.json["state"] == "queued"
+    assert outcome.error == f"job {outcome.json['id']} is still queued"
+
+
+def test_waiting_works_without_redis(callboard, worker, enqueued):
+    job_id = enqueued()
+    done = threading.Timer(0.3, lambda: worker.end(worker.start("reports"), Verb.COMPLETE))
+    done.start()
+    outcome = callboard(
+        "job", "wait", job_id, "--timeout", "20s", "--json", redis_url="redis://127.0.0.1:1/0"
+    )
+    done.join()
+    assert outcome.json["state"] == "succeeded"
+
+
+def test_waiting_for_a_job_that_is_not_there_exits_with_3(callboard):
+    missing = "01a204f3-1779-7083-a62d-f85f810aa57a"
+    outcome = callboard("job", "wait", missing)
+    assert (outcome.code, outcome.error) == (3, f"there is no job {missing}")

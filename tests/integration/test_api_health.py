@@ -1,0 +1,95 @@
+"""For machines and for reading: alive, ready, metrics, the document and its page."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobs.ids import new_id
+from jobs.platform import Platform
+from tests.integration.api_client import api_in_process, build_app
+
+
+@pytest.fixture
+def api(platform):
+    with api_in_process(platform) as api:
+        yield api
+
+
+def test_it_is_alive_and_ready(api):
+    answer = api.anonymous.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    answer = api.anonymous.get("/readyz")
+    checks = {"database": "ok", "migrations": "ok", "redis": "ok"}
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "checks": checks})
+
+
+def test_it_is_alive_but_not_ready_without_a_database(platform):
+    from api.readiness import Readiness
+
+    nowhere = Platform("postgresql+psycopg://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
+    checks = Readiness(nowhere).checks()
+    assert checks == {"database": "unavailable", "migrations": "unknown", "redis": "unavailable"}
+    assert build_app(nowhere)
+    nowhere.close()
+
+
+def test_it_is_not_ready_on_another_schema_version(api, monkeypatch):
+    from jobs.services.migrations import SchemaStatus
+
+    monkeypatch.setattr(api.platform.migrations, "status", lambda: SchemaStatus("0001", "0002"))
+    answer = api.anonymous.get("/readyz")
+    assert answer.status_code == 503
+    assert "callboard db upgrade" in answer.json()["checks"]["migrations"]
+
+
+def test_stores_are_asked_once_a_second_however_many_ask(api, monkeypatch):
+    asked = []
+    monkeypatch.setattr(api.platform.transport, "ping", lambda: asked.append(1))
+    for _ in range(5):
+        api.anonymous.get("/readyz")
+    assert len(asked) in {1, 2}
+
+
+def test_metrics_count_requests_by_route_and_never_by_path(api):
+    def counted(**labels):
+        families = text_string_to_metric_families(api.anonymous.get("/metrics").text)
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "callboard_http_requests_total" and labels.items() <= sample.labels.items()
+        )
+
+    one, unknown = (
+        {"route": "/v1/jobs/{id}", "method": "GET", "code": "404"},
+        {"route": "(unknown)", "method": "(other)"},
+    )
+    before = counted(**one), counted(**unknown)
+    missing = str(new_id())
+    api.viewer.get(f"/v1/jobs/{missing}")
+    api.viewer("BREW", f"/nowhere/{missing}")
+    assert (counted(**one), counted(**unknown)) == (before[0] + 1, before[1] + 1)
+    text = api.anonymous.get("/metrics").text
+    assert missing not in text
+    assert "callboard_http_request_duration_seconds_bucket" in text
+
+
+def test_the_page_of_the_document_needs_nothing_from_elsewhere(api):
+    answer = api.anonymous.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", answer.text)
+    assert "innerHTML" not in answer.text
+    script = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = answer.headers["content-security-policy"]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_document_is_served_without_a_key(api):
+    answer = api.anonymous.get("/openapi.json")
+    assert answer.status_code == 200
+    assert "/v1/jobs" in answer.json()["paths"]

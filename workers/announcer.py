@@ -1,0 +1,50 @@
+"""The announcer: tells those who wait that jobs have finished. Off the flusher's path, and never more than it is worth."""
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Event, Thread
+from typing import Final
+from uuid import UUID
+
+from jobs.errors import Unavailable
+from jobs.metrics import STORE_ERRORS
+from jobs.transport import Transport
+
+#: Between two announcements under load; the first after a pause goes at once. Seconds.
+_SPACING: Final = 0.005
+_MOST: Final = 1_000
+
+
+class Announcer(Thread):
+    """Publishes finished jobs. What cannot be published is dropped: who waits looks by himself once a second."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(name="callboard-announcer", daemon=True)
+        self._transport = transport
+        self._waiting: deque[UUID] = deque(maxlen=10 * _MOST)
+        self._some = Event()
+        self._stopping = Event()
+
+    def put(self, finished: Sequence[UUID]) -> None:
+        if finished:
+            self._waiting.extend(finished)
+            self._some.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set() or self._waiting:
+            self._some.wait(timeout=0.5)
+            self._some.clear()
+            while self._waiting:
+                self._publish([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
+                self._stopping.wait(_SPACING)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._some.set()
+        self.join(timeout=2)
+
+    def _publish(self, finished: list[UUID]) -> None:
+        try:
+            self._transport.announce(finished)
+        except Unavailable:
+            STORE_ERRORS.labels("redis", "announce").inc()
