@@ -1,4 +1,4 @@
-"""`--args`: what a job is called with, as JSON text, from a file (@file) or from stdin (-)."""
+"""Values that may be long or secret: given as text, from a file (@FILE) or from stdin (-)."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from jobs.errors import InvalidInput
 
 #: Characters that are read at most; the platform's own bound, in bytes, is checked after it.
 _LONGEST: Final = 4 * 1024 * 1024
+_ARGS: Final = "--args"
 _MEND: Final = """give an object such as '{"account_id": 7}' or an array such as '[7]'"""
 
 
@@ -17,7 +18,7 @@ def read_arguments(given: str | None) -> dict[str, Any]:
     if given is None:
         return {}
     try:
-        value = json.loads(_text(given), parse_constant=_no_number)
+        value = json.loads(read_text(given, _ARGS), parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise _refused(
             f"not JSON: {error.msg} at line {error.lineno} column {error.colno}; {_MEND}"
@@ -34,7 +35,9 @@ def read_arguments(given: str | None) -> dict[str, Any]:
     raise _refused(f"neither an object nor an array; {_MEND}")
 
 
-def _text(given: str) -> str:
+def read_text(given: str, option: str) -> str:
+    """The text itself, or what the file or stdin that it names holds; raises InvalidInput that names the option."""
+    place = "stdin" if given == "-" else given[1:]
     try:
         if given == "-":
             text = sys.stdin.read(_LONGEST + 1)
@@ -44,11 +47,11 @@ def _text(given: str) -> str:
         else:
             text = given
     except OSError as error:
-        raise _refused(f"{given[1:]} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise _refused(f"{'stdin' if given == '-' else given[1:]} is not UTF-8 text") from None
+        raise InvalidInput(f"{option}: {place} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InvalidInput(f"{option}: {place} is not UTF-8 text") from None
     if len(text) > _LONGEST:
-        raise _refused(f"longer than {_LONGEST:,} characters")
+        raise InvalidInput(f"{option}: longer than {_LONGEST:,} characters")
     return text
 
 
@@ -57,4 +60,4 @@ def _no_number(word: str) -> NoReturn:
 
 
 def _refused(reason: str) -> InvalidInput:
-    return InvalidInput(f"--args: {reason}", fields={"args": reason})
+    return InvalidInput(f"{_ARGS}: {reason}", fields={"args": reason})

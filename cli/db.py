@@ -32,7 +32,10 @@ def upgrade(*, as_json: bool) -> None:
 @yes_option
 @json_option
 def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
-    """Take the tables back to version REV; 'base' removes them with all that is in them."""
+    """Take the tables back to the earlier version REV.
+
+    'base' removes them with all that is in them.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:
@@ -49,7 +52,7 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
 @db.command()
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show the version of the tables, and whether this code needs another."""
+    """Show the version of the tables, and the one needed."""
     from cli.runtime import opened
 
     with opened() as runtime:

@@ -69,7 +69,7 @@ def report(error: BaseException) -> int:
     """Say on stderr what went wrong, in one line; returns the exit code."""
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         _silence_stdout()
-        return OK
+        return FAILED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return USAGE

@@ -83,7 +83,11 @@ def enqueue(
     """Enqueue a job; prints its id.
 
     The job is committed when this exits with 0.
-    """
+
+    \b
+    callboard job enqueue build_report --args '{"account_id": 7}' --in 10m
+    callboard job enqueue build_report --args @report.json --wait --timeout 1m
+    """  # noqa: D301 - click's mark for lines to keep
     if delay is not None and run_at is not None:
         raise click.UsageError("--in and --at exclude each other")
     if timeout is not None and not wait:

@@ -87,7 +87,10 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def revoke(*, name: str, as_json: bool) -> None:
-    """Revoke a key by its name, prefix or id; within 5 seconds nobody accepts it."""
+    """Revoke a key by its name, prefix or id.
+
+    Within 5 seconds nobody accepts it.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:

@@ -28,7 +28,11 @@ def api() -> None:
 
 @run.command()
 def worker() -> None:
-    """Run jobs: CALLBOARD_PROCESSES children with CALLBOARD_THREADS threads each."""
+    """Run jobs.
+
+    CALLBOARD_PROCESSES children with CALLBOARD_THREADS threads each run the jobs of
+    CALLBOARD_JOBS from the queues of CALLBOARD_QUEUES.
+    """
     from workers.run import run as process
 
     _serve(process)
@@ -36,7 +40,10 @@ def worker() -> None:
 
 @run.command()
 def scheduler() -> None:
-    """Decide when: schedules, due jobs, retries, dead workers. Any number may run."""
+    """Decide when: schedules, due jobs, retries, dead workers.
+
+    Any number may run; one leads, the others stand by.
+    """
     from scheduler.run import run as process
 
     _serve(process)

@@ -64,7 +64,12 @@ def create(
     as_json: bool,
     **plain: Any,
 ) -> None:
-    """Make a schedule; its first tick is the first after now."""
+    """Make a schedule; its first tick is the first after now.
+
+    \b
+    callboard schedule create nightly --job build_report --cron '30 2 * * *' \\
+        --tz Europe/Berlin --args '{"account_id": 7}'
+    """  # noqa: D301 - click's mark for lines to keep
     rules = [f"--{rule}" for rule in ("cron", "every", "at") if plain[rule] is not None]
     if len(rules) != 1:
         raise click.UsageError(f"give one of --cron, --every and --at, not {' and '.join(rules) or 'none'}")
@@ -110,7 +115,10 @@ def show(*, name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def pause(*, name: str, as_json: bool) -> None:
-    """Let a schedule not tick until it is resumed; what passes meanwhile is not made up for."""
+    """Keep a schedule from ticking until it is resumed.
+
+    Ticks that pass meanwhile are not made up for.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:
@@ -141,7 +149,10 @@ def resume(*, name: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete(*, name: str, yes: bool, as_json: bool) -> None:
-    """Delete a schedule and the record of its ticks; jobs that it made stay."""
+    """Delete a schedule.
+
+    The record of its ticks goes with it; jobs that it made stay.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:
@@ -184,9 +195,13 @@ def ticks(*, name: str, limit: int, as_json: bool) -> None:
 def preview(
     *, expr: str, timezone: str, start: datetime | None, count: int, dst_gap: str, as_json: bool
 ) -> None:
-    """Show when a cron expression fires next; needs no server."""
+    """Show when a cron expression fires next; needs no server.
+
+    \b
+    callboard schedule preview '30 2 * * mon-fri' --tz Europe/Berlin
+    """  # noqa: D301 - click's mark for lines to keep
     from jobs.clock import SYSTEM
-    from scheduler.calendar import parse_gap
+    from scheduler.cron import parse_gap
     from scheduler.cron import cron_calendar
 
     calendar = cron_calendar(expr, timezone, parse_gap(dst_gap))

@@ -31,7 +31,7 @@ _OK: Final = 200
 @click.command()
 @json_option
 def up(*, as_json: bool) -> None:
-    """Run everything here, until Ctrl-C: servers, api, scheduler, workers.
+    """Run everything here: servers, api, scheduler, workers.
 
     Postgres and Valkey are started in the data folder unless CALLBOARD_DATABASE_URL
     and CALLBOARD_REDIS_URL are set. Ctrl-C stops all of it; twice, faster.

@@ -1,11 +1,11 @@
 """`callboard webhook`: external systems whose deliveries become jobs."""
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cli.arguments import read_text
 from cli.options import json_option, yes_option
 from cli.output import Column, confirmed, note, print_items, print_json, print_table
 from cli.text import ago
@@ -14,7 +14,6 @@ from jobs.clock import SYSTEM
 if TYPE_CHECKING:
     from jobs.repositories.webhooks import WebhookSource
 
-_LONGEST_SECRET: Final = 4096
 _COLUMNS: Final = (
     Column("NAME", cut=True),
     Column("SCHEME"),
@@ -31,7 +30,7 @@ def webhook() -> None:
 
 @webhook.group("source")
 def source() -> None:
-    """Keep the sources: who may post to /webhooks/NAME, and which job it becomes."""
+    """Keep the sources: who may post, and what job it becomes."""
 
 
 @source.command()
@@ -44,9 +43,9 @@ def source() -> None:
     "--event", "events", metavar="EVENT", multiple=True, help="Only this event; may be given more than once."
 )
 @click.option(
-    "--secret-stdin",
-    is_flag=True,
-    help="Read the signing secret from stdin. Without it one is made and printed.",
+    "--secret",
+    metavar="TEXT",
+    help="What the sender signs with: @FILE, - for stdin, or the text. Without it one is made and printed.",
 )
 @click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet.")
 @json_option
@@ -56,15 +55,18 @@ def create(
     scheme: str,
     job: str,
     events: tuple[str, ...],
-    secret_stdin: bool,
+    secret: str | None,
     unchecked: bool,
     as_json: bool,
 ) -> None:
     """Make a source; prints its signing secret, this once.
 
-    The job gets three arguments: event, delivery_id and payload.
-    """
-    secret = sys.stdin.readline(_LONGEST_SECRET).strip() if secret_stdin else None
+    Its job gets three arguments: event, delivery_id and payload.
+
+    \b
+    callboard webhook source create github --scheme github --job on_push
+    """  # noqa: D301 - click's mark for lines to keep
+    given = None if secret is None else read_text(secret, "--secret").strip()
     from cli.runtime import opened
     from jobs.services.intake import source_request
 
@@ -74,7 +76,7 @@ def create(
             "scheme": scheme,
             "job": job,
             "events": list(events),
-            "secret": secret,
+            "secret": given,
             "unchecked": unchecked,
         }
     )
@@ -84,7 +86,7 @@ def create(
     if as_json:
         print_json(_object(made) | {"secret": signing})
         return
-    if secret is None:
+    if given is None:
         click.echo(signing)
     note(f"source {made.name} takes deliveries at {address}")
 
@@ -115,7 +117,10 @@ def list_(*, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete(*, name: str, yes: bool, as_json: bool) -> None:
-    """Delete a source and the record of its deliveries; jobs that it made stay."""
+    """Delete a source.
+
+    The record of its deliveries goes with it; jobs that it made stay.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:

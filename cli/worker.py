@@ -33,7 +33,10 @@ def worker() -> None:
 @worker.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List the workers that hold a lease; BUSY is jobs held, of how many it takes."""
+    """List the workers that hold a lease.
+
+    BUSY is how many jobs it holds, of how many it takes.
+    """
     from cli.runtime import opened
 
     with opened() as runtime:

@@ -40,6 +40,7 @@ __all__ = [
     "jitter",
     "once_calendar",
     "parse_cron",
+    "parse_gap",
     "parse_timezone",
     "spec_calendar",
 ]

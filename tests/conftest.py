@@ -17,8 +17,12 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from sqlalchemy import text
 
 from config.embedded import EmbeddedServers, ServerUrls
+from config.settings import sqlalchemy_url
+from jobs.models import Base
+from jobs.platform import Platform
 
 _FOLDER = pytest.StashKey[Path]()
 _IN_WORKER = "callboard_servers"
@@ -92,3 +96,26 @@ def redis_url(server_urls: ServerUrls) -> Iterator[str]:
 
 
 # ---- the schema: fixtures that migrate, truncate and build services ------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def migrated(database_url: str, redis_url: str) -> Iterator[Platform]:
+    """Services over this worker's database, which has our schema; what earlier tests left is still there."""
+    platform = Platform(sqlalchemy_url(database_url), redis_url)
+    platform.migrations.upgrade()
+    yield platform
+    platform.close()
+
+
+_TABLES = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
+
+
+@pytest.fixture
+def platform(migrated: Platform, redis_url: str) -> Platform:
+    """Services over empty tables and an empty Redis."""
+    with migrated.database.transaction() as connection:
+        connection.execute(text(f"TRUNCATE {_TABLES}"))
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    migrated.catalogue.forget()
+    return migrated

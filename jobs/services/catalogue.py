@@ -6,16 +6,19 @@ from difflib import get_close_matches
 from threading import Lock
 from typing import Final
 
+import structlog
 from sqlalchemy import Connection
 
 from jobs.arguments import ArgumentChecker
 from jobs.clock import SYSTEM, Clock
 from jobs.database import Database
-from jobs.errors import UnknownJob
+from jobs.errors import InvalidInput, UnknownJob
 from jobs.repositories import job_types, queues
 from jobs.repositories.job_types import JobType
 
 _FRESH_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,30 @@ class Catalogue:
 
         self._database.retrying(write)
 
+    def forget(self) -> None:
+        """Read everything anew with the next look-up."""
+        with self._lock:
+            self._known = {}
+            self._read_at = float("-inf")
+
     def _read(self) -> None:
         with self._database.autocommit() as connection:
             types = job_types.every(connection)
-        # A type that did not change keeps its compiled check.
-        self._known = {
-            kind.name: old if (old := self._known.get(kind.name)) and old.type == kind else _compile(kind)
-            for kind in types
-        }
+        known: dict[str, KnownJob] = {}
+        for kind in types:
+            old = self._known.get(kind.name)
+            # A type that did not change keeps its compiled check.
+            compiled = old if old is not None and old.type == kind else _compile(kind)
+            if compiled is not None:
+                known[kind.name] = compiled
+        self._known = known
         self._read_at = self._clock.monotonic()
 
 
-def _compile(kind: JobType) -> KnownJob:
-    return KnownJob(kind, ArgumentChecker(kind.schema))
+def _compile(kind: JobType) -> KnownJob | None:
+    try:
+        return KnownJob(kind, ArgumentChecker(kind.schema))
+    except InvalidInput as error:
+        # One row that somebody has spoiled must not hide all others.
+        log.error("catalogue.unusable", job=kind.name, reason=error.message)  # noqa: TRY400
+        return None

@@ -11,7 +11,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-import jobs
 from jobs.database import Database
 from jobs.errors import InvalidInput
 from jobs.models import SCHEMA
@@ -35,7 +34,7 @@ class Migrations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._scripts: Final = Path(jobs.__file__).parent / "migrations"
+        self._scripts: Final = Path(__file__).parents[1] / "migrations"
 
     def status(self) -> SchemaStatus:
         needed = ScriptDirectory.from_config(self._config()).get_current_head()

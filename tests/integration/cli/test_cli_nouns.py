@@ -126,7 +126,7 @@ def test_a_source_takes_a_secret_from_stdin_and_its_events(callboard):
     secret = "0123456789abcdefghij"
     made = callboard(
         "webhook", "source", "create", "gh", "--scheme", "github", "--job", "take_webhook", "--event", "push",
-        "--event", "release", "--secret-stdin", "--json", stdin=f"{secret}\n",
+        "--event", "release", "--secret", "-", "--json", stdin=f"{secret}\n",
     ).json  # fmt: skip
     assert (made["secret"], made["events"], made["path"]) == (secret, ["push", "release"], "/webhooks/gh")
     (listed,) = callboard("webhook", "source", "list", "--json").json["items"]
