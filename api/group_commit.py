@@ -106,7 +106,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         while group := self._next():
-            checked = [self._check(one) for one in group]
+            checked = self._check_all(group)
             written = iter(self._write([one for one in checked if isinstance(one, _Checked)]))
             _tell(group, [next(written) if isinstance(one, _Checked) else one for one in checked])
 
@@ -116,6 +116,14 @@ class GroupCommit:
             group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             self._bytes -= sum(one.size for one in group)
         return group
+
+    def _check_all(self, group: Sequence[_Waiting]) -> list[_Checked | Exception]:
+        checked: list[_Checked | Exception] = []
+        for one in group:
+            last = checked[-1] if checked else None
+            # When the database does not answer one, the others need not wait for it in turn.
+            checked.append(last if isinstance(last, Unavailable) else self._check(one))
+        return checked
 
     def _check(self, one: _Waiting) -> _Checked | Exception:
         try:

@@ -57,6 +57,7 @@ class LongPolls:
     def release(self) -> None:
         """Let all who wait go, and nobody wait any more."""
         self._released = True
+        self._wake.set()
         for future in [future for futures in self._futures.values() for future in futures]:
             if not future.done():
                 future.set_result(None)

@@ -8,26 +8,16 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
-from jobs.durations import format_duration, parse_duration
+from jobs.durations import exact_duration
 from jobs.states import JobState
 
 T = TypeVar("T", bound=BaseModel)
 
 
-def exact_duration(value: timedelta | float) -> str:
-    """A duration without loss: `10m`, `1d1h1m`, or `90.5s` where a fraction is left. Floats are seconds."""
-    span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    text = format_duration(span)
-    if span and parse_duration(text) == span:
-        return text
-    if not span or span.microseconds:
-        return f"{span.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
-    # format_duration stops at two units.
-    return text + exact_duration(span - parse_duration(text))
-
-
 def _as_text(value: Any) -> Any:
-    return exact_duration(value) if isinstance(value, timedelta | float) else value
+    if isinstance(value, float):
+        value = timedelta(seconds=value)
+    return exact_duration(value) if isinstance(value, timedelta) else value
 
 
 Duration = Annotated[str, BeforeValidator(_as_text), Field(examples=["10m", "1h30m"])]

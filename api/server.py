@@ -17,13 +17,32 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from jobs.errors import Unavailable
 from jobs.ids import new_id
 
+_LONGEST_HEAD: Final = 64 * 1024
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger(__name__)
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP/1.1. What cannot be read as a request is answered in the shape of every other error."""
+    """HTTP/1.1, with a bound on a request's head. What is no request is answered in the shape of every other error."""
+
+    #: Bytes that have come of a head which is not complete; None when none is under way.
+    _head: int | None = None
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > _LONGEST_HEAD:
+                self.send_400_response(f"the request's head is larger than {_LONGEST_HEAD:,} bytes")
 
     def send_400_response(self, msg: str) -> None:
         error = {"code": "VALIDATION_ERROR", "message": msg, "request_id": str(new_id())}

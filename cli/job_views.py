@@ -16,8 +16,9 @@ from cli.output import (
     state_text,
     stdout_width,
 )
-from cli.text import ago, clock, exact, one_line, span, visible
+from cli.text import ago, clock, one_line, span, visible
 from jobs.clock import SYSTEM
+from jobs.durations import exact_duration
 from jobs.records import Job
 from jobs.states import JobState
 
@@ -144,7 +145,7 @@ def _facts(job: Job, now: datetime) -> "list[tuple[str, str | Text]]":
     if job.progress is not None or job.progress_note:
         facts.append(("progress", _progress(job)))
     for label, value in (
-        ("timeout", exact(job.timeout) if job.timeout else None),
+        ("timeout", exact_duration(job.timeout) if job.timeout else None),
         ("unique key", job.unique_key),
         ("tags", ", ".join(job.tags) or None),
         ("worker", str(job.worker_id) if job.worker_id else None),

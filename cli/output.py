@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from cli.text import exact, iso, one_line
+from cli.text import iso, one_line
+from jobs.durations import exact_duration
 from jobs.records import Job
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _plain(value: Any) -> Any:
         case datetime():
             return iso(value)
         case timedelta():
-            return exact(value)
+            return exact_duration(value)
         case _:
             return str(value)
 

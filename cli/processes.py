@@ -24,8 +24,7 @@ from jobs.clock import SYSTEM, Clock
 #: A child that lived shorter than this died fast; so many fast deaths in a row, and the parent gives up.
 FAST: Final = 10.0
 MOST_FAST_DEATHS: Final = 5
-#: The wait before a restart, doubled with each fast death. Seconds.
-_BACK_OFF: Final = 0.5
+BACK_OFF: Final = 0.5
 _LOOK_EVERY: Final = 1.0
 _LOOK_EVERY_AT_START: Final = 0.05
 #: How long after the second signal a child may take. Seconds.
@@ -114,6 +113,7 @@ class Parent:
 
     is_ready: asked until it says yes, once; then on_ready is called.
     upkeep:   called about once a second from then on.
+    back_off: the wait before a restart after a fast death, doubled with each further one. Seconds.
     """
 
     children: Sequence[Child]
@@ -121,6 +121,7 @@ class Parent:
     on_ready: Callable[[], None]
     upkeep: Callable[[], None] = lambda: None
     clock: Clock = SYSTEM
+    back_off: float = BACK_OFF
     _ready: bool = field(default=False, init=False)
 
     def run(self) -> int:
@@ -162,7 +163,7 @@ class Parent:
             if child.fast_deaths >= MOST_FAST_DEATHS:
                 log.error("process.gave_up", process=child.name, code=code, deaths=child.fast_deaths)
                 return False
-            wait = _BACK_OFF * 2 ** (child.fast_deaths - 1) if fast else 0.0
+            wait = self.back_off * 2 ** (child.fast_deaths - 1) if fast else 0.0
             child.restart_at = now + wait
             log.warning("process.died", process=child.name, code=code, restart_in=f"{wait:g}s")
         if now >= child.restart_at:

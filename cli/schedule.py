@@ -1,7 +1,7 @@
 """`callboard schedule`: jobs that recur, or run once at a time. What they look like is in `schedule_views.py`."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
@@ -9,6 +9,9 @@ from cli.arguments import read_arguments
 from cli.options import DURATION, TIME, json_option, yes_option
 from cli.output import confirmed, note, print_json
 from cli.schedule_views import print_fires, print_schedule, print_schedules, print_ticks, schedule_object
+
+if TYPE_CHECKING:
+    from scheduler.cron import DstGap
 
 _GAP: Final = click.Choice(["shift", "skip"])
 _GAP_HELP: Final = "A time that the clock jumps over: at the first that exists, or not at all."
@@ -201,10 +204,9 @@ def preview(
     callboard schedule preview '30 2 * * mon-fri' --tz Europe/Berlin
     """  # noqa: D301 - click's mark for lines to keep
     from jobs.clock import SYSTEM
-    from scheduler.cron import parse_gap
     from scheduler.cron import cron_calendar
 
-    calendar = cron_calendar(expr, timezone, parse_gap(dst_gap))
+    calendar = cron_calendar(expr, timezone, cast("DstGap", dst_gap))
     fires = list(calendar.fires(start or SYSTEM.now(), None, count))
     if as_json:
         print_json({"fires": fires})

@@ -6,8 +6,9 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import Column, print_fields, print_items, print_table, state_text
-from cli.text import ago, clock, exact, iso
+from cli.text import ago, clock, iso
 from jobs.clock import SYSTEM
+from jobs.durations import exact_duration
 
 if TYPE_CHECKING:
     from jobs.repositories.schedules import Schedule, Tick
@@ -71,7 +72,7 @@ def print_schedule(schedule: "Schedule") -> None:
         ("queue", schedule.queue or "the job's own"),
         *([("clock gap", schedule.dst_gap)] if schedule.cron else []),
         ("overlap", schedule.overlap),
-        ("catch up", f"{schedule.catchup}, within {exact(schedule.catchup_window)}"),
+        ("catch up", f"{schedule.catchup}, within {exact_duration(schedule.catchup_window)}"),
     ]
     if schedule.args or schedule.kwargs:
         fields.append(("args", schedule.kwargs or schedule.args))
@@ -116,5 +117,5 @@ def _rule(schedule: "Schedule") -> str:
     if schedule.cron is not None:
         return schedule.cron if schedule.timezone == "UTC" else f"{schedule.cron} ({schedule.timezone})"
     if schedule.every is not None:
-        return f"every {exact(schedule.every)}"
+        return f"every {exact_duration(schedule.every)}"
     return f"once at {iso(schedule.at)}" if schedule.at else ""

@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from jobs.durations import format_duration, parse_duration
-
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 #: Two of a unit are told in the smaller one: 90 s, not 1 min.
 _TWICE: Final = 2
@@ -66,16 +64,6 @@ def span(length: timedelta) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
-
-
-def exact(length: timedelta) -> str:
-    """A duration that somebody set, without loss: `10m`, `1d1h1m`, `90.5s`."""
-    text = format_duration(length)
-    if parse_duration(text) == length:
-        return text
-    if length.microseconds:
-        return f"{length.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
-    return text + exact(length - parse_duration(text))
 
 
 def count(number: int, noun: str) -> str:

@@ -207,5 +207,5 @@ def _ready_message(settings: "Settings", address: str) -> "RenderableType":
         Padding(facts, (1, 0, 1, 2)),
         Text("In another terminal, in this folder:"),
         Padding(steps, (1, 0, 1, 2)),
-        Text("Ctrl-C stops everything.\n", style="bright_black"),
+        Text("Ctrl-C stops everything; a second one hurries.\n", style="bright_black"),
     )

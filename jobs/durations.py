@@ -38,3 +38,14 @@ def format_duration(value: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts[:2])
+
+
+def exact_duration(value: timedelta) -> str:
+    """Write a duration without loss: `10m`, `1d1h1m`, or `90.5s` where a fraction is left."""
+    text = format_duration(value)
+    if parse_duration(text) == value:
+        return text
+    if value.microseconds:
+        return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+    # format_duration stops at two units.
+    return text + exact_duration(value - parse_duration(text))

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobs.database import Database
 from jobs.secrets import SecretBox
@@ -12,12 +12,14 @@ from jobs.services.control import Control
 from jobs.services.enqueue import Enqueue
 from jobs.services.intake import Intake
 from jobs.services.jobs import Jobs
-from jobs.services.migrations import Migrations
 from jobs.services.queues import Queues
 from jobs.services.schedules import ReadCalendar, Schedules, Ticker
 from jobs.services.waiting import Waiting
 from jobs.services.workers import Workers
 from jobs.transport import Transport
+
+if TYPE_CHECKING:
+    from jobs.services.migrations import Migrations
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
 
@@ -63,7 +65,10 @@ class Platform:
         return Auth(self.database)
 
     @cached_property
-    def migrations(self) -> Migrations:
+    def migrations(self) -> "Migrations":
+        # Alembic is as much to import as all the rest, and only a migration needs it.
+        from jobs.services.migrations import Migrations
+
         return Migrations(self.database)
 
     def schedules(self, calendar: ReadCalendar) -> Schedules:

@@ -20,8 +20,8 @@ from jobs.errors import InvalidInput
 
 _QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._:-]{0,199}")
-#: A job may wait this long at most; beyond lies a typing error.
-FARTHEST: Final = LONGEST
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 def _duration(value: Any) -> Any:
@@ -44,7 +44,13 @@ def _positive(value: timedelta) -> timedelta:
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time with its offset is expected, such as 2026-11-22T09:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        at = value.astimezone(UTC)
+    except OverflowError:
+        at = None
+    if at is None or not _EARLIEST <= at <= _LATEST:
+        raise ValueError("a time between 1970 and 3000 is expected")
+    return at
 
 
 def _printable(value: str) -> str:
@@ -75,6 +81,14 @@ JobName = Annotated[
     _matching(
         _NAME,
         "a job name is up to 200 letters, digits, '.', '_', ':' or '-', and begins with a letter or '_'",
+    ),
+]
+#: The name of a schedule or of a webhook source.
+Handle = Annotated[
+    str,
+    _matching(
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"),
+        "a name is up to 100 letters, digits, '.', '_' or '-', and begins with a letter, a digit or '_'",
     ),
 ]
 Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]

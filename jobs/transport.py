@@ -34,13 +34,17 @@ return redis.call('ZADD', KEYS[1], 'NX', unpack(ARGV, 2))
 """
 
 
-def score(hint: Hint) -> float:
+def score(priority: int, milliseconds: int) -> float:
     """Urgency, then time: priority above milliseconds, exact in a double up to the year 5000."""
-    return hint.priority * 1e14 + int(hint.run_at.timestamp() * 1000)
+    return priority * 1e14 + milliseconds
 
 
-def token(hint: Hint) -> str:
-    return f"{hint.id}:{hint.epoch}"
+def token(job: object, epoch: int) -> str:
+    return f"{job}:{epoch}"
+
+
+def _scored(hint: Hint) -> tuple[float, str]:
+    return score(hint.priority, int(hint.run_at.timestamp() * 1000)), token(hint.id, hint.epoch)
 
 
 def read_token(raw: bytes) -> tuple[str, int] | None:
@@ -78,22 +82,24 @@ class Transport:
             for queue, group in groupby(ordered, key=lambda hint: hint.queue):
                 members = list(group)[:WINDOW]
                 for start in range(0, len(members), _CHUNK):
-                    pairs = [
-                        part
-                        for hint in members[start : start + _CHUNK]
-                        for part in (score(hint), token(hint))
-                    ]
+                    pairs = [part for hint in members[start : start + _CHUNK] for part in _scored(hint)]
                     added += self._push(keys=[self.queue_key(queue)], args=[WINDOW, *pairs])
         return added
 
-    def feed(self, queue: str, hints: Sequence[Hint]) -> int:
-        """Put tokens into one queue whatever it holds; returns how many were new."""
-        if not hints:
+    def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> int:
+        """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds.
+
+        Returns how many were new.
+        """
+        if not rows:
             return 0
         with unavailable():
             pipeline = self._redis.pipeline(transaction=False)
-            for start in range(0, len(hints), _CHUNK):
-                members = {token(hint): score(hint) for hint in hints[start : start + _CHUNK]}
+            for start in range(0, len(rows), _CHUNK):
+                members = {
+                    token(job, epoch): score(priority, milliseconds)
+                    for job, epoch, priority, milliseconds in rows[start : start + _CHUNK]
+                }
                 pipeline.zadd(self.queue_key(queue), cast("dict[Any, Any]", members), nx=True)
             return sum(cast("list[int]", pipeline.execute()))
 

@@ -15,7 +15,6 @@ from prometheus_client import Counter, Gauge
 from jobs.clock import Clock
 from jobs.database import Database
 from jobs.errors import Unavailable
-from jobs.records import Hint
 from jobs.repositories import job_moves, job_queries, queues
 from jobs.transport import WINDOW, Transport
 
@@ -74,13 +73,13 @@ class Feeder:
         What is in the set already is, all but, the head of the queue: the rest begins about where the set ends.
         """
         depth = self._transport.depth(name)
-        hints = self._queued(name, _HEAD, 0)
-        if len(hints) == _HEAD and depth < WINDOW // 2:
+        rows = self._queued(name, _HEAD, 0)
+        if len(rows) == _HEAD and depth < WINDOW // 2:
             start = max(_HEAD, depth - _HEAD)
-            hints += self._queued(name, WINDOW - start, start)
-        return self._transport.feed(name, hints)
+            rows += self._queued(name, WINDOW - start, start)
+        return self._transport.feed(name, rows)
 
-    def _queued(self, name: str, limit: int, offset: int) -> list[Hint]:
+    def _queued(self, name: str, limit: int, offset: int) -> list[tuple[str, int, int, int]]:
         with self._database.autocommit() as connection:
             return job_queries.queued(connection, name, limit, offset)
 

@@ -42,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+_LONGEST_ID = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names for cases that are the same in every process, and short: xdist compares them."""
+    text_ = repr(val)
+    return argname if len(text_) > _LONGEST_ID or " at 0x" in text_ else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node) -> None:
     node.workerinput[_IN_WORKER] = str(node.config.stash[_FOLDER])

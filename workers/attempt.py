@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
+
+from prometheus_client import Counter, Histogram
 
 from jobs.clock import Clock
 from jobs.context import RunningJob
@@ -15,7 +18,21 @@ from jobs.states import Verb
 from workers.board import PutOnBoard
 from workers.interrupts import CancelInterrupt, JobInterrupt, ShutdownInterrupt, TimeoutInterrupt
 
-_OUTCOMES = {verb: str(verb) for verb in (Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP)}
+
+# Looking a series up costs more than counting in it; there are as many as there are queues and jobs.
+@cache
+def _wait(queue: str) -> Histogram:
+    return JOB_WAIT.labels(queue)
+
+
+@cache
+def _duration(queue: str, job: str) -> Histogram:
+    return JOB_DURATION.labels(queue, job)
+
+
+@cache
+def _finished(queue: str, job: str, outcome: Verb) -> Counter:
+    return JOBS_FINISHED.labels(queue, job, outcome)
 
 
 class Attempt:
@@ -53,7 +70,7 @@ class Attempt:
         limit = self.job.timeout or self.definition.options.timeout
         self.deadline = None if limit is None else now + limit.total_seconds()
         waited = (self.job.started_at - self.job.run_at).total_seconds() + now - self.claimed_at
-        JOB_WAIT.labels(self.job.queue).observe(max(waited, 0.0))
+        _wait(self.job.queue).observe(max(waited, 0.0))
 
     def returned(self, value: Any) -> None:
         self.finish = self._verdict.returned(self.job, value, self.definition.options.retry, self._now())
@@ -81,8 +98,8 @@ class Attempt:
             self._off_board = None
         if self.finish is not None and self.began_at is not None:
             job, verb = self.job, self.finish.verb
-            JOBS_FINISHED.labels(job.queue, job.name, _OUTCOMES[verb]).inc()
-            JOB_DURATION.labels(job.queue, job.name).observe(self._clock.monotonic() - self.began_at)
+            _finished(job.queue, job.name, verb).inc()
+            _duration(job.queue, job.name).observe(self._clock.monotonic() - self.began_at)
 
     def _now(self) -> datetime:
         return self._clock.now()

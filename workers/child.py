@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from queue import Empty
 from threading import Event, Thread
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import dramatiq
@@ -42,6 +42,7 @@ from workers.interrupts import ShutdownInterrupt
 from workers.monitor import Monitor, interrupt
 from workers.runner import Runner
 from workers.slots import Slots
+from workers.work_queue import WorkQueue
 
 #: Exit codes that the supervisor understands.
 EXIT_CONFIG: Final = 2
@@ -50,7 +51,7 @@ EXIT_UNAVAILABLE: Final = 7
 _WORKER_TIMEOUT: Final = 500
 #: How long a thread that computes keeps the interpreter while others want it. Seconds; Python's default is ten times
 #: that, and would let one busy job slow down claims and commits for all.
-_SWITCH_INTERVAL: Final = 0.0005
+_SWITCH_INTERVAL: Final = 0.005
 #: After the grace period, for interrupted jobs to clean up. Seconds.
 _LAST_SECONDS: Final = 2.0
 
@@ -157,6 +158,7 @@ class Child:
         self._worker = dramatiq.Worker(
             self._broker, worker_threads=settings.threads, worker_timeout=_WORKER_TIMEOUT
         )
+        self._worker.work_queue = cast("Any", WorkQueue())
 
     def start(self) -> None:
         """Take a lease, and begin."""
@@ -218,7 +220,6 @@ class Child:
                 item = self._worker.work_queue.get_nowait()
             except Empty:
                 return
-            self._worker.work_queue.task_done()
             yield item.message
 
     def _attempt(self, job: ClaimedJob, definition: JobDefinition) -> Attempt:

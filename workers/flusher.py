@@ -50,7 +50,8 @@ class Flusher(Thread):
 
     def put(self, attempt: Attempt) -> None:
         self._waiting.append(attempt)
-        self._some.set()
+        if not self._some.is_set():
+            self._some.set()
 
     def run(self) -> None:
         while not self._stopping.is_set() or self._waiting:

@@ -13,7 +13,10 @@ _ASYNC_SHARE: Final = 16
 
 
 class Slots:
-    """The attempts that this child holds. Sync and async jobs have slots of their own."""
+    """The attempts that this child holds. Sync and async jobs have slots of their own.
+
+    One dict operation is atomic in CPython; the lock is for those who wait.
+    """
 
     def __init__(self, sync_slots: int, async_slots: int, threads: int) -> None:
         self._threads = threads
@@ -32,8 +35,7 @@ class Slots:
         return free > 0 and (free >= enough or held <= self._threads)
 
     def take(self, attempt: Attempt) -> None:
-        with self._changed:
-            self._held[attempt.definition.is_async][attempt.job.id] = attempt
+        self._held[attempt.definition.is_async][attempt.job.id] = attempt
 
     def release(self, attempts: list[Attempt]) -> None:
         with self._changed:
@@ -45,12 +47,10 @@ class Slots:
         return len(self._held[False]) + len(self._held[True])
 
     def held(self) -> list[Attempt]:
-        with self._changed:
-            return [attempt for side in self._held.values() for attempt in side.values()]
+        return [*self._held[False].values(), *self._held[True].values()]
 
     def find(self, job_id: UUID) -> Attempt | None:
-        with self._changed:
-            return self._held[False].get(job_id) or self._held[True].get(job_id)
+        return self._held[False].get(job_id) or self._held[True].get(job_id)
 
     def wait_free(self, timeout: float) -> None:
         """Wait until something is released, at most `timeout` seconds."""

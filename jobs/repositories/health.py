@@ -4,8 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-#: The advisory lock that the leading scheduler holds ("call" and 1 in ASCII).
-LEADER_LOCK: Final = 0x63616C6C01
+from jobs.repositories.locks import LEADER
+
 #: Queued jobs that are looked at; an answer from the most recent of these is as good.
 _LOOKED_AT: Final = 100_000
 
@@ -28,7 +28,7 @@ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND 
 
 def has_leader(connection: Connection) -> bool:
     """Whether a scheduler leads."""
-    parameters = {"high": LEADER_LOCK >> 32, "low": LEADER_LOCK & 0xFFFFFFFF}
+    parameters = {"high": LEADER >> 32, "low": LEADER & 0xFFFFFFFF}
     return bool(connection.execute(_LEADER, parameters).scalar_one())
 
 

@@ -16,8 +16,9 @@ from jobs.repositories import api_keys
 from jobs.repositories.api_keys import ApiKey
 from jobs.secrets import new_api_key, parse_api_key, same_digest
 
-#: A revoked key may be believed for this long by a process that has seen it. Seconds.
-_FRESH_SECONDS: Final = 5.0
+#: A revoked key may be believed for this long by a process that has seen it; with what an entry point remembers of its
+#: own, for 5 seconds. Seconds.
+_FRESH_SECONDS: Final = 4.0
 _CACHE_SIZE: Final = 1_000
 
 log = structlog.get_logger(__name__)

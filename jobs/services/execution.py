@@ -61,9 +61,7 @@ class Execution:
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
         """Write how attempts ended, in one statement; an end that is missing from the answer was refused as stale."""
-        done = {
-            end.id: end for end in self._database.retrying(lambda connection: jobs.finish(connection, ends))
-        }
+        done = {end.id: end for end in self._ends.run(lambda connection: jobs.finish(connection, ends))}
         missing = [end for end in ends if end.id not in done]
         if missing:
             with self._database.autocommit() as connection:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -19,7 +19,7 @@ from jobs.ids import new_id
 from jobs.records import Source
 from jobs.repositories import webhooks
 from jobs.repositories.webhooks import WebhookSource
-from jobs.requests import JobName, JobRequest, Label, invalid_input
+from jobs.requests import Handle, JobName, JobRequest, Label, invalid_input
 from jobs.schemes import SCHEMES
 from jobs.secrets import SecretBox
 from jobs.services.catalogue import Catalogue
@@ -39,7 +39,7 @@ class SourceRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+    name: Handle
     scheme: str
     job: JobName
     events: list[Label] = Field(default_factory=list, max_length=50)

@@ -19,7 +19,7 @@ from jobs.ids import new_id
 from jobs.records import ScheduleRule, Source
 from jobs.repositories import job_queries, schedules
 from jobs.repositories.schedules import Schedule, Tick
-from jobs.requests import Duration, Instant, JobName, JobRequest, QueueName, invalid_input
+from jobs.requests import Duration, Handle, Instant, JobName, JobRequest, QueueName, invalid_input
 from jobs.services.enqueue import Enqueue
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class ScheduleRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+    name: Handle
     job: JobName
     args: list[Any] = Field(default_factory=list, max_length=1000)
     kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -12,6 +12,8 @@ from threading import Event, Lock, Thread
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from jobs.clock import SYSTEM, Clock
 from jobs.errors import Unavailable, WaitTimeout
 from jobs.records import Job
@@ -21,6 +23,8 @@ from jobs.transport import Transport
 #: A waiter looks at least this often, announced or not. Seconds.
 LOOK_EVERY: Final = 1.0
 _RETRY_AFTER: Final = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class Waiting:
@@ -90,4 +94,7 @@ class Waiting:
             )
             wakes = [wake for job in ids for wake in self._waiters[job]]
         for wake in wakes:
-            wake()
+            try:
+                wake()
+            except Exception:  # one waiter that is gone must not leave the others asleep
+                log.exception("waiting.wake_failed")

@@ -20,10 +20,15 @@ def test_creates_that_come_together_share_transactions(platform):
     with api_on_a_port(platform) as (api, _):
         api.operator.enqueue()
         commits = []
-        event.listen(platform.database.engine, "commit", commits.append)
+
+        def count(connection):
+            commits.append(connection)
+
+        event.listen(platform.database.engine, "commit", count)
         request = {"name": "build_report", "kwargs": {"account_id": 1}}
         with ThreadPoolExecutor(100) as threads:
             answers = list(threads.map(lambda _: api.operator.post("/v1/jobs", request), range(300)))
+        event.remove(platform.database.engine, "commit", count)
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.json()["id"] for answer in answers}) == 300
         # Each reading in autocommit mode is no commit; what is counted are the groups.
@@ -106,15 +111,16 @@ def test_a_body_without_end_is_cut_off(platform):
                 f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
                 "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
             )
-            chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
-            sent = 0
-            try:
-                while sent < 200_000_000:
-                    connection.sendall(chunk)
-                    sent += len(chunk)
-            except OSError:
-                pass
-            assert sent < 100_000_000
+            assert taken_in(connection, b"10000\r\n" + b"x" * 65_536 + b"\r\n") < 100_000_000
+
+
+def test_a_head_without_end_is_cut_off(platform):
+    with (
+        api_on_a_port(platform) as (_, server),
+        socket.create_connection(("127.0.0.1", server.socket.getsockname()[1]), timeout=20) as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        assert taken_in(connection, b"x" * 65_536) < 50_000_000
 
 
 def test_what_is_no_http_is_answered_in_the_same_shape(platform):
@@ -177,3 +183,15 @@ def test_the_process_ends_well_on_sigterm(platform, database_url, redis_url, tmp
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def taken_in(connection, chunk):
+    """How many bytes of an endless stream the server takes before it hangs up."""
+    sent = 0
+    try:
+        while sent < 200_000_000:
+            connection.sendall(chunk)
+            sent += len(chunk)
+    except OSError:
+        pass
+    return sent

@@ -78,7 +78,7 @@ def many(*numbers: int): ...
 def texts(at: "datetime", ids: "list[UUID]", unknown: "Missing" = None): ...
 
 
-def rich(  # noqa: PLR0917
+def rich(
     at: datetime,
     account: UUID | None = None,
     home: Address | None = None,

@@ -29,7 +29,11 @@ def test_another_box_with_the_same_key_reads_it():
     assert SecretBox("a key that is long enough").decrypt(BOX.encrypt("x")) == "x"
 
 
-@pytest.mark.parametrize("stored", ["", "x", "é" * 40, BOX.encrypt("x")[:-4], "A" + BOX.encrypt("x")[1:]])
+@pytest.mark.parametrize(
+    "stored",
+    ["", "x", "é" * 40, BOX.encrypt("x")[:-4], "A" + BOX.encrypt("x")[1:]],
+    ids=["empty", "short", "not ASCII", "cut", "altered"],
+)
 def test_what_cannot_be_read_names_the_setting(stored):
     with pytest.raises(InvalidInput, match="CALLBOARD_SECRET_KEY") as caught:
         BOX.decrypt(stored)

@@ -136,7 +136,7 @@ def test_models_are_shared_definitions():
 
 
 def test_a_default_that_json_cannot_say_is_left_out():
-    def function(a=Handle(), b=math.nan, c="x" * 5_000, d=Colour.RED, e=(1, 2), f=None): ...  # noqa: B008, PLR0917
+    def function(a=Handle(), b=math.nan, c="x" * 5_000, d=Colour.RED, e=(1, 2), f=None): ...  # noqa: B008
 
     assert describe(function).schema["properties"] == {
         "a": {}, "b": {}, "c": {}, "d": {}, "e": {}, "f": {"default": None}

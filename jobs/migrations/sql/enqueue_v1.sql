@@ -50,6 +50,13 @@ BEGIN
   IF enqueue.run_at IS NOT NULL AND enqueue.delay IS NOT NULL THEN
     RAISE EXCEPTION 'callboard: run_at and delay exclude each other' USING ERRCODE = 'invalid_parameter_value';
   END IF;
+  IF enqueue.kwargs::text ~ '[0-9]{310}' OR length(enqueue.kwargs::text) > 2097152 THEN
+    RAISE EXCEPTION 'callboard: kwargs hold a number beyond the range of a double, or are longer than 2 MiB'
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF due NOT BETWEEN timestamptz '1970-01-01 00:00+00' AND timestamptz '3000-01-01 00:00+00' THEN
+    RAISE EXCEPTION 'callboard: the job would run outside of the years 1970 to 3000' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   SELECT t.* INTO kind FROM callboard.job_types t WHERE t.name = enqueue.name;
   IF NOT unchecked THEN
     IF kind.name IS NULL THEN

@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy import text
 
 from jobs.ids import new_id
-from jobs.repositories.health import LEADER_LOCK
+from jobs.repositories.locks import LEADER
 
 NOWHERE = "postgresql://127.0.0.1:1/x"
 
@@ -17,12 +17,11 @@ NOWHERE = "postgresql://127.0.0.1:1/x"
 @pytest.fixture
 def empty(callboard, database_url):
     """The commands, on a database without tables."""
-    name = sql.Identifier(f"callboard_empty_{new_id().hex[-8:]}")
+    database = f"callboard_empty_{new_id().hex[-8:]}"
+    name = sql.Identifier(database)
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        callboard.settings["database_url"] = urlunsplit(
-            urlsplit(database_url)._replace(path=f"/{name._obj[0]}")
-        )
+        callboard.settings["database_url"] = urlunsplit(urlsplit(database_url)._replace(path=f"/{database}"))
         yield callboard
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
@@ -133,7 +132,7 @@ def test_config_shows_where_each_value_came_from_and_no_secret(callboard, tmp_pa
 
 def test_doctor_finds_nothing_wrong_where_nothing_is(callboard, platform, worker):
     with closing(platform.database.engine.connect()) as leader:
-        leader.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK})
+        leader.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER})
         outcome = callboard("doctor", "--json", jobs="json")
     assert (outcome.code, outcome.json["ok"]) == (0, True)
     assert checks(outcome) == dict.fromkeys(

@@ -1,0 +1,1 @@
+"""`make demo`: the whole platform on this machine, and real work through every door."""

@@ -1,0 +1,168 @@
+"""The parent of the processes of `callboard up`, with small children in place of ours; and the command as a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from cli.processes import Child, Parent
+folder = Path(sys.argv[1])
+names = sys.argv[2:]
+children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, 1.0) for n in names]
+parent = Parent(children, is_ready=lambda: all((folder / c.name).exists() for c in children), on_ready=lambda: (folder / "ready").touch(), back_off=0.01)
+sys.exit(parent.run())
+"""
+#: Says in a file that it runs, and in a log that it was asked to stop.
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+folder, name = Path(sys.argv[1]), sys.argv[2]
+def stop(*_):
+    with (folder / "stops").open("a") as log: log.write(name + "\\n")
+    if not stubborn: sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+part = folder / (name + ".part")
+part.write_text(str(os.getpid()))
+part.rename(folder / name)
+while True: time.sleep(0.05)
+"""
+STUBBORN, GENTLE, DIES = "stubborn = True\n", "stubborn = False\n", "raise SystemExit(3)\n"
+DEADLINE = 20.0
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parent: subprocess.Popen[bytes] | None = None
+
+    def start(self, **children: str) -> None:
+        names = [f"{name}={text}" for name, text in children.items()]
+        program = PARENT.replace("WORK", repr(CHILD))
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", program, str(self.folder), *names],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def until(self, condition) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def ready(self) -> None:
+        self.until((self.folder / "ready").exists)
+
+    def pid(self, name: str) -> int:
+        return int((self.folder / name).read_text())
+
+    def stops(self) -> list[str]:
+        log = self.folder / "stops"
+        return log.read_text().split() if log.exists() else []
+
+    def ends(self) -> int:
+        return self.parent.wait(DEADLINE)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    if made.parent.poll() is None:
+        made.parent.kill()
+    made.parent.wait()
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_children_are_stopped_one_after_the_other_from_the_last_on(stage):
+    stage.start(api=GENTLE, scheduler=GENTLE, worker=GENTLE)
+    stage.ready()
+    stage.parent.send_signal(signal.SIGTERM)
+    assert stage.ends() == 0
+    assert stage.stops() == ["worker", "scheduler", "api"]
+
+
+def test_a_child_that_dies_is_replaced(stage):
+    stage.start(api=GENTLE, worker=GENTLE)
+    stage.ready()
+    first = stage.pid("worker")
+    os.kill(first, signal.SIGKILL)
+    stage.until(lambda: stage.pid("worker") != first)
+    assert not gone(stage.pid("api"))
+    stage.parent.send_signal(signal.SIGINT)
+    assert stage.ends() == 0
+
+
+def test_a_child_that_cannot_stay_alive_ends_everything(stage):
+    stage.start(api=GENTLE, worker=DIES)
+    assert stage.ends() == 1
+    assert gone(stage.pid("api"))
+
+
+def test_a_second_signal_asks_all_at_once_and_does_not_wait_for_the_stubborn(stage):
+    stage.start(api=GENTLE, worker=STUBBORN)
+    stage.ready()
+    stage.parent.send_signal(signal.SIGINT)
+    stage.until(lambda: stage.stops() == ["worker"])
+    stage.parent.send_signal(signal.SIGINT)
+    stage.until(lambda: "api" in stage.stops())
+    stage.parent.send_signal(signal.SIGINT)
+    assert stage.ends() == 0
+    assert gone(stage.pid("worker"))
+
+
+def test_a_child_that_does_not_stop_in_time_is_killed(stage):
+    stage.start(worker=STUBBORN)
+    stage.ready()
+    stage.parent.send_signal(signal.SIGTERM)
+    assert stage.ends() == 0
+    assert gone(stage.pid("worker"))
+
+
+def test_children_do_not_outlive_a_parent_that_is_killed(stage):
+    stage.start(api=GENTLE, worker=GENTLE)
+    stage.ready()
+    pids = [stage.pid("api"), stage.pid("worker")]
+    stage.parent.kill()
+    stage.until(lambda: all(gone(pid) for pid in pids))
+
+
+def test_a_closed_pipe_is_quiet(callboard):
+    program = "from cli.main import main; import sys; sys.argv = ['callboard', 'schedule', 'preview', '* * * * *', '--count', '1000']; main()"
+    command = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.close()
+    _, said = command.communicate(timeout=DEADLINE)
+    assert (command.returncode, said) == (1, b"")
+
+
+def test_an_interrupted_wait_exits_with_130(callboard, enqueued):
+    job_id = enqueued()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
+    env |= {f"CALLBOARD_{key.upper()}": value for key, value in callboard.settings.items()}
+    program = f"import sys; print('on', flush=True); from cli.main import main; sys.argv = ['callboard', 'job', 'wait', '{job_id}']; main()"
+    command = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
+    )
+    waits = psutil.Process(command.pid)
+    deadline = time.monotonic() + DEADLINE
+    # the thread that listens is there once the command waits
+    while waits.num_threads() == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=DEADLINE)
+    assert command.returncode == 130
+    assert said.strip() == "error: interrupted"

@@ -1,0 +1,212 @@
+"""The plans of the hot statements over 200,000 jobs: each reads by the index that is meant for it, never the table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from jobs.ids import new_id
+from jobs.records import Finish
+from jobs.repositories import job_moves, job_queries, jobs, queues, schedules, workers
+from jobs.repositories.job_queries import JobFilter
+from jobs.repositories.progress import Progress
+from jobs.repositories.progress import write as write_progress
+from jobs.states import TERMINAL, JobState, Verb
+from tests.integration.core.factories import own_database, url_of
+from tests.integration.core.plans import Explaining
+
+# A working platform: much history, a long backlog in one of several queues, some due, some running.
+FILL = """
+INSERT INTO callboard.jobs (id, name, queue, state, priority, kwargs, attempt, max_attempts, epoch, run_at, enqueued_at,
+  started_at, finished_at, expires_at, worker_id, claim_id, unique_key, tags, source)
+SELECT callboard.uuid7(), 'job' || n % 7, CASE WHEN n % 5 = 0 THEN 'mail' ELSE 'queue' || n % 4 END, s.state, n % 10,
+  jsonb_build_object('account_id', n), CASE WHEN s.state = 'queued' THEN 0 ELSE 1 END, 10, 1,
+  now() - n * interval '1 second' + CASE WHEN s.state IN ('scheduled', 'retrying') THEN interval '1 day' ELSE '0' END,
+  now() - n * interval '2 seconds', CASE WHEN s.state NOT IN ('queued', 'scheduled', 'waiting') THEN now() END,
+  CASE WHEN s.state IN ('succeeded', 'failed', 'cancelled', 'quarantined') THEN now() - n * interval '1 second' END,
+  CASE WHEN n % 50 = 0 THEN now() + n * interval '1 second' - interval '5 hours' END,
+  CASE WHEN s.state NOT IN ('queued', 'scheduled', 'waiting') THEN md5((n % 8)::text)::uuid END,
+  CASE WHEN s.state NOT IN ('queued', 'scheduled', 'waiting') THEN gen_random_uuid() END,
+  CASE WHEN n % 20 = 0 THEN 'key-' || n END, CASE WHEN n % 10 = 0 THEN ARRAY['tag' || n % 100] ELSE '{}' END, 'python'
+FROM generate_series(1, 200000) n, LATERAL (SELECT CASE
+  WHEN n % 100 < 58 THEN 'succeeded' WHEN n % 100 < 60 THEN 'failed' WHEN n % 100 < 61 THEN 'cancelled'
+  WHEN n % 1000 = 999 THEN 'quarantined' WHEN n % 100 < 64 THEN 'scheduled' WHEN n % 100 < 65 THEN 'retrying'
+  WHEN n % 400 = 65 THEN 'running' WHEN n % 1000 = 66 THEN 'waiting' ELSE 'queued' END AS state) s
+"""
+YESTERDAY = """
+INSERT INTO callboard.jobs (id, name, queue, state, max_attempts, run_at, finished_at, source)
+SELECT callboard.uuid7(), 'job1', 'mail', 'succeeded', 10, now(), now(), 'python' FROM generate_series(1, 1000)
+"""
+OTHERS = """
+INSERT INTO callboard.queues (name) SELECT DISTINCT queue FROM callboard.jobs;
+INSERT INTO callboard.workers (id, hostname, pid, threads, slots, lease_expires_at)
+  SELECT md5(n::text)::uuid, 'host', n, 8, 64, now() + interval '1 day' FROM generate_series(0, 7) n;
+INSERT INTO callboard.schedules (id, name, job, cron, next_fire_at)
+  SELECT gen_random_uuid(), 'schedule' || n, 'job', '0 0 * * *', now() + (n - 50) * interval '1 minute'
+  FROM generate_series(1, 20000) n;
+"""
+SOME = sorted(new_id() for _ in range(64))
+TOKENS = [(job, 1) for job in SOME]
+ENDS = [Finish(job, 1, Verb.COMPLETE, b"7") for job in SOME]
+WORKER, CLAIM = new_id(), new_id()
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+BY_ID = {"jobs_pkey"}
+
+
+@dataclass(frozen=True)
+class Hot:
+    """A statement, and the indexes through which it may reach jobs; `walks`: in order, as far as its limit."""
+
+    run: Callable[[Any], object]
+    indexes: set[str]
+    walks: bool = False
+
+
+def page(*, walks: bool = False, indexes: set[str] = BY_ID, **which: Any) -> Hot:
+    return Hot(
+        lambda c: job_queries.page(c, JobFilter(**which), before=SOME[0], limit=51), indexes, walks=walks
+    )
+
+
+HOT = {
+    "claim": Hot(lambda c: jobs.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
+    "finish": Hot(lambda c: jobs.finish(c, ENDS), BY_ID),
+    "already_finished": Hot(lambda c: jobs.already_finished(c, ENDS), BY_ID),
+    "hand_back": Hot(lambda c: jobs.hand_back(c, TOKENS), BY_ID),
+    "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, 0.5, None) for job in SOME]), BY_ID),
+    "claimed_by": Hot(lambda c: jobs.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
+    "claim_oldest": Hot(lambda c: jobs.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
+    "rescue": Hot(lambda c: jobs.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
+    "holders": Hot(lambda c: jobs.holders(c, ["key-20", "key-40"]), {"jobs_unique_active"}),
+    "queued": Hot(lambda c: job_queries.queued(c, "mail", 500), {"jobs_queued"}),
+    "queued_rest": Hot(lambda c: job_queries.queued(c, "mail", 4500, 500), {"jobs_queued"}),
+    "stage": Hot(lambda c: job_moves.stage(c, 5000), {"jobs_due", *BY_ID}),
+    "expire": Hot(lambda c: job_moves.expire(c, 5000), {"jobs_expiring", *BY_ID}),
+    "prune_succeeded": Hot(
+        lambda c: job_moves.prune(c, frozenset({JobState.SUCCEEDED}), timedelta(days=7), 1000),
+        {"jobs_finished", *BY_ID},
+    ),
+    "prune_other": Hot(
+        lambda c: job_moves.prune(c, TERMINAL - {JobState.SUCCEEDED}, timedelta(days=30), 1000),
+        {"jobs_finished", "jobs_unsuccessful", *BY_ID},
+    ),
+    "cancel": Hot(lambda c: job_moves.cancel(c, SOME), BY_ID),
+    "rerun": Hot(lambda c: job_moves.rerun(c, SOME), BY_ID),
+    "delete": Hot(lambda c: job_moves.delete(c, SOME), BY_ID),
+    "release": Hot(lambda c: job_moves.release(c, SOME), BY_ID),
+    "cancel_requested": Hot(lambda c: job_queries.cancel_requested(c, WORKER), {"jobs_running"}),
+    "get": Hot(lambda c: job_queries.get(c, SOME[0]), BY_ID),
+    "page": page(),
+    "first_page": Hot(
+        lambda c: job_queries.page(c, JobFilter(), before=None, limit=51), BY_ID, walks=True
+    ),
+    "page_of_failed": page(states=(JobState.FAILED,), indexes={"jobs_unsuccessful", *BY_ID}),
+    "page_of_succeeded": page(states=(JobState.SUCCEEDED,)),
+    "page_of_running": page(states=(JobState.RUNNING,), indexes={"jobs_running", *BY_ID}, walks=True),
+    "page_of_queue": page(queue="mail"),
+    "page_of_tag": page(tag="tag10", indexes={"jobs_tags", *BY_ID}),
+    "queue_counts": Hot(queues.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "purgeable": Hot(lambda c: queues.purgeable(c, "mail", 1000), {"jobs_queued"}),
+    "workers_live": Hot(workers.live, {"jobs_running"}),
+}  # fmt: skip
+#: Those that a backlog which has come since the last ANALYZE must not slow down.
+OUTRUN = (
+    "claim", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
+)  # fmt: skip
+
+
+#: So much of the table at once that the planner's own choice is to read it whole; our connections say no.
+BY_SETTINGS = ("stage", "queue_counts")
+
+
+@pytest.fixture(scope="module")
+def filled(database_url):
+    """200,000 jobs, and statistics from the day before, when there were hardly any and none was queued."""
+    with own_database(database_url, "plans") as platform:
+        platform.migrations.upgrade()
+        with platform.database.transaction() as connection:
+            connection.execute(text("ALTER TABLE callboard.jobs SET (autovacuum_enabled = false)"))
+            connection.execute(text(YESTERDAY))
+            connection.execute(text("ANALYZE callboard.jobs"))
+            connection.execute(text(FILL))
+            for statement in OTHERS.split(";\n"):
+                connection.execute(text(statement)) if statement else None
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def analyzed(filled):
+    with filled.database.autocommit() as connection:
+        connection.execute(text("VACUUM ANALYZE callboard.jobs"))
+        connection.execute(text("ANALYZE callboard.schedules"))
+    return filled
+
+
+@pytest.fixture
+def plain(filled):
+    """A connection with the planner's defaults."""
+    url = url_of(filled).replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def ours(filled):
+    """A connection as the platform opens them."""
+    with filled.database.autocommit() as connection:
+        yield connection.connection.driver_connection
+
+
+def check(connection, name, *, generic):
+    hot = HOT[name]
+    explaining = Explaining(connection, generic=generic)
+    hot.run(explaining)
+    accesses = [access for plan in explaining.plans for access in plan.accesses()]
+    assert accesses
+    assert [access for access in accesses if access.index is None] == []
+    assert {access.index for access in accesses} <= hot.indexes
+    if not hot.walks:
+        assert [access for access in accesses if not access.leads and not access.limited] == []
+
+
+# The first group comes first: pytest keeps the order, and `analyzed` ends what it is about.
+
+
+@pytest.mark.parametrize("name", OUTRUN)
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+def test_a_backlog_that_outran_its_statistics_is_read_by_index(ours, name, generic):
+    check(ours, name, generic=generic)
+
+
+@pytest.mark.parametrize("name", ["claim", "finish", "hand_back", "cancel"])
+def test_statements_by_id_need_no_fresh_statistics_and_no_settings(plain, name):
+    check(plain, name, generic=False)
+
+
+@pytest.mark.parametrize("name", HOT)
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+def test_the_platforms_connections_read_jobs_by_index(analyzed, ours, name, generic):
+    check(ours, name, generic=generic)
+
+
+@pytest.mark.parametrize("name", [name for name in HOT if name not in BY_SETTINGS])
+def test_the_planner_reads_jobs_by_index_by_itself(analyzed, plain, name):
+    check(plain, name, generic=False)
+
+
+def test_the_ticker_finds_due_schedules_by_index(analyzed, plain):
+    explaining = Explaining(plain, generic=False)
+    schedules.lock_due(explaining, 100)
+    accesses = explaining.plans[0].accesses("schedules")
+    assert [(access.index, access.leads) for access in accesses] == [("schedules_due", True)]
+
+
+def test_a_lease_is_renewed_by_its_key(analyzed, ours):
+    explaining = Explaining(ours, generic=False)
+    workers.renew(explaining, [WORKER], timedelta(seconds=30))
+    accesses = explaining.plans[0].accesses("workers")
+    assert [(access.index, access.leads) for access in accesses] == [("workers_pkey", True)]

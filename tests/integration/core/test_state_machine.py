@@ -1,0 +1,283 @@
+"""Every verb against every state, in the database: what states.py says happens, and nothing else does."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from jobs.ids import new_id
+from jobs.records import AttemptError, Finish, NewJob
+from jobs.repositories import job_moves, jobs, workers
+from jobs.repositories.workers import WorkerCard
+from jobs.states import TERMINAL, TRANSITIONS, JobState, Verb
+from tests.integration.core.factories import PYTHON, Put, put_job, row
+
+Ids = list[UUID]
+KEY = "the-one"
+ERROR = AttemptError(1, datetime(2026, 1, 1, tzinfo=UTC), "ValueError", "no", "", "host:1")
+
+
+def _ids(moved: Iterable[Any]) -> Ids:
+    return [one.id for one in moved]
+
+
+def _kept(connection: Connection, job: Put) -> dict[str, Any]:
+    kept = row(connection, job.id)
+    assert kept is not None
+    return kept
+
+
+def _enqueue(connection: Connection, job: Put, worker: UUID) -> Ids:
+    """Another job with the same unique key: it comes to be or not, and the one that stands stays as it is."""
+    new = NewJob(
+        new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, None, None, KEY, (), None, PYTHON
+    )  # fmt: skip
+    receipts, _ = jobs.enqueue(connection, [new])
+    assert len(receipts) == (_kept(connection, job)["state"] in TERMINAL)
+    return [receipt.id for receipt in receipts if receipt.id != new.id]
+
+
+def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
+    delay = timedelta(hours=1) if verb in {Verb.RETRY, Verb.SNOOZE} else None
+    error = ERROR if verb in {Verb.RETRY, Verb.FAIL} else None
+
+    def act(connection: Connection, job: Put, worker: UUID) -> Ids:
+        result = b"7" if verb is Verb.COMPLETE else None
+        return _ids(jobs.finish(connection, [Finish(job.id, job.epoch, verb, result, error, delay)]))
+
+    return act
+
+
+#: Each verb as its one function applies it to a job; returns the ids that it says it moved.
+ACTS: dict[Verb, Callable[[Connection, Put, UUID], Ids]] = {
+    Verb.ENQUEUE: _enqueue,
+    Verb.STAGE: lambda connection, job, worker: _ids(job_moves.stage(connection, 10)),
+    Verb.RELEASE: lambda connection, job, worker: _ids(job_moves.release(connection, [job.id])),
+    Verb.CLAIM: lambda connection, job, worker: _ids(
+        jobs.claim(connection, worker, new_id(), [(job.id, job.epoch)])
+    ),
+    **{verb: _ending(verb) for verb in (Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP)},
+    Verb.CANCEL: lambda connection, job, worker: _ids(job_moves.cancel(connection, [job.id])),
+    Verb.HAND_BACK: lambda connection, job, worker: _ids(jobs.hand_back(connection, [(job.id, job.epoch)])),
+    Verb.RESCUE: lambda connection, job, worker: _ids(jobs.rescue(connection, [job.worker], None)[0]),
+    Verb.RERUN: lambda connection, job, worker: _ids(job_moves.rerun(connection, [job.id])),
+    Verb.EXPIRE: lambda connection, job, worker: _ids(job_moves.expire(connection, 10)),
+    Verb.DELETE: lambda connection, job, worker: job_moves.delete(connection, [job.id]),
+}
+FENCED = (
+    Verb.CLAIM, Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP, Verb.HAND_BACK,
+)  # fmt: skip
+#: What a verb adds to the epoch and to the attempt of the row that it moves.
+COUNTS = {
+    Verb.STAGE: (1, 0),
+    Verb.CLAIM: (1, 1),
+    Verb.SNOOZE: (0, -1),
+    Verb.HAND_BACK: (1, -1),
+    Verb.RESCUE: (1, -1),
+    Verb.RERUN: (1, -1),
+}
+PAIRS = [(state, verb) for state in JobState for verb in Verb]
+
+
+@pytest.fixture
+def connection(migrated):
+    """A transaction over empty tables that is never committed."""
+    with migrated.database.engine.connect() as connection:
+        connection.execute(text("DELETE FROM callboard.jobs"))
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def worker(connection):
+    """A worker with a live lease."""
+    card = WorkerCard(new_id(), "host", 1, (), (), 8, 64)
+    workers.register(connection, card, timedelta(seconds=30))
+    return card.id
+
+
+def test_every_verb_has_its_act_and_its_transition():
+    assert set(ACTS) == set(TRANSITIONS) == set(Verb)
+    assert set(PAIRS) == {(state, verb) for state in JobState for verb in Verb}
+    assert len(PAIRS) == len(JobState) * len(Verb)
+
+
+@pytest.mark.parametrize(("state", "verb"), PAIRS)
+def test_a_verb_moves_a_job_as_the_transitions_say_and_leaves_every_other_alone(
+    connection, worker, state, verb
+):
+    sources, targets = TRANSITIONS[verb].sources, TRANSITIONS[verb].targets
+    bystander = put_job(connection, state, run_at="2999-01-01T00:00:00Z", expires_at=None)
+    job = put_job(connection, state, unique_key=KEY)
+    before, aside = _kept(connection, job), _kept(connection, bystander)
+    moved = ACTS[verb](connection, job, worker)
+    after = row(connection, job.id)
+    assert _kept(connection, bystander) == aside
+    if (state, verb) == (JobState.RUNNING, Verb.CANCEL):
+        # asked, not moved
+        assert moved == [job.id]
+        assert after is not None
+        assert after.pop("cancel_requested_at") is not None
+        before.pop("cancel_requested_at")
+        assert after == before
+    elif state not in sources:
+        assert moved == []
+        assert after == before
+    elif not targets:
+        assert moved == [job.id]
+        assert after is None
+    else:
+        assert moved == [job.id]
+        assert after is not None
+        assert after["state"] in targets
+        epoch, attempt = COUNTS.get(verb, (0, 0))
+        assert after["epoch"] == before["epoch"] + epoch
+        assert after["attempt"] == before["attempt"] + attempt
+        assert (after["finished_at"] is not None) == (after["state"] in TERMINAL)
+
+
+@pytest.mark.parametrize("verb", FENCED)
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_fenced_verb_of_another_epoch_changes_nothing(connection, worker, state, verb, step):
+    job = put_job(connection, state)
+    before = row(connection, job.id)
+    assert ACTS[verb](connection, replace(job, epoch=job.epoch + step), worker) == []
+    assert row(connection, job.id) == before
+
+
+def _enqueued(connection: Connection, **more: Any) -> str:
+    new = NewJob(
+        new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, more.get("delay"), None, None, (), None, PYTHON
+    )  # fmt: skip
+    receipts, hints = jobs.enqueue(connection, [new])
+    assert len(hints) == (receipts[0].state is JobState.QUEUED)
+    return receipts[0].state
+
+
+def _moved(connection: Connection, verb: Verb, state: JobState, **columns: Any) -> str:
+    job = put_job(connection, state, **columns)
+    ACTS[verb](connection, job, job.worker)
+    return str(_kept(connection, job)["state"])
+
+
+ASKED = {"cancel_requested_at": "2026-01-01T00:00:02Z"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "columns", "target"),
+    [
+        (Verb.RETRY, JobState.RUNNING, {}, JobState.RETRYING),
+        (Verb.RETRY, JobState.RUNNING, ASKED, JobState.CANCELLED),
+        (Verb.SNOOZE, JobState.RUNNING, {}, JobState.SCHEDULED),
+        (Verb.SNOOZE, JobState.RUNNING, ASKED, JobState.CANCELLED),
+        (Verb.COMPLETE, JobState.RUNNING, ASKED, JobState.SUCCEEDED),
+        (Verb.FAIL, JobState.RUNNING, ASKED, JobState.FAILED),
+        (Verb.RESCUE, JobState.RUNNING, {}, JobState.QUEUED),
+        (Verb.RESCUE, JobState.RUNNING, {"crash_count": 1}, JobState.QUEUED),
+        (Verb.RESCUE, JobState.RUNNING, {"crash_count": 2}, JobState.QUARANTINED),
+        (Verb.RESCUE, JobState.RUNNING, ASKED, JobState.CANCELLED),
+    ],
+)
+def test_a_verb_with_several_targets_reaches_each(connection, verb, state, columns, target):
+    assert target in TRANSITIONS[verb].targets
+    assert _moved(connection, verb, state, **columns) == target
+
+
+def test_an_enqueue_is_queued_or_scheduled(connection):
+    assert _enqueued(connection) == JobState.QUEUED
+    assert _enqueued(connection, delay=timedelta(0)) == JobState.QUEUED
+    assert _enqueued(connection, delay=timedelta(hours=1)) == JobState.SCHEDULED
+
+
+def test_what_is_neither_due_nor_expired_is_neither_staged_nor_expired(connection):
+    later = {"run_at": "2999-01-01T00:00:00Z", "expires_at": "2999-01-02T00:00:00Z"}
+    kept = [put_job(connection, state, **later) for state in JobState]
+    before = [row(connection, job.id) for job in kept]
+    assert job_moves.stage(connection, 100) == []
+    assert job_moves.expire(connection, 100) == []
+    assert [row(connection, job.id) for job in kept] == before
+
+
+def test_a_rescue_blames_only_the_suspects(connection):
+    worker = new_id()
+    suspect, other = (
+        put_job(connection, JobState.RUNNING, worker_id=worker, crash_count=2) for _ in range(2)
+    )
+    moved, hints = jobs.rescue(connection, [worker], [suspect.id])
+    assert {job.id: job.state for job in moved} == {
+        suspect.id: JobState.QUARANTINED,
+        other.id: JobState.QUEUED,
+    }
+    assert _ids(hints) == [other.id]
+    assert [_kept(connection, job)["crash_count"] for job in (suspect, other)] == [3, 2]
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_the_pruner_removes_what_is_terminal_and_old_enough_and_nothing_else(connection, state):
+    job = put_job(connection, state)
+    too_young = timedelta(days=3650)
+    assert job_moves.prune(connection, TERMINAL, too_young, 10) == 0
+    assert job_moves.prune(connection, TERMINAL - {state}, timedelta(0), 10) == 0
+    assert job_moves.prune(connection, frozenset(JobState), timedelta(0), 10) == (state in TERMINAL)
+    assert (row(connection, job.id) is None) == (state in TERMINAL)
+
+
+@pytest.mark.parametrize(
+    ("state", "columns", "constraint"),
+    [
+        *((state, {"finished_at": "2026-01-01T00:00:02Z"}, "finished_when_terminal") for state in JobState if state not in TERMINAL),
+        *((state, {"finished_at": None}, "finished_when_terminal") for state in sorted(TERMINAL)),
+        *((JobState.RUNNING, {column: None}, "running_has_worker") for column in ("worker_id", "claim_id", "started_at")),
+        *((JobState.QUEUED, {column: -1}, "counts") for column in ("attempt", "crash_count", "epoch")),
+        (JobState.QUEUED, {"max_attempts": 0}, "counts"),
+        (JobState.QUEUED, {"priority": 10}, "priority_range"),
+        (JobState.QUEUED, {"priority": -1}, "priority_range"),
+        (JobState.QUEUED, {"progress": 1.5}, "progress_range"),
+        (JobState.QUEUED, {"name": ""}, "names"),
+        (JobState.QUEUED, {"queue": "q" * 101}, "names"),
+        (JobState.QUEUED, {"unique_key": ""}, "unique_key_length"),
+        (JobState.QUEUED, {"kwargs": "[]"}, "arguments"),
+        (JobState.QUEUED, {"args": "{}"}, "arguments"),
+        (JobState.QUEUED, {"source": "door"}, "source_known"),
+    ],
+)  # fmt: skip
+def test_the_table_refuses_a_row_that_contradicts_itself(connection, state, columns, constraint):
+    with pytest.raises(IntegrityError, match=f'"jobs_{constraint}"'):
+        put_job(connection, state, **columns)
+
+
+def test_the_table_refuses_a_state_that_is_none(connection):
+    job = put_job(connection, JobState.QUEUED)
+    with pytest.raises(IntegrityError, match='"jobs_state_known"'):
+        connection.execute(text("UPDATE callboard.jobs SET state = 'asleep' WHERE id = :id"), {"id": job.id})
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_unique_key_is_held_by_active_jobs_alone(connection, state):
+    put_job(connection, state, unique_key=KEY)
+    second = (
+        "INSERT INTO callboard.jobs (id, name, queue, state, max_attempts, run_at, unique_key, source)"
+        " VALUES (gen_random_uuid(), 'a', 'q', 'queued', 1, now(), 'the-one', 'sql') ON CONFLICT DO NOTHING"
+    )
+    assert connection.execute(text(second)).rowcount == (state in TERMINAL)
+
+
+def test_the_document_shows_the_same_table():
+    document = (Path(__file__).parents[3] / "docs" / "state_machine.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", document, flags=re.MULTILINE)
+
+    def names(cell: str, nothing: str) -> frozenset[str]:
+        given = [part.strip(" `") for part in cell.split(",")]
+        return frozenset() if given == [nothing] else frozenset(given)
+
+    shown = {verb: (names(sources, "-"), names(targets, "gone")) for verb, sources, targets in rows}
+    assert len(shown) == len(rows)
+    assert shown == {str(verb): (move.sources, move.targets) for verb, move in TRANSITIONS.items()}
