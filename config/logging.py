@@ -35,6 +35,7 @@ _CHATTY: Final = (
     "httpcore",
     "sqlalchemy",
     "uvicorn.access",
+    "uvicorn.error",
 )
 _FIRST: Final = ("timestamp", "level", "event", "logger")
 _LONGEST_TEXT: Final = 2_000
@@ -82,6 +83,22 @@ def configure(
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def defer_to_host() -> None:
+    """In a program that is not ours: let our events be ordinary log records of its own `logging`, unless it set structlog up."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            redact,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -11,6 +11,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from config.embedded import servers
+from config.logging import defer_to_host
 from config.settings import load_settings, sqlalchemy_url
 from jobs.context import current_source
 from jobs.durations import parse_duration
@@ -27,6 +28,7 @@ class Client:
     """A connection to the platform; safe to share between threads. Close it, or use it as a context manager."""
 
     def __init__(self, platform: Platform) -> None:
+        defer_to_host()
         self._platform = platform
         self._opened = ExitStack()
         self._opened.callback(platform.close)
@@ -34,6 +36,7 @@ class Client:
     @classmethod
     def from_env(cls) -> Self:
         """Connect as CALLBOARD_* and callboard.toml say; without URLs, to the embedded servers of the data folder."""
+        defer_to_host()
         settings = load_settings()
         opened = ExitStack()
         urls = opened.enter_context(servers(settings))

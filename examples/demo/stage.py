@@ -16,7 +16,6 @@ from config.settings import load_settings
 
 CHECKOUT: Final = Path(__file__).parents[2]
 _CALLBOARD: Final = (sys.executable, "-m", "cli.main")
-_START_SECONDS: Final = 120
 _COMMAND_SECONDS: Final = 60
 _STOP_SECONDS: Final = 60
 _LOG_LINES: Final = 15
@@ -27,10 +26,16 @@ class DemoFailed(Exception):
 
 
 class Stage:
-    """A running platform. `url`: where its api answers; `borrowed`: whether its database outlives the demo."""
+    """A running platform.
+
+    url:        where its api answers.
+    borrowed:   whether its database is somebody's, and outlives the demo.
+    last_words: what it had logged when something failed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.url = ""
+        self.last_words: list[str] = []
         settings = load_settings()
         self.borrowed = settings.database_url is not None
         self._log = folder / "up.log"
@@ -54,7 +59,7 @@ class Stage:
         """Run `callboard up` until the block ends."""
         with (
             self._log.open("wb") as log,
-            subprocess.Popen(
+            subprocess.Popen(  # noqa: S603 - our own program
                 [*_CALLBOARD, "up", "--json"],
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -68,26 +73,26 @@ class Stage:
             try:
                 self.url = self._ready(child)
                 yield
+            except BaseException:
+                # before it says no more than how it stops
+                self.last_words = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+                raise
             finally:
                 _stop(child)
 
     def _ready(self, child: "subprocess.Popen[bytes]") -> str:
         """The address that `up --json` tells once the api answers and a worker is there."""
         told = b""
-        signal.alarm(_START_SECONDS)
-        try:
-            while child.stdout is not None and (line := child.stdout.readline()):
-                told += line
-                with suppress(json.JSONDecodeError):
-                    return str(json.loads(told)["url"])
-        finally:
-            signal.alarm(0)
+        while child.stdout is not None and (line := child.stdout.readline()):
+            told += line
+            with suppress(json.JSONDecodeError):
+                return str(json.loads(told)["url"])
         raise DemoFailed(f"'callboard up' ended with {child.wait()}")
 
     def callboard(self, *words: str) -> dict[str, Any]:
         """Run a command as a user does and return the JSON it prints; DemoFailed when it exits otherwise than with 0."""
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603 - our own program
                 [*_CALLBOARD, *words, "--json"],
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -101,13 +106,11 @@ class Stage:
                 f"'callboard {' '.join(words)}' was not done after {_COMMAND_SECONDS} s"
             ) from None
         if done.returncode:
-            raise DemoFailed(f"'callboard {' '.join(words)}' exited with {done.returncode}: {done.stderr.strip()}")
+            raise DemoFailed(
+                f"'callboard {' '.join(words)}' exited with {done.returncode}: {done.stderr.strip()}"
+            )
         answer: dict[str, Any] = json.loads(done.stdout or "{}")
         return answer
-
-    def log_tail(self) -> list[str]:
-        """The last that the platform said."""
-        return self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self._log.exists() else []
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:

@@ -8,7 +8,7 @@ import re
 import pytest
 import structlog
 
-from config.logging import configure, redact
+from config.logging import configure, defer_to_host, redact
 from config.redaction import is_secret_key, mask_text
 
 
@@ -244,3 +244,16 @@ def test_large_and_deep_values_are_bounded():
     for _ in range(50):
         deep = {"inner": deep, "items": list(range(1000))}
     assert len(json.dumps(redact(None, "info", {"deep": deep}))) < 20_000
+
+
+def test_in_a_host_program_our_events_are_its_own_log_records(caplog):
+    structlog.reset_defaults()
+    try:
+        defer_to_host()
+        with caplog.at_level("INFO"):
+            structlog.get_logger("jobs.services.control").info("job.cancelled", job_id="7", token="cb_secret")
+        assert [record.name for record in caplog.records] == ["jobs.services.control"]
+        assert "event='job.cancelled'" in caplog.text
+        assert "cb_secret" not in caplog.text
+    finally:
+        structlog.reset_defaults()

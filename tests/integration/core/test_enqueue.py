@@ -115,7 +115,7 @@ def test_an_option_that_does_not_fit_is_invalid_input_that_names_it(client, plat
     "value",
     ["a\0b", {"k\0": 1}, ["x", {"y": "\0"}], "\ud800", float("nan"), float("inf"), 2**70, {1: "a"}, object(),
      "x" * (ARGUMENTS_LIMIT + 1)],
-    ids=repr,
+
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["args", "kwargs"])
 def test_values_that_cannot_be_stored_are_invalid_input(client, platform, value, place):
@@ -127,7 +127,7 @@ def test_values_that_cannot_be_stored_are_invalid_input(client, platform, value,
 
 
 def test_values_at_the_bounds_come_back_as_they_went_in(client):
-    largest = "é" * ((ARGUMENTS_LIMIT - 20) // 2)
+    largest = "é" * ((ARGUMENTS_LIMIT - 200) // 2)
     kwargs = {"": largest, "n": [None, True, -(2**63), 2**64 - 1, 1.5e300, "\u2028\U0001f600\\u0000"]}
     assert client.enqueue("anything", kwargs, unchecked=True, queue="q" * 100).kwargs == kwargs
 
@@ -226,8 +226,8 @@ def test_without_redis_an_enqueue_succeeds(client, platform):
     assert states(platform, [job.id, *ids]) == ["queued"] * 3
 
 
-def test_without_postgres_nothing_is_accepted_and_the_message_says_where_it_looked(platform):
-    url = platform.database.engine.url.set(host="127.0.0.1", port=1).render_as_string(hide_password=False)
+def test_without_postgres_nothing_is_accepted_and_the_message_says_where_it_looked():
+    url = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
     with (
         closing(Platform(url, NOWHERE)) as lost,
         pytest.raises(CallboardError, match=r"127\.0\.0\.1:1") as refusal,

@@ -1,0 +1,108 @@
+"""Start the platform, send work through every door, show what ran. Exits with 0 only if all of it succeeded."""
+
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final, NoReturn
+
+import httpx
+import psycopg
+
+from config.embedded import servers
+from config.settings import load_settings
+from examples.demo.doors import Doors
+from examples.demo.ran import Ran
+from examples.demo.show import Show
+from examples.demo.stage import DemoFailed, Stage
+from jobs import CallboardError, Client
+from jobs.clock import SYSTEM
+
+#: By then something hangs. Seconds.
+_DEADLINE: Final = 240
+_INTERRUPTED: Final = 130
+_TERMINATED: Final = 143
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(_DEADLINE)
+    show, begun = Show(), SYSTEM.monotonic()
+    show.heading("Callboard", "one platform, every door, real work")
+    with tempfile.TemporaryDirectory(prefix="callboard-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        # root's Postgres runs as nobody, and has to get through
+        folder.chmod(0o711)
+        stage = None
+        try:
+            stage = Stage(folder)
+            ran = perform(show, stage)
+        except (DemoFailed, CallboardError, httpx.HTTPError, psycopg.Error) as error:
+            show.say(f"\n{error}\n", "bold red")
+            show.say("\n".join(stage.last_words if stage else []))
+            return 1
+        except KeyboardInterrupt:
+            show.say("\nInterrupted; everything is stopped.\n")
+            return _INTERRUPTED
+    return conclude(show, ran, SYSTEM.monotonic() - begun)
+
+
+def perform(show: Show, stage: Stage) -> list[Ran]:
+    """The whole show; when it returns, everything is stopped."""
+    ran: list[Ran] = []
+    with ExitStack() as opened:
+        with show.step("Platform", "Postgres, Valkey, api, scheduler, workers …") as step:
+            opened.enter_context(stage.up())
+            urls = opened.enter_context(servers(load_settings()))
+            client = opened.enter_context(Client.from_env())
+            step.done = f"'callboard up' answers at {stage.url}"
+        doors = opened.enter_context(closing(Doors(stage, client, urls.database_url)))
+        with show.step("Schedule", "callboard schedule create …") as step:
+            doors.schedule(step)
+        for title, doing, door in (
+            ("Command line", "callboard job enqueue build_report …", doors.command_line),
+            ("HTTP", "POST /v1/jobs …", doors.http),
+            ("Webhook", "POST /webhooks/… …", doors.webhook),
+            ("SQL", "select callboard.enqueue('flaky', …)", doors.sql),
+            ("Dramatiq", "count_words.send(…)", doors.actor),
+            ("Python", "client.enqueue_many('count_primes', …)", doors.python),
+            ("Schedule", "waiting for its second tick", doors.ticks),
+        ):
+            with show.step(title, doing) as step:
+                ran += door(step)
+        if stage.borrowed:
+            with show.step("Tidying up", "the schedule, the source and the key"):
+                doors.clear()
+        show.table(ran)
+        with show.step("Platform", "stopping") as step:
+            opened.close()
+            step.done = "stopped: workers, scheduler, api, servers"
+    return ran
+
+
+def conclude(show: Show, ran: list[Ran], seconds: float) -> int:
+    """Say what it came to; returns the exit code."""
+    lost = [one for one in ran if not one.succeeded]
+    for one in lost[:10]:
+        show.say(f"{one.name} ({one.door}) is {one.state}: {one.last_error}", "red")
+    doors = len({one.door for one in ran})
+    if lost:
+        show.say(f"\n{len(lost):,} of {len(ran):,} jobs did not succeed.\n", "bold red")
+        return 1
+    show.say(f"\nAll {len(ran):,} jobs through {doors} doors succeeded, in {seconds:.0f} s.", "bold green")
+    show.say("Next: 'make up' keeps it running; README.md says what to do with it.\n", "")
+    return 0
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    sys.exit(_TERMINATED)
+
+
+def _too_long(_number: int, _frame: object) -> NoReturn:
+    raise DemoFailed(f"the demo was not done after {_DEADLINE} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
