@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, TypeVar
 
 import orjson
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -21,6 +21,7 @@ _OPTIONS: Final = (
     "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 )
 
+_NOT_DURABLE: Final = text("SET synchronous_commit = off")
 _SERIALIZATION_FAILURE: Final = "40001"
 _DEADLOCK: Final = "40P01"
 _UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
@@ -100,9 +101,13 @@ class Database:
 
         return again_on_conflict(once)
 
-    def lane(self) -> "Lane":
-        """A connection of one's own, for statements that come one after the other and are transactions by themselves."""
-        return Lane(self)
+    def lane(self, *, durable: bool = True) -> "Lane":
+        """A connection of one's own, for statements that come one after the other and are transactions by themselves.
+
+        Not durable: a commit does not wait for the disk. If Postgres itself crashes, the last moments of what was
+        committed are gone, as if they had not been.
+        """
+        return Lane(self, durable=durable)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -141,8 +146,9 @@ class Lane:
     A connection that breaks is replaced with the next call. Raises Unavailable as everything here.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, durable: bool) -> None:
         self._database = database
+        self._durable = durable
         self._opened = ExitStack()
         self._connection: Connection | None = None
 
@@ -165,7 +171,12 @@ class Lane:
 
     def _connect(self) -> Connection:
         if self._connection is None:
-            self._connection = self._opened.enter_context(self._database.autocommit())
+            connection = self._opened.enter_context(self._database.autocommit())
+            if not self._durable:
+                connection.execute(_NOT_DURABLE)
+                # With this setting on it, it must not go back to the pool.
+                self._opened.callback(connection.invalidate)
+            self._connection = connection
         return self._connection
 
 

@@ -11,6 +11,7 @@ import httpx
 import psycopg
 
 from config.embedded import servers
+from config.logging import configure
 from config.settings import load_settings
 from examples.demo.doors import Doors
 from examples.demo.ran import Ran
@@ -37,6 +38,7 @@ def main() -> int:
         folder.chmod(0o711)
         stage = None
         try:
+            configure("auto", "warning")
             stage = Stage(folder)
             ran = perform(show, stage)
         except (DemoFailed, CallboardError, httpx.HTTPError, psycopg.Error) as error:

@@ -81,7 +81,7 @@ class Doors:
         if forged.status_code != httpx.codes.UNAUTHORIZED:
             raise DemoFailed(f"a forged delivery was answered with {forged.status_code}")
         ran = self._ended("webhook", first["job_ids"][0])
-        step.done = f"a push to {ran.result['repository']}, sent twice, run once; a forged one refused"
+        step.done = "a push sent twice ran once; a forged one was refused"
         return [ran]
 
     def sql(self, step: Step) -> list[Ran]:
@@ -91,7 +91,7 @@ class Doors:
                 "select callboard.enqueue('flaky', jsonb_build_object('address', %s::text))", ["db.example:5432"]
             ).fetchone()  # fmt: skip
         ran = self._ended("SQL", str(row[0] if row else ""))
-        step.done = f"select callboard.enqueue(…): {ran.result} on attempt {ran.attempts}"
+        step.done = f"select callboard.enqueue(…): attempt {ran.attempts} got through"
         return [ran]
 
     def actor(self, step: Step) -> list[Ran]:

@@ -33,7 +33,9 @@ class Execution:
         self._database = database
         self._transport = transport
         self._worker = worker
-        self._claims = database.lane()
+        # A claim that a crash of Postgres undoes has not happened: the job is queued as before, and whoever ran it under
+        # the lost epoch is refused. Its commit need not wait for the disk; an outcome's must.
+        self._claims = database.lane(durable=False)
         self._ends = database.lane()
         #: A claim whose answer did not come; whether it was committed is not known yet.
         self._unanswered: UUID | None = None
