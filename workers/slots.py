@@ -8,8 +8,8 @@ from workers.attempt import Attempt
 
 #: Free slots are filled when this part of all is free. A sync slot beyond the threads only waits, so its filling can;
 #: an async one runs at once.
-_SYNC_SHARE: Final = 2
-_ASYNC_SHARE: Final = 16
+_SYNC_SHARE: Final = 0.5
+_ASYNC_SHARE: Final = 1 / 16
 
 
 class Slots:
@@ -31,7 +31,7 @@ class Slots:
         """Whether a claim is worth its round trips: so much is free, or threads would be idle without it."""
         held = len(self._held[is_async])
         free = self._capacity[is_async] - held
-        enough = self._capacity[is_async] // (_ASYNC_SHARE if is_async else _SYNC_SHARE)
+        enough = self._capacity[is_async] * (_ASYNC_SHARE if is_async else _SYNC_SHARE)
         return free > 0 and (free >= enough or held <= self._threads)
 
     def take(self, attempt: Attempt) -> None:

@@ -1,0 +1,77 @@
+"""A worker that is told to stop: what has not begun goes back at once, what runs may end, nothing is lost."""
+
+import signal
+from uuid import UUID
+
+import pytest
+
+from tests.e2e.stage import Process, Stage, until
+
+
+def test_a_draining_worker_hands_back_what_has_not_begun_and_finishes_what_has(stage: Stage) -> None:
+    jobs = stage.enqueue_many("second", 200)
+    stage.start("scheduler")
+    worker = stage.worker(processes=2, threads=8, slots=100)
+    until(lambda: stage.states()["running"] >= 180)
+    worker.send(signal.SIGTERM)
+    # the first states without a waiting claim: while the running ones still run
+    until(lambda: 0 < stage.states()["running"] <= 16)
+    waiting = stage.states()["queued"]
+    assert waiting > 100
+    assert worker.ends() == 0
+    states = stage.states()
+    assert states["queued"] == waiting
+    assert states.total() == states["queued"] + states["succeeded"] == 200
+    began = stage.starts()
+    ended = [stage.job(job) for job in jobs]
+    assert {str(job.id) for job in ended if job.state == "succeeded"} == set(began)
+    assert began.total() == states["succeeded"]
+    assert {job.attempt for job in ended if job.state == "queued"} == {0}
+    assert stage.crashes() == {0: 200}
+    assert stage.platform.workers.live() == []
+
+
+def long_jobs(stage: Stage) -> list[UUID]:
+    """A job of each kind that outlasts the test, running; the last one cannot be interrupted."""
+    jobs = [stage.enqueue(name, seconds=120) for name in ("dozes", "naps", "stubborn")]
+    stage.start("scheduler")
+    return jobs
+
+
+def check_given_back(stage: Stage, jobs: list[UUID], worker: Process) -> None:
+    assert worker.ends() == 0
+    ended = [stage.job(job) for job in jobs]
+    assert [(job.state, job.attempt, job.crash_count) for job in ended] == [("queued", 0, 0)] * len(jobs)
+    assert stage.platform.workers.live() == []
+
+
+def test_a_second_sigterm_ends_long_jobs_and_gives_their_attempts_back(stage: Stage) -> None:
+    jobs = long_jobs(stage)
+    worker = stage.worker(grace="10m")
+    stage.wait_started(3)
+    worker.send(signal.SIGTERM)
+    until(lambda: worker.events("worker.draining"))
+    worker.send(signal.SIGTERM)
+    check_given_back(stage, jobs, worker)
+
+
+@pytest.mark.parametrize("grace", ["0s", "1s"])
+def test_jobs_that_outlast_the_grace_period_are_given_back(stage: Stage, grace: str) -> None:
+    jobs = long_jobs(stage)
+    worker = stage.worker(grace=grace)
+    stage.wait_started(3)
+    worker.send(signal.SIGTERM)
+    check_given_back(stage, jobs, worker)
+
+
+def test_children_whose_supervisor_is_killed_drain_by_themselves(stage: Stage) -> None:
+    jobs = stage.enqueue_many("second", 40)
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, threads=4, slots=40)
+    stage.wait_started(4)
+    worker.kill()
+    until(lambda: stage.platform.workers.live() == [])
+    states = stage.states()
+    assert states.total() == states["queued"] + states["succeeded"] == 40
+    assert states["succeeded"] == stage.starts().total() >= 4
+    assert {stage.job(job).attempt for job in jobs if stage.job(job).state == "queued"} == {0}

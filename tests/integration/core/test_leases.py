@@ -1,0 +1,181 @@
+"""Leases and what becomes of the jobs of workers that died."""
+
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from jobs.ids import new_id
+from jobs.metrics import JOB_RESCUES
+from jobs.platform import Platform
+from jobs.records import Finish
+from jobs.states import Verb
+from tests.integration.core.factories import (
+    at_once,
+    claimed,
+    enqueue,
+    execution,
+    lease,
+    run_out,
+    run_sql,
+    states,
+    url_of,
+    without_redis,
+)
+
+
+@pytest.fixture
+def worker(platform):
+    with execution(platform) as made:
+        yield made
+
+
+def ids(jobs):
+    return [job.id for job in jobs]
+
+
+def crash(platform, job_id):
+    """Claim the job once more, and let the worker die on it."""
+    with execution(platform) as doomed:
+        (job,) = doomed.claim_oldest("reports", 1)
+        assert job.id == job_id
+        return platform.workers.end(doomed._worker, [job_id])
+
+
+def test_a_workers_end_gives_back_what_it_held_and_blames_what_had_started(platform, worker):
+    started, waiting = claimed(platform, worker, 2)
+    rescues = JOB_RESCUES.labels("reports")._value.get()
+    assert platform.workers.end(worker._worker, [started.id]) == 2
+    one, two = platform.jobs.get_many([started.id, waiting.id])
+    assert [(job.state, job.attempt, job.crash_count) for job in (one, two)] == [
+        ("queued", 0, 1),
+        ("queued", 0, 0),
+    ]
+    assert platform.workers.live() == []
+    assert JOB_RESCUES.labels("reports")._value.get() == rescues + 2
+    tokens = set(platform.transport.pop(["reports"], 9, 0.1))
+    assert tokens >= {f"{job.id}:{job.epoch + 1}".encode() for job in (started, waiting)}
+
+
+def test_a_workers_end_is_told_once(platform, worker):
+    claimed(platform, worker)
+    assert platform.workers.end(worker._worker, None) == 1
+    assert platform.workers.end(worker._worker, None) == 0
+    assert platform.workers.end(new_id(), None) == 0
+
+
+def test_a_worker_that_ends_well_blames_nobody(platform, worker):
+    jobs = claimed(platform, worker, 2)
+    assert platform.workers.end(worker._worker, []) == 2
+    assert {platform.jobs.get(job).crash_count for job in ids(jobs)} == {0}
+
+
+def test_when_nobody_knows_what_had_started_all_are_suspects(platform, worker):
+    jobs = claimed(platform, worker, 2)
+    assert platform.workers.end(worker._worker, None) == 2
+    assert {platform.jobs.get(job).crash_count for job in ids(jobs)} == {1}
+
+
+def test_the_third_crash_quarantines_and_a_rerun_begins_anew(platform):
+    (job,) = enqueue(platform)
+    for crashes, state in ((1, "queued"), (2, "queued"), (3, "quarantined")):
+        assert crash(platform, job) == 1
+        now = platform.jobs.get(job)
+        assert (now.state, now.crash_count, now.attempt) == (state, crashes, 0)
+    assert now.finished_at is not None
+    again = platform.control.rerun(job)
+    assert (again.state, again.crash_count, again.finished_at) == ("queued", 0, None)
+
+
+def test_a_bystander_of_a_third_crash_is_not_quarantined(platform):
+    (job,) = enqueue(platform)
+    crash(platform, job)
+    crash(platform, job)
+    with execution(platform) as doomed:
+        assert ids(doomed.claim_oldest("reports", 1)) == [job]
+        platform.workers.end(doomed._worker, [])
+    assert (platform.jobs.get(job).state, platform.jobs.get(job).crash_count) == ("queued", 2)
+
+
+def test_what_was_asked_to_stop_is_cancelled_with_its_worker(platform, worker):
+    asked, other = claimed(platform, worker, 2)
+    platform.control.cancel(asked.id)
+    platform.workers.end(worker._worker, None)
+    assert states(platform, [asked.id, other.id]) == ["cancelled", "queued"]
+    assert platform.jobs.get(asked.id).finished_at is not None
+
+
+def test_only_what_runs_under_that_lease_is_taken(platform, worker):
+    done, mine = claimed(platform, worker, 2)
+    worker.finish([Finish(done.id, done.epoch, Verb.COMPLETE)])
+    with execution(platform) as other:
+        theirs = claimed(platform, other)[0]
+        assert platform.workers.end(worker._worker, None) == 1
+    assert states(platform, [done.id, mine.id, theirs.id]) == ["succeeded", "queued", "running"]
+
+
+def test_only_leases_that_have_run_out_are_reaped(platform, worker):
+    with execution(platform) as other:
+        dead, alive = claimed(platform, worker, 2), claimed(platform, other)
+        run_out(platform, worker._worker)
+        assert platform.workers.reap() == 2
+        assert platform.workers.reap() == 0
+        assert states(platform, ids([*dead, *alive])) == ["queued", "queued", "running"]
+        assert [one.id for one in platform.workers.live()] == [other._worker]
+
+
+def test_reapers_at_once_take_every_job_back_once(platform):
+    held = []
+    for _ in range(4):
+        with execution(platform) as doomed:
+            held += claimed(platform, doomed, 5)
+            run_out(platform, doomed._worker)
+    assert sum(at_once(4, lambda _: platform.workers.reap())) == 20
+    assert {(job.crash_count, job.attempt) for job in platform.jobs.get_many(ids(held))} == {(1, 0)}
+
+
+def test_a_claim_and_the_end_of_its_lease_at_once_leave_nothing_running(platform):
+    for _ in range(10):
+        jobs = enqueue(platform, 20)
+        with execution(platform) as doomed:
+            ends = [
+                lambda doomed=doomed, jobs=jobs: doomed.claim([(job, 0) for job in jobs]),
+                lambda doomed=doomed: platform.workers.end(doomed._worker, None),
+            ]
+            at_once(2, lambda turn, ends=ends: ends[turn]())
+        assert set(states(platform, jobs)) == {"queued"}
+
+
+def test_a_renewal_lengthens_what_lives_and_does_not_revive(platform):
+    alive, dead, gone = lease(platform), lease(platform), new_id()
+    run_out(platform, dead)
+    before = {worker.id: worker.lease_expires_at for worker in platform.workers.live()}
+    assert platform.workers.renew([alive, dead, gone]) == {alive}
+    after = {worker.id: worker.lease_expires_at for worker in platform.workers.live()}
+    assert after[alive] > before[alive]
+    assert after[dead] == before[dead]
+    assert platform.workers.renew([]) == set()
+
+
+def test_a_draining_worker_keeps_its_lease_and_what_it_runs(platform, worker):
+    claimed(platform, worker)
+    platform.workers.drain(worker._worker)
+    (seen,) = platform.workers.live()
+    assert (seen.running, seen.draining_since is not None) == (1, True)
+    assert platform.workers.renew([seen.id]) == {seen.id}
+
+
+def test_without_redis_jobs_are_rescued_all_the_same(platform, worker):
+    job = claimed(platform, worker)[0]
+    with without_redis(platform) as lame:
+        assert lame.workers.end(worker._worker, None) == 1
+    assert states(platform, [job.id]) == ["queued"]
+
+
+def test_the_lease_is_as_long_as_the_platform_says(platform):
+    url = url_of(platform)
+    with closing(Platform(url, "redis://127.0.0.1:1/0", lease=timedelta(hours=5))) as patient:
+        worker = lease(patient)
+        (seen,) = patient.workers.live()
+        assert timedelta(hours=4) < seen.lease_expires_at - seen.started_at <= timedelta(hours=5, seconds=1)
+        run_sql(platform, "DELETE FROM callboard.workers WHERE id = :id", id=worker)

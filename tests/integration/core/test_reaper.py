@@ -1,0 +1,73 @@
+"""The reaper judges nobody before the database has been well for a whole lease."""
+
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from jobs.platform import Platform
+from jobs.states import JobState
+from scheduler.reaper import Reaper
+from tests.integration.core.factories import NOWHERE, FakeClock, lease, put_job, run_out
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+def dead_worker(platform):
+    worker = lease(platform)
+    run_out(platform, worker)
+    with platform.database.transaction() as connection:
+        put_job(connection, JobState.RUNNING, worker_id=worker)
+    return worker
+
+
+def test_the_living_are_left_alone_however_long_it_looks(platform, clock):
+    reaper, worker = Reaper(platform.workers, clock), lease(platform)
+    for _ in range(40):
+        assert reaper.round() == 0
+        clock.advance(2)
+    assert [one.id for one in platform.workers.live()] == [worker]
+
+
+def test_the_reaper_waits_a_whole_lease_of_healthy_database(platform, clock):
+    reaper, worker = Reaper(platform.workers, clock), dead_worker(platform)
+    assert platform.workers.ttl == timedelta(seconds=30)
+    for _ in range(15):
+        assert reaper.round() == 0
+        clock.advance(2)
+    assert [one.id for one in platform.workers.live()] == [worker]
+    assert reaper.round() == 1
+    assert platform.workers.live() == []
+
+
+def test_after_an_outage_the_reaper_waits_anew(platform, clock, monkeypatch):
+    reaper = Reaper(platform.workers, clock)
+    for _ in range(16):
+        reaper.round()
+        clock.advance(2)
+    dead_worker(platform)
+    with closing(Platform("postgresql+psycopg://nobody@127.0.0.1:1/nothing", NOWHERE)) as lost:
+        monkeypatch.setattr(reaper, "_workers", lost.workers)
+        with pytest.raises(Exception, match="does not answer"):
+            reaper.round()
+        monkeypatch.undo()
+    for _ in range(15):
+        clock.advance(2)
+        assert reaper.round() == 0
+    clock.advance(2)
+    assert reaper.round() == 1
+
+
+def test_a_reaper_that_has_not_looked_for_a_while_waits_anew(platform, clock):
+    """Who stood by, or slept, knows nothing of the database's health: nobody may have been able to renew."""
+    reaper = Reaper(platform.workers, clock)
+    for _ in range(16):
+        reaper.round()
+        clock.advance(2)
+    dead_worker(platform)
+    clock.advance(300)
+    assert reaper.round() == 0
+    assert len(platform.workers.live()) == 1

@@ -1,0 +1,202 @@
+"""Redis as a hint: tokens in order, new once, bounded; and every failure of Redis is one error."""
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import Unavailable
+from jobs.ids import new_id
+from jobs.records import Hint
+from jobs.transport import WINDOW, Transport, read_token, token
+from tests.integration.core.factories import NOWHERE, enqueue, execution, until
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+#: The largest epoch that a row can have.
+LARGEST = 2**31 - 1
+
+
+def hint(priority=5, seconds=0.0, queue="q", epoch=0):
+    return Hint(new_id(), epoch, queue, priority, NOON + timedelta(seconds=seconds))
+
+
+def member(one):
+    return token(one.id, one.epoch).encode()
+
+
+@pytest.fixture
+def transport(platform):
+    return platform.transport
+
+
+@pytest.fixture
+def cache(platform, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def test_tokens_come_most_urgent_first_and_then_oldest_first(transport):
+    ordered = [
+        hint(0, 9e9),
+        hint(0, 9.1e9),
+        hint(1, -1e9),
+        hint(5, 0),
+        hint(5, 0.001),
+        hint(5, 1),
+        hint(9, -1.7e9),
+    ]
+    assert transport.push(ordered[::-1]) == len(ordered)
+    assert transport.pop(["q"], 3, 0.1) == [member(one) for one in ordered[:3]]
+    assert transport.pop(["q"], 99, 0.1) == [member(one) for one in ordered[3:]]
+
+
+def test_a_token_that_is_there_is_not_new_and_keeps_its_place(transport):
+    first, second = hint(1), hint(2)
+    assert transport.push([first, second]) == 2
+    moved = Hint(first.id, first.epoch, "q", 9, first.run_at)
+    assert transport.push([moved, second]) == 0
+    assert transport.feed("q", [(str(first.id), first.epoch, 9, 0)]) == 0
+    assert transport.pop(["q"], 1, 0.1) == [member(first)]
+
+
+def test_another_epoch_is_another_token(transport):
+    one = hint()
+    assert transport.push([one, Hint(one.id, 1, "q", 5, one.run_at)]) == 2
+
+
+def test_each_queue_has_its_own_set(transport):
+    assert transport.push([hint(queue="a"), hint(queue="b"), hint(queue="a")]) == 3
+    assert (transport.depth("a"), transport.depth("b"), transport.depth("c")) == (2, 1, 0)
+    transport.forget("a")
+    assert (transport.depth("a"), transport.depth("b")) == (0, 1)
+
+
+def test_the_first_queue_that_has_any_is_served(transport):
+    a, b = hint(9, queue="a"), hint(0, queue="b")
+    transport.push([a, b])
+    assert transport.pop(["none", "a", "b"], 5, 0.1) == [member(a)]
+    assert transport.pop(["none", "a", "b"], 5, 0.1) == [member(b)]
+    assert transport.pop(["none", "a", "b"], 5, 0.01) == []
+
+
+def test_producers_stop_at_the_window_and_the_feeder_does_not(transport):
+    assert transport.push([hint() for _ in range(WINDOW + 700)]) == WINDOW
+    assert transport.push([hint()]) == 0
+    assert transport.depth("q") == WINDOW
+    assert transport.feed("q", [(str(new_id()), 0, 0, 0)]) == 1
+    assert transport.feed("q", []) == transport.push([]) == 0
+
+
+def test_platforms_with_different_prefixes_share_a_redis(transport, redis_url):
+    with closing(Transport(redis_url, prefix="other")) as other:
+        other.push([hint()])
+        assert (other.depth("q"), transport.depth("q")) == (1, 0)
+
+
+# ---- what comes out of Redis may be anything -----------------------------------------------------------------------
+
+
+@given(st.one_of(
+    st.binary(max_size=80),
+    st.builds(lambda tail: f"{new_id()}:".encode() + tail, st.binary(max_size=20)),
+    st.builds(lambda epoch: f"{new_id()}:{epoch}".encode(), st.integers()),
+))  # fmt: skip
+def test_whatever_is_read_as_a_token_can_be_claimed_with_and_reading_never_fails(raw):
+    found = read_token(raw)
+    if found is not None:
+        job, epoch = found
+        assert len(job) == 36
+        assert 0 <= epoch <= LARGEST
+
+
+@given(st.uuids(), st.integers(0, LARGEST))
+def test_what_was_written_is_read_as_it_was(job, epoch):
+    assert read_token(token(job, epoch).encode()) == (str(job), epoch)
+
+
+def test_members_that_are_no_tokens_do_not_hold_up_those_that_are(platform, transport, cache):
+    (job,) = enqueue(platform)
+    strange = [b"", b":", b"\xff\xfe", f"{job}".encode(), f"{job}:".encode(), f"{job}:9999999999".encode(),
+               f"{job}:-1".encode(), f"{{{job}}}:0".encode()]  # fmt: skip
+    cache.zadd(transport.queue_key("reports"), dict.fromkeys(strange, 0.0))
+    raw = transport.pop(["reports"], 99, 0.1)
+    assert len(raw) == len(strange) + 1
+    with execution(platform) as worker:
+        tokens = [found for one in raw if (found := read_token(one))]
+        assert [taken.id for taken in worker.claim(tokens)] == [job]
+
+
+# ---- announcements -------------------------------------------------------------------------------------------------
+
+
+def test_an_announcement_reaches_who_listens(transport, cache):
+    jobs = {new_id() for _ in range(3)}
+    with closing(transport.announcements()) as ear:
+        transport.announce([])
+        transport.announce(list(jobs))
+        assert until(lambda: ear.next(1.0)) == jobs
+        for noise in (b"", b"\xff", b"not,ids"):
+            cache.publish(transport.finished_channel, noise)
+            assert ear.next(0.5) == set()
+        transport.announce(list(jobs))
+        assert until(lambda: ear.next(1.0)) == jobs
+
+
+# ---- every failure is Unavailable ----------------------------------------------------------------------------------
+
+CALLS = {
+    "push": lambda transport: transport.push([hint()]),
+    "feed": lambda transport: transport.feed("q", [(str(new_id()), 0, 5, 0)]),
+    "pop": lambda transport: transport.pop(["q"], 1, 0.01),
+    "depth": lambda transport: transport.depth("q"),
+    "forget": lambda transport: transport.forget("q"),
+    "announce": lambda transport: transport.announce([new_id()]),
+    "announcements": lambda transport: transport.announcements(),
+    "ping": lambda transport: transport.ping(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("url", [NOWHERE, "unix:///nowhere/valkey.sock", "redis://name.invalid:6379/0"])
+def test_a_redis_that_is_not_there_is_unavailable(call, url):
+    with closing(Transport(url)) as lost, pytest.raises(Unavailable, match="Redis does not answer"):
+        CALLS[call](lost)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.exceptions.OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'."),
+        redis.exceptions.ReadOnlyError("READONLY You can't write against a read only replica."),
+        redis.exceptions.BusyLoadingError("LOADING Redis is loading the dataset in memory"),
+        redis.exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+        redis.exceptions.NoScriptError("NOSCRIPT"),
+        redis.exceptions.AuthenticationError("NOAUTH"),
+        redis.exceptions.TimeoutError("Timeout reading from socket"),
+        redis.exceptions.ConnectionError("Connection reset by peer"),
+        BrokenPipeError(32, "Broken pipe"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("call", [name for name in CALLS if name != "announcements"])
+def test_whatever_redis_answers_instead_is_unavailable(transport, monkeypatch, call, error):
+    def refuse(*args, **options):
+        raise error
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "read_response", refuse)
+    monkeypatch.setattr(redis.connection.AbstractConnection, "can_read", lambda *args, **options: False)
+    with pytest.raises(Unavailable):
+        CALLS[call](transport)
+    monkeypatch.undo()
+    transport.ping()
+
+
+@pytest.mark.parametrize("call", ["push", "feed", "pop", "depth"])
+def test_a_key_of_another_kind_in_the_queues_place_is_unavailable(transport, cache, call):
+    cache.set(transport.queue_key("q"), "mine")
+    with pytest.raises(Unavailable, match="WRONGTYPE"):
+        CALLS[call](transport)
