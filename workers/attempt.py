@@ -11,7 +11,7 @@ from jobs.clock import Clock
 from jobs.context import RunningJob
 from jobs.definition import JobDefinition
 from jobs.metrics import JOB_DURATION, JOB_WAIT, JOBS_FINISHED
-from jobs.outcomes import Cancel
+from jobs.outcomes import Cancel, Fail
 from jobs.records import ClaimedJob, Finish
 from jobs.services.verdict import TimedOut, Verdict
 from jobs.states import Verb
@@ -89,6 +89,11 @@ class Attempt:
         if not self.unstarted:
             self.finish = self._verdict.raised(self.job, error, self.definition.options.retry, self._now())
         self._ended()
+
+    def unwritable(self, error: Exception) -> None:
+        """Postgres refuses the outcome itself: the attempt has failed for that reason."""
+        reason = Fail(f"the outcome could not be stored: {type(error).__name__}")
+        self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
 
     def _ended(self) -> None:
         self.interrupt = None

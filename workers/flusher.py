@@ -91,7 +91,7 @@ class Flusher(Thread):
             except Exception:  # whatever it was, the thread that frees slots must live
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("flusher.refused", outcomes=len(batch))
-                self._one_by_one(ends)
+                self._one_by_one(batch)
             break
         self._slots.release(batch)
 
@@ -114,10 +114,19 @@ class Flusher(Thread):
                 delay=end.delay.total_seconds() if end.delay else None,
             )  # fmt: skip
 
-    def _one_by_one(self, ends: list[Finish]) -> None:
-        """One outcome that Postgres refuses must not take the others with it: it ends as failed, or by rescue."""
-        for end in ends:
+    def _one_by_one(self, attempts: list[Attempt]) -> None:
+        """One outcome that Postgres refuses must not take the others with it: it ends as a failure that says so."""
+        for attempt in attempts:
+            if attempt.finish is None:
+                continue
             try:
-                self._execution.finish([end])
-            except Exception:  # noqa: BLE001 - already logged for the batch; the reaper has the last word
-                log.error("flusher.lost", job_id=str(end.id), verb=end.verb)  # noqa: TRY400
+                self._execution.finish([attempt.finish])
+            except Exception as error:  # noqa: BLE001 - already logged for the batch
+                attempt.unwritable(error)
+                self._last_word(attempt.finish)
+
+    def _last_word(self, end: Finish) -> None:
+        try:
+            self._execution.finish([end])
+        except Exception:  # what is left is the lease: the job is rescued when this worker ends
+            log.exception("flusher.lost", job_id=str(end.id))

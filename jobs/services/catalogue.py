@@ -50,14 +50,13 @@ class Catalogue:
 
     def find(self, name: str) -> KnownJob | None:
         with self._lock:
-            if name not in self._known or self._clock.monotonic() - self._read_at > _FRESH_SECONDS:
-                self._read()
-            return self._known.get(name)
+            known = self._known.get(name)
+            if known is not None and self._clock.monotonic() - self._read_at < _FRESH_SECONDS:
+                return known
+        return self._read().get(name)
 
     def every(self) -> list[JobType]:
-        with self._lock:
-            self._read()
-            return [known.type for known in self._known.values()]
+        return [known.type for known in self._read().values()]
 
     def publish(self, types: Sequence[JobType]) -> None:
         """Write what this process's workers know, and the queues they serve."""
@@ -74,7 +73,8 @@ class Catalogue:
             self._known = {}
             self._read_at = float("-inf")
 
-    def _read(self) -> None:
+    def _read(self) -> dict[str, KnownJob]:
+        """Read all job types; without the lock, so that a database that hangs holds up nobody who knows already."""
         with self._database.autocommit() as connection:
             types = job_types.every(connection)
         known: dict[str, KnownJob] = {}
@@ -84,8 +84,10 @@ class Catalogue:
             compiled = old if old is not None and old.type == kind else _compile(kind)
             if compiled is not None:
                 known[kind.name] = compiled
-        self._known = known
-        self._read_at = self._clock.monotonic()
+        with self._lock:
+            self._known = known
+            self._read_at = self._clock.monotonic()
+        return known
 
 
 def _compile(kind: JobType) -> KnownJob | None:

@@ -37,10 +37,13 @@ class Enqueue:
 
     def one(self, request: JobRequest, source: Source) -> Receipt:
         """Accept one job; when this returns, it is committed."""
-        return self.many([request], source)[0]
+        return self.checked([(request, self.check(request, source))])[0]
 
     def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
-        """Accept all of these jobs or none; receipts are in the order of the requests."""
+        """Accept all of these jobs or none; receipts are in the order of the requests.
+
+        An error names the job: `jobs[3]: kwargs.month: missing`.
+        """
         return self.checked(self._check_all(requests, source))
 
     def checked(self, pairs: Sequence[tuple[JobRequest, NewJob]]) -> list[Receipt]:
@@ -104,8 +107,6 @@ class Enqueue:
             try:
                 pairs.append((request, self.check(request, source)))
             except CallboardError as error:
-                if len(requests) == 1:
-                    raise
                 fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
                 raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
         return pairs

@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 PYTHON = Source("python")
 #: What a test waits for at most, before it fails. Seconds.
 PATIENCE = 30.0
+_LOG_LINES = 40
 
 
 def until(holds: Callable[[], T], patience: float = PATIENCE) -> T:
@@ -191,6 +192,8 @@ class Stage:
                     process.kill()
         for started in self._processes:
             started.ends()
+            # pytest shows it when the test has failed
+            print(f"--- {started.log.name}", *started.log.read_text().splitlines()[-_LOG_LINES:], sep="\n")
         shutil.rmtree(self.folder)
 
     def _count(self, column: str) -> list[tuple[object, int]]:
@@ -237,6 +240,8 @@ def strike(server: Server, number: signal.Signals) -> None:
     processes = server._processes()
     known = {process.pid for process in processes}
     for process in processes:
-        if process.ppid() not in known:
-            process.send_signal(number)
+        # a connection's process may end meanwhile
+        with suppress(psutil.Error):
+            if process.ppid() not in known:
+                process.send_signal(number)
     until(lambda: not server._processes())

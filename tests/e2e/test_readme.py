@@ -1,0 +1,136 @@
+"""Every code block of the documentation is run, on one platform that knows the jobs which the documentation defines.
+
+A Python block whose first line names a file (`# shop/reports.py`) is that file; the workers import it. Blocks that
+cannot be run have `<!-- not run: why -->` above them.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), ROOT / "examples" / "README.md"]
+RUN = {"python", "sh", "sql"}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+(?:/\w+)*\.py)\n")
+SECRET = "0123456789abcdef0123456789abcdef"
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Block:
+    place: str
+    language: str
+    code: str
+
+    @property
+    def file(self) -> str | None:
+        found = FILE.match(self.code)
+        return found[1] if found and self.language == "python" else None
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for fence in FENCE.finditer(text):
+            above = text[: fence.start()].rstrip().rpartition("\n")[2]
+            if fence[1] in RUN and not above.startswith("<!-- not run: "):
+                line = text.count("\n", 0, fence.start()) + 1
+                yield Block(f"{page.relative_to(ROOT)}:{line}", fence[1], fence[2])
+
+
+BLOCKS = list(blocks())
+FILES = [block for block in BLOCKS if block.file]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where blocks are run: a folder with the files, and the environment of a user."""
+
+    folder: Path
+    environment: dict[str, str]
+    database_url: str
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=SECONDS,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, database_url, redis_url) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("reader")
+    for block in FILES:
+        path = folder / block.file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.code)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    modules = [block.file.removesuffix(".py").replace("/", ".") for block in FILES]
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith(("CALLBOARD_", "PYTEST_"))},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}:{folder}",
+        "CALLBOARD_DATABASE_URL": database_url,
+        "CALLBOARD_REDIS_URL": redis_url,
+        "CALLBOARD_SECRET_KEY": SECRET,
+        "CALLBOARD_PORT": str(port),
+        "CALLBOARD_JOBS": ",".join(["examples.jobs", *modules]),
+        "CALLBOARD_PROCESSES": "1",
+        "CALLBOARD_DATA_DIR": str(folder / "data"),
+    }
+    log = (folder / "up.log").open("wb")
+    up = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "up", "--json"], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=log,
+    )  # fmt: skip
+    hang = threading.Timer(SECONDS, up.terminate)
+    hang.start()
+    try:
+        told = b"".join(iter(up.stdout.readline, b"}\n"))
+        hang.cancel()
+        assert b"url" in told, (folder / "up.log").read_text()
+        yield Place(folder, environment, database_url)
+    finally:
+        hang.cancel()
+        up.terminate()
+        up.wait(SECONDS)
+        up.stdout.close()
+        log.close()
+
+
+def test_the_files_of_the_documentation_define_jobs(place):
+    told = place.run(
+        sys.executable, "-c", "import psycopg, json, os; print(json.dumps([r[0] for r in psycopg.connect("
+        "os.environ['CALLBOARD_DATABASE_URL']).execute('select name from callboard.job_types')]))",
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    known = set(json.loads(told.stdout))
+    for block in FILES:
+        names = set(re.findall(r"^(?:async )?def (\w+)\(", block.code, re.MULTILINE))
+        assert names & known, block.place
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if not b.file], ids=lambda block: f"{block.place}-{block.language}"
+)
+def test_the_block_runs(block, place):
+    if block.language == "sql":
+        with psycopg.connect(place.database_url, autocommit=True) as connection:
+            connection.execute(block.code)
+        return
+    command = (sys.executable, "-c") if block.language == "python" else ("bash", "-euo", "pipefail", "-c")
+    done = place.run(*command, block.code)
+    assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
