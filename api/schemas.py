@@ -66,7 +66,6 @@ class QueueObject(Shown):
 
     name: str
     paused_at: datetime | None
-    waiting: int
     scheduled: int
     queued: int
     running: int

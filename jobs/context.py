@@ -41,6 +41,7 @@ class RunningJob:
     ) -> None:
         self.id: UUID = job.id
         self.epoch = job.epoch
+        self.claim_id = job.claim_id
         self.name = job.name
         self.queue = job.queue
         self.attempt = job.attempt

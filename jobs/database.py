@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import orjson
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -129,9 +129,13 @@ class Database:
                 raise Unavailable(
                     "the database has no Callboard tables yet; run 'callboard db upgrade'"
                 ) from error
-            if sqlstate(error) == _NUL:
+            if sqlstate(error) == _NUL or (isinstance(error, DataError) and "NUL" in str(error.orig)):
                 raise InvalidInput("text with a NUL character (\\u0000) cannot be stored") from error
             raise
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                "text that is not valid Unicode (a lone surrogate) cannot be stored"
+            ) from error
         except PoolTimeout as error:
             raise Unavailable("all connections to Postgres are busy; try again") from error
 
@@ -155,13 +159,17 @@ class Lane:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run one statement, again when Postgres broke it off for a deadlock."""
         try:
-            return work(self._connect())
-        except DBAPIError as error:
-            if not is_conflict(error):
-                self.close()
-                with self._database.named_outage():
-                    raise
-        return again_on_conflict(lambda: work(self._connect()))
+            with self._database.named_outage():
+                try:
+                    return work(self._connect())
+                except DBAPIError as error:
+                    if not is_conflict(error):
+                        raise
+                return again_on_conflict(lambda: work(self._connect()))
+        except BaseException:
+            # Whatever was wrong, the next call begins with a connection that is known to be well.
+            self.close()
+            raise
 
     def close(self) -> None:
         opened, self._opened, self._connection = self._opened, ExitStack(), None

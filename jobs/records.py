@@ -102,10 +102,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """An attempt that this worker, and no other, may run; every write names its epoch."""
+    """An attempt that this worker, and no other, may run; every write names its epoch and its claim."""
 
     id: UUID
     epoch: int
+    claim_id: UUID
     name: str
     queue: str
     priority: int
@@ -147,6 +148,7 @@ class Finish:
 
     id: UUID
     epoch: int
+    claim_id: UUID
     verb: Verb
     result: bytes | None = None
     error: AttemptError | None = None

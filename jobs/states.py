@@ -85,8 +85,8 @@ TRANSITIONS: Final[dict[Verb, Transition]] = {
     Verb.STOP: _move(_RUNNING, JobState.CANCELLED),
     # operator; a running job is only asked to stop (cancel_requested_at), its worker does the rest
     Verb.CANCEL: _move(PENDING, JobState.CANCELLED),
-    # a draining worker, for what it had not started; the attempt is given back, epoch+1
-    Verb.HAND_BACK: _move(_RUNNING, JobState.QUEUED),
+    # a draining worker, for what it had not started; the attempt is given back, epoch+1; cancelled if that was asked for
+    Verb.HAND_BACK: _move(_RUNNING, JobState.QUEUED, JobState.CANCELLED),
     # reaper, when the worker's lease is dead; crash_count+1, the attempt is given back, epoch+1
     Verb.RESCUE: _move(_RUNNING, JobState.QUEUED, JobState.QUARANTINED, JobState.CANCELLED),
     # operator; a fresh budget of attempts, epoch+1, history kept

@@ -4,6 +4,7 @@ One sorted set a queue holds tokens `id:epoch` of jobs that are queued, most urg
 all there is: a claim in Postgres decides whether it still holds. All of it may vanish at any moment.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -24,6 +25,10 @@ WINDOW: Final = 5_000
 LONGEST_BLOCK: Final = 2.0
 _SOCKET_TIMEOUT: Final = 5.0
 _CHUNK: Final = 1_000
+
+_TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(\d{1,10})")
+#: What the column holds.
+_LARGEST_EPOCH: Final = 2**31 - 1
 
 # Push tokens while the set has room.
 # KEYS[1] the queue's set; ARGV[1] the window; ARGV[2..] score, token, score, token, ...
@@ -49,11 +54,10 @@ def _scored(hint: Hint) -> tuple[float, str]:
 
 def read_token(raw: bytes) -> tuple[str, int] | None:
     """A token's (id, epoch); None for anything that is none (never an error: one bad member must not block others)."""
-    head, _, tail = raw.partition(b":")
-    try:
-        return str(UUID(head.decode("ascii"))), int(tail[:10])
-    except ValueError:
+    found = _TOKEN.fullmatch(raw)
+    if found is None or (epoch := int(found[2])) > _LARGEST_EPOCH:
         return None
+    return found[1].decode(), epoch
 
 
 class Transport:

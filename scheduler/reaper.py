@@ -16,15 +16,21 @@ class Reaper:
         self._workers = workers
         self._clock = clock
         self._well_since: float | None = None
+        self._looked_at = float("-inf")
 
     def round(self) -> int:
         """Take back the jobs of dead workers; returns how many."""
         now = self._clock.monotonic()
+        ttl = self._workers.ttl.total_seconds()
+        # Who has not looked for a while (it stood by, or slept) knows nothing of how the database was meanwhile.
+        if now - self._looked_at > ttl / 2:
+            self._well_since = None
+        self._looked_at = now
         try:
             if self._well_since is None:
                 self._workers.live()
                 self._well_since = now
-            if now - self._well_since < self._workers.ttl.total_seconds():
+            if now - self._well_since < ttl:
                 return 0
             return self._workers.reap()
         except Unavailable:

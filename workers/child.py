@@ -188,11 +188,11 @@ class Child:
         self._draining.set()
         with suppress(Unavailable):
             self._platform.workers.drain(self._plan.worker_id)
-        for attempt in self._consumer.take_back(self._work_queue()):
-            attempt.unstarted = True
-            self._flusher.put(attempt)
+        self._hand_back()
         deadline = SYSTEM.monotonic() + grace
         while not self._slots.wait_empty(0.1):
+            # What was on its way from the claim to the threads, and was in neither place, may be in one by now.
+            self._hand_back()
             if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
                 self._interrupt_all()
                 break
@@ -206,6 +206,11 @@ class Child:
         # All is done: a signal that comes now must not make a clean end look like a death.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         log.info("worker.stopped", left=len(self._slots.held()))
+
+    def _hand_back(self) -> None:
+        for attempt in self._consumer.take_back(self._work_queue()):
+            attempt.unstarted = True
+            self._flusher.put(attempt)
 
     def _interrupt_all(self) -> None:
         """The grace is over: interrupted jobs go back as if they had not begun."""

@@ -25,6 +25,8 @@ from workers.slots import Slots
 
 #: One pop waits this long at most; also how soon a stop is noticed when idle. Seconds.
 _BLOCK: Final = 1.0
+#: The same while some queues have no room: their slots may be free again in a moment, and nothing else would tell.
+_BRIEF_BLOCK: Final = 0.01
 #: Between two looks straight into Postgres while Redis is away. Seconds.
 _FALLBACK_BEAT: Final = 0.5
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
@@ -106,11 +108,11 @@ class JobConsumer(dramatiq.Consumer):
     def _end(self, attempt: Attempt, otherwise: str, verb: Verb) -> None:
         if attempt.finish is None and not attempt.unstarted:
             log.warning("job.not_run", job_id=str(attempt.job.id), reason=otherwise)
-            attempt.finish = Finish(attempt.job.id, attempt.job.epoch, verb)
+            attempt.finish = Finish(attempt.job.id, attempt.job.epoch, attempt.job.claim_id, verb)
         self._flusher.put(attempt)
 
     def _fill(self) -> None:
-        queues, room = self._queues.with_room(self._slots)
+        queues, room, everywhere = self._queues.with_room(self._slots)
         if not queues or room <= 0:
             self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_BEAT)
             return
@@ -121,7 +123,7 @@ class JobConsumer(dramatiq.Consumer):
         try:
             if self._clock.monotonic() < self._redis_away_until:
                 raise Unavailable("Redis was away a moment ago")
-            raw = self._transport.pop(queues, room, _BLOCK)
+            raw = self._transport.pop(queues, room, _BLOCK if everywhere else _BRIEF_BLOCK)
         except Unavailable as error:
             self._without_redis(error, queues, room)
             return
@@ -164,7 +166,7 @@ class JobConsumer(dramatiq.Consumer):
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""
         job = attempt.job
         log.warning("job.unknown_here", job_id=str(job.id), job=job.name, queue=job.queue)
-        attempt.finish = Finish(job.id, job.epoch, Verb.SNOOZE, delay=_UNKNOWN_HERE)
+        attempt.finish = Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=_UNKNOWN_HERE)
         self._flusher.put(attempt)
 
 
@@ -186,8 +188,8 @@ class Queues:
     def any(self) -> bool:
         return bool(self._names)
 
-    def with_room(self, slots: Slots) -> tuple[list[str], int]:
-        """The queues whose jobs, of whatever kind, there are free slots for, and how many."""
+    def with_room(self, slots: Slots) -> tuple[list[str], int, bool]:
+        """The queues whose jobs, of whatever kind, there are free slots for, how many, and whether these are all."""
         self._refresh()
         free = {
             kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
@@ -201,7 +203,7 @@ class Queues:
             if least > 0:
                 names.append(name)
                 room = least if room == 0 else min(room, least)
-        return names, room
+        return names, room, len(names) == len(self._names)
 
     def _refresh(self) -> None:
         """A worker of all queues learns of new ones within 5 seconds."""

@@ -65,7 +65,7 @@ class Monitor(Thread):
             return
         reported, self._reported = self._reported, {}
         reports = [
-            Progress(job.id, job.epoch, *job.reported)
+            Progress(job.id, job.epoch, job.claim_id, *job.reported)
             for job in reported.values()
             if job.reported is not None
         ]

@@ -21,7 +21,7 @@ from workers.child import EXIT_CONFIG, ChildPlan
 
 _LOOK_EVERY: Final = 0.2
 _RENEW_EVERY: Final = 5.0
-#: A child whose pulse has stood still for this long is not vouched for. Seconds.
+#: A child whose pulse has stood still for this long is not vouched for, and killed once its lease has run out too. Seconds.
 _STILL: Final = 10.0
 #: A child that lived shorter than this counts as a failed start; after so many in a row the supervisor gives up.
 _QUICK_DEATH: Final = 5.0
@@ -77,6 +77,7 @@ class Supervisor:
         self._quick_deaths = 0
         self._restart_at = 0.0
         self._renew_at = 0.0
+        self._looked_at = 0.0
         self._exit_code = 0
 
     def run(self) -> int:
@@ -158,11 +159,17 @@ class Supervisor:
 
     def _renew(self) -> None:
         now = self._clock.monotonic()
+        # After a pause of our own we cannot say who stood still.
+        paused, self._looked_at = now - self._looked_at > _STILL, now
         alive = []
         for charge in self._charges:
             pulse = charge.board.pulse
-            if pulse != charge.pulse:
+            if pulse != charge.pulse or paused:
                 charge.pulse, charge.moved_at = pulse, now
+            if pulse and now - charge.moved_at > _STILL + self._settings.lease_ttl.total_seconds():
+                # Its jobs are somebody else's by now, and it takes up room that a new child could use.
+                log.error("worker.stuck", worker_id=str(charge.worker_id), pid=charge.process.pid)
+                charge.process.kill()
             if pulse and not charge.dismissed and now - charge.moved_at < _STILL:
                 alive.append(charge)
         if not alive:

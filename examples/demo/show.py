@@ -59,7 +59,7 @@ class Show:
         """Show that something is going on, and in the end one line: what came of it, and how long it took."""
         begun = SYSTEM.monotonic()
         drawn = Progress(
-            TextColumn(""),
+            TextColumn(" "),
             SpinnerColumn(style="cyan"),
             TextColumn(f"[bold]{title:<{_TITLE}}[/]"),
             TextColumn("{task.fields[doing]}", markup=False),
@@ -106,7 +106,8 @@ class Show:
                 _median(row.waited for row in rows),
                 _median(row.took for row in rows),
             )
-        self._console.print("\n", table, sep="")
+        self._console.print()
+        self._console.print(table)
         self.say("\nWAITED is from due to started, TOOK from there to the end; medians of several.")
 
     def say(self, text: str, style: str = "bright_black") -> None:

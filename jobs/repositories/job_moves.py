@@ -1,4 +1,4 @@
-"""The verbs outside an attempt: what the feeder, an operator and the pruner do to jobs. One guarded statement each.
+"""The verbs outside an attempt: what the reaper, the feeder, an operator and the pruner do to jobs. One guarded statement each.
 
 With `jobs.py` the only writer of a job's state; the same rules hold.
 """
@@ -12,12 +12,46 @@ from sqlalchemy import Connection, text
 
 from jobs.models import in_states
 from jobs.records import Finished, Hint
-from jobs.repositories.jobs import HINT
+from jobs.repositories.jobs import HINT, moved
 from jobs.states import ACTIVE, PENDING, TERMINAL, JobState
 
 
 def _hints(rows: Iterable[Any]) -> list[Hint]:
     return [Hint(*row) for row in rows]
+
+
+#: The third crash is the last.
+CRASHES_BEFORE_QUARANTINE: Final = 3
+
+_RESCUE: Final = text(f"""
+WITH target AS MATERIALIZED (
+  SELECT j.id, CASE WHEN CAST(:suspects AS uuid[]) IS NULL OR j.id = ANY(CAST(:suspects AS uuid[])) THEN 1 ELSE 0 END AS blame
+  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id FOR UPDATE OF j
+), verdict AS (
+  SELECT j.id, t.blame, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
+    WHEN j.crash_count + t.blame >= :quarantine AND t.blame = 1 THEN 'quarantined' ELSE 'queued' END AS state
+  FROM target t JOIN callboard.jobs j ON j.id = t.id
+)
+UPDATE callboard.jobs j SET state = v.state, crash_count = j.crash_count + v.blame, attempt = j.attempt - 1,
+  epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
+FROM verdict v WHERE j.id = v.id RETURNING {HINT}, j.state
+""")
+
+
+def rescue(
+    connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None
+) -> tuple[list[Finished], list[Hint]]:
+    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was asked for.
+
+    suspects: the jobs that had started when the worker died; None when nobody knows, and all are.
+    A suspect's crash_count goes up; the attempt is given back to all, epoch+1.
+    """
+    parameters = {
+        "workers": list(workers),
+        "suspects": None if suspects is None else [str(job) for job in suspects],
+        "quarantine": CRASHES_BEFORE_QUARANTINE,
+    }
+    return moved(connection.execute(_RESCUE, parameters).all())
 
 
 _STAGE: Final = text(f"""

@@ -1,4 +1,4 @@
-"""The verbs of an attempt: enqueue, claim, the five ends, hand_back, rescue. One guarded statement each.
+"""The verbs of an attempt: enqueue, claim, the five ends, hand_back. One guarded statement each.
 
 This file and `job_moves.py` are the only writers of a job's state. Every function returns what it changed. A row that is missing from the answer was not in a state the verb
 starts from, or its epoch had moved on; the caller decides what that means. Rows are locked in id order.
@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from jobs.models import in_states
 from jobs.records import ClaimedJob, Finish, Finished, Hint, NewJob, Receipt
@@ -21,11 +21,8 @@ from jobs.states import ACTIVE, JobState, Verb
 # the state is compared as an expression, which no partial index answers to. The ids come sorted.
 _IS_QUEUED: Final = "(j.state || '') = 'queued'"
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
-#: The third crash is the last.
-CRASHES_BEFORE_QUARANTINE: Final = 3
-
 _CLAIMED: Final = (
-    "j.id, j.epoch, j.name, j.queue, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.timeout,"
+    "j.id, j.epoch, j.claim_id, j.name, j.queue, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.timeout,"
     " j.run_at, j.enqueued_at, j.started_at"
 )
 HINT: Final = "j.id, j.epoch, j.queue, j.priority, j.run_at"
@@ -106,7 +103,7 @@ def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Receipt]:
 def _pairs(tokens: Sequence[tuple[UUID | str, int]]) -> dict[str, str]:
     """Array literals of ids and epochs, in id order; put together here because the driver's way costs more than the rest."""
     ordered = sorted((str(job), int(epoch)) for job, epoch in tokens)
-    ids, epochs = (",".join(str(value) for value in column) for column in zip(*ordered, strict=True))
+    ids, epochs = ",".join(job for job, _ in ordered), ",".join(str(epoch) for _, epoch in ordered)
     return {"ids": f"{{{ids}}}", "epochs": f"{{{epochs}}}"}
 
 
@@ -182,9 +179,9 @@ WITH input AS MATERIALIZED (
     CASE WHEN f.state IN ('retrying', 'scheduled') AND found.cancel_requested_at IS NOT NULL
          THEN 'cancelled' ELSE f.state END AS state
   FROM jsonb_to_recordset(CAST(:finishes AS jsonb)) AS f(
-    id uuid, epoch int, state text, result jsonb, error jsonb, delay double precision), LATERAL (
+    id uuid, epoch int, claim uuid, state text, result jsonb, error jsonb, delay double precision), LATERAL (
     SELECT j.id, j.cancel_requested_at FROM callboard.jobs j
-    WHERE j.id = f.id AND j.epoch = f.epoch AND {_IS_RUNNING} FOR UPDATE OF j
+    WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING} FOR UPDATE OF j
   ) AS found
 )
 UPDATE callboard.jobs j SET state = i.state, result = i.result,
@@ -214,6 +211,7 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]
         {
             "id": end.id,
             "epoch": end.epoch,
+            "claim": end.claim_id,
             "state": _FINISH_STATE[end.verb],
             "result": None if end.result is None else orjson.Fragment(end.result),
             "error": None if end.error is None else end.error.entry(),
@@ -226,66 +224,57 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]
 
 
 _ALREADY: Final = text("""
-SELECT found.id, found.state FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS f(id, epoch), LATERAL (
-  SELECT j.id, j.state FROM callboard.jobs j WHERE j.id = f.id AND j.epoch = f.epoch AND j.state <> 'running' OFFSET 0
+SELECT found.id, found.state
+FROM jsonb_to_recordset(CAST(:fences AS jsonb)) AS f(id uuid, epoch int, claim uuid), LATERAL (
+  SELECT j.id, j.state FROM callboard.jobs j
+  WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND j.state <> 'running' OFFSET 0
 ) AS found
 """)
 
 
 def already_finished(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]:
-    """Those of the finishes that an earlier try wrote, its answer lost: same epoch, no longer running.
+    """Those of the finishes that an earlier try wrote, its answer lost: the same claim, no longer running.
 
     Nobody else can have moved them: every other way out of running adds to the epoch.
     """
-    rows = connection.execute(_ALREADY, _pairs([(end.id, end.epoch) for end in finishes]))
+    rows = connection.execute(_ALREADY, {"fences": _fences(finishes)})
     return [Finished(row[0], JobState(row[1])) for row in rows]
+
+
+def _fences(held: Sequence[Finish | ClaimedJob]) -> str:
+    """What an attempt's writes must match, in id order: the epoch, and the claim that made it.
+
+    The epoch alone would not do: a crash of Postgres can undo a claim, and the next one then counts to the same.
+    """
+    ordered = sorted(held, key=lambda one: one.id)
+    fences = [{"id": one.id, "epoch": one.epoch, "claim": one.claim_id} for one in ordered]
+    return orjson.dumps(fences).decode()
 
 
 _HAND_BACK: Final = text(f"""
 WITH target AS MATERIALIZED (
-  SELECT found.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS given(id, epoch), LATERAL (
-    SELECT j.id FROM callboard.jobs j
-    WHERE j.id = given.id AND j.epoch = given.epoch AND {_IS_RUNNING} FOR UPDATE OF j
+  SELECT found.id, found.cancelled
+  FROM jsonb_to_recordset(CAST(:fences AS jsonb)) AS f(id uuid, epoch int, claim uuid), LATERAL (
+    SELECT j.id, j.cancel_requested_at IS NOT NULL AS cancelled FROM callboard.jobs j
+    WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING} FOR UPDATE OF j
   ) AS found
 )
-UPDATE callboard.jobs j SET state = 'queued', attempt = j.attempt - 1, epoch = j.epoch + 1, started_at = NULL
-FROM target WHERE j.id = target.id RETURNING {HINT}
+UPDATE callboard.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
+  epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
+FROM target t WHERE j.id = t.id RETURNING {HINT}, j.state
 """)
 
 
-def hand_back(connection: Connection, tokens: Sequence[tuple[UUID | str, int]]) -> list[Hint]:
-    """hand_back: running -> queued, for what was claimed and not started; the attempt is given back, epoch+1."""
-    return [Hint(*row) for row in connection.execute(_HAND_BACK, _pairs(tokens))]
+def hand_back(connection: Connection, held: Sequence[ClaimedJob]) -> tuple[list[Finished], list[Hint]]:
+    """hand_back: running -> queued, for what was claimed and not started; cancelled when that was asked for.
 
-
-_RESCUE: Final = text(f"""
-WITH target AS MATERIALIZED (
-  SELECT j.id, CASE WHEN CAST(:suspects AS uuid[]) IS NULL OR j.id = ANY(CAST(:suspects AS uuid[])) THEN 1 ELSE 0 END AS blame
-  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id FOR UPDATE OF j
-), verdict AS (
-  SELECT j.id, t.blame, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
-    WHEN j.crash_count + t.blame >= :quarantine AND t.blame = 1 THEN 'quarantined' ELSE 'queued' END AS state
-  FROM target t JOIN callboard.jobs j ON j.id = t.id
-)
-UPDATE callboard.jobs j SET state = v.state, crash_count = j.crash_count + v.blame, attempt = j.attempt - 1,
-  epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
-FROM verdict v WHERE j.id = v.id RETURNING {HINT}, j.state
-""")
-
-
-def rescue(
-    connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None
-) -> tuple[list[Finished], list[Hint]]:
-    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was asked for.
-
-    suspects: the jobs that had started when the worker died; None when nobody knows, and all are.
-    A suspect's crash_count goes up; the attempt is given back to all, epoch+1.
+    The attempt is given back, epoch+1.
     """
-    parameters = {
-        "workers": list(workers),
-        "suspects": None if suspects is None else [str(job) for job in suspects],
-        "quarantine": CRASHES_BEFORE_QUARANTINE,
-    }
-    rows = connection.execute(_RESCUE, parameters).all()
-    moved = [Finished(row.id, JobState(row.state)) for row in rows]
-    return moved, [Hint(*row[:5]) for row in rows if row.state == JobState.QUEUED]
+    return moved(connection.execute(_HAND_BACK, {"fences": _fences(held)}).all())
+
+
+def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
+    """What became of jobs that were taken back, and hints for those that are queued again."""
+    queued = [row for row in rows if row.state == JobState.QUEUED]
+    hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at) for row in queued]
+    return [Finished(row.id, JobState(row.state)) for row in rows], hints

@@ -15,6 +15,7 @@ class Progress:
 
     id: UUID
     epoch: int
+    claim_id: UUID
     fraction: float
     note: str | None
 
@@ -23,8 +24,8 @@ class Progress:
 _WRITE: Final = text("""
 WITH target AS MATERIALIZED (
   SELECT found.id, p.fraction, p.note
-  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, fraction real, note text), LATERAL (
-    SELECT j.id FROM callboard.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND (j.state || '') = 'running' FOR UPDATE OF j
+  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, claim uuid, fraction real, note text), LATERAL (
+    SELECT j.id FROM callboard.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
 UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE j.id = t.id
@@ -34,7 +35,13 @@ UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM t
 def write(connection: Connection, reports: Sequence[Progress]) -> int:
     """Write the progress of running jobs, fenced by epoch; returns how many still ran."""
     encoded = [
-        {"id": report.id, "epoch": report.epoch, "fraction": report.fraction, "note": report.note}
+        {
+            "id": report.id,
+            "epoch": report.epoch,
+            "claim": report.claim_id,
+            "fraction": report.fraction,
+            "note": report.note,
+        }
         for report in sorted(reports, key=lambda report: report.id)
     ]
     return connection.execute(_WRITE, {"reports": orjson.dumps(encoded).decode()}).rowcount

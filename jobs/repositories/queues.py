@@ -15,7 +15,6 @@ class QueueCounts:
 
     name: str
     paused_at: datetime | None
-    waiting: int
     scheduled: int
     queued: int
     running: int
@@ -32,7 +31,7 @@ WITH active AS (
   UNION ALL
   SELECT queue, 'running', count(*), NULL FROM callboard.jobs WHERE state = 'running' GROUP BY 1
 )
-SELECT q.name, q.paused_at, 0,
+SELECT q.name, q.paused_at,
   coalesce(sum(a.n) FILTER (WHERE a.state = 'scheduled'), 0)::bigint,
   coalesce(sum(a.n) FILTER (WHERE a.state = 'queued'), 0)::bigint,
   coalesce(sum(a.n) FILTER (WHERE a.state = 'running'), 0)::bigint,

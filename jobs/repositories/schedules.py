@@ -105,7 +105,7 @@ def resume(connection: Connection, schedule: UUID, next_fire_at: datetime | None
 
 
 _DUE: Final = text(f"""
-SELECT {_COLUMNS} FROM callboard.schedules WHERE next_fire_at <= clock_timestamp()
+SELECT {_COLUMNS} FROM callboard.schedules WHERE next_fire_at <= statement_timestamp()
 ORDER BY next_fire_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 

@@ -74,7 +74,7 @@ def drain(connection: Connection, worker: UUID) -> None:
 
 _LOCK: Final = text("SELECT id FROM callboard.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
 _LOCK_EXPIRED: Final = text("""
-SELECT id FROM callboard.workers WHERE lease_expires_at <= clock_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+SELECT id FROM callboard.workers WHERE lease_expires_at <= statement_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
 """)
 _REMOVE: Final = text("DELETE FROM callboard.workers WHERE id = ANY(:ids)")
 

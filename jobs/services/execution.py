@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 import structlog
 
+from jobs.clock import SYSTEM, Clock
 from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.ids import new_id
@@ -15,6 +17,9 @@ from jobs.records import ClaimedJob, Finish, Finished
 from jobs.repositories import job_queries, jobs, progress, queues
 from jobs.repositories.progress import Progress
 from jobs.transport import Transport
+
+#: How long a claim whose answer was lost is looked for. Seconds.
+_LOOK_FOR_CLAIMS: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -29,16 +34,19 @@ class Signals:
 class Execution:
     """What one worker does to jobs. Claims and finishes are called from one thread each."""
 
-    def __init__(self, database: Database, transport: Transport, worker: UUID) -> None:
+    def __init__(
+        self, database: Database, transport: Transport, worker: UUID, *, clock: Clock = SYSTEM
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._transport = transport
         self._worker = worker
         # A claim that a crash of Postgres undoes has not happened: the job is queued as before, and whoever ran it under
-        # the lost epoch is refused. Its commit need not wait for the disk; an outcome's must.
+        # the lost claim is refused. Its commit need not wait for the disk; an outcome's must.
         self._claims = database.lane(durable=False)
         self._ends = database.lane()
-        #: A claim whose answer did not come; whether it was committed is not known yet.
-        self._unanswered: UUID | None = None
+        #: Claims whose answer did not come, and since when: whether they were committed shows only later.
+        self._unanswered: dict[UUID, float] = {}
 
     def claim(self, tokens: Sequence[tuple[UUID | str, int]]) -> list[ClaimedJob]:
         """Claim the jobs of these tokens; those whose token no longer holds are simply missing."""
@@ -53,13 +61,22 @@ class Execution:
             return jobs.claim_oldest(connection, self._worker, claim_id, queue, limit)
 
     def adopt(self) -> list[ClaimedJob]:
-        """The jobs of a claim whose answer was lost, if there was one and it had been committed."""
-        if self._unanswered is None:
-            return []
-        with self._database.autocommit() as connection:
-            adopted = jobs.claimed_by(connection, self._worker, self._unanswered)
-        self._unanswered = None
+        """The jobs of claims whose answer was lost, where they had been committed.
+
+        Postgres may still be at such a claim when its connection is long gone, so each is looked for again and again
+        for a while.
+        """
+        adopted: list[ClaimedJob] = []
+        for claim_id, lost_at in list(self._unanswered.items()):
+            found = self._claimed_by(claim_id)
+            if found or self._clock.monotonic() - lost_at > _LOOK_FOR_CLAIMS:
+                del self._unanswered[claim_id]
+            adopted += found
         return adopted
+
+    def _claimed_by(self, claim_id: UUID) -> list[ClaimedJob]:
+        with self._database.autocommit() as connection:
+            return jobs.claimed_by(connection, self._worker, claim_id)
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
         """Write how attempts ended, in one statement; an end that is missing from the answer was refused as stale."""
@@ -75,14 +92,13 @@ class Execution:
         """Give jobs back that were claimed and not started; returns how many."""
         if not held:
             return 0
-        tokens = [(job.id, job.epoch) for job in held]
-        hints = self._database.retrying(lambda connection: jobs.hand_back(connection, tokens))
+        moved, hints = self._database.retrying(lambda connection: jobs.hand_back(connection, held))
         try:
             self._transport.push(hints)
         except Unavailable:
             STORE_ERRORS.labels("redis", "push").inc()
-        log.info("jobs.handed_back", count=len(hints))
-        return len(hints)
+        log.info("jobs.handed_back", count=len(moved))
+        return len(moved)
 
     def report(self, reports: Sequence[Progress]) -> Signals:
         """Write progress, fenced, and hear which jobs should stop."""
@@ -101,7 +117,7 @@ class Execution:
         try:
             yield
         except Unavailable:
-            self._unanswered = claim_id
+            self._unanswered[claim_id] = self._clock.monotonic()
             raise
 
     @staticmethod

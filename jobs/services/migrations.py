@@ -49,6 +49,8 @@ class Migrations:
 
     def downgrade(self, revision: str) -> SchemaStatus:
         """Take the schema back to an earlier version; `base` removes every table and all that is in them."""
+        if not revision:
+            raise InvalidInput("there is no schema version '' to go back to ('base' removes everything)")
         try:
             self._run(lambda config: command.downgrade(config, revision))
         except CommandError as error:

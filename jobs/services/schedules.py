@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from jobs.database import Database
-from jobs.errors import Conflict, InvalidInput, NotFound
+from jobs.errors import CallboardError, Conflict, InvalidInput, NotFound, Unavailable
 from jobs.ids import new_id
 from jobs.records import ScheduleRule, Source
 from jobs.repositories import job_queries, schedules
@@ -174,7 +174,15 @@ class Ticker:
     def _tick(self, connection: Connection) -> list[Tick]:
         decided: list[Tick] = []
         for schedule in schedules.lock_due(connection, _DUE_AT_ONCE):
-            decided += self._decide(connection, schedule, job_queries.server_time(connection))
+            try:
+                with connection.begin_nested():
+                    decided += self._decide(connection, schedule, job_queries.server_time(connection))
+            except CallboardError as error:
+                if isinstance(error, Unavailable):
+                    raise
+                # It would be due for ever, and hold up whoever comes after it.
+                schedules.pause(connection, schedule.id)
+                log.error("schedule.unreadable", schedule=schedule.name, reason=error.message)  # noqa: TRY400
         for tick in decided:
             log.info(
                 "schedule.ticked", schedule_id=str(tick.schedule_id), nominal_at=tick.nominal_at.isoformat(),

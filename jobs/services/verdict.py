@@ -38,28 +38,34 @@ class Verdict:
         if isinstance(value, Outcome):
             return self.raised(job, value, policy, now)
         if value is None:
-            return Finish(job.id, job.epoch, Verb.COMPLETE)
+            return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)
         try:
             result = encode(value, limit=RESULT_LIMIT, what="result")
         except InvalidInput as error:
             return self.raised(job, error, policy, now)
-        return Finish(job.id, job.epoch, Verb.COMPLETE, result=result)
+        return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, result=result)
 
     def raised(self, job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> Finish:
         """What follows from an exception: the outcome it is, or what the policy makes of a failed attempt."""
         match error:
             case Snooze():
-                return Finish(job.id, job.epoch, Verb.SNOOZE, delay=error.delay)
+                return Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=error.delay)
             case Cancel():
                 return Finish(
-                    job.id, job.epoch, Verb.STOP, error=self._entry(job, error, now) if error.reason else None
+                    job.id,
+                    job.epoch,
+                    job.claim_id,
+                    Verb.STOP,
+                    error=self._entry(job, error, now) if error.reason else None,
                 )
             case Fail() | InvalidArguments():
-                return Finish(job.id, job.epoch, Verb.FAIL, error=self._entry(job, error, now))
+                return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL, error=self._entry(job, error, now))
         delay = _delay(job, error, policy, now)
         if delay is None:
-            return Finish(job.id, job.epoch, Verb.FAIL, error=self._entry(job, error, now))
-        return Finish(job.id, job.epoch, Verb.RETRY, error=self._entry(job, error, now), delay=delay)
+            return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL, error=self._entry(job, error, now))
+        return Finish(
+            job.id, job.epoch, job.claim_id, Verb.RETRY, error=self._entry(job, error, now), delay=delay
+        )
 
     def _entry(self, job: ClaimedJob, error: BaseException, now: datetime) -> AttemptError:
         asked = isinstance(error, Retry | Fail | Cancel)

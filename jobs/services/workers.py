@@ -11,7 +11,7 @@ from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.metrics import JOB_RESCUES
 from jobs.records import Finished, Hint
-from jobs.repositories import jobs, workers
+from jobs.repositories import job_moves, workers
 from jobs.repositories.workers import Worker, WorkerCard
 from jobs.states import JobState
 from jobs.transport import Transport
@@ -90,6 +90,6 @@ def _rescue(
 ) -> tuple[list[Finished], list[Hint]]:
     if not held:
         return [], []
-    moved, hints = jobs.rescue(connection, held, suspects)
+    moved, hints = job_moves.rescue(connection, held, suspects)
     workers.remove(connection, held)
     return moved, hints

@@ -73,7 +73,7 @@ def stubborn(seconds: float) -> str:
     while time.monotonic() < end:
         try:
             time.sleep(_NAP)
-        except BaseException:  # noqa: BLE001, S112 - this is what it is for
+        except BaseException:  # noqa: BLE001 - this is what it is for
             continue
     return "slept"
 

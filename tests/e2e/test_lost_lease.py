@@ -40,17 +40,6 @@ def check_refused(stage: Stage, jobs: list[UUID], woken: Process, before: int, w
     assert stage.platform.waiting.wait(after, None).result == 1
 
 
-def test_what_a_stopped_child_writes_when_it_wakes_up_is_refused(stage: Stage) -> None:
-    worker = sleeper(stage)
-    jobs = [stage.enqueue("until_there", path=str(stage.folder / "gate")) for _ in range(2)]
-    stage.wait_started(2)
-    [lease] = stage.leases(worker)
-    os.kill(lease.pid, signal.SIGSTOP)
-    winner = let_others_run(stage, jobs, "gate")
-    os.kill(lease.pid, signal.SIGCONT)
-    check_refused(stage, jobs, worker, lease.pid, winner)
-
-
 def test_what_a_stopped_worker_writes_when_it_wakes_up_is_refused(stage: Stage) -> None:
     worker = sleeper(stage)
     jobs = [stage.enqueue("until_there", path=str(stage.folder / "gate")) for _ in range(2)]
@@ -60,3 +49,19 @@ def test_what_a_stopped_worker_writes_when_it_wakes_up_is_refused(stage: Stage) 
     winner = let_others_run(stage, jobs, "gate")
     worker.send_all(signal.SIGCONT)
     check_refused(stage, jobs, worker, lease.pid, winner)
+
+
+def test_a_child_that_stands_still_loses_its_jobs_and_is_replaced(stage: Stage) -> None:
+    worker = sleeper(stage)
+    jobs = [stage.enqueue("until_there", path=str(stage.folder / "gate")) for _ in range(2)]
+    stage.wait_started(2)
+    [lease] = stage.leases(worker)
+    # once it has been vouched for it has shown a pulse: from then on standing still is noticed
+    until(lambda: stage.leases(worker)[0].lease_expires_at > lease.lease_expires_at)
+    os.kill(lease.pid, signal.SIGSTOP)
+    winner = let_others_run(stage, jobs, "gate")
+    until(lambda: [now.pid for now in stage.leases(worker)] not in ([], [lease.pid]))
+    assert [event["code"] for event in worker.events("worker.exited")] == [-signal.SIGKILL]
+    ended = [stage.job(job) for job in jobs]
+    assert [(job.state, job.result, job.attempt) for job in ended] == [("succeeded", winner, 1)] * 2
+    assert worker.metric(STALE) == 0

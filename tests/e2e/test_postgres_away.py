@@ -3,8 +3,6 @@
 import signal
 import time
 
-import pytest
-
 from tests.e2e.stage import own_servers, own_stage, strike, until
 
 

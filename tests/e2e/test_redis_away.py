@@ -14,7 +14,9 @@ def pops(url: str) -> int:
         return int(client.info("commandstats").get("cmdstat_bzmpop", {}).get("calls", 0))
 
 
-def test_jobs_are_accepted_and_run_while_redis_is_away_and_tokens_flow_when_it_is_back(database_url, platform) -> None:
+def test_jobs_are_accepted_and_run_while_redis_is_away_and_tokens_flow_when_it_is_back(
+    database_url, platform
+) -> None:
     with own_servers() as servers:
         servers.valkey.ensure()
         url = servers.urls.redis_url

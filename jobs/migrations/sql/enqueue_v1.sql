@@ -50,7 +50,8 @@ BEGIN
   IF enqueue.run_at IS NOT NULL AND enqueue.delay IS NOT NULL THEN
     RAISE EXCEPTION 'callboard: run_at and delay exclude each other' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF enqueue.kwargs::text ~ '[0-9]{310}' OR length(enqueue.kwargs::text) > 2097152 THEN
+  IF jsonb_path_exists(enqueue.kwargs, 'strict $.** ? (@.type() == "number" && (@ > 1.7e308 || @ < -1.7e308))')
+    OR octet_length(enqueue.kwargs::text) > 2097152 THEN
     RAISE EXCEPTION 'callboard: kwargs hold a number beyond the range of a double, or are longer than 2 MiB'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
@@ -83,6 +84,10 @@ BEGIN
     END LOOP;
   END IF;
   target := coalesce(enqueue.queue, kind.queue, 'default');
+  IF length(target) BETWEEN 1 AND 100 AND target !~ '^[A-Za-z_][A-Za-z0-9._-]*$' THEN
+    RAISE EXCEPTION 'callboard: % is not a queue name (letters, digits, ".", "_" and "-")', quote_literal(target)
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   INSERT INTO callboard.queues (name) SELECT target
     WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = target) ON CONFLICT DO NOTHING;
   LOOP

@@ -100,7 +100,7 @@ class Worker:
         )
         delay = timedelta(minutes=3) if verb is Verb.RETRY else None
         with self.platform.database.transaction() as connection:
-            jobs.finish(connection, [Finish(job.id, job.epoch, verb, result, error, delay)])
+            jobs.finish(connection, [Finish(job.id, job.epoch, job.claim_id, verb, result, error, delay)])
         self.platform.transport.announce([job.id])
 
 

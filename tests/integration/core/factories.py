@@ -40,6 +40,7 @@ class Put:
     id: UUID
     epoch: int
     worker: UUID
+    claim_id: UUID
 
 
 def put_job(connection: Connection, state: JobState, **columns: Any) -> Put:
@@ -53,7 +54,7 @@ def put_job(connection: Connection, state: JobState, **columns: Any) -> Put:
     names = ", ".join(values)
     bound = ", ".join(f":{name}" for name in values)
     connection.execute(text(f"INSERT INTO callboard.jobs ({names}) VALUES ({bound})"), values)
-    return Put(values["id"], values["epoch"], values["worker_id"])
+    return Put(values["id"], values["epoch"], values["worker_id"], values["claim_id"])
 
 
 def row(connection: Connection, job_id: UUID) -> dict[str, Any] | None:

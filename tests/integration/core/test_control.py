@@ -225,5 +225,5 @@ def test_a_cancelled_job_does_not_run_and_one_that_runs_is_told(platform):
         (job,) = claimed(platform, worker)
         platform.control.cancel(job.id)
         assert worker.report([]).cancel_requested == [(job.id, job.epoch)]
-        worker.finish([Finish(job.id, job.epoch, Verb.STOP)])
+        worker.finish([Finish(job.id, job.epoch, job.claim_id, Verb.STOP)])
     assert platform.control.cancel(job.id).state == "cancelled"

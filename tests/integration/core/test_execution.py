@@ -4,10 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
 
-from jobs.database import Lane
-from jobs.errors import Unavailable
 from jobs.ids import new_id
 from jobs.metrics import STALE_WRITES
 from jobs.records import Finish
@@ -22,24 +19,9 @@ from tests.integration.core.factories import (
     execution,
     lease,
     run_out,
-    run_sql,
     states,
     without_redis,
 )
-
-
-class LosesAnswers:
-    """A lane whose statements are committed, and whose connection breaks before it says so."""
-
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-
-    def run(self, work):
-        self._lane.run(work)
-        raise Unavailable("the connection broke before the answer came")
-
-    def close(self) -> None:
-        self._lane.close()
 
 
 @pytest.fixture
@@ -125,7 +107,7 @@ def test_tokens_that_no_longer_hold_are_dropped(platform, worker):
 
 def test_a_job_ends_with_its_result_and_frees_nothing_twice(platform, worker):
     job = claimed(platform, worker)[0]
-    end = Finish(job.id, job.epoch, Verb.COMPLETE, result=b'{"pages": 12}')
+    end = Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, result=b'{"pages": 12}')
     first = worker.finish([end])
     assert first[job.id].state is JobState.SUCCEEDED
     done = platform.jobs.get(job.id)
@@ -141,9 +123,9 @@ def test_a_job_ends_with_its_result_and_frees_nothing_twice(platform, worker):
 def test_every_end_that_is_repeated_finds_its_own_result(platform, worker, verb):
     job = claimed(platform, worker)[0]
     delay = timedelta(hours=1) if verb in {Verb.RETRY, Verb.SNOOZE} else None
-    first = worker.finish([Finish(job.id, job.epoch, verb, delay=delay)])
+    first = worker.finish([Finish(job.id, job.epoch, job.claim_id, verb, delay=delay)])
     before = platform.jobs.get(job.id)
-    assert worker.finish([Finish(job.id, job.epoch, verb, delay=delay)]) == first
+    assert worker.finish([Finish(job.id, job.epoch, job.claim_id, verb, delay=delay)]) == first
     assert platform.jobs.get(job.id) == before
 
 
@@ -154,18 +136,18 @@ def test_an_end_that_comes_after_the_rescue_is_refused_and_counted(platform, wor
         live = other.claim([(late.id, late.epoch + 1)])[0]
         before = platform.jobs.get(late.id)
         refused = STALE_WRITES.labels("flusher")._value.get()
-        assert worker.finish([Finish(late.id, late.epoch, Verb.COMPLETE, b"1")]) == {}
+        assert worker.finish([Finish(late.id, late.epoch, late.claim_id, Verb.COMPLETE, b"1")]) == {}
         assert STALE_WRITES.labels("flusher")._value.get() == refused + 1
         assert platform.jobs.get(late.id) == before
-        assert other.finish([Finish(live.id, live.epoch, Verb.COMPLETE, b"2")])
-    assert worker.finish([Finish(late.id, late.epoch, Verb.FAIL)]) == {}
+        assert other.finish([Finish(live.id, live.epoch, live.claim_id, Verb.COMPLETE, b"2")])
+    assert worker.finish([Finish(late.id, late.epoch, late.claim_id, Verb.FAIL)]) == {}
     assert (platform.jobs.get(late.id).state, platform.jobs.get(late.id).result) == ("succeeded", 2)
 
 
 def test_one_stale_end_does_not_hold_up_the_others(platform, worker):
     good, gone = claimed(platform, worker, 2)
     assert worker.hand_back([gone]) == 1
-    ends = [Finish(job.id, job.epoch, Verb.COMPLETE) for job in (gone, good)]
+    ends = [Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE) for job in (gone, good)]
     assert set(worker.finish(ends)) == {good.id}
 
 
@@ -173,81 +155,14 @@ def test_a_retry_keeps_its_delay_and_a_snooze_gives_the_attempt_back(platform, w
     retried, snoozed = claimed(platform, worker, 2)
     worker.finish(
         [
-            Finish(retried.id, retried.epoch, Verb.RETRY, delay=timedelta(minutes=5)),
-            Finish(snoozed.id, snoozed.epoch, Verb.SNOOZE, delay=timedelta(minutes=5)),
+            Finish(retried.id, retried.epoch, retried.claim_id, Verb.RETRY, delay=timedelta(minutes=5)),
+            Finish(snoozed.id, snoozed.epoch, snoozed.claim_id, Verb.SNOOZE, delay=timedelta(minutes=5)),
         ]
     )
     one, two = platform.jobs.get_many([retried.id, snoozed.id])
     assert (one.state, one.attempt, two.state, two.attempt) == ("retrying", 1, "scheduled", 0)
     for job, before in ((one, retried), (two, snoozed)):
         assert timedelta(minutes=4) < job.run_at - before.started_at < timedelta(minutes=6)
-
-
-def test_a_claim_whose_answer_was_lost_is_adopted_once(platform, worker):
-    ids = enqueue(platform, 3)
-    lane, worker._claims = worker._claims, LosesAnswers(worker._claims)
-    with pytest.raises(Unavailable):
-        worker.claim([(job, 0) for job in ids])
-    worker._claims = lane
-    adopted = worker.adopt()
-    assert {(job.id, job.epoch, job.attempt) for job in adopted} == {(job, 1, 1) for job in ids}
-    assert worker.adopt() == []
-    assert worker.finish([Finish(job.id, job.epoch, Verb.COMPLETE) for job in adopted]).keys() == set(ids)
-
-
-def test_a_claim_that_never_was_committed_leaves_nothing_to_adopt(platform, worker):
-    (job,) = enqueue(platform)
-
-    class NeverArrives(LosesAnswers):
-        def run(self, work):
-            raise Unavailable("it never arrived")
-
-    lane, worker._claims = worker._claims, NeverArrives(worker._claims)
-    with pytest.raises(Unavailable):
-        worker.claim([(job, 0)])
-    worker._claims = lane
-    assert worker.adopt() == []
-    assert [taken.id for taken in worker.claim([(job, 0)])] == [job]
-
-
-def test_a_claim_that_is_committed_only_after_somebody_looked_is_adopted_all_the_same(platform, worker):
-    """The connection broke while the server was still at work: its commit may come late."""
-    (job,) = enqueue(platform)
-    with platform.database.engine.connect() as slow:
-
-        class StillAtWork(LosesAnswers):
-            def run(self, work):
-                work(slow)
-                raise Unavailable("the connection broke before the commit")
-
-        lane, worker._claims = worker._claims, StillAtWork(worker._claims)
-        with pytest.raises(Unavailable):
-            worker.claim([(job, 0)])
-        worker._claims = lane
-        assert worker.adopt() == []
-        slow.commit()
-    assert [adopted.id for adopted in worker.adopt()] == [job]
-
-
-def test_a_finish_whose_answer_was_lost_succeeds_when_it_is_repeated(platform, worker):
-    job = claimed(platform, worker)[0]
-    end = Finish(job.id, job.epoch, Verb.COMPLETE, b"1")
-    lane, worker._ends = worker._ends, LosesAnswers(worker._ends)
-    with pytest.raises(Unavailable):
-        worker.finish([end])
-    worker._ends = lane
-    assert worker.finish([end])[job.id].state is JobState.SUCCEEDED
-
-
-def test_a_connection_that_is_killed_is_one_outage_and_then_all_is_well(platform, worker):
-    first, second = enqueue(platform, 2)
-    assert len(worker.claim([(first, 0)])) == 1
-    pid = worker._claims.run(lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
-    run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
-    with pytest.raises(Unavailable):
-        worker.claim([(second, 0)])
-    assert worker.adopt() == []
-    assert [job.id for job in worker.claim([(second, 0)])] == [second]
 
 
 def test_what_is_handed_back_has_its_attempt_again_and_runs_elsewhere(platform, worker):
@@ -278,7 +193,9 @@ def test_a_report_writes_progress_of_its_own_attempts_and_hears_what_should_stop
     stale, asked, quiet = claimed(platform, worker, 3)
     worker.hand_back([stale])
     platform.control.cancel(asked.id)
-    signals = worker.report([Progress(job.id, job.epoch, 0.5, "half") for job in (stale, asked, quiet)])
+    signals = worker.report(
+        [Progress(job.id, job.epoch, job.claim_id, 0.5, "half") for job in (stale, asked, quiet)]
+    )
     assert signals.cancel_requested == [(asked.id, asked.epoch)]
     found = platform.jobs.get_many([stale.id, asked.id, quiet.id])
     assert [(job.progress, job.progress_note) for job in found] == [
@@ -291,8 +208,8 @@ def test_a_report_writes_progress_of_its_own_attempts_and_hears_what_should_stop
 
 def test_the_first_word_of_an_attempt_wipes_the_last_ones_progress(platform, worker):
     job = claimed(platform, worker)[0]
-    worker.report([Progress(job.id, job.epoch, 1.0, "nearly")])
-    worker.finish([Finish(job.id, job.epoch, Verb.RETRY, delay=timedelta(0))])
+    worker.report([Progress(job.id, job.epoch, job.claim_id, 1.0, "nearly")])
+    worker.finish([Finish(job.id, job.epoch, job.claim_id, Verb.RETRY, delay=timedelta(0))])
     with platform.database.transaction() as connection:
         assert len(job_moves.stage(connection, 10)) == 1
     worker.claim([(job.id, job.epoch + 1)])

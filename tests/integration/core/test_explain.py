@@ -51,8 +51,8 @@ INSERT INTO callboard.schedules (id, name, job, cron, next_fire_at)
 """
 SOME = sorted(new_id() for _ in range(64))
 TOKENS = [(job, 1) for job in SOME]
-ENDS = [Finish(job, 1, Verb.COMPLETE, b"7") for job in SOME]
 WORKER, CLAIM = new_id(), new_id()
+ENDS = [Finish(job, 1, CLAIM, Verb.COMPLETE, b"7") for job in SOME]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 BY_ID = {"jobs_pkey"}
 
@@ -76,11 +76,11 @@ HOT = {
     "claim": Hot(lambda c: jobs.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
     "finish": Hot(lambda c: jobs.finish(c, ENDS), BY_ID),
     "already_finished": Hot(lambda c: jobs.already_finished(c, ENDS), BY_ID),
-    "hand_back": Hot(lambda c: jobs.hand_back(c, TOKENS), BY_ID),
-    "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, 0.5, None) for job in SOME]), BY_ID),
+    "hand_back": Hot(lambda c: jobs.hand_back(c, ENDS), BY_ID),
+    "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, CLAIM, 0.5, None) for job in SOME]), BY_ID),
     "claimed_by": Hot(lambda c: jobs.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
     "claim_oldest": Hot(lambda c: jobs.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
-    "rescue": Hot(lambda c: jobs.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
+    "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
     "holders": Hot(lambda c: jobs.holders(c, ["key-20", "key-40"]), {"jobs_unique_active"}),
     "queued": Hot(lambda c: job_queries.queued(c, "mail", 500), {"jobs_queued"}),
     "queued_rest": Hot(lambda c: job_queries.queued(c, "mail", 4500, 500), {"jobs_queued"}),

@@ -107,7 +107,7 @@ def test_what_was_asked_to_stop_is_cancelled_with_its_worker(platform, worker):
 
 def test_only_what_runs_under_that_lease_is_taken(platform, worker):
     done, mine = claimed(platform, worker, 2)
-    worker.finish([Finish(done.id, done.epoch, Verb.COMPLETE)])
+    worker.finish([Finish(done.id, done.epoch, done.claim_id, Verb.COMPLETE)])
     with execution(platform) as other:
         theirs = claimed(platform, other)[0]
         assert platform.workers.end(worker._worker, None) == 1

@@ -1,8 +1,10 @@
 """Texts that Postgres cannot hold: nothing has such a name, and asking for it is an answer, never a crash."""
 
+from contextlib import suppress
+
 import pytest
 
-from jobs.errors import CallboardError
+from jobs.errors import CallboardError, InvalidInput
 from jobs.repositories.job_queries import JobFilter
 from jobs.states import Verb
 from scheduler.cron import spec_calendar
@@ -39,7 +41,5 @@ def test_a_filter_by_such_a_text_finds_nothing_or_is_refused(platform, field, te
         lambda: platform.jobs.page(which).items,
         lambda: platform.control.bulk(Verb.CANCEL, which).matched,
     ):
-        try:
+        with suppress(InvalidInput):
             assert not ask()
-        except CallboardError as refusal:
-            assert refusal.code == "VALIDATION_ERROR"

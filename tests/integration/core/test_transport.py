@@ -132,9 +132,13 @@ def test_members_that_are_no_tokens_do_not_hold_up_those_that_are(platform, tran
 # ---- announcements -------------------------------------------------------------------------------------------------
 
 
-def test_an_announcement_reaches_who_listens(transport, cache):
+def test_an_announcement_reaches_who_listens(platform, redis_url, cache):
     jobs = {new_id() for _ in range(3)}
-    with closing(transport.announcements()) as ear:
+    # Channels are shared by all databases of a server, and so by all who test on it.
+    with (
+        closing(Transport(redis_url, prefix=str(new_id()))) as transport,
+        closing(transport.announcements()) as ear,
+    ):
         transport.announce([])
         transport.announce(list(jobs))
         assert until(lambda: ear.next(1.0)) == jobs

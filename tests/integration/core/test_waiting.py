@@ -56,7 +56,7 @@ def test_an_announcement_wakes_who_waits_long_before_he_would_look(platform, wai
         job = claimed(platform, worker)[0]
 
         def end():
-            worker.finish([Finish(job.id, job.epoch, Verb.COMPLETE, b"7")])
+            worker.finish([Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, b"7")])
             platform.transport.announce([new_id(), job.id])
 
         thread = later(end)
