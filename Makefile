@@ -29,8 +29,8 @@ test: .venv/.installed ## Run all tests
 	exit $$status
 
 lint: .venv/.installed ## Check format, rules, types, imports and the length of files
-	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: the files above are to be formatted ('$(BIN)/ruff format .')"; exit 1; }
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet --output-format concise . || { echo "these are to be formatted: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy --no-error-summary
 	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
 	@$(BIN)/python .ci/check_lengths.py

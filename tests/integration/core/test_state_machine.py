@@ -1,10 +1,8 @@
 """Every verb against every state, in the database: what states.py says happens, and nothing else does."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -270,17 +268,3 @@ def test_a_unique_key_is_held_by_active_jobs_alone(connection, state):
         " VALUES (gen_random_uuid(), 'a', 'q', 'queued', 1, now(), 'the-one', 'sql') ON CONFLICT DO NOTHING"
     )
     assert connection.execute(text(second)).rowcount == (state in TERMINAL)
-
-
-def test_the_document_shows_the_same_table():
-    document = (Path(__file__).parents[3] / "docs" / "state_machine.md").read_text()
-    rows = re.findall(r"^\| `?(\w+)`? \| ([^|]+) \| ([^|]+) \|", document, flags=re.MULTILINE)
-
-    def names(cell: str, nothing: str) -> frozenset[str]:
-        given = [part.strip(" `") for part in cell.split(",")]
-        return frozenset() if given == [nothing] else frozenset(given)
-
-    rows = [row for row in rows if row[0] not in {"verb", "state"}]
-    shown = {verb: (names(sources, "-"), names(targets, "gone")) for verb, sources, targets in rows}
-    assert len(shown) == len(rows)
-    assert shown == {str(verb): (move.sources, move.targets) for verb, move in TRANSITIONS.items()}
