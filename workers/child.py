@@ -49,9 +49,6 @@ EXIT_CONFIG: Final = 2
 EXIT_UNAVAILABLE: Final = 7
 #: How often an idle worker thread looks up. Milliseconds.
 _WORKER_TIMEOUT: Final = 500
-#: How long a thread that computes keeps the interpreter while others want it. Seconds; Python's default is ten times
-#: that, and would let one busy job slow down claims and commits for all.
-_SWITCH_INTERVAL: Final = 0.005
 #: After the grace period, for interrupted jobs to clean up. Seconds.
 _LAST_SECONDS: Final = 2.0
 
@@ -73,7 +70,6 @@ def main(plan: ChildPlan, board: Board) -> None:
     configure(plan.settings.log_format, plan.settings.log_level)
     # Dramatiq would print every failed job's traceback; the platform keeps it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     stop = StopSignal()
     try:
         child = Child(plan, board)
