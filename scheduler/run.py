@@ -87,7 +87,9 @@ class Scheduler:
         self._every(clock, _LEAD_EVERY, "lead", lead, always=True)
         self._every(clock, _FEED_EVERY, "feed", feeder.round)
         self._every(clock, _TICK_EVERY, "tick", tick)
-        self._every(clock, _REAP_EVERY, "reap", Reaper(platform.workers, SYSTEM).round)
+        # Several times within a lease, however short that is set.
+        reap_every = min(_REAP_EVERY, settings.lease_ttl.total_seconds() / 4)
+        self._every(clock, reap_every, "reap", Reaper(platform.workers, SYSTEM).round)
         self._every(clock, _GAUGES_EVERY, "gauges", gauges.round)
         pruner = Pruner(
             platform.database, succeeded=settings.retention.succeeded, other=settings.retention.other

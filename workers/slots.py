@@ -40,7 +40,10 @@ class Slots:
     def release(self, attempts: list[Attempt]) -> None:
         with self._changed:
             for attempt in attempts:
-                self._held[attempt.definition.is_async].pop(attempt.job.id, None)
+                held = self._held[attempt.definition.is_async]
+                # A job that was taken back and claimed here again is another attempt.
+                if held.get(attempt.job.id) is attempt:
+                    del held[attempt.job.id]
             self._changed.notify_all()
 
     def count(self) -> int:

@@ -6,6 +6,8 @@ from typing import Any, Final, cast
 import psycopg
 from sqlalchemy import Connection, text
 
+from jobs.errors import Unavailable
+
 #: Payload: the name of a queue that has new queued jobs.
 QUEUED_CHANNEL: Final = "callboard_queued"
 
@@ -27,4 +29,7 @@ def listen(connection: Connection) -> None:
 def heard(connection: Connection, timeout: float) -> set[str]:
     """The queues that were told of; waits up to `timeout` seconds for the first, and takes what came with it."""
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    return {notice.payload for notice in driver.notifies(timeout=timeout, stop_after=1)}
+    try:
+        return {notice.payload for notice in driver.notifies(timeout=timeout, stop_after=1)}
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"Postgres does not answer: {error}") from error

@@ -53,15 +53,16 @@ def register(connection: Connection, card: WorkerCard, ttl: timedelta) -> None:
     connection.execute(_REGISTER, parameters)
 
 
-# A lease that has run out is not revived: its jobs may be somebody else's by now.
+# A lease that has run out and still stands has not been judged: it may be renewed, as after an outage of the database.
+# Once it is judged, its row is gone, and its jobs are somebody else's.
 _RENEW: Final = text("""
 UPDATE callboard.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
-WHERE id = ANY(:ids) AND lease_expires_at > clock_timestamp() RETURNING id
+WHERE id = ANY(:ids) RETURNING id
 """)
 
 
 def renew(connection: Connection, ids: Sequence[UUID], ttl: timedelta) -> set[UUID]:
-    """Lengthen the leases that are live; those missing from the answer are lost."""
+    """Lengthen these leases; those missing from the answer are lost."""
     return set(connection.execute(_RENEW, {"ids": list(ids), "ttl": ttl}).scalars())
 
 

@@ -146,14 +146,15 @@ def test_a_claim_and_the_end_of_its_lease_at_once_leave_nothing_running(platform
         assert set(states(platform, jobs)) == {"queued"}
 
 
-def test_a_renewal_lengthens_what_lives_and_does_not_revive(platform):
-    alive, dead, gone = lease(platform), lease(platform), new_id()
-    run_out(platform, dead)
+def test_a_renewal_lengthens_every_lease_that_has_not_been_judged(platform):
+    alive, late, judged = lease(platform), lease(platform), lease(platform)
+    run_out(platform, judged)
+    platform.workers.reap()
+    run_out(platform, late)
     before = {worker.id: worker.lease_expires_at for worker in platform.workers.live()}
-    assert platform.workers.renew([alive, dead, gone]) == {alive}
+    assert platform.workers.renew([alive, late, judged, new_id()]) == {alive, late}
     after = {worker.id: worker.lease_expires_at for worker in platform.workers.live()}
-    assert after[alive] > before[alive]
-    assert after[dead] == before[dead]
+    assert all(after[worker] > before[worker] for worker in (alive, late))
     assert platform.workers.renew([]) == set()
 
 
