@@ -14,6 +14,8 @@ from cli.output import print_json, print_rich
 from jobs.errors import CallboardError, Conflict, Unavailable
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from rich.console import RenderableType
 
     from cli.processes import Child
@@ -53,6 +55,8 @@ def up(*, as_json: bool) -> None:
             else:
                 print_rich(_ready_message(settings, address), err=True)
 
+        # Leases of workers that died with an earlier run may still stand.
+        earlier = _staff(platform)
         parent = Parent(
             _children(
                 settings,
@@ -63,7 +67,7 @@ def up(*, as_json: bool) -> None:
                     "CALLBOARD_PORT": str(port),
                 },
             ),
-            is_ready=lambda: _healthy(_reachable(settings.host), port) and _staffed(platform),
+            is_ready=lambda: _healthy(_reachable(settings.host), port) and bool(_staff(platform) - earlier),
             on_ready=on_ready,
             upkeep=lambda: _keep_up(settings, embedded),
         )
@@ -162,11 +166,11 @@ def _healthy(host: str, port: int) -> bool:
     return False
 
 
-def _staffed(platform: "Platform") -> bool:
-    """Whether a worker is there: before that, its jobs are not known."""
+def _staff(platform: "Platform") -> set["UUID"]:
+    """The workers that are there: before there is one, its jobs are not known."""
     with suppress(Unavailable):
-        return bool(platform.workers.live())
-    return False
+        return {worker.id for worker in platform.workers.live()}
+    return set()
 
 
 def _reachable(host: str) -> str:

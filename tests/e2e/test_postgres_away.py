@@ -3,6 +3,8 @@
 import signal
 import time
 
+from sqlalchemy import text
+
 from tests.e2e.stage import own_servers, own_stage, strike, until
 
 
@@ -37,6 +39,9 @@ def test_an_outage_longer_than_the_lease_takes_no_running_job_away(redis_url) ->
             worker = stage.worker(lease_ttl="2s")
             stage.wait_started(1)
             holder = stage.job(job).worker_id
+            # a claim does not wait for the disk; this one is to outlive the crash
+            with stage.platform.database.autocommit() as connection:
+                connection.execute(text("CHECKPOINT"))
             strike(servers.postgres, signal.SIGQUIT)
             # longer than the lease: the outage itself is what is tested
             time.sleep(4)
