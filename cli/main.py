@@ -1,5 +1,6 @@
 """`callboard`: the command line. A command's module is imported when it is called, or when its help is shown."""
 
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,9 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run one command. A command that is terminated tidies up first."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Closed streams (a cron line's >&-) are no reason not to do the work.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character gets '?', not a traceback
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

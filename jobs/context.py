@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 
 from jobs.errors import CallboardError
+from jobs.json_values import storable
 from jobs.outcomes import Cancel
 from jobs.records import ClaimedJob, Receipt, Source
 from jobs.requests import JobRequest, job_request
@@ -61,7 +62,7 @@ class RunningJob:
         """Say how much is done (0..1) and what is going on; cheap, written at most once a second."""
         self.check()
         bounded = min(max(float(fraction), 0.0), 1.0)
-        self.reported = (bounded, None if note is None else str(note)[:_LONGEST_NOTE].replace("\x00", ""))
+        self.reported = (bounded, None if note is None else storable(str(note), _LONGEST_NOTE))
         self._on_progress(self)
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from sqlalchemy import Connection, create_engine, text
@@ -30,6 +30,17 @@ _UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
 _OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
 #: Characters that jsonb does not take.
 _NUL: Final = "22P05"
+
+
+def _readable(raw: bytes | str) -> Any:
+    """JSON that came out of the database; None where nobody can read it.
+
+    Every door refuses what cannot be read back, but a row may be written past all doors, and must harm only itself.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def sqlstate(error: BaseException) -> str:
@@ -73,7 +84,7 @@ class Database:
             pool_pre_ping=False,
             pool_recycle=1800,
             json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=orjson.loads,
+            json_deserializer=_readable,
             connect_args={
                 "connect_timeout": 5,
                 "application_name": application,

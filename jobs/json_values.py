@@ -94,3 +94,8 @@ def _inspect(decoded: Any, what: str) -> None:
 
 def _refused(what: str, reason: str) -> InvalidInput:
     return InvalidInput(f"{what} {reason}", fields={what: reason})
+
+
+def storable(text: str, limit: int) -> str:
+    """Text that Postgres takes, whatever it was: at most `limit` characters, no NUL, no lone surrogates."""
+    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

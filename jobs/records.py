@@ -110,8 +110,9 @@ class ClaimedJob:
     name: str
     queue: str
     priority: int
-    args: list[Any]
-    kwargs: dict[str, Any]
+    #: None when the stored JSON cannot be read.
+    args: list[Any] | None
+    kwargs: dict[str, Any] | None
     attempt: int
     max_attempts: int
     timeout: timedelta | None

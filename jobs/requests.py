@@ -41,6 +41,13 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _written(value: Any) -> Any:
+    """A time is written out: a bare number might be seconds, milliseconds or a mistake."""
+    if isinstance(value, datetime) or (isinstance(value, str) and "-" in value[1:]):
+        return value
+    raise ValueError("a time such as 2026-11-22T09:00:00Z is expected")
+
+
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time with its offset is expected, such as 2026-11-22T09:00:00Z")
@@ -69,7 +76,7 @@ def _matching(pattern: re.Pattern[str], form: str) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-Instant = Annotated[datetime, AfterValidator(_aware)]
+Instant = Annotated[datetime, BeforeValidator(_written), AfterValidator(_aware)]
 QueueName = Annotated[
     str,
     _matching(

@@ -49,23 +49,21 @@ class AsyncRunner(Thread):
         attempt.begin(self._put_on_board)
         interruption = Interruption(self._loop, asyncio.current_task())
         try:
-            value = await self._call(attempt, interruption)
+            attempt.returned(await self._call(attempt, interruption))
         except asyncio.CancelledError as error:
             interruption.withdraw()
             attempt.raised(interruption.reason() if interruption.reason else error)
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is how its attempt ended
             attempt.raised(error)
-        else:
-            attempt.returned(value)
-        self._done(attempt)
+        finally:
+            self._done(attempt)
 
     async def _call(self, attempt: Attempt, interruption: "Interruption") -> Any:
-        definition, job = attempt.definition, attempt.job
-        args, kwargs = definition.binder.bind(job.args, job.kwargs)
+        args, kwargs = attempt.arguments()
         # A task has a context of its own, so the variable needs no resetting.
         enter(attempt.running)
         attempt.interrupt = interruption.send
-        return await definition.call(*args, **kwargs)
+        return await attempt.definition.call(*args, **kwargs)
 
 
 class Interruption:

@@ -62,6 +62,12 @@ class Attempt:
         self._clock = clock
         self._off_board: Callable[[], None] | None = None
 
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What to call the function with; raises Fail when the row's own arguments cannot be read."""
+        if self.job.args is None or self.job.kwargs is None:
+            raise Fail("the job's arguments cannot be read")
+        return self.definition.binder.bind(self.job.args, self.job.kwargs)
+
     def begin(self, put_on_board: PutOnBoard) -> None:
         """The attempt starts now."""
         self._off_board = put_on_board(self.job.id)

@@ -90,7 +90,11 @@ class JobConsumer(dramatiq.Consumer):
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """The attempt has ended, or was not begun: its outcome goes to the flusher."""
         if isinstance(message, AttemptMessage):
-            self._end(message.attempt, "skipped by middleware", Verb.STOP)
+            begun = message.attempt.began_at is not None
+            self._end(
+                message.attempt, "it ended without an outcome" if begun else "skipped by middleware",
+                Verb.FAIL if begun else Verb.STOP,
+            )  # fmt: skip
 
     def nack(self, message: dramatiq.MessageProxy) -> None:
         """Middleware has refused the message."""

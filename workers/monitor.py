@@ -45,10 +45,15 @@ class Monitor(Thread):
         beats = 0
         while not self._stopping.wait(_BEAT):
             self._board.beat()
-            self._strike_deadlines()
             beats += 1
-            if beats % _REPORT_EVERY == 0:
-                self._report()
+            try:
+                self._strike_deadlines()
+                if beats % _REPORT_EVERY == 0:
+                    self._report()
+            except (
+                Exception
+            ):  # without this thread there are no timeouts and no cancellations, and then no lease
+                log.exception("monitor.failed")
 
     def stop(self) -> None:
         self._stopping.set()

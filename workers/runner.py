@@ -21,8 +21,8 @@ class AttemptMessage(dramatiq.MessageProxy):
             dramatiq.Message(
                 queue_name=job.queue,
                 actor_name=job.name,
-                args=tuple(job.args),
-                kwargs=job.kwargs,
+                args=tuple(job.args or ()),
+                kwargs=job.kwargs or {},
                 options={},
                 message_id=str(job.id),
                 message_timestamp=int(job.enqueued_at.timestamp() * 1000),
@@ -91,13 +91,12 @@ class Runner:
 
 
 def _call(attempt: Attempt, guard: Guard) -> Any:
-    definition, job = attempt.definition, attempt.job
-    args, kwargs = definition.binder.bind(job.args, job.kwargs)
+    args, kwargs = attempt.arguments()
     token = enter(attempt.running)
     try:
         attempt.interrupt = guard.send
         with guard:
-            return definition.call(*args, **kwargs)
+            return attempt.definition.call(*args, **kwargs)
     finally:
         attempt.interrupt = None
         leave(token)

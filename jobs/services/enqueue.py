@@ -58,7 +58,10 @@ class Enqueue:
 
         The scheduler hears of the commit by NOTIFY and feeds them within milliseconds.
         """
-        pairs = self._check_all(requests, source)
+        if len(requests) == 1:
+            pairs = [(requests[0], self.check(requests[0], source))]
+        else:
+            pairs = self._check_all(requests, source)
         receipts, hints = self._write(connection, pairs)
         notices.queued(connection, sorted({hint.queue for hint in hints}))
         self._count(pairs, receipts)

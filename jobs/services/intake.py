@@ -159,6 +159,8 @@ class Intake:
         request = JobRequest(
             name=source.job,
             kwargs={"event": verified.event, "delivery_id": verified.external_id, "payload": payload},
+            # A delivery is not refused because no worker has published the job yet: one to come will know it.
+            unchecked=self._catalogue.find(source.job) is None,
         )
         with self._database.transaction() as connection:
             kept = webhooks.accept(connection, delivery)

@@ -1,13 +1,14 @@
 """How an attempt ends: the one place where what a job returned or raised becomes a verb."""
 
 import traceback
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
 from jobs.errors import InvalidArguments, InvalidInput
-from jobs.json_values import encode
+from jobs.json_values import encode, storable
 from jobs.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from jobs.records import AttemptError, ClaimedJob, Finish
 from jobs.retry import RetryPolicy
@@ -69,14 +70,14 @@ class Verdict:
 
     def _entry(self, job: ClaimedJob, error: BaseException, now: datetime) -> AttemptError:
         asked = isinstance(error, Retry | Fail | Cancel)
-        text = "" if asked else "".join(traceback.format_exception(error, limit=-30))
+        text = "" if asked else _told(lambda: "".join(traceback.format_exception(error, limit=-30)))
         return AttemptError(
             attempt=job.attempt,
             at=now,
             error_class=_class_name(type(error)),
-            message=_storable(str(error), _LONGEST_MESSAGE),
+            message=storable(_told(lambda: str(error)), _LONGEST_MESSAGE),
             # The end of a traceback says most.
-            traceback=_storable(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK),
+            traceback=storable(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK),
             worker=self._worker,
         )
 
@@ -93,6 +94,9 @@ def _class_name(kind: type[BaseException]) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _storable(text: str, limit: int) -> str:
-    """Text that jsonb takes: no NUL, no lone surrogates, bounded."""
-    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+def _told(tell: Callable[[], str]) -> str:
+    """What an exception says of itself; an exception's own code may raise in turn."""
+    try:
+        return tell()
+    except Exception as error:  # noqa: BLE001 - the attempt must end all the same
+        return f"<telling it raised {type(error).__name__}>"

@@ -88,3 +88,27 @@ def poison() -> None:
 @job(retry=ONCE)
 def too_much(size: int) -> str:
     return "x" * size
+
+
+class Unspeakable(Exception):
+    """An error that raises when it is to say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@job(retry=ONCE)
+def unspeakable() -> None:
+    raise Unspeakable
+
+
+@job(queue="async", retry=ONCE)
+async def unspeakable_async() -> None:
+    raise Unspeakable
+
+
+@job(retry=ONCE)
+def garbled_note() -> None:
+    """Report text that is not valid Unicode, and live until it has been written."""
+    current_job().progress(0.5, "half \ud800 done")
+    time.sleep(1.5)

@@ -55,6 +55,17 @@ BEGIN
     RAISE EXCEPTION 'callboard: kwargs hold a number beyond the range of a double, or are longer than 2 MiB'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
+  IF jsonb_path_exists(enqueue.kwargs, 'strict $.**{101 to last}') THEN
+    RAISE EXCEPTION 'callboard: kwargs are nested deeper than 100 levels' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF unchecked AND length(enqueue.name) BETWEEN 1 AND 200 AND enqueue.name !~ '^[A-Za-z_][A-Za-z0-9._:-]*$' THEN
+    RAISE EXCEPTION 'callboard: % is not a job name (letters, digits, ".", "_", ":" and "-")', quote_literal(enqueue.name)
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF cardinality(enqueue.tags) > 20 OR EXISTS (
+    SELECT FROM unnest(enqueue.tags) AS tag WHERE tag IS NULL OR length(tag) NOT BETWEEN 1 AND 100) THEN
+    RAISE EXCEPTION 'callboard: tags are up to 20 texts of 1 to 100 characters' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   IF due NOT BETWEEN timestamptz '1970-01-01 00:00+00' AND timestamptz '3000-01-01 00:00+00' THEN
     RAISE EXCEPTION 'callboard: the job would run outside of the years 1970 to 3000' USING ERRCODE = 'invalid_parameter_value';
   END IF;

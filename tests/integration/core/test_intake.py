@@ -116,18 +116,20 @@ def test_an_unusable_id_or_event_keeps_nothing(platform, intake, secret, headers
     assert kept(platform) == (0, 0)
 
 
-def test_a_job_that_is_unknown_or_does_not_take_it_keeps_nothing_and_a_repeat_may_succeed(
-    platform, intake, secret
-):
+def test_a_job_that_does_not_take_it_keeps_nothing_and_a_repeat_may_succeed(platform, intake, secret):
     run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'build_report'")
     with pytest.raises(InvalidArguments):
-        intake.receive("hub", signed(secret), BODY)
-    run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'gone'")
-    with pytest.raises(UnknownJob):
         intake.receive("hub", signed(secret), BODY)
     assert kept(platform) == (0, 0)
     run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'take_webhook'")
     assert not intake.receive("hub", signed(secret), BODY).duplicate
+
+
+def test_a_delivery_for_a_job_that_no_worker_knows_yet_waits_for_one_to_come(platform, intake, secret):
+    run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'to_come'")
+    accepted = intake.receive("hub", signed(secret), BODY)
+    assert [platform.jobs.get(job).name for job in accepted.job_ids] == ["to_come"]
+    assert kept(platform) == (1, 1)
 
 
 def test_secrets_are_stored_encrypted_and_any_of_several_proves(platform, intake, secret):
