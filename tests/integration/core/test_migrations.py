@@ -71,12 +71,13 @@ def test_each_version_can_be_gone_back_to_alone(empty):
     assert empty.migrations.downgrade("-1").current == "0001"
 
 
-def test_alembic_finds_no_difference_between_models_and_migrations(migrated):
+def test_alembic_finds_no_difference_between_models_and_migrations(empty):
+    empty.migrations.upgrade()
     options = {
         "version_table_schema": SCHEMA, "include_schemas": True, "compare_type": True, "compare_server_default": True,
         "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
     }  # fmt: skip
-    with migrated.database.autocommit() as connection:
+    with empty.database.autocommit() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
 
