@@ -30,6 +30,8 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # started in the background of a shell without job control, SIGINT comes ignored, and every child would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get(_IN_WORKER)
     if given:
         config.stash[_FOLDER] = Path(given)
