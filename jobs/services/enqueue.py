@@ -119,7 +119,8 @@ class Enqueue:
     ) -> tuple[list[Receipt], list[Hint]]:
         hints: list[Hint] = []
         written: dict[object, Receipt] = {}
-        for batch in _batches([job for _, job in pairs]):
+        # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
+        for batch in _batches(sorted((job for _, job in pairs), key=lambda job: job.unique_key or "")):
             receipts, batch_hints = jobs.enqueue(connection, batch)
             written.update({receipt.id: receipt for receipt in receipts})
             hints += batch_hints
