@@ -1,4 +1,4 @@
-"""The key that signs sessions and seals secrets."""
+"""The key that seals stored secrets."""
 
 import os
 import secrets
