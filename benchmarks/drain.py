@@ -135,7 +135,8 @@ def rate(remaining: Callable[[], int], count: int) -> float:
     begun, deadline = None, time.monotonic() + DEADLINE
     left = count
     while left and time.monotonic() < deadline:
-        time.sleep(0.05)
+        # To ask costs the database something, so not too often.
+        time.sleep(0.1)
         left = remaining()
         if begun is None and left <= count * 0.9:
             begun = (time.monotonic(), left)

@@ -131,11 +131,12 @@ class Transport:
         with unavailable():
             self._redis.delete(self.queue_key(queue))
 
-    def announce(self, finished: Sequence[UUID]) -> None:
-        """Tell those who wait that these jobs are in a terminal state."""
-        if finished:
-            with unavailable():
-                self._redis.publish(self.finished_channel, ",".join(str(job) for job in finished))
+    def announce(self, finished: Sequence[UUID]) -> int:
+        """Tell those who wait that these jobs are in a terminal state; returns how many processes listened."""
+        if not finished:
+            return 0
+        with unavailable():
+            return int(self._redis.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
     def announcements(self) -> "Announcements":
         """Listen from now on to what finishes."""

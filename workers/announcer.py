@@ -10,8 +10,10 @@ from jobs.errors import Unavailable
 from jobs.metrics import STORE_ERRORS
 from jobs.transport import Transport
 
-#: Between two announcements under load; the first after a pause goes at once. Seconds.
+#: Between two announcements under load, when somebody hears them and when nobody does; the first after a pause goes
+#: at once. Seconds.
 _SPACING: Final = 0.005
+_SPACING_UNHEARD: Final = 0.1
 _MOST: Final = 1_000
 
 
@@ -35,16 +37,20 @@ class Announcer(Thread):
             self._some.wait(timeout=0.5)
             self._some.clear()
             while self._waiting:
-                self._publish([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
-                self._stopping.wait(_SPACING)
+                heard = self._publish(
+                    [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
+                )
+                self._stopping.wait(_SPACING if heard else _SPACING_UNHEARD)
 
     def stop(self) -> None:
         self._stopping.set()
         self._some.set()
         self.join(timeout=2)
 
-    def _publish(self, finished: list[UUID]) -> None:
+    def _publish(self, finished: list[UUID]) -> bool:
+        """Whether anybody heard it."""
         try:
-            self._transport.announce(finished)
+            return self._transport.announce(finished) > 0
         except Unavailable:
             STORE_ERRORS.labels("redis", "announce").inc()
+            return False

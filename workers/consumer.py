@@ -1,7 +1,6 @@
 """The consumer: pops tokens from Redis, claims their jobs in Postgres, and hands them to Dramatiq's threads."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event, Lock
 from typing import Final
@@ -22,6 +21,7 @@ from workers.attempt import Attempt
 from workers.flusher import Flusher
 from workers.runner import AttemptMessage
 from workers.slots import Slots
+from workers.work_queue import WorkQueue
 
 #: One pop waits this long at most; also how soon a stop is noticed when idle. Seconds.
 _BLOCK: Final = 1.0
@@ -38,7 +38,11 @@ log = structlog.get_logger(__name__)
 
 
 class JobConsumer(dramatiq.Consumer):
-    """Yields claimed sync jobs; async ones go straight to the loop. Runs in Dramatiq's one consumer thread."""
+    """Sends claimed jobs to where they run: sync ones to the work queue, async ones to the loop.
+
+    Runs in Dramatiq's one consumer thread. It yields nothing to that thread, whose way with each message costs as much
+    as the job's own.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class JobConsumer(dramatiq.Consumer):
         slots: Slots,
         flusher: Flusher,
         loop: AsyncRunner,
+        work_queue: WorkQueue,
         make_attempt: Callable[[ClaimedJob, JobDefinition], Attempt],
         virtual_queue: str,
         draining: Event,
@@ -62,30 +67,26 @@ class JobConsumer(dramatiq.Consumer):
         self._slots = slots
         self._flusher = flusher
         self._loop = loop
+        self._work_queue = work_queue
         self._make_attempt = make_attempt
         self._virtual_queue = virtual_queue
         self._draining = draining
         self._clock = clock
-        self._ready: deque[AttemptMessage] = deque()
         #: Held while tokens are being claimed; who holds it while draining knows that no claim is under way.
         self.claiming = Lock()
         self._redis_away_until = 0.0
 
-    def __next__(self) -> dramatiq.MessageProxy | None:
-        if not self._ready and not self._draining.is_set():
+    def __next__(self) -> None:
+        if not self._draining.is_set():
             try:
                 self._fill()
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "claim").inc()
                 log.warning("consumer.waiting", reason=error.message)
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
-        elif self._draining.is_set():
+        else:
             # Kept alive for acks; nothing new is taken.
             self._slots.wait_empty(_FALLBACK_BEAT)
-        try:
-            return self._ready.popleft()
-        except IndexError:
-            return None
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """The attempt has ended, or was not begun: its outcome goes to the flusher."""
@@ -101,13 +102,10 @@ class JobConsumer(dramatiq.Consumer):
         if isinstance(message, AttemptMessage):
             self._end(message.attempt, "refused by middleware", Verb.FAIL)
 
-    def take_back(self, also: Iterable[dramatiq.MessageProxy]) -> list[Attempt]:
-        """What was claimed and has not begun: what is ready here, and what lay in Dramatiq's work queue."""
+    def take_back(self) -> list[Attempt]:
+        """What was claimed and has not begun."""
         with self.claiming:
-            messages = [*also]
-            while self._ready:
-                messages.append(self._ready.popleft())
-        return [message.attempt for message in messages if isinstance(message, AttemptMessage)]
+            return [message.attempt for message in self._work_queue.take_all()]
 
     def _end(self, attempt: Attempt, otherwise: str, verb: Verb) -> None:
         if attempt.finish is None and not attempt.unstarted:
@@ -164,7 +162,7 @@ class JobConsumer(dramatiq.Consumer):
             elif definition.is_async:
                 self._loop.submit(attempt)
             else:
-                self._ready.append(AttemptMessage(attempt, self._virtual_queue))
+                self._work_queue.put(AttemptMessage(attempt, self._virtual_queue))
 
     def _put_off(self, attempt: Attempt) -> None:
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""

@@ -1,5 +1,6 @@
 """The flusher: outcomes go to Postgres in batches, as many as wait."""
 
+import time
 from collections import deque
 from itertools import chain, repeat
 from threading import Event, Thread
@@ -73,7 +74,7 @@ class Flusher(Thread):
         for _ in range(_GATHER_BEATS):
             if len(self._waiting) * 2 >= self._slots.count() or self._stopping.is_set():
                 return
-            self._stopping.wait(_GATHER_BEAT)
+            time.sleep(_GATHER_BEAT)
 
     def _flush(self, batch: list[Attempt]) -> None:
         returned = [attempt.job for attempt in batch if attempt.finish is None]

@@ -1,5 +1,6 @@
 """Running a sync attempt: what Dramatiq's worker threads call in an actor's place."""
 
+from functools import cached_property
 from threading import Event, local
 from typing import Any, Final
 
@@ -13,23 +14,40 @@ from workers.interrupts import Guard, JobInterrupt
 
 
 class AttemptMessage(dramatiq.MessageProxy):
-    """A message that carries its attempt through Dramatiq's machinery, on the one queue that it sees."""
+    """A message that carries its attempt through Dramatiq's machinery, on the one queue that it sees.
+
+    What Dramatiq asks a message for is set on the proxy itself: by way of the message it would cost more.
+    """
 
     def __init__(self, attempt: Attempt, queue: str) -> None:
         job = attempt.job
-        super().__init__(
-            dramatiq.Message(
-                queue_name=job.queue,
-                actor_name=job.name,
-                args=tuple(job.args or ()),
-                kwargs=job.kwargs or {},
-                options={},
-                message_id=str(job.id),
-                message_timestamp=int(job.enqueued_at.timestamp() * 1000),
-            )
-        )
+        self.failed = False
+        self._exception = None
         self.attempt = attempt
         self.queue_name = queue
+        self.actor_name = job.name
+        self.args = tuple(job.args or ())
+        self.kwargs = job.kwargs or {}
+        self.options = {}
+        self.message_id = str(job.id)
+
+    @cached_property
+    def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
+        job = self.attempt.job
+        return dramatiq.Message(
+            queue_name=job.queue,
+            actor_name=job.name,
+            args=self.args,
+            kwargs=self.kwargs,
+            options=self.options,
+            message_id=self.message_id,
+            message_timestamp=int(job.enqueued_at.timestamp() * 1000),
+        )
+
+    @property
+    def message(self) -> "AttemptMessage":
+        """Itself: Dramatiq's worker takes its message out of an item of the work queue, and this stands in for one."""
+        return self
 
 
 class CurrentAttempt(Middleware):

@@ -8,7 +8,7 @@ from workers.attempt import Attempt
 
 #: Free slots are filled when this part of all is free. A sync slot beyond the threads only waits, so its filling can;
 #: an async one runs at once.
-_SYNC_SHARE: Final = 0.5
+_SYNC_SHARE: Final = 0.75
 _ASYNC_SHARE: Final = 1 / 16
 
 

@@ -1,18 +1,19 @@
-"""The queue between Dramatiq's consumer thread and its worker threads, in C instead of Python.
+"""The queue between our consumer and Dramatiq's worker threads, in C instead of Python.
 
 Dramatiq's own is a PriorityQueue, whose locks and notifications cost more than a small job does. Order by
 priority is decided by the claim here, so first in, first out is all that is asked of it.
 """
 
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+
+from workers.runner import AttemptMessage
 
 
 class WorkQueue:
-    """What `dramatiq.Worker` uses of a queue."""
+    """What `dramatiq.Worker` uses of a queue. Its items are messages, which stand for Dramatiq's own items too."""
 
     def __init__(self) -> None:
-        self._items: SimpleQueue[Any] = SimpleQueue()
+        self._items: SimpleQueue[AttemptMessage] = SimpleQueue()
         self.put = self._items.put
         self.get = self._items.get
         self.get_nowait = self._items.get_nowait
@@ -21,3 +22,12 @@ class WorkQueue:
 
     def task_done(self) -> None:
         """Nothing to do: the slots count."""
+
+    def take_all(self) -> list[AttemptMessage]:
+        """Empty the queue; what no thread has begun."""
+        taken = []
+        while True:
+            try:
+                taken.append(self.get_nowait())
+            except Empty:
+                return taken

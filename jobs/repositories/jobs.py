@@ -6,11 +6,12 @@ starts from, or its epoch had moved on; the caller decides what that means. Rows
 
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Result, Row, text
 
 from jobs.models import in_states
 from jobs.records import ClaimedJob, Finish, Finished, Hint, NewJob, Receipt
@@ -140,7 +141,7 @@ def claim(
 ) -> list[ClaimedJob]:
     """claim: queued -> running, for the tokens (id, epoch) that still hold; attempt+1, epoch+1."""
     parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
-    return [ClaimedJob(*row) for row in connection.execute(_CLAIM, parameters)]
+    return _claimed(connection.execute(_CLAIM, parameters))
 
 
 _CLAIM_OLDEST: Final = text(f"""
@@ -158,7 +159,7 @@ def claim_oldest(
 ) -> list[ClaimedJob]:
     """claim without tokens, while Redis is away: the most urgent of one queue that nobody else is taking."""
     parameters = {"worker": worker, "claim": claim_id, "queue": queue, "limit": limit}
-    return [ClaimedJob(*row) for row in connection.execute(_CLAIM_OLDEST, parameters)]
+    return _claimed(connection.execute(_CLAIM_OLDEST, parameters))
 
 
 _CLAIMED_BY: Final = text(
@@ -168,28 +169,34 @@ _CLAIMED_BY: Final = text(
 
 def claimed_by(connection: Connection, worker: UUID, claim_id: UUID) -> list[ClaimedJob]:
     """What a claim took whose answer was lost on the way."""
-    return [
-        ClaimedJob(*row) for row in connection.execute(_CLAIMED_BY, {"worker": worker, "claim": claim_id})
-    ]
+    return _claimed(connection.execute(_CLAIMED_BY, {"worker": worker, "claim": claim_id}))
 
 
+def _claimed(rows: Result[Any]) -> list[ClaimedJob]:
+    return [ClaimedJob._make(row) for row in rows.all()]
+
+
+#: What an attempt's writes must match: the epoch, and the claim that made it. The epoch alone would not do: a crash of
+#: Postgres can undo a claim, and the next one then counts to the same.
+_FENCES: Final = "unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:claims AS uuid[])"
+_HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
+
+# The input comes sorted and is the outer side of a nested loop (a connection of ours has no other join), so rows are
+# locked in id order here too, and each is looked up once instead of twice. What few ends have lies apart, by id.
+_ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL)"
 _FINISH: Final = text(f"""
-WITH input AS MATERIALIZED (
-  SELECT found.id, f.result, f.error, f.delay, f.state = 'scheduled' AS give_back,
-    CASE WHEN f.state IN ('retrying', 'scheduled') AND found.cancel_requested_at IS NOT NULL
-         THEN 'cancelled' ELSE f.state END AS state
-  FROM jsonb_to_recordset(CAST(:finishes AS jsonb)) AS f(
-    id uuid, epoch int, claim uuid, state text, result jsonb, error jsonb, delay double precision), LATERAL (
-    SELECT j.id, j.cancel_requested_at FROM callboard.jobs j
-    WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING} FOR UPDATE OF j
-  ) AS found
-)
-UPDATE callboard.jobs j SET state = i.state, result = i.result,
-  errors = CASE WHEN i.error IS NULL THEN j.errors ELSE j.errors || i.error END,
-  attempt = j.attempt - CASE WHEN i.give_back THEN 1 ELSE 0 END,
-  run_at = CASE WHEN i.delay IS NULL THEN j.run_at ELSE clock_timestamp() + i.delay * interval '1 second' END,
-  finished_at = CASE WHEN i.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
-FROM input i WHERE j.id = i.id
+UPDATE callboard.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
+  result = f.more -> 'result',
+  errors = CASE WHEN f.more -> 'error' IS NULL THEN j.errors ELSE j.errors || (f.more -> 'error') END,
+  attempt = j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END,
+  run_at = CASE WHEN f.more -> 'delay' IS NULL THEN j.run_at
+    ELSE clock_timestamp() + CAST(f.more ->> 'delay' AS double precision) * interval '1 second' END,
+  finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+FROM (
+  SELECT t.*, CAST(:more AS jsonb) -> CAST(t.id AS text) AS more
+  FROM {_FENCES}, CAST(:states AS text[])) AS t(id, epoch, claim, state)
+) f
+WHERE j.id = f.id AND {_HELD}
 RETURNING j.id, j.state
 """)
 
@@ -207,25 +214,30 @@ def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]
 
     A job that was asked to cancel and would run again ends as cancelled instead.
     """
-    encoded = [
-        {
-            "id": end.id,
-            "epoch": end.epoch,
-            "claim": end.claim_id,
-            "state": _FINISH_STATE[end.verb],
-            "result": None if end.result is None else orjson.Fragment(end.result),
-            "error": None if end.error is None else end.error.entry(),
-            "delay": _seconds(end.delay),
-        }
-        for end in sorted(finishes, key=lambda end: end.id)
-    ]
-    rows = connection.execute(_FINISH, {"finishes": orjson.dumps(encoded).decode()})
-    return [Finished(row[0], JobState(row[1])) for row in rows]
+    ends = sorted(finishes, key=_id)
+    more = {
+        str(end.id): _more(end)
+        for end in ends
+        if end.result is not None or end.error is not None or end.delay is not None
+    }
+    states = ",".join([_FINISH_STATE[end.verb] for end in ends])
+    parameters = {**_fences(ends), "states": f"{{{states}}}", "more": orjson.dumps(more).decode()}
+    return [Finished(row[0], JobState(row[1])) for row in connection.execute(_FINISH, parameters).all()]
 
 
-_ALREADY: Final = text("""
-SELECT found.id, found.state
-FROM jsonb_to_recordset(CAST(:fences AS jsonb)) AS f(id uuid, epoch int, claim uuid), LATERAL (
+def _more(end: Finish) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if end.result is not None:
+        more["result"] = orjson.Fragment(end.result)
+    if end.error is not None:
+        more["error"] = end.error.entry()
+    if end.delay is not None:
+        more["delay"] = end.delay.total_seconds()
+    return more
+
+
+_ALREADY: Final = text(f"""
+SELECT found.id, found.state FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
   SELECT j.id, j.state FROM callboard.jobs j
   WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND j.state <> 'running' OFFSET 0
 ) AS found
@@ -237,26 +249,26 @@ def already_finished(connection: Connection, finishes: Sequence[Finish]) -> list
 
     Nobody else can have moved them: every other way out of running adds to the epoch.
     """
-    rows = connection.execute(_ALREADY, {"fences": _fences(finishes)})
+    rows = connection.execute(_ALREADY, _fences(sorted(finishes, key=_id)))
     return [Finished(row[0], JobState(row[1])) for row in rows]
 
 
-def _fences(held: Sequence[Finish | ClaimedJob]) -> str:
-    """What an attempt's writes must match, in id order: the epoch, and the claim that made it.
+_id: Final = attrgetter("id")
 
-    The epoch alone would not do: a crash of Postgres can undo a claim, and the next one then counts to the same.
-    """
-    ordered = sorted(held, key=lambda one: one.id)
-    fences = [{"id": one.id, "epoch": one.epoch, "claim": one.claim_id} for one in ordered]
-    return orjson.dumps(fences).decode()
+
+def _fences(held: Sequence[Finish | ClaimedJob]) -> dict[str, str]:
+    """Array literals of what the writes must match, from what is in id order."""
+    ids = ",".join([one.id.hex for one in held])
+    epochs = ",".join([str(one.epoch) for one in held])
+    claims = ",".join([one.claim_id.hex for one in held])
+    return {"ids": f"{{{ids}}}", "epochs": f"{{{epochs}}}", "claims": f"{{{claims}}}"}
 
 
 _HAND_BACK: Final = text(f"""
 WITH target AS MATERIALIZED (
-  SELECT found.id, found.cancelled
-  FROM jsonb_to_recordset(CAST(:fences AS jsonb)) AS f(id uuid, epoch int, claim uuid), LATERAL (
+  SELECT found.id, found.cancelled FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
     SELECT j.id, j.cancel_requested_at IS NOT NULL AS cancelled FROM callboard.jobs j
-    WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING} FOR UPDATE OF j
+    WHERE j.id = f.id AND {_HELD} FOR UPDATE OF j
   ) AS found
 )
 UPDATE callboard.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
@@ -270,7 +282,7 @@ def hand_back(connection: Connection, held: Sequence[ClaimedJob]) -> tuple[list[
 
     The attempt is given back, epoch+1.
     """
-    return moved(connection.execute(_HAND_BACK, {"fences": _fences(held)}).all())
+    return moved(connection.execute(_HAND_BACK, _fences(sorted(held, key=_id))).all())
 
 
 def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
