@@ -59,6 +59,12 @@ class JobObject(Shown):  # type: ignore[no-redef]  # the plugin writes an __init
     timeout: Duration | None
     cancel_requested_at: datetime | None
     crash_count: int = Field(description="workers that died over it")
+    hard_timeout: Duration | None = Field(description="after this the process that runs it is killed")
+    options: dict[str, Any] | None = Field(description="back-off bounds, and what a Dramatiq message carried")
+    limit_key: str | None = Field(description="whose limits within the queue it counts towards")
+    solo: bool = Field(description="runs alone next, because a worker died while it ran")
+    put_off: int = Field(description="how often a worker put it off that does not know it, or its arguments")
+    put_off_reason: str | None
 
 
 class QueueObject(Shown):

@@ -83,6 +83,12 @@ def job_object(job: Job) -> dict[str, Any]:
         "timeout": job.timeout,
         "cancel_requested_at": job.cancel_requested_at,
         "crash_count": job.crash_count,
+        "hard_timeout": None if job.hard_timeout is None else exact_duration(job.hard_timeout),
+        "options": job.options,
+        "limit_key": job.limit_key,
+        "solo": job.solo,
+        "put_off": job.put_off,
+        "put_off_reason": job.put_off_reason,
     }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jobs.records import Job
     from jobs.retry import RetryPolicy
     from jobs.states import JobState
+    from jobs.uniqueness import Unique
 
 __all__ = [
     "CallboardError",
@@ -27,6 +28,7 @@ __all__ = [
     "RetryPolicy",
     "RunningJob",
     "Snooze",
+    "Unique",
     "current_job",
     "job",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "JobState": "states",
     "Retry": "outcomes",
     "RetryPolicy": "retry",
+    "Unique": "uniqueness",
     "RunningJob": "context",
     "Snooze": "outcomes",
     "current_job": "context",

@@ -19,9 +19,10 @@ from jobs.broker import CallboardBroker
 from jobs.durations import parse_duration
 from jobs.errors import InvalidInput
 from jobs.records import DEFAULT_PRIORITY, DEFAULT_QUEUE
-from jobs.repositories.job_types import JobType
+from jobs.repositories.job_types import JobType, UniqueRule
 from jobs.requests import job_request
 from jobs.retry import RetryPolicy
+from jobs.uniqueness import Unique
 
 _DOC_LENGTH: Final = 500
 
@@ -33,6 +34,9 @@ class JobOptions:
     retry: RetryPolicy
     timeout: timedelta | None
     priority: int
+    hard_timeout: timedelta | None = None
+    unique: Unique | None = None
+    limit_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +80,31 @@ def job(
     queue: str = DEFAULT_QUEUE,
     retry: RetryPolicy | None = None,
     timeout: str | timedelta | None = None,
+    hard_timeout: str | timedelta | None = None,
     priority: int = DEFAULT_PRIORITY,
+    unique: Unique | None = None,
+    limit_by: str | tuple[str, ...] = (),
 ) -> Any:
     """Make a function a job: a Dramatiq actor with our options. `async def` works too.
 
     name:     how it is called; the function's name by default.
     retry:    when a failed attempt is tried again; by default 10 attempts, exponential with full jitter.
-    timeout:  how long one attempt may take (`"10m"`); no limit by default.
+    timeout:  how long one attempt may take (`"10m"`); no limit by default. It is interrupted then.
+    hard_timeout: after this the process that runs it is killed; 30 s after the timeout by default.
     priority: 0 (first) to 9; an enqueue may say otherwise.
+    unique:   one such job at a time, or for a period: `Unique(by=("account_id",))`.
+    limit_by: the arguments, such as a tenant's id, by which the limits of its queue tell jobs apart.
     """
     if not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
         raise InvalidInput("a job's priority lies between 0 (first) and 9", fields={"priority": "0 to 9"})
-    limit = parse_duration(timeout) if isinstance(timeout, str) else timeout
-    options = JobOptions(retry or RetryPolicy(), limit, priority)
+    options = JobOptions(
+        retry or RetryPolicy(),
+        _span(timeout),
+        priority,
+        _span(hard_timeout),
+        unique,
+        (limit_by,) if isinstance(limit_by, str) else tuple(limit_by),
+    )
     if dramatiq_broker.global_broker is None:
         dramatiq.set_broker(CallboardBroker())
     declare = dramatiq.actor(
@@ -115,6 +131,9 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         max_attempts=options.retry.max_attempts,
         timeout=timeout,
         doc=(inspect.getdoc(call) or "")[:_DOC_LENGTH],
+        hard_timeout=options.hard_timeout.total_seconds() if options.hard_timeout else None,
+        unique=_rule(options.unique),
+        limit_by=options.limit_by,
     )
     return JobDefinition(
         name=actor.actor_name,
@@ -125,6 +144,14 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
     )
+
+
+def _span(value: str | timedelta | None) -> timedelta | None:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _rule(unique: Unique | None) -> UniqueRule | None:
+    return None if unique is None else UniqueRule(unique.by, unique.seconds, unique.on_conflict)
 
 
 def unknown(name: str, queue: str) -> JobDefinition:

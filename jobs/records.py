@@ -43,6 +43,12 @@ class NewJob:
     tags: tuple[str, ...]
     timeout: timedelta | None
     source: Source
+    hard_timeout: timedelta | None = None
+    #: Encoded JSON, as `JobOptions` of jobs/requests.py.
+    options: bytes | None = None
+    limit_key: str | None = None
+    #: How long the unique key is held beyond the job's own end, counted from the enqueue.
+    unique_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,12 @@ class Job:
     timeout: timedelta | None
     cancel_requested_at: datetime | None
     crash_count: int
+    hard_timeout: timedelta | None
+    options: dict[str, Any] | None
+    limit_key: str | None
+    solo: bool
+    put_off: int
+    put_off_reason: str | None
 
     @property
     def finished(self) -> bool:
@@ -120,6 +132,9 @@ class ClaimedJob(NamedTuple):
     run_at: datetime
     enqueued_at: datetime
     started_at: datetime
+    hard_timeout: timedelta | None
+    options: dict[str, Any] | None
+    put_off: int
 
 
 @dataclass(frozen=True, slots=True)

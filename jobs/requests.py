@@ -117,9 +117,21 @@ class JobRequest(BaseModel):
     priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
     timeout: Duration | None = None
+    #: After this the process that runs the attempt is killed; by default 30 s after the timeout.
+    hard_timeout: Duration | None = None
+    #: The bounds of the delay before a retry, instead of those of the job's own policy.
+    min_backoff: Duration | None = None
+    max_backoff: Duration | None = None
     unique_key: Label | None = None
-    #: When an active job has the unique_key: `existing` answers with that job, `reject` refuses.
-    on_conflict: Literal["existing", "reject"] = "existing"
+    #: How long the unique_key is held at least, counted from the enqueue, whatever becomes of the job.
+    unique_for: Duration | None = None
+    #: When the unique_key is held: `existing` answers with the job that holds it, `replace` gives that job these
+    #: arguments and this time if it has not begun, `reject` refuses. What is not given is as the job's definition says.
+    on_conflict: Literal["existing", "replace", "reject"] | None = None
+    #: Whose limits within the queue the job counts towards, such as a tenant's.
+    limit_key: Label | None = None
+    #: What a Dramatiq message carries beyond what the platform knows.
+    message_options: dict[str, Any] | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=20)
     #: Accept a job that no worker has published yet, and arguments unseen.
     unchecked: bool = False
@@ -130,6 +142,18 @@ class JobRequest(BaseModel):
             raise ValueError("run_at and delay exclude each other")
         if self.timeout is not None and self.timeout < timedelta(milliseconds=1):
             raise ValueError("timeout must be longer than 0s")
+        if self.hard_timeout is not None and self.hard_timeout < max(
+            self.timeout or timedelta(0), timedelta(milliseconds=1)
+        ):
+            raise ValueError("hard_timeout must be longer than 0s, and not shorter than timeout")
+        if (
+            self.min_backoff is not None
+            and self.max_backoff is not None
+            and self.min_backoff > self.max_backoff
+        ):
+            raise ValueError("min_backoff must not be longer than max_backoff")
+        if self.unique_for is not None and self.unique_key is None:
+            raise ValueError("unique_for needs a unique_key")
         return self
 
 

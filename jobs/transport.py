@@ -7,6 +7,7 @@ all there is: a claim in Postgres decides whether it still holds. All of it may 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, Final, cast
 from uuid import UUID
@@ -23,6 +24,9 @@ from jobs.records import Hint
 WINDOW: Final = 5_000
 #: Block at most this long in one pop, seconds; shorter than every socket timeout.
 LONGEST_BLOCK: Final = 2.0
+#: What one step of priority is worth (models.base.URGENCY says the same to Postgres).
+AGEING: Final = timedelta(minutes=10)
+_AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 _SOCKET_TIMEOUT: Final = 5.0
 _CHUNK: Final = 1_000
 
@@ -40,8 +44,8 @@ return redis.call('ZADD', KEYS[1], 'NX', unpack(ARGV, 2))
 
 
 def score(priority: int, milliseconds: int) -> float:
-    """Urgency, then time: priority above milliseconds, exact in a double up to the year 5000."""
-    return priority * 1e14 + milliseconds
+    """The order within a queue, as the index of queued jobs has it: a step of priority is worth ten minutes of waiting."""
+    return float(priority * _AGEING_MILLISECONDS + milliseconds)
 
 
 def token(job: object, epoch: int) -> str:

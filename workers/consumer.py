@@ -15,7 +15,7 @@ from jobs.metrics import STORE_ERRORS
 from jobs.records import ClaimedJob, Finish
 from jobs.services.execution import Execution
 from jobs.states import Verb
-from jobs.transport import Transport, read_token
+from jobs.transport import AGEING, Transport, read_token
 from workers.async_runner import AsyncRunner
 from workers.attempt import Attempt
 from workers.flusher import Flusher
@@ -153,7 +153,7 @@ class JobConsumer(dramatiq.Consumer):
 
     def _accept(self, claimed: Sequence[ClaimedJob]) -> None:
         """Take slots and send each job to where it runs, most urgent first."""
-        for job in sorted(claimed, key=lambda one: (one.priority, one.run_at)):
+        for job in sorted(claimed, key=lambda one: one.run_at + one.priority * AGEING):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
             self._slots.take(attempt)

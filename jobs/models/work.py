@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, SmallInteger, text
+from sqlalchemy import CheckConstraint, Computed, Index, SmallInteger, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from jobs.models.base import EMPTY_ARRAY, EMPTY_LIST, EMPTY_OBJECT, NOW, Base, in_states
+from jobs.models.base import EMPTY_ARRAY, EMPTY_LIST, EMPTY_OBJECT, NOW, URGENCY, Base, in_states
 from jobs.states import ACTIVE, PENDING, TERMINAL, JobState
 
 
@@ -49,6 +49,21 @@ class JobRow(Base):
     source: Mapped[str]
     source_id: Mapped[str | None]
     timeout: Mapped[timedelta | None]
+    #: After this the child that runs the attempt is killed.
+    hard_timeout: Mapped[timedelta | None]
+    #: What the enqueue asked for that is rarely asked: back-off bounds, and a Dramatiq message's own options.
+    options: Mapped[dict[str, Any] | None]
+    #: Whose limits within its queue the job counts towards, such as a tenant's.
+    limit_key: Mapped[str | None]
+    #: A cancellation that kills the child when the job does not heed it.
+    cancel_forced: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: Crashes that this job or another that ran beside it has caused; which of them shows when it runs alone.
+    suspected: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    #: To be run alone, in a child of its own.
+    solo: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: How often, and why last, a worker put the job off that does not know it or its arguments.
+    put_off: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    put_off_reason: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(in_states(frozenset(JobState)), name="state_known"),
@@ -61,18 +76,31 @@ class JobRow(Base):
         ),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
         CheckConstraint(
-            "attempt >= 0 AND max_attempts >= 1 AND crash_count >= 0 AND epoch >= 0", name="counts"
+            "attempt >= 0 AND max_attempts >= 1 AND crash_count >= 0 AND epoch >= 0 AND suspected >= 0 AND put_off >= 0",
+            name="counts",
         ),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
         CheckConstraint("length(name) BETWEEN 1 AND 200 AND length(queue) BETWEEN 1 AND 100", name="names"),
         CheckConstraint("length(unique_key) BETWEEN 1 AND 200", name="unique_key_length"),
+        CheckConstraint("length(limit_key) BETWEEN 1 AND 200", name="limit_key_length"),
         CheckConstraint("jsonb_typeof(args) = 'array' AND jsonb_typeof(kwargs) = 'object'", name="arguments"),
         CheckConstraint(
             "source IN ('cli', 'http', 'webhook', 'schedule', 'python', 'sql', 'job')", name="source_known"
         ),
         # What is queued, in the order in which it is fed; what is due; what runs, by worker.
-        Index("jobs_queued", "queue", "priority", "run_at", "id", postgresql_where=text("state = 'queued'")),
+        Index("jobs_queued", "queue", text(f"({URGENCY})"), "id", postgresql_where=text("state = 'queued'")),
         Index("jobs_due", "run_at", "id", postgresql_where=text("state IN ('scheduled', 'retrying')")),
+        # The same by key, where limits count by key; and those that run alone.
+        Index(
+            "jobs_keyed",
+            "queue",
+            "limit_key",
+            text(f"({URGENCY})"),
+            "id",
+            postgresql_where=text("state = 'queued' AND limit_key IS NOT NULL"),
+        ),
+        Index("jobs_solo", "queue", "id", postgresql_where=text("state = 'queued' AND solo")),
+        Index("jobs_put_off", "name", "id", postgresql_where=text(f"put_off > 0 AND {in_states(PENDING)}")),
         Index("jobs_running", "worker_id", "id", postgresql_where=text("state = 'running'")),
         Index(
             "jobs_expiring",
@@ -126,8 +154,30 @@ class QueueRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     paused_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: How many jobs may run at once, and how many may start within `rate_period`; of the queue, and of each limit_key.
+    concurrency: Mapped[int | None]
+    rate: Mapped[int | None]
+    rate_period: Mapped[timedelta | None]
+    key_concurrency: Mapped[int | None]
+    key_rate: Mapped[int | None]
+    key_rate_period: Mapped[timedelta | None]
+    #: Whether a job of the queue needs a grant to start.
+    limited: Mapped[bool] = mapped_column(
+        Computed("num_nonnulls(concurrency, rate, key_concurrency, key_rate) > 0", persisted=True)
+    )
 
-    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),)
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint(
+            "least(concurrency, rate, key_concurrency, key_rate) >= 1"
+            " AND greatest(concurrency, rate, key_concurrency, key_rate) <= 1000000",
+            name="limits_range",
+        ),
+        CheckConstraint(
+            "(rate IS NULL) = (rate_period IS NULL) AND (key_rate IS NULL) = (key_rate_period IS NULL)",
+            name="rates_whole",
+        ),
+    )
 
 
 class WorkerRow(Base):

@@ -8,13 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from jobs.models import URGENCY
 from jobs.records import Job
 from jobs.states import JobState
 
 _COLUMNS: Final = (
     "j.id, j.name, j.queue, j.state, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.run_at, j.enqueued_at,"
     " j.started_at, j.finished_at, j.expires_at, j.progress, j.progress_note, j.result, j.errors, j.tags, j.source,"
-    " j.source_id, j.unique_key, j.worker_id, j.timeout, j.cancel_requested_at, j.crash_count"
+    " j.source_id, j.unique_key, j.worker_id, j.timeout, j.cancel_requested_at, j.crash_count,"
+    " j.hard_timeout, j.options, j.limit_key, j.solo, j.put_off, j.put_off_reason"
 )
 #: The longest page of a list.
 PAGE_LIMIT: Final = 200
@@ -110,9 +112,9 @@ def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UU
     return list(connection.execute(statement, {**parameters, "limit": limit}).scalars())
 
 
-_QUEUED: Final = text("""
+_QUEUED: Final = text(f"""
 SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
-WHERE j.state = 'queued' AND j.queue = :queue ORDER BY j.priority, j.run_at, j.id LIMIT :limit OFFSET :offset
+WHERE j.state = 'queued' AND j.queue = :queue ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
 """)
 
 

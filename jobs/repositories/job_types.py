@@ -5,12 +5,26 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
+
+from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueRule:
+    """One job for the same values of these arguments (`by`; of all when it is empty), while one is active.
+
+    period: held at least so long from the enqueue on, in seconds. on_conflict: existing | replace | reject.
+    """
+
+    by: tuple[str, ...]
+    period: float | None
+    on_conflict: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobType:
-    """A kind of job. `schema`: JSON Schema of its arguments; `timeout` in seconds."""
+    """A kind of job. `schema`: JSON Schema of its arguments; `timeout` and `hard_timeout` in seconds."""
 
     name: str
     queue: str
@@ -19,6 +33,10 @@ class JobType:
     max_attempts: int
     timeout: float | None
     doc: str
+    hard_timeout: float | None = None
+    unique: UniqueRule | None = None
+    #: The arguments that a job's limit_key is made of, when the enqueue names none.
+    limit_by: tuple[str, ...] = ()
 
 
 _PUBLISH: Final = text("""
@@ -43,6 +61,9 @@ def publish(connection: Connection, types: Sequence[JobType]) -> None:
                 "priority": kind.priority,
                 "max_attempts": kind.max_attempts,
                 "timeout": kind.timeout,
+                "hard_timeout": kind.hard_timeout,
+                "unique": kind.unique,
+                "limit_by": kind.limit_by,
             },
             "doc": kind.doc,
         }
@@ -51,15 +72,35 @@ def publish(connection: Connection, types: Sequence[JobType]) -> None:
     connection.execute(_PUBLISH, {"types": orjson.dumps(encoded).decode()})
 
 
-_COLUMNS: Final = "name, queue, schema, (defaults->>'priority')::int, (defaults->>'max_attempts')::int, (defaults->>'timeout')::float, doc"
+_COLUMNS: Final = "name, queue, schema, defaults, doc"
 _ALL: Final = text(f"SELECT {_COLUMNS} FROM callboard.job_types ORDER BY name LIMIT 10000")
 _ONE: Final = text(f"SELECT {_COLUMNS} FROM callboard.job_types WHERE name = :name")
 
 
 def every(connection: Connection) -> list[JobType]:
-    return [JobType(*row) for row in connection.execute(_ALL)]
+    return [_read(row) for row in connection.execute(_ALL)]
 
 
 def get(connection: Connection, name: str) -> JobType | None:
     row = connection.execute(_ONE, {"name": name}).one_or_none()
-    return None if row is None else JobType(*row)
+    return None if row is None else _read(row)
+
+
+def _read(row: Row[Any]) -> JobType:
+    """A row as the value it was made from; what an older version did not publish is not there."""
+    name, queue, schema, defaults, doc = tuple(row)
+    unique = defaults.get("unique")
+    return JobType(
+        name,
+        queue,
+        schema,
+        defaults.get("priority", DEFAULT_PRIORITY),
+        defaults.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
+        defaults.get("timeout"),
+        doc,
+        hard_timeout=defaults.get("hard_timeout"),
+        unique=None
+        if unique is None
+        else UniqueRule(tuple(unique["by"]), unique["period"], unique["on_conflict"]),
+        limit_by=tuple(defaults.get("limit_by") or ()),
+    )

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Result, Row, text
 
-from jobs.models import in_states
+from jobs.models import URGENCY, in_states
 from jobs.records import ClaimedJob, Finish, Finished, Hint, NewJob, Receipt
 from jobs.states import ACTIVE, JobState, Verb
 
@@ -24,7 +24,7 @@ _IS_QUEUED: Final = "(j.state || '') = 'queued'"
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
 _CLAIMED: Final = (
     "j.id, j.epoch, j.claim_id, j.name, j.queue, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.timeout,"
-    " j.run_at, j.enqueued_at, j.started_at"
+    " j.run_at, j.enqueued_at, j.started_at, j.hard_timeout, j.options, j.put_off"
 )
 HINT: Final = "j.id, j.epoch, j.queue, j.priority, j.run_at"
 
@@ -35,7 +35,7 @@ WITH input AS MATERIALIZED (
   FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS i(
     id uuid, name text, queue text, args jsonb, kwargs jsonb, priority smallint, max_attempts int,
     due timestamptz, delay double precision, expires_at timestamptz, unique_key text, tags jsonb,
-    timeout double precision, source text, source_id text)
+    timeout double precision, source text, source_id text, hard_timeout double precision, options jsonb, limit_key text)
 ), seen_queue AS (
   INSERT INTO callboard.queues (name)
   SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = i.queue)
@@ -43,10 +43,11 @@ WITH input AS MATERIALIZED (
 )
 INSERT INTO callboard.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key, tags,
-  timeout, source, source_id)
+  timeout, source, source_id, hard_timeout, options, limit_key)
 SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   i.args, i.kwargs, i.priority, i.max_attempts, i.run_at, statement_timestamp(), i.expires_at, i.unique_key,
-  ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.source, i.source_id
+  ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.source, i.source_id,
+  i.hard_timeout * interval '1 second', i.options, i.limit_key
 FROM input i
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
 RETURNING {HINT}, j.name, j.state
@@ -82,6 +83,9 @@ def _encoded(job: NewJob) -> dict[str, Any]:
         "timeout": _seconds(job.timeout),
         "source": job.source.door,
         "source_id": job.source.id,
+        "hard_timeout": _seconds(job.hard_timeout),
+        "options": None if job.options is None else orjson.Fragment(job.options),
+        "limit_key": job.limit_key,
     }
 
 
@@ -148,7 +152,7 @@ _CLAIM_OLDEST: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
   SELECT j.id FROM callboard.jobs j
   WHERE j.state = 'queued' AND j.queue = :queue AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
-  ORDER BY j.priority, j.run_at, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
+  ORDER BY {URGENCY}, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
 )
 {_TAKE}
 """)

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from jobs.models import URGENCY
+
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
@@ -90,7 +92,7 @@ def resume(connection: Connection, name: str) -> bool:
 
 
 _PURGEABLE: Final = text(
-    "SELECT id FROM callboard.jobs WHERE state = 'queued' AND queue = :queue ORDER BY priority, run_at, id LIMIT :limit"
+    f"SELECT id FROM callboard.jobs WHERE state = 'queued' AND queue = :queue ORDER BY {URGENCY}, id LIMIT :limit"
 )
 
 

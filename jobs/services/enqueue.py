@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection
 
 from jobs.database import Database
+from jobs.derived_keys import derived_key
 from jobs.errors import CallboardError, Conflict, Unavailable
 from jobs.ids import new_id
 from jobs.json_values import encode
@@ -21,6 +22,8 @@ from jobs.transport import Transport
 
 #: Bytes of JSON that a job's arguments may have.
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
+#: The same of what a Dramatiq message carries.
+OPTIONS_LIMIT: Final = 256 * 1024
 #: Rows in one INSERT; more go into several within the same transaction.
 _ROWS: Final = 2_000
 
@@ -90,8 +93,12 @@ class Enqueue:
             expires_at=request.expires_at,
             unique_key=request.unique_key,
             tags=tuple(dict.fromkeys(request.tags)),
-            timeout=_timeout(request, kind),
+            timeout=_span(request.timeout, kind.timeout if kind else None),
             source=source,
+            hard_timeout=_span(request.hard_timeout, kind.hard_timeout if kind else None),
+            options=_options(request),
+            limit_key=request.limit_key or _limit_key(request, kind),
+            unique_for=request.unique_for,
         )
 
     def push(self, hints: Sequence[Hint]) -> None:
@@ -167,10 +174,25 @@ class Enqueue:
         log.debug("job.enqueued", count=len(receipts), first=str(receipts[0].id) if receipts else None)
 
 
-def _timeout(request: JobRequest, kind: JobType | None) -> timedelta | None:
-    if request.timeout is not None:
-        return request.timeout
-    return timedelta(seconds=kind.timeout) if kind and kind.timeout else None
+def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
+    if asked is not None:
+        return asked
+    return timedelta(seconds=default) if default else None
+
+
+def _limit_key(request: JobRequest, kind: JobType | None) -> str | None:
+    if kind is None or not kind.limit_by:
+        return None
+    return derived_key(kind.schema, request.args, request.kwargs, kind.limit_by)
+
+
+def _options(request: JobRequest) -> bytes | None:
+    """What few jobs ask for, as one value; seconds for durations."""
+    spans = {"min_backoff": request.min_backoff, "max_backoff": request.max_backoff}
+    options: dict[str, Any] = {name: span.total_seconds() for name, span in spans.items() if span is not None}
+    if request.message_options:
+        options["message"] = request.message_options
+    return encode(options, limit=OPTIONS_LIMIT, what="options") if options else None
 
 
 def _first(*values: int | None) -> int:

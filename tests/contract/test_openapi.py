@@ -109,4 +109,10 @@ def test_the_job_object_has_the_fields_of_the_interface(document):
         "timeout",
         "cancel_requested_at",
         "crash_count",
+        "hard_timeout",
+        "options",
+        "limit_key",
+        "solo",
+        "put_off",
+        "put_off_reason",
     ]

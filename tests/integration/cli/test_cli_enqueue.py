@@ -36,6 +36,12 @@ FIELDS = [
     "timeout",
     "cancel_requested_at",
     "crash_count",
+    "hard_timeout",
+    "options",
+    "limit_key",
+    "solo",
+    "put_off",
+    "put_off_reason",
 ]
 REPORT = '{"account_id": 7, "month": "2026-10"}'
 

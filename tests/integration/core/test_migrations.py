@@ -68,6 +68,7 @@ def test_each_version_can_be_gone_back_to_alone(empty):
     assert (down.current, down.up_to_date) == ("0001", False)
     assert functions(empty) == set()
     assert empty.migrations.upgrade().up_to_date
+    assert empty.migrations.downgrade("-1").current == "0002"
     assert empty.migrations.downgrade("-1").current == "0001"
 
 
@@ -76,6 +77,8 @@ def test_alembic_finds_no_difference_between_models_and_migrations(empty):
     options = {
         "version_table_schema": SCHEMA, "include_schemas": True, "compare_type": True, "compare_server_default": True,
         "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+        # Alembic cannot read an index on an expression back; the next test compares them, word by word.
+        "include_object": lambda _object, name, *_: name not in {"jobs_queued", "jobs_keyed"},
     }  # fmt: skip
     with empty.database.autocommit() as connection:
         context = MigrationContext.configure(connection, opts=options)

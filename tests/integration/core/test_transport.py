@@ -38,15 +38,16 @@ def cache(platform, redis_url):
         yield client
 
 
-def test_tokens_come_most_urgent_first_and_then_oldest_first(transport):
+def test_tokens_come_most_urgent_first_and_a_step_of_priority_is_worth_ten_minutes(transport):
     ordered = [
-        hint(0, 9e9),
-        hint(0, 9.1e9),
-        hint(1, -1e9),
+        hint(0, 0),
+        hint(9, -5390),
+        hint(0, 20),
+        hint(1, -100),
         hint(5, 0),
         hint(5, 0.001),
         hint(5, 1),
-        hint(9, -1.7e9),
+        hint(0, 3600),
     ]
     assert transport.push(ordered[::-1]) == len(ordered)
     assert transport.pop(["q"], 3, 0.1) == [member(one) for one in ordered[:3]]
