@@ -1,7 +1,7 @@
 """What a job can be, and the verbs that move it. The one place that says so.
 
 Every write to `jobs.state` is one of these verbs, written as one guarded statement in
-`jobs/repositories/jobs.py`. `docs/state_machine.md` shows the same table and is checked against it.
+`jobs/repositories/` (job_enqueue.py, jobs.py, job_moves.py). `docs/state_machine.md` shows the same table and is checked against it.
 """
 
 from dataclasses import dataclass

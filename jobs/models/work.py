@@ -13,7 +13,7 @@ from jobs.states import ACTIVE, PENDING, TERMINAL, JobState
 
 
 class JobRow(Base):
-    """A job. Its state is written by the verbs of `jobs/repositories/jobs.py` alone."""
+    """A job. Its state is written by the verbs of `job_enqueue.py`, `jobs.py` and `job_moves.py` in `jobs/repositories` alone."""
 
     __tablename__ = "jobs"
 

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, text
 
 from jobs.models import in_states
 from jobs.records import Finished, Hint
-from jobs.repositories.jobs import HINT, moved
+from jobs.repositories.job_enqueue import HINT
+from jobs.repositories.jobs import moved
 from jobs.states import ACTIVE, PENDING, TERMINAL, JobState
 
 

@@ -14,7 +14,7 @@ from jobs.ids import new_id
 from jobs.json_values import encode
 from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS
 from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Hint, NewJob, Receipt, Source
-from jobs.repositories import jobs, notices
+from jobs.repositories import job_enqueue, notices
 from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
@@ -128,7 +128,7 @@ class Enqueue:
         written: dict[object, Receipt] = {}
         # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
         for batch in _batches(sorted((job for _, job in pairs), key=lambda job: job.unique_key or "")):
-            receipts, batch_hints = jobs.enqueue(connection, batch)
+            receipts, batch_hints = job_enqueue.enqueue(connection, batch)
             written.update({receipt.id: receipt for receipt in receipts})
             hints += batch_hints
         taken = [(request, job) for request, job in pairs if job.id not in written]
@@ -148,7 +148,9 @@ class Enqueue:
         written: dict[object, Receipt],
         hints: list[Hint],
     ) -> list[tuple[JobRequest, NewJob]]:
-        holders = jobs.holders(connection, [job.unique_key for _, job in taken if job.unique_key is not None])
+        holders = job_enqueue.holders(
+            connection, [job.unique_key for _, job in taken if job.unique_key is not None]
+        )
         left = []
         for request, job in taken:
             holder = holders.get(job.unique_key or "")
@@ -159,7 +161,7 @@ class Enqueue:
                     )
                 written[job.id] = holder
             else:
-                receipts, more = jobs.enqueue(connection, [job])
+                receipts, more = job_enqueue.enqueue(connection, [job])
                 written.update({receipt.id: receipt for receipt in receipts})
                 hints += more
                 if not receipts:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from jobs.ids import new_id
 from jobs.records import Finish
-from jobs.repositories import job_moves, job_queries, jobs, queues, schedules, workers
+from jobs.repositories import job_enqueue, job_moves, job_queries, jobs, queues, schedules, workers
 from jobs.repositories.job_queries import JobFilter
 from jobs.repositories.progress import Progress
 from jobs.repositories.progress import write as write_progress
@@ -81,7 +81,7 @@ HOT = {
     "claimed_by": Hot(lambda c: jobs.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
     "claim_oldest": Hot(lambda c: jobs.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
     "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
-    "holders": Hot(lambda c: jobs.holders(c, ["key-20", "key-40"]), {"jobs_unique_active"}),
+    "holders": Hot(lambda c: job_enqueue.holders(c, ["key-20", "key-40"]), {"jobs_unique_active"}),
     "queued": Hot(lambda c: job_queries.queued(c, "mail", 500), {"jobs_queued"}),
     "queued_rest": Hot(lambda c: job_queries.queued(c, "mail", 4500, 500), {"jobs_queued"}),
     "stage": Hot(lambda c: job_moves.stage(c, 5000), {"jobs_due", *BY_ID}),

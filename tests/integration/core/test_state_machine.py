@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs.ids import new_id
 from jobs.records import AttemptError, Finish, NewJob
-from jobs.repositories import job_moves, jobs, workers
+from jobs.repositories import job_enqueue, job_moves, jobs, workers
 from jobs.repositories.workers import WorkerCard
 from jobs.states import TERMINAL, TRANSITIONS, JobState, Verb
 from tests.integration.core.factories import PYTHON, Put, put_job, row
@@ -37,7 +37,7 @@ def _enqueue(connection: Connection, job: Put, worker: UUID) -> Ids:
     new = NewJob(
         new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, None, None, KEY, (), None, PYTHON
     )  # fmt: skip
-    receipts, _ = jobs.enqueue(connection, [new])
+    receipts, _ = job_enqueue.enqueue(connection, [new])
     assert len(receipts) == (_kept(connection, job)["state"] in TERMINAL)
     return [receipt.id for receipt in receipts if receipt.id != new.id]
 
@@ -157,7 +157,7 @@ def _enqueued(connection: Connection, **more: Any) -> str:
     new = NewJob(
         new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, more.get("delay"), None, None, (), None, PYTHON
     )  # fmt: skip
-    receipts, hints = jobs.enqueue(connection, [new])
+    receipts, hints = job_enqueue.enqueue(connection, [new])
     assert len(hints) == (receipts[0].state is JobState.QUEUED)
     return receipts[0].state
 
