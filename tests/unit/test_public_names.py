@@ -18,6 +18,7 @@ PUBLIC = [
     "RetryPolicy",
     "RunningJob",
     "Snooze",
+    "Unique",
     "current_job",
     "job",
 ]
