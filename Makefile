@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml names others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test lint bench docs
+.PHONY: help setup demo up test lint contract bench docs
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv from requirements.lock
 
@@ -25,7 +25,7 @@ up: .venv/.installed ## Run the platform here until Ctrl-C, with the jobs of exa
 test: .venv/.installed ## Run all tests
 	@status=0; \
 	$(BIN)/pytest -n auto --maxprocesses 4 tests/unit tests/contract tests/integration || status=$$?; \
-	$(BIN)/pytest tests/e2e || status=$$?; \
+	$(BIN)/pytest -n 2 --dist worksteal tests/e2e || status=$$?; \
 	exit $$status
 
 lint: .venv/.installed ## Check format, rules, types, imports and the length of files
@@ -35,6 +35,9 @@ lint: .venv/.installed ## Check format, rules, types, imports and the length of 
 	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
 	@$(BIN)/python .ci/check_lengths.py
 	@echo "lint: clean"
+
+contract: .venv/.installed ## Run Dramatiq's own tests against the broker; they come from the package index
+	@$(BIN)/python tests/contract/dramatiq/run.py
 
 bench: .venv/.installed ## Measure: drain a backlog, beside bare Dramatiq
 	@$(BIN)/python benchmarks/drain.py

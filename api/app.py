@@ -12,14 +12,14 @@ from starlette.concurrency import run_in_threadpool
 
 from api.door import Door
 from api.errors import handle_errors
-from api.filters import BulkBody
+from api.filters import BulkBody, BulkCancelBody, CancelBody
 from api.group_commit import GroupCommit
 from api.key_memory import KeyMemory
 from api.long_poll import LongPolls
 from api.middleware import Exchange
 from api.openapi import document
 from api.readiness import Readiness
-from api.routes import catalogue, health, job_control, jobs, me, queues, webhooks, workers
+from api.routes import catalogue, health, job_control, job_logs, job_why, jobs, me, queues, webhooks, workers
 from jobs.platform import Platform
 from jobs.requests import JobRequest
 
@@ -66,7 +66,13 @@ def create_app(
     app.add_middleware(Exchange, max_body=max_body)
     handle_errors(app)
     # job_control first: /v1/jobs/cancel is not a job's id.
-    for module in (job_control, jobs, queues, catalogue, workers, webhooks, me, health):
+    for module in (job_control, job_logs, job_why, jobs, queues, catalogue, workers, webhooks, me, health):
         app.include_router(module.router)
-    app.state.openapi = cache(lambda: orjson.dumps(document(app, [JobRequest, jobs.BatchRequest, BulkBody])))
+    app.state.openapi = cache(
+        lambda: orjson.dumps(
+            document(
+                app, [JobRequest, jobs.BatchRequest, queues.NewLimits, BulkBody, BulkCancelBody, CancelBody]
+            )
+        )
+    )
     return app

@@ -16,12 +16,17 @@ M = TypeVar("M", bound=BaseModel)
 _LARGE: Final = 32 * 1024
 
 
-def body(model: type[M]) -> Any:
-    """A dependency that reads the body into a model; InvalidInput names each field that does not fit."""
+def body(model: type[M], *, required: bool = True) -> Any:
+    """A dependency that reads the body into a model; InvalidInput names each field that does not fit.
+
+    required: else no body at all stands for an empty object.
+    """
 
     async def read(request: Request) -> M:
-        _check_media_type(request.headers.get("content-type", "application/json"))
         raw = await request.body()
+        if not raw and not required:
+            return read_body(model, b"{}")
+        _check_media_type(request.headers.get("content-type", "application/json"))
         if len(raw) > _LARGE:
             return await run_in_threadpool(read_body, model, raw)
         return read_body(model, raw)
@@ -54,10 +59,10 @@ def read_json(raw: bytes) -> Any:
         raise _not_json(str(error)[:200]) from None
 
 
-def takes(model: type[BaseModel]) -> dict[str, Any]:
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """What the OpenAPI document says of a route that reads this model."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _check_media_type(given: str) -> None:

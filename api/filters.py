@@ -130,6 +130,20 @@ class BulkBody(BaseModel):
         return self
 
 
+class CancelBody(BaseModel):
+    """How to cancel."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    force: bool = Field(
+        default=False, strict=True, description="kill the process of a running job that does not stop"
+    )
+
+
+class BulkCancelBody(BulkBody, CancelBody):
+    """The jobs to cancel, and how."""
+
+
 def confined(which: JobFilter, queue: str | None) -> JobFilter | None:
     """The filter within a key's one queue; None when it asks for another, where the key sees nothing."""
     if queue is None or which.queue == queue:

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from jobs.errors import Unavailable
+from jobs.errors import Conflict, Unavailable
 from jobs.records import Job, NewJob, Receipt, Source
 from jobs.requests import JobRequest
 from jobs.services.enqueue import Enqueue
@@ -36,12 +36,6 @@ class _Waiting:
     size: int
     allow: Callable[[NewJob], None]
     future: "asyncio.Future[Committed]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    request: JobRequest
-    job: NewJob
 
 
 Outcome = Committed | Exception
@@ -107,8 +101,8 @@ class GroupCommit:
     def _run(self) -> None:
         while group := self._next():
             checked = self._check_all(group)
-            written = iter(self._write([one for one in checked if isinstance(one, _Checked)]))
-            _tell(group, [next(written) if isinstance(one, _Checked) else one for one in checked])
+            written = iter(self._write([one for one in checked if isinstance(one, NewJob)]))
+            _tell(group, [next(written) if isinstance(one, NewJob) else one for one in checked])
 
     def _next(self) -> list[_Waiting]:
         with self._changed:
@@ -117,41 +111,43 @@ class GroupCommit:
             self._bytes -= sum(one.size for one in group)
         return group
 
-    def _check_all(self, group: Sequence[_Waiting]) -> list[_Checked | Exception]:
-        checked: list[_Checked | Exception] = []
+    def _check_all(self, group: Sequence[_Waiting]) -> list[NewJob | Exception]:
+        checked: list[NewJob | Exception] = []
         for one in group:
             last = checked[-1] if checked else None
             # When the database does not answer one, the others need not wait for it in turn.
             checked.append(last if isinstance(last, Unavailable) else self._check(one))
         return checked
 
-    def _check(self, one: _Waiting) -> _Checked | Exception:
+    def _check(self, one: _Waiting) -> NewJob | Exception:
         try:
             job = self._enqueue.check(one.request, one.source)
             one.allow(job)
         except Exception as error:  # noqa: BLE001 - whatever it is, its own request hears it
             return error
-        return _Checked(one.request, job)
+        return job
 
-    def _write(self, group: Sequence[_Checked]) -> list[Outcome]:
+    def _write(self, group: Sequence[NewJob]) -> list[Outcome]:
         """What became of each of the group, in its order."""
         if not group:
             return []
         try:
-            receipts = self._enqueue.checked([(one.request, one.job) for one in group])
+            written = self._enqueue.each(group)
         except Unavailable as error:
             return [error for _ in group]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the guilty request's alone to hear
             if len(group) == 1:
                 return [error]
-            # One of them cannot be written (a unique key, for one): halve the group until it stands alone.
+            # One of them cannot be written: halve the group until it stands alone.
             middle = len(group) // 2
             return self._write(group[:middle]) + self._write(group[middle:])
-        return self._read(receipts)
+        jobs = iter(self._read([one for one in written if isinstance(one, Receipt)]))
+        return [one if isinstance(one, Conflict) else next(jobs) for one in written]
 
     def _read(self, receipts: Sequence[Receipt]) -> list[Outcome]:
         try:
-            found = {job.id: job for job in self._jobs.get_many(list({receipt.id for receipt in receipts}))}
+            ids = list({receipt.id for receipt in receipts})
+            found = {job.id: job for job in self._jobs.get_many(ids)} if ids else {}
         except Exception as error:  # noqa: BLE001 - they are committed; no failure to read may say otherwise
             log.warning("http.read_back_failed", reason=str(error)[:200], count=len(receipts))
             found = {}

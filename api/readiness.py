@@ -48,7 +48,7 @@ class Readiness:
 
     def _redis(self) -> str:
         try:
-            self._platform.transport.ping()
+            self._platform.transport.check()
         except Unavailable as error:
             log.warning("ready.redis", reason=error.message)
             return _AWAY

@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
 from jobs.durations import exact_duration
+from jobs.limits import Rate
 from jobs.states import JobState
 
 T = TypeVar("T", bound=BaseModel)
@@ -20,7 +21,12 @@ def _as_text(value: Any) -> Any:
     return exact_duration(value) if isinstance(value, timedelta) else value
 
 
+def _rate_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Rate) else value
+
+
 Duration = Annotated[str, BeforeValidator(_as_text), Field(examples=["10m", "1h30m"])]
+RateText = Annotated[str, BeforeValidator(_rate_text), Field(examples=["100/1m"])]
 
 
 class Shown(BaseModel):
@@ -67,8 +73,17 @@ class JobObject(Shown):  # type: ignore[no-redef]  # the plugin writes an __init
     put_off_reason: str | None
 
 
+class LimitsObject(Shown):
+    """What a queue, and within it each limit key, may do at once and within a time. null: no limit."""
+
+    concurrency: int | None = Field(description="jobs that run at once, over all workers")
+    rate: RateText | None = Field(description="jobs that start within any such time")
+    key_concurrency: int | None = Field(description="the same as concurrency, of each limit key")
+    key_rate: RateText | None = Field(description="the same as rate, of each limit key")
+
+
 class QueueObject(Shown):
-    """A queue and its unfinished jobs, by state."""
+    """A queue, its unfinished jobs by state, and its limits."""
 
     name: str
     paused_at: datetime | None
@@ -77,6 +92,9 @@ class QueueObject(Shown):
     running: int
     retrying: int
     oldest_at: datetime | None = Field(description="when the job that has waited longest became due")
+    limits: LimitsObject
+    granted: int = Field(description="jobs of a limited queue that may start and have not")
+    started: int = Field(description="jobs that started within the time of its rate; 0 without one")
 
     @computed_field  # type: ignore[prop-decorator]  # as pydantic's own documentation has it
     @property
@@ -129,6 +147,7 @@ class BulkResult(Shown):
     matched: int
     changed: int
     dry_run: bool
+    complete: bool = Field(description="whether `matched` are all; otherwise more fit than the limit allows")
 
 
 class DeliveryResult(Shown):

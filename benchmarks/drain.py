@@ -58,7 +58,7 @@ def callboard(urls: ServerUrls, count: int) -> float:
     platform = Platform(sqlalchemy_url(urls.database_url), urls.redis_url)
     platform.migrations.upgrade()
     with platform.database.transaction() as connection:
-        connection.execute(text("TRUNCATE callboard.jobs"))
+        connection.execute(text("TRUNCATE callboard.jobs CASCADE"))
     from noop_callboard import noop
 
     platform.catalogue.publish([define(noop).type])

@@ -1,6 +1,7 @@
 """Values that may be long or secret: given as text, from a file (@FILE) or from stdin (-)."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -18,7 +19,7 @@ def read_arguments(given: str | None) -> dict[str, Any]:
     if given is None:
         return {}
     try:
-        value = json.loads(read_text(given, _ARGS), parse_constant=_no_number)
+        value = json.loads(read_text(given, _ARGS), parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise _refused(
             f"not JSON: {error.msg} at line {error.lineno} column {error.colno}; {_MEND}"
@@ -57,6 +58,13 @@ def read_text(given: str, option: str) -> str:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"JSON has no {word}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:40]} is beyond the range of a double (about 1.8e308)")
+    return number
 
 
 def _refused(reason: str) -> InvalidInput:

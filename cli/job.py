@@ -1,8 +1,9 @@
 """`callboard job`: enqueue, list, show and wait; the verbs that change jobs are in `job_verbs.py`."""
 
+import errno
 import os
 import pwd
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -10,12 +11,15 @@ import click
 
 from cli.arguments import read_arguments
 from cli.filters import Criteria, filter_options
+from cli.job_logs import logs
 from cli.job_verbs import cancel, delete, retry
 from cli.job_views import print_job, print_jobs
-from cli.options import DURATION, ID, TIME, json_option
+from cli.job_why import why
+from cli.options import DURATION, ID, json_option
 from cli.output import note
+from cli.request_options import request_options, request_values
 from jobs.errors import CallboardError, JobUnsuccessful, Unavailable, WaitTimeout
-from jobs.records import Job, Source
+from jobs.records import Job, Receipt, Source
 from jobs.states import JobState
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ def job() -> None:
     """Enqueue jobs, look at them, cancel, retry and delete them."""
 
 
-for _verb in (cancel, retry, delete):
+for _verb in (cancel, retry, delete, why, logs):
     job.add_command(_verb)
 
 
@@ -39,25 +43,7 @@ for _verb in (cancel, retry, delete):
     metavar="JSON",
     help="An object (by name) or an array (by position); @FILE, or - for stdin.",
 )
-@click.option("--queue", metavar="QUEUE", help="Other than the job's own queue.")
-@click.option("--in", "delay", type=DURATION, metavar="DURATION", help="Not before 10m, 1h, 2d have passed.")
-@click.option("--at", "run_at", type=TIME, metavar="TIME", help="Not before 2026-11-22T09:00:00Z.")
-@click.option(
-    "--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9; 5 when nothing is said."
-)
-@click.option("--unique-key", metavar="KEY", help="At most one unfinished job has this key.")
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["existing", "reject"]),
-    default="existing",
-    show_default=True,
-    help="When the key is taken: answer with the job that has it, or refuse.",
-)
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="May be given more than once.")
-@click.option(
-    "--max-attempts", type=click.IntRange(1, 1000), metavar="N", help="Tries before it counts as failed."
-)
-@click.option("--job-timeout", type=DURATION, metavar="DURATION", help="An attempt may run this long.")
+@request_options
 @click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet, and any arguments.")
 @click.option("--wait", is_flag=True, help="Wait for the job's end; exits with 6 unless it succeeded.")
 @click.option(
@@ -71,14 +57,10 @@ def enqueue(
     *,
     name: str,
     arguments: str | None,
-    delay: timedelta | None,
-    run_at: datetime | None,
-    tags: tuple[str, ...],
-    job_timeout: timedelta | None,
     wait: bool,
     timeout: timedelta | None,
     as_json: bool,
-    **plain: Any,
+    **options: Any,
 ) -> None:
     """Enqueue a job; prints its id.
 
@@ -87,16 +69,11 @@ def enqueue(
     \b
     callboard job enqueue build_report --args '{"account_id": 7}' --in 10m
     callboard job enqueue build_report --args @report.json --wait --timeout 1m
+    callboard job enqueue reindex --unique-key r-7 --on-conflict replace --in 30s
     """  # noqa: D301 - click's mark for lines to keep
-    if delay is not None and run_at is not None:
-        raise click.UsageError("--in and --at exclude each other")
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait; an attempt's limit is --job-timeout")
-    values = {
-        **{key: value for key, value in plain.items() if value is not None},
-        **read_arguments(arguments),
-        "name": name, "delay": delay, "run_at": run_at, "tags": list(tags), "timeout": job_timeout,
-    }  # fmt: skip
+    values = {**request_values(options), **read_arguments(arguments), "name": name}
     from cli.runtime import opened
     from jobs.requests import job_request
 
@@ -104,16 +81,22 @@ def enqueue(
     with opened() as runtime:
         platform = runtime.platform
         receipt = platform.enqueue.one(request, Source("cli", _user()))
-        if receipt.existed:
-            note(
-                f"the key {request.unique_key} is held by job {receipt.id} ({receipt.state}); nothing was enqueued"
-            )
-        if wait:
-            _wait(platform, receipt.id, timeout, as_json=as_json)
-        elif as_json:
-            print_job(_read_back(platform, receipt.id), as_json=True)
-        else:
-            click.echo(str(receipt.id))
+        try:
+            if receipt.existed or receipt.moved:
+                note(_held(receipt, request.unique_key))
+            if wait:
+                _wait(platform, receipt.id, timeout, as_json=as_json)
+            elif as_json:
+                print_job(_read_back(platform, receipt.id), as_json=True)
+            else:
+                click.echo(str(receipt.id))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            # The job is committed: nobody shall think that it has to be sent again.
+            raise CallboardError(
+                f"job {receipt.id} is enqueued, but nothing can be printed: {error.strerror}"
+            ) from error
 
 
 @job.command("list")
@@ -154,6 +137,16 @@ def wait(*, job_id: UUID, timeout: timedelta | None, as_json: bool) -> None:
 
     with opened() as runtime:
         _wait(runtime.platform, job_id, timeout, as_json=as_json)
+
+
+def _held(receipt: Receipt, key: str | None) -> str:
+    """What became of an enqueue whose unique key was held."""
+    which = f"the key {key}" if key else "its key"
+    if receipt.replaced:
+        return f"{which} is held by job {receipt.id} ({receipt.state}), which has these arguments and this time now"
+    if receipt.moved:
+        return f"{which} was held by a job that is running, which goes on; this one has it now"
+    return f"{which} is held by job {receipt.id} ({receipt.state}); nothing was enqueued"
 
 
 def _wait(platform: "Platform", job_id: UUID, timeout: timedelta | None, *, as_json: bool) -> None:

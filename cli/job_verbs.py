@@ -1,7 +1,7 @@
 """`callboard job cancel|retry|delete`: by ids, or by filter with a count before anything is done."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from jobs.states import JobState, Verb
 
 if TYPE_CHECKING:
     from jobs.platform import Platform
+    from jobs.services.control import Bulk
 
 _MOST: Final = 100_000
 _MOST_IDS: Final = 1000
@@ -32,10 +33,15 @@ class _Act:
     word: str
     done: str
     one: Callable[["Platform", UUID], Job | None]
+    force: bool = False
 
 
 def _cancel(platform: "Platform", job_id: UUID) -> Job:
     return platform.control.cancel(job_id)
+
+
+def _cancel_by_force(platform: "Platform", job_id: UUID) -> Job:
+    return platform.control.cancel(job_id, force=True)
 
 
 def _retry(platform: "Platform", job_id: UUID) -> Job:
@@ -64,6 +70,7 @@ def _command(act: _Act, text: str) -> click.Command:
         dry_run: bool,
         yes: bool,
         as_json: bool,
+        force: bool = False,
     ) -> None:
         if ids and (which.given or limit is not None or dry_run):
             raise click.UsageError("ids and filters exclude each other")
@@ -73,14 +80,21 @@ def _command(act: _Act, text: str) -> click.Command:
             raise click.UsageError(f"at most {_MOST_IDS} ids at once; use a filter for more")
         from cli.runtime import opened
 
+        how = replace(act, one=_cancel_by_force, force=True) if force else act
         with opened() as runtime:
             if ids:
-                _by_ids(runtime.platform, act, ids, as_json=as_json)
+                _by_ids(runtime.platform, how, ids, as_json=as_json)
             else:
                 _by_filter(
-                    runtime.platform, act, which, limit or _MOST, dry_run=dry_run, yes=yes, as_json=as_json
+                    runtime.platform, how, which, limit or _MOST, dry_run=dry_run, yes=yes, as_json=as_json
                 )
 
+    if act.verb is Verb.CANCEL:
+        run = click.option(
+            "--force",
+            is_flag=True,
+            help="Kill the process of a running job that does not stop within seconds.",
+        )(run)
     return run
 
 
@@ -119,25 +133,35 @@ def _by_filter(
     preview = control.bulk(act.verb, target, limit=limit, dry_run=True)
     outcome = preview
     if not dry_run and preview.matched:
-        if not confirmed(f"{act.word} {count(preview.matched, 'job')} ({which.words()})?", yes=yes):
+        if not confirmed(f"{act.word} {_counted(preview, limit)} ({which.words()})?", yes=yes):
             raise click.exceptions.Exit(1)
-        outcome = control.bulk(act.verb, target, limit=limit)
+        outcome = control.bulk(act.verb, target, limit=limit, force=act.force)
     if as_json:
         values: dict[str, Any] = asdict(outcome) | {"dry_run": dry_run}
         print_json(values)
     elif not outcome.matched:
         note(f"no job to {act.word} fits")
     elif dry_run:
-        note(f"{count(outcome.matched, 'job')} would be {act.done}")
+        note(f"{_counted(outcome, limit)} would be {act.done}")
     else:
-        note(f"{count(outcome.changed, 'job')} {act.done}")
+        rest = "" if outcome.complete else "; there are more: do it again for the next"
+        note(f"{count(outcome.changed, 'job')} {act.done}{rest}")
+
+
+def _counted(preview: "Bulk", limit: int) -> str:
+    """How many jobs were counted; the count ends where the verb would."""
+    jobs = count(preview.matched, "job")
+    if preview.complete:
+        return jobs
+    return f"at least {jobs}" if limit == _MOST else f"the oldest {jobs} of more"
 
 
 cancel = _command(
     _Act(Verb.CANCEL, "cancel", "cancelled, or asked to stop", _cancel),
     "Cancel jobs: by ids, or all that fit a filter.\n\n"
     "What has not begun is cancelled; a running job is asked to stop. By filter, the jobs are counted, and on a terminal"
-    " you are asked, before anything is done.",
+    " you are asked, before anything is done. A job that does not stop when it is asked can be ended with --force: what runs"
+    " beside it in the same process goes back to its queue.",
 )
 retry = _command(
     _Act(Verb.RERUN, "retry", "queued again", _retry),

@@ -146,8 +146,12 @@ def _facts(job: Job, now: datetime) -> "list[tuple[str, str | Text]]":
         facts.append(("progress", _progress(job)))
     for label, value in (
         ("timeout", exact_duration(job.timeout) if job.timeout else None),
+        ("hard timeout", exact_duration(job.hard_timeout) if job.hard_timeout else None),
+        ("expires", _moment(job.expires_at, now) if job.expires_at else None),
         ("unique key", job.unique_key),
+        ("limit key", job.limit_key),
         ("tags", ", ".join(job.tags) or None),
+        ("put off", f"{job.put_off} times, {job.put_off_reason}" if job.put_off else None),
         ("worker", str(job.worker_id) if job.worker_id else None),
         ("cancel", _moment(job.cancel_requested_at, now) if job.cancel_requested_at else None),
     ):

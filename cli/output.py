@@ -101,6 +101,13 @@ def print_json(value: Mapping[str, Any]) -> None:
     )
 
 
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """Print one line of a stream of JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME))
+
+
 def print_items(items: Iterable[Mapping[str, Any]], next_cursor: str | None = None) -> None:
     """Print a list as HTTP has it: `{"items": [...], "next_cursor": null}`."""
     print_json({"items": list(items), "next_cursor": next_cursor})

@@ -1,6 +1,6 @@
-"""`callboard queue`: what the queues hold; pause, resume, purge."""
+"""`callboard queue`: what the queues hold; pause, resume, limit, purge."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,8 +9,10 @@ from cli.options import json_option, yes_option
 from cli.output import Column, confirmed, note, print_items, print_json, print_table, state_text
 from cli.text import ago, count
 from jobs.clock import SYSTEM
+from jobs.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from jobs.limits import Limits, Rate
     from jobs.repositories.queues import QueueCounts
 
 _COLUMNS: Final = (
@@ -21,12 +23,50 @@ _COLUMNS: Final = (
     Column("SCHEDULED", right=True),
     Column("RETRYING", right=True),
     Column("OLDEST"),
+    Column("LIMITS", wide=True),
 )
+_NONE: Final = "none"
+
+
+class _Most(click.ParamType["int | str"]):
+    """A whole number within the bounds of limits, or `none`."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        from jobs.limits import MOST
+
+        if value == _NONE or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if (
+            not value.isascii()
+            or not value.isdigit()
+            or len(value) > len(str(MOST))
+            or not 1 <= int(value) <= MOST
+        ):
+            self.fail(f"{value[:40]!r} is neither a whole number from 1 to {MOST:,} nor none", param, ctx)
+        return int(value)
+
+
+class _Often(click.ParamType["Rate | str"]):
+    """A rate such as `100/1m`, or `none`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Rate | str":
+        from jobs.limits import Rate
+
+        if value == _NONE or isinstance(value, Rate):
+            return value  # type: ignore[no-any-return]
+        try:
+            return Rate.parse(value)
+        except InvalidInput as error:
+            raise click.BadParameter(f"{error.message}, or none", ctx, param) from None
 
 
 @click.group()
 def queue() -> None:
-    """See what the queues hold; pause, resume and purge them."""
+    """See what the queues hold; pause, resume, limit and purge them."""
 
 
 @queue.command("list")
@@ -47,15 +87,17 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name", metavar="QUEUE")
 @json_option
 def show(*, name: str, as_json: bool) -> None:
-    """Show one queue."""
+    """Show one queue, its limits, and what is taken of them."""
     from cli.runtime import opened
 
     with opened() as runtime:
         found = runtime.platform.queues.get(name)
     if as_json:
         print_json(_object(found))
-    else:
-        _print([found])
+        return
+    _print([found])
+    for line in _taken(found):
+        note(line)
 
 
 @queue.command()
@@ -78,6 +120,46 @@ def resume(*, name: str, as_json: bool) -> None:
 
     with opened() as runtime:
         _changed(runtime.platform.queues.resume(name), "active", as_json=as_json)
+
+
+@queue.command("limit")
+@click.argument("name", metavar="QUEUE")
+@click.option(
+    "--concurrency", metavar="N", type=_Most(), help="Jobs that run at once, over all workers; or none."
+)
+@click.option(
+    "--rate",
+    metavar="N/TIME",
+    type=_Often(),
+    help="Jobs that start within any such time, such as 100/1m; or none.",
+)
+@click.option(
+    "--key-concurrency", metavar="N", type=_Most(), help="The same as --concurrency, of each limit key."
+)
+@click.option("--key-rate", metavar="N/TIME", type=_Often(), help="The same as --rate, of each limit key.")
+@click.option("--clear", is_flag=True, help="Take away every limit that is not given.")
+@json_option
+def limit_(*, name: str, clear: bool, as_json: bool, **given: Any) -> None:
+    """Limit how many jobs of a queue run at once, or start in a time.
+
+    What is not given stays as it is; `none` takes a limit away. It holds at once and for all workers.
+    """
+    from cli.runtime import opened
+    from jobs.limits import Limits
+
+    changes = {key: None if value == _NONE else value for key, value in given.items() if value is not None}
+    if not changes and not clear:
+        raise click.UsageError(
+            "say which limit: --concurrency, --rate, --key-concurrency, --key-rate or --clear"
+        )
+    with opened() as runtime:
+        found = runtime.platform.queues.limit(
+            name, lambda now: replace(Limits() if clear else now, **changes)
+        )
+    if as_json:
+        print_json(_object(found))
+    else:
+        note(f"queue {found.name}: {_limits_text(found.limits) or 'no limits'}")
 
 
 @queue.command()
@@ -116,7 +198,31 @@ def _changed(found: "QueueCounts", state: str, *, as_json: bool) -> None:
 
 
 def _object(found: "QueueCounts") -> dict[str, Any]:
-    return {"name": found.name, "paused": found.paused_at is not None, **asdict(found)}
+    values = {**asdict(found), "limits": found.limits.written()}
+    return {"name": found.name, "paused": found.paused_at is not None, **values}
+
+
+def _limits_text(limits: "Limits") -> str:
+    """`3 at once, 100/1m, each key 1 at once`."""
+    parts = [
+        (limits.concurrency, "{} at once"),
+        (limits.rate, "{}"),
+        (limits.key_concurrency, "each key {} at once"),
+        (limits.key_rate, "each key {}"),
+    ]
+    return ", ".join(form.format(value) for value, form in parts if value is not None)
+
+
+def _taken(found: "QueueCounts") -> list[str]:
+    lines = []
+    if found.limits.concurrency is not None:
+        taken = found.running + found.granted
+        lines.append(
+            f"{taken:,} of {found.limits.concurrency:,} at once: {found.running:,} running, {found.granted:,} about to start"
+        )
+    if found.limits.rate is not None:
+        lines.append(f"{found.started:,} of {found.limits.rate} started")
+    return lines
 
 
 def _print(found: "list[QueueCounts]") -> None:
@@ -130,6 +236,7 @@ def _print(found: "list[QueueCounts]") -> None:
             f"{each.scheduled:,}",
             f"{each.retrying:,}",
             ago(each.oldest_at, now),
+            _limits_text(each.limits) or "-",
         )
         for each in found
     ]

@@ -1,5 +1,6 @@
 """The forms in which settings are written, read into the values they mean."""
 
+import logging
 import re
 from datetime import timedelta
 from typing import Annotated, Final
@@ -12,6 +13,14 @@ from jobs.errors import InvalidInput
 DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _KEEP_OTHERS: Final = timedelta(days=30)
+_SIZE: Final = re.compile(r"(\d{1,12})\s?(|b|kib|mib)", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": 1, "b": 1, "kib": 1024, "mib": 1024 * 1024}
+LOG_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 def _duration(value: object) -> object:
@@ -44,14 +53,37 @@ def _one_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("not a size")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Lowered = BeforeValidator(_lower)
 DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
 RedisUrl = Annotated[str, Field(max_length=2000), _one_of(*REDIS_SCHEMES)]
 Address = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=255)]
+#: Bytes: `4096`, `64KiB`, `1MiB`.
+Size = Annotated[int, BeforeValidator(_size)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Modules = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)], ...],
+    Field(max_length=100),
+    BeforeValidator(_listed),
+]
+#: What a module holds, as `shop.mw:Sentry`.
+Objects = Annotated[
+    tuple[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200),
+        ],
+        ...,
+    ],
     Field(max_length=100),
     BeforeValidator(_listed),
 ]

@@ -50,8 +50,13 @@ def configure(
     format: LogFormat = "auto",  # noqa: A002 - the setting's own name
     level: str = "info",
     stream: TextIO | None = None,
+    heard: str | None = None,
 ) -> None:
-    """Send all logs of this process to `stream` (stderr), as JSON lines or for people; `auto` asks the terminal."""
+    """Send all logs of this process to `stream` (stderr), as JSON lines or for people; `auto` asks the terminal.
+
+    heard: the level from which other handlers than this one want to hear, where that is lower.
+    """
+    lowest = min(_LEVELS[level], _LEVELS[heard or level])
     out = sys.stderr if stream is None else stream
     terminal = out.isatty()
     human = format == "human" or (format == "auto" and terminal)
@@ -73,16 +78,17 @@ def configure(
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
+    handler.setLevel(_LEVELS[level])
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(_LEVELS[level])
+    root.setLevel(lowest)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(
             max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.INFO
         )
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -22,11 +22,13 @@ from config.fields import (
     Duration,
     Lowered,
     Modules,
+    Objects,
     Port,
     Queues,
     RedisUrl,
     Retention,
     RetentionPeriods,
+    Size,
 )
 from config.redaction import MASK, mask_text
 from jobs.durations import format_duration
@@ -55,6 +57,10 @@ class Settings(BaseModel):
     )
     data_dir: Path = Field(default=Path(".callboard"), description="the path of a folder")
     jobs: Modules = Field(default=(), description="modules, separated by commas, as shop.jobs,mail.jobs")
+    middleware: Objects = Field(
+        default=(),
+        description="Dramatiq middleware as module:attribute, separated by commas, as shop.mw:Sentry,shop.mw:Metrics",
+    )
     host: Address = Field(default="127.0.0.1", description="an address to listen on, as 127.0.0.1")
     port: Port = Field(default=8787, description=_PORT)
     processes: int = Field(
@@ -84,6 +90,15 @@ class Settings(BaseModel):
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = Field(
         default="info", description="debug, info, warning or error"
+    )
+    job_log_level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    result_limit: Size = Field(
+        default=256 * 1024,
+        ge=1024,
+        le=16 * 1024 * 1024,
+        description="a size from 1KiB to 16MiB, as 64KiB or 1MiB",
     )
     grace: Duration = Field(
         default=timedelta(seconds=30), le=timedelta(hours=1), description="a duration from 0s to 1h, as 30s"

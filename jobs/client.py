@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 from uuid import UUID
 
 import psycopg
@@ -16,10 +16,16 @@ from config.settings import load_settings, sqlalchemy_url
 from jobs.context import current_source
 from jobs.durations import parse_duration
 from jobs.ids import parse_id
+from jobs.limits import Limits, Rate
 from jobs.platform import Platform
-from jobs.records import Job, Receipt, Source
+from jobs.records import Job
 from jobs.repositories.borrowed import BorrowedConnection
-from jobs.requests import JobRequest, job_request
+from jobs.repositories.job_logs import JobLogLine
+from jobs.requests import job_request
+from jobs.services.control import BULK_LIMIT, Bulk
+from jobs.services.job_logs import GATHER_LIMIT
+from jobs.services.selection import bulk_filter, bulk_verb
+from jobs.services.why import Explanation
 
 Wait = str | float | timedelta | None
 
@@ -55,10 +61,14 @@ class Client:
     ) -> Job:
         """Accept one job; when this returns, it is committed.
 
-        options: args, queue, run_at or delay ("1h"), priority (0..9), unique_key, on_conflict, tags, max_attempts,
-        timeout, expires_at, unchecked.
+        options: args; queue; run_at or delay ("1h"); expires_at; priority (0..9); tags; max_attempts, min_backoff and
+        max_backoff; timeout and hard_timeout of an attempt; unique_key, unique_for (the key is held so long, whatever
+        becomes of the job) and on_conflict (existing | replace | reject); limit_key; unchecked. What is not given is as
+        the job's definition says.
         connection: enqueue inside this connection's transaction; the job is there when, and only when, it commits.
-        Raises UnknownJob, InvalidArguments, InvalidInput, Conflict or Unavailable; then nothing was written.
+        When the unique key is held, the answer is the job that holds it, with on_conflict="replace" after it got these
+        arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict (on_conflict="reject") or
+        Unavailable; then nothing was written.
         """
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
         if connection is None:
@@ -74,9 +84,10 @@ class Client:
         requests = [job_request({**base, "kwargs": one}) for one in kwargs]
         return [receipt.id for receipt in self._platform.enqueue.many(requests, current_source())]
 
-    def accept(self, request: JobRequest, source: Source) -> Receipt:
-        """Accept a request that is already read; what brokers call."""
-        return self._platform.enqueue.one(request, source)
+    @property
+    def platform(self) -> Platform:
+        """The services behind this client; what brokers use."""
+        return self._platform
 
     def get(self, job_id: UUID | str) -> Job:
         """The job; raises NotFound."""
@@ -86,13 +97,64 @@ class Client:
         """The job once it is in a terminal state; `timeout` in seconds or as "30s". Raises WaitTimeout."""
         return self._platform.waiting.wait(_id(job_id), _span(timeout))
 
-    def cancel(self, job_id: UUID | str) -> Job:
-        """End a job that has not begun; ask a running one to stop."""
-        return self._platform.control.cancel(_id(job_id))
+    def cancel(self, job_id: UUID | str, *, force: bool = False) -> Job:
+        """End a job that has not begun; ask a running one to stop.
+
+        force: when it does not stop within seconds, the process that runs it is killed.
+        """
+        return self._platform.control.cancel(_id(job_id), force=force)
 
     def retry(self, job_id: UUID | str) -> Job:
         """Queue a finished job again, with a fresh budget of attempts."""
         return self._platform.control.rerun(_id(job_id))
+
+    def delete(self, job_id: UUID | str) -> None:
+        """Remove a finished job, and what it logged."""
+        self._platform.control.delete(_id(job_id))
+
+    def bulk(
+        self,
+        verb: Literal["cancel", "retry", "delete"],
+        *,
+        dry_run: bool = False,
+        limit: int = BULK_LIMIT,
+        **which: Any,
+    ) -> Bulk:
+        """Do this to all jobs that fit, the oldest `limit` of them; with `dry_run` only count them.
+
+        which: state (one or several), queue, name, tag, since, until (times, or "1h" for as long ago), search. At least one
+        of them, unless it is a dry run.
+        """
+        return self._platform.control.bulk(
+            bulk_verb(verb), bulk_filter(which, dry_run=dry_run), limit=limit, dry_run=dry_run
+        )
+
+    def logs(
+        self, job_id: UUID | str, *, attempt: int | None = None, limit: int = GATHER_LIMIT
+    ) -> list[JobLogLine]:
+        """The newest `limit` lines that a job logged, oldest first; of one attempt, or of all. Raises NotFound."""
+        return self._platform.job_logs.newest(_id(job_id), attempt=attempt, limit=limit)
+
+    def why(self, job_id: UUID | str) -> Explanation:
+        """Why a job is not running: the reasons that hold now, the most decisive first. Raises NotFound."""
+        return self._platform.why.explain(_id(job_id))
+
+    def limit_queue(
+        self,
+        queue: str,
+        *,
+        concurrency: int | None = None,
+        rate: str | Rate | None = None,
+        key_concurrency: int | None = None,
+        key_rate: str | Rate | None = None,
+    ) -> None:
+        """Replace all limits of a queue, at once and for all workers; None is no limit.
+
+        concurrency: jobs that run at once. rate: jobs that start within any such time, as "100/1m". key_concurrency,
+        key_rate: the same of each limit key. Raises InvalidInput.
+        """
+        keyed = {"key_concurrency": key_concurrency, "key_rate": key_rate}
+        self._platform.queues.limit(queue, Limits.read(concurrency=concurrency, rate=rate, **keyed))
 
     def close(self) -> None:
         self._opened.close()
@@ -104,6 +166,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def configured_middleware() -> tuple[str, ...]:
+    """What CALLBOARD_MIDDLEWARE names."""
+    return load_settings().middleware
 
 
 def _id(job_id: UUID | str) -> UUID:

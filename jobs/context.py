@@ -1,5 +1,6 @@
-"""The running job, as its own code sees it: progress, cancellation, children."""
+"""The running job, as its own code sees it: progress, logs, cancellation, children."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
@@ -8,12 +9,13 @@ from uuid import UUID
 import structlog
 
 from jobs.errors import CallboardError
-from jobs.json_values import storable
+from jobs.log_lines import LogLines
 from jobs.outcomes import Cancel
 from jobs.records import ClaimedJob, Receipt, Source
 from jobs.requests import JobRequest, job_request
 
 _LONGEST_NOTE: Final = 500
+_EVERY_LEVEL: Final = structlog.make_filtering_bound_logger(logging.DEBUG)
 
 
 class Enqueuer(Protocol):
@@ -37,6 +39,9 @@ class RunningJob:
     cleaning up, and the job ends as cancelled.
     """
 
+    #: What the attempt logs; made with its first line.
+    lines: LogLines | None = None
+
     def __init__(
         self, job: ClaimedJob, enqueuer: Enqueuer, on_progress: Callable[["RunningJob"], None]
     ) -> None:
@@ -49,21 +54,47 @@ class RunningJob:
         self.max_attempts = job.max_attempts
         #: What `progress` said last: the part done (0..1) and a note.
         self.reported: tuple[float, str | None] | None = None
+        #: Whether that is yet to be written; until then the worker need not be told of more.
+        self.untold = False
         self.cancel_requested = False
         self._enqueuer = enqueuer
         self._on_progress = on_progress
 
     @property
     def log(self) -> Any:
-        """A logger whose lines carry the job's id, name and attempt."""
-        return structlog.get_logger(self.name).bind(job_id=str(self.id), job=self.name, attempt=self.attempt)
+        """A logger whose lines carry the job's id, name and attempt, and are kept with the attempt."""
+        # By way of `logging`, whose level asks what is kept as well as what is shown.
+        return structlog.wrap_logger(logging.getLogger(self.name), wrapper_class=_EVERY_LEVEL).bind(
+            job_id=str(self.id), job=self.name, attempt=self.attempt
+        )
 
     def progress(self, fraction: float, note: str | None = None) -> None:
-        """Say how much is done (0..1) and what is going on; cheap, written at most once a second."""
-        self.check()
-        bounded = min(max(float(fraction), 0.0), 1.0)
-        self.reported = (bounded, None if note is None else storable(str(note), _LONGEST_NOTE))
-        self._on_progress(self)
+        """Say how much is done (0..1) and what is going on; as cheap as a call, written at most once a second.
+
+        The last word before the attempt's end is written, too. What lies outside 0..1 counts as its end, and NaN
+        leaves the part that was said before.
+        """
+        if self.cancel_requested:
+            self.check()
+        part = float(fraction)
+        if not 0.0 <= part <= 1.0:
+            part = self._bounded(part)
+        self.reported = (part, None if note is None else str(note)[:_LONGEST_NOTE])
+        if not self.untold:
+            self.untold = True
+            self._on_progress(self)
+
+    def written(self, reported: tuple[float, str | None] | None) -> None:
+        """The worker has written this word; a newer one, if there is, is told of again."""
+        self.untold = False
+        if self.reported is not reported:
+            self.untold = True
+            self._on_progress(self)
+
+    def _bounded(self, part: float) -> float:
+        if part != part:  # noqa: PLR0124 - so is NaN, and nothing else
+            return 0.0 if self.reported is None else self.reported[0]
+        return min(max(part, 0.0), 1.0)
 
     def check(self) -> None:
         """Raise Cancel when the job was asked to stop."""
@@ -85,6 +116,11 @@ def current_job() -> RunningJob:
     if job is None:
         raise NotInAJob("current_job() is there only inside a running job")
     return job
+
+
+def running_job() -> RunningJob | None:
+    """The job that is running here, if there is one."""
+    return _current.get()
 
 
 def current_source() -> Source:

@@ -4,8 +4,8 @@
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,8 @@ from dramatiq import broker as dramatiq_broker
 
 from jobs.arguments import ArgumentBinder, describe
 from jobs.broker import CallboardBroker
+from jobs.derived_keys import check_names
+from jobs.dramatiq_support.messages import priority_of
 from jobs.durations import parse_duration
 from jobs.errors import InvalidInput
 from jobs.records import DEFAULT_PRIORITY, DEFAULT_QUEUE
@@ -25,6 +27,9 @@ from jobs.retry import RetryPolicy
 from jobs.uniqueness import Unique
 
 _DOC_LENGTH: Final = 500
+_OF_MESSAGES: Final = (
+    "on_success", "on_failure", "on_retry_exhausted", "pipe_ignore", "throws", "max_age", "notify_shutdown",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
+    #: What a Dramatiq actor says of its messages, as far as the worker asks: callbacks, max_age and the like.
+    message_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class JobActor(dramatiq.Actor[..., Any]):
@@ -64,7 +71,7 @@ class JobActor(dramatiq.Actor[..., Any]):
         return self.enqueue_with(kwargs)
 
     def enqueue_with(self, kwargs: dict[str, Any] | None = None, **options: Any) -> UUID:
-        """Enqueue with arguments and options (delay, priority, unique_key, tags ...) as for `Client.enqueue`."""
+        """Enqueue with arguments, and with every option that `Client.enqueue` takes (delay, unique_key, tags ...)."""
         request = job_request({"name": self.actor_name, "kwargs": kwargs or {}, **options})
         if not isinstance(self.broker, CallboardBroker):
             raise InvalidInput(
@@ -106,7 +113,10 @@ def job(
         (limit_by,) if isinstance(limit_by, str) else tuple(limit_by),
     )
     if dramatiq_broker.global_broker is None:
-        dramatiq.set_broker(CallboardBroker())
+        broker = CallboardBroker(middleware=[])
+        dramatiq.set_broker(broker)
+        # With the broker in place: a module of middleware may declare jobs of its own.
+        broker.add_configured()
     declare = dramatiq.actor(
         actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue
     )
@@ -123,10 +133,12 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     ours = isinstance(actor, JobActor)
     options = actor.job_options if isinstance(actor, JobActor) else _plain_options(actor)
     timeout = options.timeout.total_seconds() if options.timeout else None
+    schema = describe(call).schema
+    check_names(actor.actor_name, schema, (*(options.unique.by if options.unique else ()), *options.limit_by))
     kind = JobType(
         name=actor.actor_name,
         queue=actor.queue_name,
-        schema=describe(call).schema,
+        schema=schema,
         priority=options.priority,
         max_attempts=options.retry.max_attempts,
         timeout=timeout,
@@ -143,6 +155,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         is_async=inspect.iscoroutinefunction(call),
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
+        message_options={name: actor.options[name] for name in _OF_MESSAGES if actor.options.get(name)},
     )
 
 
@@ -187,4 +200,4 @@ def _plain_options(actor: dramatiq.Actor[..., Any]) -> JobOptions:
     timeout = (
         timedelta(milliseconds=limit) if isinstance(limit, int | float) and limit != float("inf") else None
     )
-    return JobOptions(policy, timeout, DEFAULT_PRIORITY)
+    return JobOptions(policy, timeout, priority_of(actor.priority))

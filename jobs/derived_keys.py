@@ -6,8 +6,14 @@ from typing import Any, Final
 
 import orjson
 
+from jobs.errors import InvalidInput
+
 #: A key that would be longer is replaced by its digest.
 _LONGEST: Final = 150
+#: What a unique key may have.
+_LONGEST_UNIQUE: Final = 200
+#: Up to here a whole number that is written as a fraction (7.0) is exact, and is that number.
+_EXACT: Final = 2**53
 
 
 def derived_key(
@@ -23,9 +29,28 @@ def derived_key(
     return text if len(text) <= _LONGEST else _digest(text.encode())
 
 
+def check_names(job: str, schema: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Pass when the job takes arguments of these names; otherwise all its calls would share a key: InvalidInput."""
+    if schema.get("additionalProperties", True) is not False:
+        return
+    for name in names:
+        if name not in schema.get("properties", {}):
+            raise InvalidInput(f"the job {job!r} has no argument {name!r}, of which its keys could be made")
+
+
+def unique_key(name: str, derived: str) -> str:
+    """The unique key of a job of this name whose arguments read like this."""
+    key = f"{name}:{derived}"
+    return key if len(key) <= _LONGEST_UNIQUE else _digest(key.encode())
+
+
 def _by_name(schema: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
-    values = {name: about["default"] for name, about in properties.items() if "default" in about}
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    values = {
+        name: about["default"]
+        for name, about in properties.items()
+        if isinstance(about, Mapping) and "default" in about
+    }
     positions = schema.get("x-parameters", ())
     values.update(zip(positions, args, strict=False))
     values.update({f"args[{index}]": args[index] for index in range(len(positions), len(args))})
@@ -33,6 +58,8 @@ def _by_name(schema: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
     if value is None or isinstance(value, str | bool | int):
         return orjson.dumps(value).decode()
     return _digest(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))

@@ -3,9 +3,13 @@
 Labels are bounded by what operators define (queues, jobs, doors), never an id or an argument.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import Counter, Histogram
+
+from jobs.records import Cancelled
+from jobs.states import JobState, Verb
 
 _WAIT_BUCKETS: Final = (
     0.001,
@@ -30,13 +34,46 @@ _WAIT_BUCKETS: Final = (
 _DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 JOBS_ENQUEUED = Counter("callboard_jobs_enqueued_total", "Jobs accepted.", ["queue", "job", "source"])
+UNIQUE_CONFLICTS = Counter(
+    "callboard_unique_conflicts_total",
+    "Enqueues whose unique key was held, by what came of it.",
+    ["job", "result"],
+)
 JOBS_FINISHED = Counter(
     "callboard_jobs_finished_total", "Attempts that ended, by outcome.", ["queue", "job", "outcome"]
 )
 JOB_RETRIES = Counter(
     "callboard_job_retries_total", "Attempts that failed and will be tried again.", ["queue", "job"]
 )
+JOBS_PUT_OFF = Counter(
+    "callboard_jobs_put_off_total",
+    "Jobs that a worker put off because it does not know them, or their arguments do not fit.",
+    ["queue", "reason"],
+)
+JOB_LOG_LINES = Counter(
+    "callboard_job_log_lines_total",
+    "Lines that jobs logged: written, or dropped for want of room.",
+    ["result"],
+)
 JOB_RESCUES = Counter("callboard_job_rescues_total", "Jobs taken back from workers that died.", ["queue"])
+CLAIMS_WITHOUT_TOKEN = Counter(
+    "callboard_claims_without_token_total",
+    "Jobs claimed straight from Postgres: Redis was away, or not told of them.",
+)
+GRANTS = Counter("callboard_grants_total", "Attempts granted within their queue's limits.", ["queue"])
+JOB_CRASHES = Counter(
+    "callboard_job_crashes_total", "Worker processes that a job took with it.", ["queue", "job"]
+)
+JOBS_QUARANTINED = Counter(
+    "callboard_jobs_quarantined_total",
+    "Jobs that are not run again because of their crashes.",
+    ["queue", "job"],
+)
+HARD_TIMEOUTS = Counter(
+    "callboard_hard_timeouts_total",
+    "Processes killed because a job ran beyond its hard timeout, or did not heed a forced cancellation.",
+    ["queue", "job"],
+)
 STALE_WRITES = Counter(
     "callboard_stale_writes_total", "Writes refused because their attempt was over.", ["writer"]
 )
@@ -47,3 +84,10 @@ JOB_WAIT = Histogram("callboard_job_wait_seconds", "From due to started.", ["que
 JOB_DURATION = Histogram(
     "callboard_job_duration_seconds", "From started to ended.", ["queue", "job"], buckets=_DURATION_BUCKETS
 )
+
+
+def count_cancelled(jobs: Iterable[Cancelled]) -> None:
+    """Count what an operator cancelled; those that run still are counted by their worker, once they stop."""
+    for job in jobs:
+        if job.state is JobState.CANCELLED:
+            JOBS_FINISHED.labels(job.queue, job.name, Verb.CANCEL).inc()

@@ -9,12 +9,17 @@ from jobs.secrets import SecretBox
 from jobs.services.auth import Auth
 from jobs.services.catalogue import Catalogue
 from jobs.services.control import Control
+from jobs.services.counters import Counters
+from jobs.services.dispatching import Dispatching
 from jobs.services.enqueue import Enqueue
+from jobs.services.idempotency import Idempotency
 from jobs.services.intake import Intake
+from jobs.services.job_logs import JobLogs
 from jobs.services.jobs import Jobs
 from jobs.services.queues import Queues
 from jobs.services.schedules import ReadCalendar, Schedules, Ticker
 from jobs.services.waiting import Waiting
+from jobs.services.why import Why
 from jobs.services.workers import Workers
 from jobs.transport import Transport
 
@@ -49,8 +54,24 @@ class Platform:
         return Control(self.database, self.transport)
 
     @cached_property
+    def dispatching(self) -> Dispatching:
+        return Dispatching(self.database, self.enqueue)
+
+    @cached_property
+    def counters(self) -> Counters:
+        return Counters(self.database)
+
+    @cached_property
     def waiting(self) -> Waiting:
         return Waiting(self.jobs, self.transport)
+
+    @cached_property
+    def why(self) -> Why:
+        return Why(self.database)
+
+    @cached_property
+    def job_logs(self) -> JobLogs:
+        return JobLogs(self.database)
 
     @cached_property
     def queues(self) -> Queues:
@@ -59,6 +80,10 @@ class Platform:
     @cached_property
     def workers(self) -> Workers:
         return Workers(self.database, self.transport, ttl=self._lease)
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        return Idempotency(self.database)
 
     @cached_property
     def auth(self) -> Auth:

@@ -5,10 +5,13 @@ Those that every attempt makes are named tuples, which cost a third of a frozen 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from jobs.states import TERMINAL, JobState, Verb
+
+if TYPE_CHECKING:
+    from jobs.dispatch import Dispatch
 
 #: Sources: through which door a job came.
 SOURCES: Final = ("cli", "http", "webhook", "schedule", "python", "sql", "job")
@@ -47,19 +50,26 @@ class NewJob:
     #: Encoded JSON, as `JobOptions` of jobs/requests.py.
     options: bytes | None = None
     limit_key: str | None = None
-    #: How long the unique key is held beyond the job's own end, counted from the enqueue.
+    #: How long the unique key is held whatever becomes of the job, counted from the enqueue.
     unique_for: timedelta | None = None
+    #: When the key is held: existing | replace | reject.
+    on_conflict: str = "existing"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an enqueue came to: the job that now stands, which is an older one when `existed`."""
+    """What an enqueue came to: the job that now stands, which is an older one when `existed`.
+
+    replaced: the older one has these arguments and this time now. moved: it runs, and its unique key is this new job's.
+    """
 
     id: UUID
     name: str
     queue: str
     state: JobState
     existed: bool
+    replaced: bool = False
+    moved: bool = False
 
 
 class Hint(NamedTuple):
@@ -70,6 +80,8 @@ class Hint(NamedTuple):
     queue: str
     priority: int
     run_at: datetime
+    #: Its queue is limited: only the feeder may bring it to Redis.
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,8 @@ class ClaimedJob(NamedTuple):
     hard_timeout: timedelta | None
     options: dict[str, Any] | None
     put_off: int
+    #: Whether its queue is limited; the feeder is told of its end. None: there is no such queue.
+    limited: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,19 @@ class Finish(NamedTuple):
     result: bytes | None = None
     error: AttemptError | None = None
     delay: timedelta | None = None
+    #: With snooze: why this worker cannot run the job; set only where the function was never called.
+    put_off: str | None = None
+    #: Jobs that this end brings about: they are enqueued in its transaction, if it is not refused as stale.
+    children: "tuple[Dispatch, ...]" = ()
+
+
+class Cancelled(NamedTuple):
+    """What a cancel came to: cancelled, or still running and asked to stop."""
+
+    id: UUID
+    state: JobState
+    queue: str
+    name: str
 
 
 class Finished(NamedTuple):
@@ -176,6 +203,27 @@ class Finished(NamedTuple):
 
     id: UUID
     state: JobState
+
+
+class CancelRequest(NamedTuple):
+    """A running job that somebody wants stopped; `forced`: whatever it says to that."""
+
+    id: UUID
+    epoch: int
+    forced: bool
+
+
+class TakenBack(NamedTuple):
+    """What became of a job whose worker died. `blamed`: it may have been the cause."""
+
+    id: UUID
+    name: str
+    queue: str
+    state: JobState
+    blamed: bool
+    crash_count: int
+    suspected: int
+    solo: bool
 
 
 @dataclass(frozen=True, slots=True)

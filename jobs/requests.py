@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
 
 from jobs.durations import LONGEST, parse_duration
 from jobs.errors import InvalidInput
+from jobs.uniqueness import OnConflict
 
 _QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._:-]{0,199}")
@@ -117,19 +118,28 @@ class JobRequest(BaseModel):
     priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
     timeout: Duration | None = None
-    #: After this the process that runs the attempt is killed; by default 30 s after the timeout.
-    hard_timeout: Duration | None = None
-    #: The bounds of the delay before a retry, instead of those of the job's own policy.
-    min_backoff: Duration | None = None
-    max_backoff: Duration | None = None
-    unique_key: Label | None = None
-    #: How long the unique_key is held at least, counted from the enqueue, whatever becomes of the job.
-    unique_for: Duration | None = None
-    #: When the unique_key is held: `existing` answers with the job that holds it, `replace` gives that job these
-    #: arguments and this time if it has not begun, `reject` refuses. What is not given is as the job's definition says.
-    on_conflict: Literal["existing", "replace", "reject"] | None = None
-    #: Whose limits within the queue the job counts towards, such as a tenant's.
-    limit_key: Label | None = None
+    hard_timeout: Duration | None = Field(
+        default=None,
+        description="after this the process that runs the attempt is killed; by default 30 s after the timeout",
+    )
+    min_backoff: Duration | None = Field(
+        default=None, description="the delay before a retry is at least this, whatever the job's policy says"
+    )
+    max_backoff: Duration | None = Field(default=None, description="and at most this")
+    unique_key: Label | None = Field(default=None, description="at most one unfinished job has it")
+    unique_for: Duration | None = Field(
+        default=None,
+        description="how long the unique_key is held whatever becomes of the job, counted from the enqueue;"
+        " 0s: as long as the job is unfinished",
+    )
+    on_conflict: OnConflict | None = Field(
+        default=None,
+        description="when the unique_key is held: existing (the default) answers with the job that holds it, replace"
+        " gives that job these arguments and this time if it has not begun, reject refuses",
+    )
+    limit_key: Label | None = Field(
+        default=None, description="whose limits within the queue the job counts towards, such as a tenant's"
+    )
     #: What a Dramatiq message carries beyond what the platform knows.
     message_options: dict[str, Any] | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=20)
@@ -152,8 +162,6 @@ class JobRequest(BaseModel):
             and self.min_backoff > self.max_backoff
         ):
             raise ValueError("min_backoff must not be longer than max_backoff")
-        if self.unique_for is not None and self.unique_key is None:
-            raise ValueError("unique_for needs a unique_key")
         return self
 
 

@@ -1,10 +1,11 @@
 """When a failed attempt is tried again: tenacity's own strategies, asked once per attempt, in whichever process."""
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import tenacity
 from tenacity.retry import RetryBaseT, retry_base
@@ -21,11 +22,27 @@ LONGEST_DELAY: Final = timedelta(days=30)
 #: Exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 DEFAULT_WAIT: Final = wait_random_exponential(multiplier=1, max=3600)
 
-_DRAMATIQ_MAX_RETRIES: Final = 20
+#: What Dramatiq does when nothing is said.
+MAX_RETRIES: Final = 20
 _DRAMATIQ_MIN_BACKOFF_MS: Final = 15_000
 _DRAMATIQ_MAX_BACKOFF_MS: Final = 7 * 86_400_000
 
 Exceptions = tuple[type[BaseException], ...]
+
+
+class Bounds(NamedTuple):
+    """Between what the delay before a job's retry lies, in seconds; None leaves that end to the policy."""
+
+    least: float | None = None
+    most: float | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None) -> "Bounds | None":
+        """Those of a job's options, if it has any."""
+        if not options:
+            return None
+        least, most = options.get("min_backoff"), options.get("max_backoff")
+        return None if least is None and most is None else cls(least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +82,19 @@ class RetryPolicy:
             raise _bad("never_on", "a tuple of exception classes, such as (ValueError,)")
 
     def decide(
-        self, attempt: int, exception: BaseException, since_first: timedelta, max_attempts: int | None = None
+        self,
+        attempt: int,
+        exception: BaseException,
+        since_first: timedelta,
+        max_attempts: int | None = None,
+        bounds: "Bounds | None" = None,
     ) -> timedelta | None:
         """The delay before the next attempt, within 0..30 days, or None when this was the last one.
 
         attempt:      the number of the attempt that failed, from 1.
         since_first:  from the beginning of the first attempt to this failure.
         max_attempts: the job's own limit, where it has one.
+        bounds:       the job's own bounds of the delay, where it has them.
 
         A job that raises Retry asked for another attempt: retry and retry_on are not consulted, and its delay,
         if it names one, is used. Dramatiq's Retry only names the delay, as there.
@@ -87,11 +110,20 @@ class RetryPolicy:
         if not isinstance(exception, Retry) and not self._is_retried(state, exception):
             return None
         asked = _asked_delay(exception)
-        state.upcoming_sleep = self.wait(state) if asked is None else asked.total_seconds()
+        state.upcoming_sleep = self._wait(state, bounds) if asked is None else asked.total_seconds()
         if self.stop is not None and self.stop(state):
             return None
         # min and max in this order turn a NaN into 0.
         return timedelta(seconds=min(max(0.0, state.upcoming_sleep), LONGEST_DELAY.total_seconds()))
+
+    def _wait(self, state: tenacity.RetryCallState, bounds: "Bounds | None") -> float:
+        if bounds is None:
+            return self.wait(state)
+        if isinstance(self.wait, DramatiqBackoff):
+            return self.wait.within(bounds)(state)
+        least = bounds.least or 0.0
+        most = math.inf if bounds.most is None else max(bounds.most, least)
+        return min(max(self.wait(state), least), most)
 
     def _is_retried(self, state: tenacity.RetryCallState, exception: BaseException) -> bool:
         if self.retry_on is not None and not isinstance(exception, self.retry_on):
@@ -102,7 +134,7 @@ class RetryPolicy:
     def from_dramatiq(
         cls,
         *,
-        max_retries: int | None = _DRAMATIQ_MAX_RETRIES,
+        max_retries: int | None = MAX_RETRIES,
         min_backoff_ms: int | None = None,
         max_backoff_ms: int | None = None,
         throws: type[BaseException] | Exceptions | None = None,
@@ -143,6 +175,13 @@ class DramatiqBackoff(wait_base):
                 raise _bad(name, "a number of milliseconds, 0 or more")
         self._min = min_backoff_ms
         self._max = min(max_backoff_ms, _DRAMATIQ_MAX_BACKOFF_MS)
+
+    def within(self, bounds: Bounds) -> "DramatiqBackoff":
+        """The same with a message's own bounds in place of the actor's."""
+        return DramatiqBackoff(
+            self._min if bounds.least is None else round(bounds.least * 1000),
+            self._max if bounds.most is None else round(bounds.most * 1000),
+        )
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         retries = min(retry_state.attempt_number - 1, 32)

@@ -31,6 +31,7 @@ class Verb(StrEnum):
     """What happens to a job; one word everywhere: Python, CLI, HTTP, log event, metric label."""
 
     ENQUEUE = "enqueue"
+    REPLACE = "replace"
     STAGE = "stage"
     RELEASE = "release"
     CLAIM = "claim"
@@ -71,6 +72,8 @@ _RUNNING: Final = {JobState.RUNNING}
 TRANSITIONS: Final[dict[Verb, Transition]] = {
     # any door; scheduled when run_at lies ahead, waiting when parents are unfinished
     Verb.ENQUEUE: _move(set(), JobState.QUEUED, JobState.SCHEDULED, JobState.WAITING),
+    # any door, with on_conflict=replace; new arguments and time, a fresh budget of attempts, epoch+1
+    Verb.REPLACE: _move(PENDING, JobState.QUEUED, JobState.SCHEDULED, JobState.WAITING),
     # feeder, when run_at has come; epoch+1
     Verb.STAGE: _move({JobState.SCHEDULED, JobState.RETRYING}, JobState.QUEUED),
     # the finish of the last parent
@@ -87,7 +90,7 @@ TRANSITIONS: Final[dict[Verb, Transition]] = {
     Verb.CANCEL: _move(PENDING, JobState.CANCELLED),
     # a draining worker, for what it had not started; the attempt is given back, epoch+1; cancelled if that was asked for
     Verb.HAND_BACK: _move(_RUNNING, JobState.QUEUED, JobState.CANCELLED),
-    # reaper, when the worker's lease is dead; crash_count+1, the attempt is given back, epoch+1
+    # reaper, when the worker's lease is dead; crash_count+1 for the cause, the attempt is given back, epoch+1
     Verb.RESCUE: _move(_RUNNING, JobState.QUEUED, JobState.QUARANTINED, JobState.CANCELLED),
     # operator; a fresh budget of attempts, epoch+1, history kept
     Verb.RERUN: _move(TERMINAL, JobState.QUEUED),

@@ -5,30 +5,29 @@ all there is: a claim in Postgres decides whether it still holds. All of it may 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from jobs.errors import Unavailable
 from jobs.records import Hint
+from jobs.redis_link import PATIENCE, Link, RedisUnavailable, unavailable
+
+if TYPE_CHECKING:
+    from redis.client import PubSub
 
 #: A queue's set is kept about this full; what is beyond waits in Postgres for the feeder.
 WINDOW: Final = 5_000
-#: Block at most this long in one pop, seconds; shorter than every socket timeout.
-LONGEST_BLOCK: Final = 2.0
+#: Block at most this long in one pop, seconds: a Redis that hangs is noticed little later.
+LONGEST_BLOCK: Final = 1.0
 #: What one step of priority is worth (models.base.URGENCY says the same to Postgres).
 AGEING: Final = timedelta(minutes=10)
 _AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
-_SOCKET_TIMEOUT: Final = 5.0
 _CHUNK: Final = 1_000
+#: After a failure callers are spared at most this long; the feeder, which has to notice that Redis is back, less. Seconds.
+_LONGEST_PAUSE: Final = 5.0
+_FEEDERS_PAUSE: Final = 0.5
 
 _TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(\d{1,10})")
 #: What the column holds.
@@ -65,15 +64,20 @@ def read_token(raw: bytes) -> tuple[str, int] | None:
 
 
 class Transport:
-    """The queues in Redis. Every method raises Unavailable when Redis does not do what it is asked."""
+    """The queues in Redis. Every method raises Unavailable when Redis does not do what it is asked in good time.
+
+    No call takes longer than a fraction of a second (a pop: than that and its block); after a failure
+    calls fail at once for a while.
+    """
 
     def __init__(self, url: str, *, prefix: str = "callboard") -> None:
-        self._url = url
         self._prefix = prefix
-        self._redis = self._connect(_SOCKET_TIMEOUT)
-        # Pops block and must never be repeated by the client: what a lost reply carried is fed again.
-        self._popper = self._connect(LONGEST_BLOCK + _SOCKET_TIMEOUT)
-        self._push = self._redis.register_script(_PUSH)
+        self._producers = Link(url, longest_pause=_LONGEST_PAUSE)
+        self._announcers = Link(url, longest_pause=_LONGEST_PAUSE)
+        self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE)
+        self._poppers = Link(url, longest_pause=_LONGEST_PAUSE)
+        # For what is asked in order to know how Redis is, or has nobody waiting for it: these calls are always made.
+        self._others = Link(url, longest_pause=0)
 
     def queue_key(self, queue: str) -> str:
         return f"{self._prefix}:queue:{queue}"
@@ -83,16 +87,18 @@ class Transport:
         return f"{self._prefix}:finished"
 
     def push(self, hints: Iterable[Hint]) -> int:
-        """Offer tokens to their queues, up to the window; returns how many were new."""
-        ordered = sorted(hints, key=lambda hint: hint.queue)
-        added = 0
-        with unavailable():
+        """Offer tokens to their queues, up to the window; returns how many were new. Limited queues are left to the feeder."""
+        ordered = sorted((hint for hint in hints if not hint.limited), key=lambda hint: hint.queue)
+        if not ordered:
+            return 0
+        with self._producers.call() as client:
+            pipeline = client.pipeline(transaction=False)
             for queue, group in groupby(ordered, key=lambda hint: hint.queue):
                 members = list(group)[:WINDOW]
                 for start in range(0, len(members), _CHUNK):
                     pairs = [part for hint in members[start : start + _CHUNK] for part in _scored(hint)]
-                    added += self._push(keys=[self.queue_key(queue)], args=[WINDOW, *pairs])
-        return added
+                    pipeline.eval(_PUSH, 1, self.queue_key(queue), WINDOW, *pairs)
+            return sum(cast("list[int]", pipeline.execute()))
 
     def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> int:
         """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds.
@@ -101,8 +107,8 @@ class Transport:
         """
         if not rows:
             return 0
-        with unavailable():
-            pipeline = self._redis.pipeline(transaction=False)
+        with self._feeders.call() as client:
+            pipeline = client.pipeline(transaction=False)
             for start in range(0, len(rows), _CHUNK):
                 members = {
                     token(job, epoch): score(priority, milliseconds)
@@ -113,66 +119,59 @@ class Transport:
 
     def pop(self, queues: Sequence[str], count: int, block: float) -> list[bytes]:
         """Take up to `count` tokens from the first of these queues that has any; waits up to `block` seconds."""
-        with unavailable():
-            answer = cast(
-                "tuple[bytes, list[tuple[bytes, float]]] | None",
-                self._popper.bzmpop(
-                    min(block, LONGEST_BLOCK),
-                    len(queues),
-                    [self.queue_key(queue) for queue in queues],
-                    min=True,
-                    count=count,
-                ),
+        block = min(block, LONGEST_BLOCK)
+        keys = [self.queue_key(queue) for queue in queues]
+        if self._poppers.ailing:
+            # Whether it is back is asked briefly, before a whole block is spent on it.
+            with self._poppers.call() as client:
+                client.ping()
+        # What a lost reply carried is fed again.
+        with self._poppers.call(block + PATIENCE) as client:
+            answer: Any = (
+                client.bzmpop(block, len(keys), keys, min=True, count=count)
+                if block > 0
+                else client.zmpop(len(keys), keys, min=True, count=count)
             )
-        return [] if answer is None else [member for member, _ in answer[1]]
+            return [] if answer is None else [member for member, _ in answer[1] if isinstance(member, bytes)]
 
     def depth(self, queue: str) -> int:
-        with unavailable():
-            return self._redis.zcard(self.queue_key(queue))
+        with self._feeders.call() as client:
+            return int(client.zcard(self.queue_key(queue)))
 
     def forget(self, queue: str) -> None:
         """Drop a queue's tokens: it was paused or purged."""
-        with unavailable():
-            self._redis.delete(self.queue_key(queue))
+        with self._others.call() as client:
+            client.delete(self.queue_key(queue))
 
     def announce(self, finished: Sequence[UUID]) -> int:
         """Tell those who wait that these jobs are in a terminal state; returns how many processes listened."""
         if not finished:
             return 0
-        with unavailable():
-            return int(self._redis.publish(self.finished_channel, ",".join(str(job) for job in finished)))
+        with self._announcers.call() as client:
+            return int(client.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
     def announcements(self) -> "Announcements":
         """Listen from now on to what finishes."""
-        with unavailable():
-            subscription = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with self._others.call() as client:
+            subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
             subscription.subscribe(self.finished_channel)
         return Announcements(subscription)
 
-    def ping(self) -> None:
-        with unavailable():
-            self._redis.ping()
+    def check(self) -> None:
+        """Raises Unavailable unless Redis answers and takes writes: one that is full or read-only is of no use."""
+        with self._others.call() as client:
+            if client.set(f"{self._prefix}:check", b"", px=1_000) is not True:
+                raise RedisUnavailable("Redis does not answer with what it was asked for")
 
     def close(self) -> None:
-        self._redis.close()
-        self._popper.close()
-
-    def _connect(self, socket_timeout: float) -> redis.Redis:
-        over_tcp: dict[str, Any] = {} if self._url.startswith("unix:") else {"socket_keepalive": True}
-        return redis.Redis.from_url(
-            self._url,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=2.0,
-            health_check_interval=0,
-            retry=Retry(NoBackoff(), 0),
-            **over_tcp,
-        )
+        for link in (self._producers, self._announcers, self._feeders, self._poppers, self._others):
+            link.close()
 
 
 class Announcements:
     """One subscription to what finishes; not to be shared between threads."""
 
-    def __init__(self, subscription: "redis.client.PubSub") -> None:
+    def __init__(self, subscription: "PubSub") -> None:
         self._subscription = subscription
 
     def next(self, timeout: float) -> set[UUID]:
@@ -182,16 +181,6 @@ class Announcements:
 
     def close(self) -> None:
         self._subscription.close()
-
-
-@contextmanager
-def unavailable() -> Iterator[None]:
-    """Every way in which Redis can fail to do what it is asked, as Unavailable."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        # redis-py's TimeoutError is no ConnectionError; OOM, READONLY and LOADING are ResponseErrors: all mean 'not now'.
-        raise Unavailable(f"Redis does not answer: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _announced(message: Any) -> set[UUID]:

@@ -30,6 +30,8 @@ class Unique:
             raise InvalidInput(f"Unique: on_conflict must be one of {', '.join(_ON_CONFLICT)}")
         if isinstance(self.by, str) or not all(isinstance(name, str) for name in self.by):
             raise InvalidInput('Unique: by must be a tuple of argument names, such as ("account_id",)')
+        if (self.seconds or 0.0) < 0:
+            raise InvalidInput("Unique: period must not be negative")
 
     @property
     def seconds(self) -> float | None:

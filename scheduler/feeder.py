@@ -1,10 +1,11 @@
 """The feeder: brings what is due, and what Redis does not have, into the queues. The one loop that repairs everything.
 
 Promotion of scheduled jobs, retries, pushes that never happened and a Redis that lost its memory are all the
-same here: what is queued in Postgres is put into the queue's set, most urgent first.
+same here: what is queued in Postgres is put into the queue's set, most urgent first; of a limited queue, what was
+granted leave to start.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Final
 from uuid import UUID
@@ -15,7 +16,10 @@ from prometheus_client import Counter, Gauge
 from jobs.clock import Clock
 from jobs.database import Database
 from jobs.errors import Unavailable
+from jobs.redis_link import RedisUnavailable
 from jobs.repositories import job_moves, job_queries, queues
+from jobs.repositories.queues import Feedable
+from jobs.services.limits import Grants, Token
 from jobs.transport import WINDOW, Transport
 
 TOKENS_FED = Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
@@ -36,6 +40,7 @@ class Feeder:
         self._database = database
         self._transport = transport
         self._clock = clock
+        self._grants = Grants(database)
         self._lock = Lock()
         self._finished_at = clock.monotonic()
         LAG.set_function(lambda: self._clock.monotonic() - self._finished_at)
@@ -45,29 +50,45 @@ class Feeder:
         with self._lock:
             self._expire()
             self._stage()
-            with self._database.autocommit() as connection:
-                names = queues.feedable(connection)
-            added = self._feed(names)
+            added = self._feed(self._feedable())
             self._finished_at = self._clock.monotonic()
             return added
 
     def feed(self, names: Iterable[str]) -> int:
         """Feed these queues now, unless they are paused."""
+        wanted = set(names)
         with self._lock:
-            with self._database.autocommit() as connection:
-                feedable = set(queues.feedable(connection))
-            return self._feed(sorted(feedable.intersection(names)))
+            return self._feed([queue for queue in self._feedable() if queue.name in wanted])
 
-    def _feed(self, names: Iterable[str]) -> int:
+    def _feedable(self) -> list[Feedable]:
+        with self._database.autocommit() as connection:
+            return queues.feedable(connection)
+
+    def _feed(self, found: Sequence[Feedable]) -> int:
+        # Grants are made while Redis is away, too: workers then claim straight from Postgres.
+        granted = {queue.name: self._grants.make(queue.name) for queue in found if queue.limited}
         added = 0
-        for name in names:
-            new = self._feed_one(name)
+        refusal: RedisUnavailable | None = None
+        for queue in found:
+            try:
+                new = self._feed_one(queue.name, granted.get(queue.name))
+            except RedisUnavailable as error:
+                # Perhaps it is only this queue's key that is somebody else's. When Redis is away, the rest hears at once.
+                refusal = error
+                continue
             if new:
-                TOKENS_FED.labels(name).inc(new)
+                TOKENS_FED.labels(queue.name).inc(new)
             added += new
+        if refusal is not None:
+            raise refusal
         return added
 
-    def _feed_one(self, name: str) -> int:
+    def _feed_one(self, name: str, granted: list[Token] | None) -> int:
+        if granted is not None:
+            return self._transport.feed(name, granted)
+        return self._feed_head(name)
+
+    def _feed_head(self, name: str) -> int:
         """Feed the head of a queue always, the rest of the window when the set has run half empty.
 
         What is in the set already is, all but, the head of the queue: the rest begins about where the set ends.

@@ -12,6 +12,9 @@ QUEUE_JOBS = Gauge("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"
 QUEUE_OLDEST = Gauge(
     "callboard_queue_oldest_seconds", "How long the oldest queued job has been due.", ["queue"]
 )
+QUEUE_GRANTED = Gauge(
+    "callboard_queue_granted", "Jobs of a limited queue that may start and have not.", ["queue"]
+)
 WORKERS = Gauge("callboard_workers", "Workers with a lease that serve the queue.", ["queue"])
 
 _STATES = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
@@ -31,13 +34,14 @@ class Gauges:
         for queue in counts:
             for state in _STATES:
                 QUEUE_JOBS.labels(queue.name, state).set(getattr(queue, state))
+            QUEUE_GRANTED.labels(queue.name).set(queue.granted)
             QUEUE_OLDEST.labels(queue.name).set(_age(now, queue.oldest_at))
             serving = [worker for worker in live if not worker.queues or queue.name in worker.queues]
             WORKERS.labels(queue.name).set(len(serving))
 
     @staticmethod
     def clear() -> None:
-        for gauge in (QUEUE_JOBS, QUEUE_OLDEST, WORKERS):
+        for gauge in (QUEUE_JOBS, QUEUE_OLDEST, QUEUE_GRANTED, WORKERS):
             gauge.clear()
 
 

@@ -1,5 +1,6 @@
 """The listener: hears the commits of those who enqueue by SQL or in a transaction of their own, and feeds at once."""
 
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Final
 
@@ -49,7 +50,9 @@ class Listener(Thread):
                 while not self._stopping.is_set():
                     names = notices.heard(connection, _LOOK_UP)
                     if names and self._leader.leads:
-                        self._feeder.feed(names)
+                        # Redis may be away: then workers find the jobs in Postgres, and listening goes on.
+                        with suppress(Unavailable):
+                            self._feeder.feed(names)
             finally:
                 # It listens: it must not be lent to anyone else.
                 connection.invalidate()

@@ -1,12 +1,15 @@
-"""The pruner: removes finished jobs that are older than their retention, in batches that block nobody."""
+"""The pruner: removes what is older than its retention, in batches that block nobody."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
+from sqlalchemy import Connection
 
 from jobs.database import Database
-from jobs.repositories import job_moves
+from jobs.repositories import idempotency, job_moves, unique_holds
 from jobs.states import TERMINAL, JobState
 
 _BATCH: Final = 1_000
@@ -17,7 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 class Pruner:
-    """Keeps history as long as the settings say: what succeeded for one span, all else for another."""
+    """Keeps history as long as the settings say: what succeeded for one span, all else for another.
+
+    Besides: unique keys whose period is over, and answers to idempotency keys that are a day old.
+    """
 
     def __init__(self, database: Database, *, succeeded: timedelta, other: timedelta) -> None:
         self._database = database
@@ -27,17 +33,23 @@ class Pruner:
         )
 
     def round(self) -> int:
-        """Remove what is too old; returns how many."""
-        pruned = sum(self._prune(states, age) for states, age in self._spans)
-        if pruned:
-            log.info("jobs.pruned", count=pruned)
+        """Remove what is too old; returns how many jobs that were."""
+        pruned = sum(
+            self._prune(partial(job_moves.prune, states=states, age=age, limit=_BATCH))
+            for states, age in self._spans
+        )
+        keys = sum(
+            self._prune(partial(repository.prune, limit=_BATCH)) for repository in (unique_holds, idempotency)
+        )
+        if pruned or keys:
+            log.info("jobs.pruned", count=pruned, keys=keys)
         return pruned
 
-    def _prune(self, states: frozenset[JobState], age: timedelta) -> int:
+    def _prune(self, remove: Callable[[Connection], int]) -> int:
         pruned = 0
         for _ in range(_MOST_BATCHES):
             with self._database.transaction() as connection:
-                removed = job_moves.prune(connection, states, age, _BATCH)
+                removed = remove(connection)
             pruned += removed
             if removed < _BATCH:
                 break

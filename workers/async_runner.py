@@ -3,24 +3,33 @@
 import asyncio
 from collections.abc import Callable
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Final
 
 import uvloop
+from dramatiq.middleware import MiddlewareError, SkipMessage
 
 from jobs.context import enter
 from workers.attempt import Attempt
 from workers.board import PutOnBoard
 from workers.interrupts import JobInterrupt
+from workers.middleware import Hooks
+from workers.runner import AttemptMessage
+
+#: A task that was cancelled has so many askings, a second apart, for cleaning up.
+_ASKED_AGAIN: Final = 5
 
 
 class AsyncRunner(Thread):
     """The loop thread. `done` is called, from the loop, with each attempt that has ended."""
 
-    def __init__(self, put_on_board: PutOnBoard, draining: Event, done: Callable[[Attempt], None]) -> None:
+    def __init__(
+        self, put_on_board: PutOnBoard, draining: Event, done: Callable[[Attempt], None], around: Hooks
+    ) -> None:
         super().__init__(name="callboard-async", daemon=True)
         self._put_on_board = put_on_board
         self._draining = draining
         self._done = done
+        self._around = around
         self._loop = uvloop.new_event_loop()
         # A task that nobody refers to may be collected while it runs.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,17 +55,45 @@ class AsyncRunner(Thread):
             attempt.unstarted = True
             self._done(attempt)
             return
+        try:
+            if self._around.concern(attempt):
+                await self._surrounded(attempt, AttemptMessage(attempt))
+            else:
+                await self._attempt(attempt)
+        finally:
+            self._done(attempt)
+
+    async def _surrounded(self, attempt: Attempt, message: AttemptMessage) -> None:
+        """The attempt with the hooks of middleware around it, as Dramatiq's threads call them."""
+        error: BaseException | None = None
+        try:
+            self._around.before(message)
+            if not message.failed:
+                error = await self._attempt(attempt)
+        except MiddlewareError as refusal:
+            error = refusal
+        if isinstance(error, SkipMessage):
+            self._around.skipped(message)
+        else:
+            self._around.after(message, error)
+        if not attempt.unstarted:
+            self._around.acknowledge(message)
+
+    async def _attempt(self, attempt: Attempt) -> BaseException | None:
+        """Run the attempt to its end; returns what it raised."""
         attempt.begin(self._put_on_board)
         interruption = Interruption(self._loop, asyncio.current_task())
         try:
             attempt.returned(await self._call(attempt, interruption))
         except asyncio.CancelledError as error:
             interruption.withdraw()
-            attempt.raised(interruption.reason() if interruption.reason else error)
+            ended = interruption.reason() if interruption.reason else error
+            attempt.raised(ended)
+            return ended
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is how its attempt ended
             attempt.raised(error)
-        finally:
-            self._done(attempt)
+            return error
+        return None
 
     async def _call(self, attempt: Attempt, interruption: "Interruption") -> Any:
         args, kwargs = attempt.arguments()
@@ -67,21 +104,31 @@ class AsyncRunner(Thread):
 
 
 class Interruption:
-    """Cancels a task from another thread, once, and remembers why."""
+    """Cancels a task from another thread, and remembers why."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None] | None") -> None:
         self._loop = loop
         self._task = task
+        self._asked: dict[type[JobInterrupt], int] = {}
         self.reason: type[JobInterrupt] | None = None
 
     def send(self, interrupt: type[JobInterrupt]) -> bool:
-        if self.reason is not None or self._task is None:
+        """Cancel the task; whether that was done.
+
+        Whether a task has swallowed it or is cleaning up cannot be seen from outside: it has until the fifth asking
+        for the same reason, which come a second apart, and is cancelled again.
+        """
+        if self._task is None:
+            return False
+        asked = self._asked.get(interrupt, 0)
+        self._asked[interrupt] = asked + 1
+        if asked % _ASKED_AGAIN:
             return False
         self.reason = interrupt
         self._loop.call_soon_threadsafe(self._task.cancel)
         return True
 
     def withdraw(self) -> None:
-        """The cancellation has been taken note of; the task goes on to report it."""
-        if self._task is not None:
+        """The cancellations have been taken note of; the task goes on to report them."""
+        while self._task is not None and self._task.cancelling():
             self._task.uncancel()

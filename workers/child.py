@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,29 +19,34 @@ from uuid import UUID
 import dramatiq
 import structlog
 
+from config.fields import LOG_LEVELS
 from config.logging import configure
 from config.settings import Settings, sqlalchemy_url
 from jobs.broker import VIRTUAL_QUEUE
 from jobs.clock import SYSTEM
 from jobs.context import RunningJob
 from jobs.definition import JobDefinition
+from jobs.dramatiq_support.loading import load_middleware
 from jobs.errors import CallboardError, InvalidInput, Unavailable
 from jobs.platform import Platform
 from jobs.records import ClaimedJob
 from jobs.repositories.workers import WorkerCard
 from jobs.services.execution import Execution
+from jobs.services.job_logs import LastWords
 from jobs.services.verdict import Verdict
 from workers.announcer import Announcer
 from workers.async_runner import AsyncRunner
 from workers.attempt import Attempt
 from workers.board import Board
-from workers.broker import WorkerBroker
+from workers.broker import OneConsumer, WorkerBroker
 from workers.consumer import JobConsumer
 from workers.flusher import Flusher
 from workers.interrupts import ShutdownInterrupt
+from workers.job_logs import JobLogHandler, Scribe
 from workers.monitor import Monitor, interrupt
 from workers.runner import Runner
 from workers.slots import Slots
+from workers.solo import SoloConsumer
 from workers.work_queue import WorkQueue
 
 #: Exit codes that the supervisor understands.
@@ -64,11 +70,13 @@ class ChildPlan:
     settings: Settings
     database_url: str
     redis_url: str
+    #: Run one job that is to run alone, and end.
+    solo: bool = False
 
 
 def main(plan: ChildPlan, board: Board) -> None:
     """Run jobs until SIGTERM, or until the parent is gone. The process's exit code says how it ended."""
-    configure(plan.settings.log_format, plan.settings.log_level)
+    configure(plan.settings.log_format, plan.settings.log_level, heard=plan.settings.job_log_level)
     # Dramatiq would print every failed job's traceback; the platform keeps it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
     stop = StopSignal()
@@ -78,7 +86,7 @@ def main(plan: ChildPlan, board: Board) -> None:
     except CallboardError as error:
         log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - one line says it
         sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
-    stop.wait()
+    stop.wait(child.is_done)
     child.drain(stop)
     sys.exit(0)
 
@@ -94,9 +102,10 @@ class StopSignal:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         Thread(target=self._watch_parent, name="callboard-parent", daemon=True).start()
 
-    def wait(self) -> None:
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until a stop is asked for, or all is done."""
         # With a timeout, so that signals are handled while waiting.
-        while not self._asked.wait(0.2):
+        while not self._asked.wait(0.2) and not done():
             pass
 
     def _on_signal(self, *_: object) -> None:
@@ -120,33 +129,43 @@ class Child:
             sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
             application="callboard worker",
         )  # fmt: skip
-        self._broker = WorkerBroker(self._platform.enqueue.one)
+        self._draining = Event()
+        self._broker = WorkerBroker(lambda: self._platform, self._draining, middleware=[])
         dramatiq.set_broker(self._broker)
+        # With the broker in place: a module of middleware may declare jobs of its own.
+        for middleware in load_middleware(settings.middleware):
+            self._broker.add_middleware(middleware)
         import_jobs(settings.jobs)
         self._definitions = self._broker.definitions()
         self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
 
-        self._draining = Event()
-        self._execution = Execution(self._platform.database, self._platform.transport, plan.worker_id)
+        self._execution = Execution(
+            self._platform.database,
+            self._platform.transport,
+            plan.worker_id,
+            dispatching=self._platform.dispatching,
+        )
         self._slots = Slots(settings.slots, settings.async_slots, settings.threads)
         self._announcer = Announcer(self._platform.transport)
         self._flusher = Flusher(self._execution, self._slots, self._announcer)
+        self._scribe = Scribe(LastWords(self._platform.database), self._flusher, SYSTEM)
+        # After the modules of jobs, which may have set up logging in their own way.
+        JobLogHandler(LOG_LEVELS[settings.job_log_level], self._scribe).install()
         self._monitor = Monitor(self._execution, self._slots, board, SYSTEM)
-        self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}")
+        self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}", settings.result_limit)
         put_on_board = board.writer()
-        self._loop = AsyncRunner(put_on_board, self._draining, self._flusher.put)
+        self._loop = AsyncRunner(put_on_board, self._draining, self._scribe.put, self._broker.around)
         work_queue = WorkQueue()
-        self._consumer = JobConsumer(
+        self._consumer = (SoloConsumer if plan.solo else JobConsumer)(
             execution=self._execution,
             transport=self._platform.transport,
             definitions=self._definitions,
             wanted=settings.queues,
             slots=self._slots,
-            flusher=self._flusher,
+            ends=self._scribe,
             loop=self._loop,
             work_queue=work_queue,
             make_attempt=self._attempt,
-            virtual_queue=VIRTUAL_QUEUE,
             draining=self._draining,
             clock=SYSTEM,
         )
@@ -158,6 +177,7 @@ class Child:
             self._broker, worker_threads=settings.threads, worker_timeout=_WORKER_TIMEOUT
         )
         self._worker.work_queue = cast("Any", work_queue)
+        self._worker.consumers = OneConsumer()
 
     def start(self) -> None:
         """Take a lease, and begin."""
@@ -174,6 +194,7 @@ class Child:
         self._platform.workers.register(card)
         self._announcer.start()
         self._flusher.start()
+        self._scribe.start()
         self._loop.start()
         self._monitor.start()
         self._broker.emit_after("process_boot")
@@ -184,6 +205,11 @@ class Child:
         gc.set_threshold(_COLLECT_AFTER)
         self._worker.start()
 
+    def is_done(self) -> bool:
+        """Whether this child was for one job, and that is over."""
+        consumer = self._consumer
+        return isinstance(consumer, SoloConsumer) and consumer.settled.is_set() and not self._slots.count()
+
     def drain(self, stop: StopSignal) -> None:
         """Stop fetching; hand back at once what has not begun; let the rest end within the grace period."""
         grace = self._plan.settings.grace.total_seconds()
@@ -192,6 +218,9 @@ class Child:
         with suppress(Unavailable):
             self._platform.workers.drain(self._plan.worker_id)
         self._hand_back()
+        for attempt in self._slots.held():
+            if attempt.option("notify_shutdown"):
+                interrupt(attempt, ShutdownInterrupt)
         deadline = SYSTEM.monotonic() + grace
         while not self._slots.wait_empty(0.1):
             # What was on its way from the claim to the threads, and was in neither place, may be in one by now.
@@ -200,6 +229,7 @@ class Child:
                 self._interrupt_all()
                 break
         self._worker.stop(timeout=1000)
+        self._scribe.stop(_LAST_SECONDS / 2)
         written = self._flusher.stop(_LAST_SECONDS)
         self._announcer.stop()
         self._monitor.stop()

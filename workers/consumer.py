@@ -1,7 +1,6 @@
 """The consumer: pops tokens from Redis, claims their jobs in Postgres, and hands them to Dramatiq's threads."""
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event, Lock
 from typing import Final
 
@@ -11,14 +10,16 @@ import structlog
 from jobs.clock import Clock
 from jobs.definition import JobDefinition, unknown
 from jobs.errors import Unavailable
-from jobs.metrics import STORE_ERRORS
+from jobs.metrics import CLAIMS_WITHOUT_TOKEN, STORE_ERRORS
 from jobs.records import ClaimedJob, Finish
 from jobs.services.execution import Execution
+from jobs.services.put_off import Misfit
 from jobs.states import Verb
 from jobs.transport import AGEING, Transport, read_token
 from workers.async_runner import AsyncRunner
-from workers.attempt import Attempt
-from workers.flusher import Flusher
+from workers.attempt import Attempt, PutOff
+from workers.hints import Hints
+from workers.job_logs import Ends
 from workers.runner import AttemptMessage
 from workers.slots import Slots
 from workers.work_queue import WorkQueue
@@ -29,10 +30,12 @@ _BLOCK: Final = 1.0
 _BRIEF_BLOCK: Final = 0.01
 #: Between two looks straight into Postgres while Redis is away. Seconds.
 _FALLBACK_BEAT: Final = 0.5
+#: The same while some queues have no room, and nothing is released meanwhile.
+_PARTIAL_BEAT: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
 _QUEUES_FRESH: Final = 5.0
-#: Until a job that this worker does not know is offered again.
-_UNKNOWN_HERE: Final = timedelta(seconds=5)
+#: Every so manyeth pop begins with the queue that was served longest ago, whatever is preferred.
+_FAIR_TURN: Final = 8
 
 log = structlog.get_logger(__name__)
 
@@ -52,29 +55,26 @@ class JobConsumer(dramatiq.Consumer):
         definitions: dict[str, JobDefinition],
         wanted: Sequence[str],
         slots: Slots,
-        flusher: Flusher,
+        ends: Ends,
         loop: AsyncRunner,
         work_queue: WorkQueue,
         make_attempt: Callable[[ClaimedJob, JobDefinition], Attempt],
-        virtual_queue: str,
         draining: Event,
         clock: Clock,
     ) -> None:
         self._execution = execution
-        self._transport = transport
+        self._hints = Hints(execution, transport, clock)
         self._definitions = definitions
         self._queues = Queues(execution, wanted, definitions, clock)
         self._slots = slots
-        self._flusher = flusher
+        self._ends = ends
         self._loop = loop
         self._work_queue = work_queue
         self._make_attempt = make_attempt
-        self._virtual_queue = virtual_queue
         self._draining = draining
         self._clock = clock
         #: Held while tokens are being claimed; who holds it while draining knows that no claim is under way.
         self.claiming = Lock()
-        self._redis_away_until = 0.0
 
     def __next__(self) -> None:
         if not self._draining.is_set():
@@ -89,7 +89,7 @@ class JobConsumer(dramatiq.Consumer):
             self._slots.wait_empty(_FALLBACK_BEAT)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
-        """The attempt has ended, or was not begun: its outcome goes to the flusher."""
+        """The attempt has ended, or was not begun: its outcome goes to be written."""
         if isinstance(message, AttemptMessage):
             begun = message.attempt.began_at is not None
             self._end(
@@ -111,7 +111,7 @@ class JobConsumer(dramatiq.Consumer):
         if attempt.finish is None and not attempt.unstarted:
             log.warning("job.not_run", job_id=str(attempt.job.id), reason=otherwise)
             attempt.finish = Finish(attempt.job.id, attempt.job.epoch, attempt.job.claim_id, verb)
-        self._flusher.put(attempt)
+        self._ends.put(attempt)
 
     def _fill(self) -> None:
         queues, room, everywhere = self._queues.with_room(self._slots)
@@ -122,12 +122,10 @@ class JobConsumer(dramatiq.Consumer):
         if adopted:
             self._accept(adopted)
             return
-        try:
-            if self._clock.monotonic() < self._redis_away_until:
-                raise Unavailable("Redis was away a moment ago")
-            raw = self._transport.pop(queues, room, _BLOCK if everywhere else _BRIEF_BLOCK)
-        except Unavailable as error:
-            self._without_redis(error, queues, room)
+        queues = self._queues.in_turn(queues)
+        raw = self._hints.pop(queues, room, _BLOCK if everywhere else _BRIEF_BLOCK)
+        if raw is None:
+            self._ask_postgres(queues, room, everywhere=everywhere)
             return
         tokens = [token for member in raw if (token := read_token(member))]
         if tokens:
@@ -135,24 +133,27 @@ class JobConsumer(dramatiq.Consumer):
                 if not self._draining.is_set():
                     self._accept(self._execution.claim(tokens))
 
-    def _without_redis(self, error: Unavailable, queues: Sequence[str], room: int) -> None:
-        now = self._clock.monotonic()
-        if now >= self._redis_away_until:
-            STORE_ERRORS.labels("redis", "pop").inc()
-            log.warning("consumer.without_redis", reason=error.message)
-            self._redis_away_until = now + _PAUSE_WITHOUT_POSTGRES
+    def _ask_postgres(self, queues: Sequence[str], room: int, *, everywhere: bool) -> None:
+        """Claim without tokens: Redis is away, or may not have been told of all there is."""
         found = 0
-        for queue in queues:
+        for queue in self._hints.worth_asking(queues):
             with self.claiming:
                 if found < room and not self._draining.is_set():
                     claimed = self._execution.claim_oldest(queue, room - found)
                     self._accept(claimed)
                     found += len(claimed)
-        if not found:
+        self._hints.asked(found, everywhere=everywhere)
+        if found:
+            CLAIMS_WITHOUT_TOKEN.inc(found)
+        elif not everywhere and self._hints.wanting:
+            # The queues that have no room may be those with the jobs.
+            self._slots.wait_free(_PARTIAL_BEAT)
+        elif self._hints.away:
             self._draining.wait(_FALLBACK_BEAT)
 
     def _accept(self, claimed: Sequence[ClaimedJob]) -> None:
         """Take slots and send each job to where it runs, most urgent first."""
+        self._queues.served({job.queue for job in claimed})
         for job in sorted(claimed, key=lambda one: one.run_at + one.priority * AGEING):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
@@ -162,18 +163,23 @@ class JobConsumer(dramatiq.Consumer):
             elif definition.is_async:
                 self._loop.submit(attempt)
             else:
-                self._work_queue.put(AttemptMessage(attempt, self._virtual_queue))
+                self._work_queue.put(AttemptMessage(attempt))
 
     def _put_off(self, attempt: Attempt) -> None:
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""
-        job = attempt.job
-        log.warning("job.unknown_here", job_id=str(job.id), job=job.name, queue=job.queue)
-        attempt.finish = Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=_UNKNOWN_HERE)
-        self._flusher.put(attempt)
+        attempt.put_off(PutOff(Misfit.UNKNOWN, f"does not know the job {attempt.job.name!r}"))
+        self._ends.put(attempt)
 
 
 class Queues:
-    """The queues that this worker serves, in order of preference, and what runs in them."""
+    """The queues that this worker serves, in what order, and what runs in them.
+
+    Queues that are listed come in order of preference, but each eighth time the one comes first that was served longest
+    ago: none starves, however busy those before it are. A worker of all queues serves them in turn.
+
+    Of a limited queue no more is claimed than can begin at once: what was granted is not to wait here while another
+    worker is idle, nor to begin long after it was counted.
+    """
 
     def __init__(
         self, execution: Execution, wanted: Sequence[str], definitions: dict[str, JobDefinition], clock: Clock
@@ -182,7 +188,12 @@ class Queues:
         self._wanted = tuple(wanted)
         self._clock = clock
         self._names: tuple[str, ...] = self._wanted
+        self._limited: set[str] = set()
         self._read_at = float("-inf")
+        self._fair_every = _FAIR_TURN if self._wanted else 1
+        self._turn = 0
+        #: At which turn a queue last had jobs that were taken.
+        self._served_at: dict[str, int] = {}
         self._kinds: dict[str, set[bool]] = {}
         for definition in definitions.values():
             self._kinds.setdefault(definition.queue, set()).add(definition.is_async)
@@ -202,14 +213,30 @@ class Queues:
             # A job may be sent to any queue: where a kind is not known to be alone, both must have room.
             kinds = self._kinds.get(name, {False})
             least = min(free[kind] for kind in kinds)
+            if name in self._limited and False in kinds:
+                least = min(least, slots.idle())
             if least > 0:
                 names.append(name)
                 room = least if room == 0 else min(room, least)
         return names, room, len(names) == len(self._names)
 
+    def in_turn(self, names: list[str]) -> list[str]:
+        """These queues in the order in which to ask them this time."""
+        self._turn += 1
+        if self._turn % self._fair_every:
+            return names
+        return sorted(names, key=lambda name: self._served_at.get(name, 0))
+
+    def served(self, names: Iterable[str]) -> None:
+        """Jobs of these queues were taken."""
+        for name in names:
+            self._served_at[name] = self._turn
+
     def _refresh(self) -> None:
-        """A worker of all queues learns of new ones within 5 seconds."""
-        if self._wanted or self._clock.monotonic() - self._read_at < _QUEUES_FRESH:
+        """New queues, and new limits, are heard of within 5 seconds."""
+        if self._clock.monotonic() - self._read_at < _QUEUES_FRESH:
             return
-        self._names = tuple(self._execution.queue_names())
+        if not self._wanted:
+            self._names = tuple(self._execution.queue_names())
+        self._limited = self._execution.limited_queues()
         self._read_at = self._clock.monotonic()

@@ -95,6 +95,7 @@ class Flusher(Thread):
                 self._one_by_one(batch)
             break
         self._slots.release(batch)
+        self._execution.freed({attempt.job.queue for attempt in batch if attempt.job.limited})
 
     def _write(self, ends: list[Finish], batch: list[Attempt]) -> None:
         if not ends:
@@ -106,6 +107,9 @@ class Flusher(Thread):
             if end is None or end.verb is Verb.COMPLETE or end.id not in done:
                 continue
             state = done[end.id].state
+            if end.put_off is not None and state is JobState.SCHEDULED:
+                # Told already, with the reason.
+                continue
             if state is JobState.RETRYING:
                 JOB_RETRIES.labels(attempt.job.queue, attempt.job.name).inc()
             log.info(

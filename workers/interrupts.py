@@ -6,9 +6,11 @@ holds; a pending exception that has not struck by then is withdrawn.
 """
 
 import ctypes
+import sys
 from threading import Lock, get_ident
-from typing import Self
+from typing import Any, Self
 
+from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from dramatiq.threading import Interrupt, raise_thread_exception
 
 
@@ -20,16 +22,16 @@ class CancelInterrupt(JobInterrupt):
     """Somebody asked for the job to stop."""
 
 
-class TimeoutInterrupt(JobInterrupt):
-    """The attempt took longer than its timeout."""
+class TimeoutInterrupt(JobInterrupt, TimeLimitExceeded):
+    """The attempt took longer than its timeout. Jobs may catch it by Dramatiq's name."""
 
 
-class ShutdownInterrupt(JobInterrupt):
-    """The worker's grace period is over."""
+class ShutdownInterrupt(JobInterrupt, Shutdown):
+    """The worker's grace period is over. Jobs may catch it by Dramatiq's name."""
 
 
 class Guard:
-    """Makes the block inside `with guard:` interruptible, at most once."""
+    """Makes the block inside `with guard:` interruptible; again, when it has swallowed an interrupt."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -37,9 +39,9 @@ class Guard:
         self._sent: type[JobInterrupt] | None = None
 
     def send(self, interrupt: type[JobInterrupt]) -> bool:
-        """Interrupt the block if it is running and has not been interrupted yet; whether that was so."""
+        """Interrupt the block if it is running; whether that was done. One that is cleaning up after an interrupt is left alone."""
         with self._lock:
-            if self._thread is None or self._sent is not None:
+            if self._thread is None or (self._sent is not None and _cleans_up(self._thread)):
                 return False
             self._sent = interrupt
             raise_thread_exception(self._thread, interrupt)  # type: ignore[no-untyped-call]
@@ -59,3 +61,15 @@ class Guard:
             if self._thread is not None and self._sent is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
             self._thread = None
+
+
+def _cleans_up(thread: int) -> bool:
+    """Whether a thread is in an `except` or `finally` that an interrupt has led to."""
+    handled: Any = sys._current_exceptions().get(thread)  # noqa: SLF001 - documented, its name notwithstanding
+    # until Python 3.11 a triple
+    error: BaseException | None = handled[1] if isinstance(handled, tuple) else handled
+    while error is not None:
+        if isinstance(error, JobInterrupt):
+            return True
+        error = error.__context__
+    return False

@@ -60,7 +60,7 @@ def _metrics(host: str, port: int) -> ExitStack:
 
 
 class _Counts(Collector):
-    """What all children have counted, dead ones too, and what only the supervisor counts."""
+    """What all children have counted, dead ones too, together with what the supervisor counts itself."""
 
     def __init__(self, registry: CollectorRegistry, folder: str) -> None:
         self._children = MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
@@ -69,8 +69,22 @@ class _Counts(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        seen = set()
+        own = {family.name: family for family in REGISTRY.collect() if family.samples}
         for family in self._children.collect():  # type: ignore[no-untyped-call]
-            seen.add(family.name)
-            yield family
-        yield from (family for family in REGISTRY.collect() if family.samples and family.name not in seen)
+            yield _sum(family, own.pop(family.name, None))
+        yield from own.values()
+
+
+def _sum(children: Metric, own: Metric | None) -> Metric:
+    """One family out of two of the same name; when a series began is not kept, as the children do not say it."""
+    if own is None:
+        return children
+    values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for sample in (*children.samples, *own.samples):
+        if not sample.name.endswith("_created"):
+            series = (sample.name, tuple(sorted(sample.labels.items())))
+            values[series] = values.get(series, 0.0) + sample.value
+    total = Metric(children.name, children.documentation, children.type)
+    for (name, labels), value in values.items():
+        total.add_sample(name, dict(labels), value)
+    return total

@@ -1,35 +1,41 @@
 """Running a sync attempt: what Dramatiq's worker threads call in an actor's place."""
 
 from functools import cached_property
-from threading import Event, local
+from threading import Event
 from typing import Any, Final
 
 import dramatiq
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import MiddlewareError
 
 from jobs.context import enter, leave
+from jobs.ids import made_at
 from workers.attempt import Attempt
 from workers.board import PutOnBoard
 from workers.interrupts import Guard, JobInterrupt
+from workers.middleware import CurrentAttempt
 
 
 class AttemptMessage(dramatiq.MessageProxy):
-    """A message that carries its attempt through Dramatiq's machinery, on the one queue that it sees.
+    """A message that carries its attempt through Dramatiq's machinery.
 
     What Dramatiq asks a message for is set on the proxy itself: by way of the message it would cost more.
     """
 
-    def __init__(self, attempt: Attempt, queue: str) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         job = attempt.job
         self.failed = False
         self._exception = None
         self.attempt = attempt
-        self.queue_name = queue
+        #: What middleware said against running it.
+        self.refusal: MiddlewareError | None = None
+        self.queue_name = job.queue
         self.actor_name = job.name
         self.args = tuple(job.args or ())
         self.kwargs = job.kwargs or {}
-        self.options = {}
+        self.options = {} if job.options is None else job.options.get("message") or {}
         self.message_id = str(job.id)
+        if job.attempt > 1:
+            self.options = {**self.options, "retries": job.attempt - 1}
 
     @cached_property
     def _message(self) -> dramatiq.Message[Any]:  # type: ignore[override]
@@ -41,28 +47,13 @@ class AttemptMessage(dramatiq.MessageProxy):
             kwargs=self.kwargs,
             options=self.options,
             message_id=self.message_id,
-            message_timestamp=int(job.enqueued_at.timestamp() * 1000),
+            message_timestamp=made_at(job.id),
         )
 
     @property
     def message(self) -> "AttemptMessage":
         """Itself: Dramatiq's worker takes its message out of an item of the work queue, and this stands in for one."""
         return self
-
-
-class CurrentAttempt(Middleware):
-    """Hands the attempt from the message to the runner, which Dramatiq calls with arguments alone."""
-
-    def __init__(self) -> None:
-        self._here = local()
-
-    def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:  # noqa: ARG002
-        self._here.attempt = message.attempt if isinstance(message, AttemptMessage) else None
-
-    def take(self) -> Attempt:
-        attempt: Attempt = self._here.attempt
-        self._here.attempt = None
-        return attempt
 
 
 class Runner:
@@ -90,6 +81,8 @@ class Runner:
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> None:
         attempt = self._current.take()
+        if attempt is None:
+            raise RuntimeError("a runner is called by the worker's threads alone")
         if self._draining.is_set():
             attempt.unstarted = True
             return

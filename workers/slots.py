@@ -27,6 +27,10 @@ class Slots:
     def free(self, *, is_async: bool) -> int:
         return self._capacity[is_async] - len(self._held[is_async])
 
+    def idle(self) -> int:
+        """Threads for which nothing is held."""
+        return max(self._threads - len(self._held[False]), 0)
+
     def worth_filling(self, *, is_async: bool) -> bool:
         """Whether a claim is worth its round trips: so much is free, or threads would be idle without it."""
         held = len(self._held[is_async])

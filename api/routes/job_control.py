@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from api.auth import Caller, Operator
 from api.bodies import body, takes
-from api.filters import BulkBody, confined
+from api.filters import BulkBody, BulkCancelBody, CancelBody, confined
 from api.openapi import guarded
 from api.schemas import BulkResult, JobObject, reply
 from jobs.ids import parse_id
@@ -26,12 +26,14 @@ _BULK: Final[dict[str, Any]] = {
     "openapi_extra": takes(BulkBody),
 }
 Which = Annotated[BulkBody, body(BulkBody)]
+WhichToCancel = Annotated[BulkCancelBody, body(BulkCancelBody)]
+How = Annotated[CancelBody, body(CancelBody, required=False)]
 
 
-@router.post("/cancel", **_BULK)
-def cancel_jobs(caller: Operator, which: Which) -> Response:
-    """Cancel the unfinished jobs that fit."""
-    return _bulk(Verb.CANCEL, caller, which)
+@router.post("/cancel", **(_BULK | {"openapi_extra": takes(BulkCancelBody)}))
+def cancel_jobs(caller: Operator, which: WhichToCancel) -> Response:
+    """Cancel the unfinished jobs that fit; `force` as for one."""
+    return _bulk(Verb.CANCEL, caller, which, force=which.force)
 
 
 @router.post("/retry", **_BULK)
@@ -46,11 +48,14 @@ def delete_jobs(caller: Operator, which: Which) -> Response:
     return _bulk(Verb.DELETE, caller, which)
 
 
-@router.post("/{id}/cancel", **_ONE)
-def cancel_job(id: str, caller: Operator) -> Response:  # noqa: A002 - the name in the path
-    """End a job that has not begun; ask a running one to stop (cancel_requested_at is set)."""
+@router.post("/{id}/cancel", **_ONE, openapi_extra=takes(CancelBody, required=False))
+def cancel_job(id: str, caller: Operator, how: How) -> Response:  # noqa: A002 - the name in the path
+    """End a job that has not begun; ask a running one to stop (cancel_requested_at is set).
+
+    With `force`, the process of a job that does not stop within seconds is killed; what runs beside it goes back to its queue.
+    """
     job_id = _seen(id, caller)
-    return reply(JobObject.model_validate(caller.platform.control.cancel(job_id)))
+    return reply(JobObject.model_validate(caller.platform.control.cancel(job_id, force=how.force)))
 
 
 @router.post("/{id}/retry", **_ONE)
@@ -74,10 +79,12 @@ def _seen(text: str, caller: Caller) -> UUID:
     return job_id
 
 
-def _bulk(verb: Verb, caller: Caller, asked: BulkBody) -> Response:
+def _bulk(verb: Verb, caller: Caller, asked: BulkBody, *, force: bool = False) -> Response:
     which = confined(asked.filter.jobs(), caller.key.queue)
     if which is None:
         done = Bulk(0, 0, asked.dry_run)
     else:
-        done = caller.platform.control.bulk(verb, which, limit=asked.limit, dry_run=asked.dry_run)
+        done = caller.platform.control.bulk(
+            verb, which, limit=asked.limit, dry_run=asked.dry_run, force=force
+        )
     return reply(BulkResult.model_validate(done))

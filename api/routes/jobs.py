@@ -1,8 +1,10 @@
 """Jobs: create one or many, list, look at one and wait for its end."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,12 +15,13 @@ from api.auth import Caller, Operator, Viewer
 from api.bodies import body, takes
 from api.door import Door
 from api.filters import ListQuery, confined, each_once
+from api.idempotency import REPLAYED_HEADER, IdempotencyKey, once
 from api.long_poll import gone
 from api.openapi import guarded
 from api.schemas import JobObject, Page, page_of, reply
-from jobs.errors import Conflict, Unavailable
+from jobs.errors import CallboardError, Conflict, Unavailable
 from jobs.ids import parse_id
-from jobs.records import Job, Receipt, Source
+from jobs.records import Job, NewJob, Receipt, Source
 from jobs.requests import Duration, JobRequest
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
@@ -54,48 +57,68 @@ class WaitQuery(BaseModel):
     status_code=201,
     response_model=JobObject,
     responses={
-        200: {"model": JobObject, "description": "an active job holds the unique_key already: this one"},
+        200: {
+            "model": JobObject,
+            "description": "the job that holds the unique_key already, which has these arguments now if on_conflict is"
+            " replace; or the answer that the Idempotency-Key had the first time",
+            "headers": REPLAYED_HEADER,
+        },
         **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
     },
     openapi_extra=takes(JobRequest),
 )
 async def create_job(
-    caller: Operator, asked: Annotated[JobRequest, body(JobRequest)], request: Request
+    caller: Operator,
+    asked: Annotated[JobRequest, body(JobRequest)],
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Accept a job; with the answer it is committed."""
+    source = Source("http", caller.key.name)
+    if idempotency_key is not None:
+        check = partial(caller.platform.enqueue.check, asked, source)
+        work = await run_in_threadpool(_checked_work, caller, lambda: [check()], _one_answer)
+        return await once(caller, request, idempotency_key, work)
     committed = await caller.door.commits.commit(
         asked,
-        Source("http", caller.key.name),
+        source,
         # Bodies that wait to be written are what the bound on memory is about.
         size=len(await request.body()),
         allow=lambda job: caller.check_queue(job.queue),
     )
     if not caller.sees(committed.job.queue):
-        raise _held_elsewhere(asked.unique_key)
-    return reply(
-        JobObject.model_validate(committed.job),
-        200 if committed.existed else 201,
-        {"Location": f"/v1/jobs/{committed.job.id}"},
-    )
+        raise _held_elsewhere(committed.job.unique_key)
+    answer = _one_answer([committed.job], existed=committed.existed)
+    return Response(answer["body"], answer["status"], answer["headers"], "application/json")
 
 
 @router.post(
     "/batch",
     status_code=201,
     response_model=Page[JobObject],
-    responses=guarded(
-        "VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"
-    ),
+    responses={
+        200: {
+            "model": Page[JobObject],
+            "description": "the answer that the Idempotency-Key had the first time",
+            "headers": REPLAYED_HEADER,
+        },
+        **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
+    },
     openapi_extra=takes(BatchRequest),
 )
-def create_jobs(caller: Operator, asked: Annotated[BatchRequest, body(BatchRequest)]) -> Response:
+async def create_jobs(
+    caller: Operator,
+    asked: Annotated[BatchRequest, body(BatchRequest)],
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Accept up to 1,000 jobs in one transaction, or none of them; the items are in the order of the request."""
-    receipts = _accept(caller, asked.jobs)
-    try:
-        jobs = caller.platform.jobs.get_many([receipt.id for receipt in receipts])
-    except Unavailable:
-        raise Unavailable("the jobs are accepted, but cannot be shown now; do not send them again") from None
-    return reply(page_of(JobObject, jobs), 201)
+    if idempotency_key is not None:
+        source = Source("http", caller.key.name)
+        check = partial(caller.platform.enqueue.check_all, asked.jobs, source)
+        work = await run_in_threadpool(_checked_work, caller, check, _many_answer)
+        return await once(caller, request, idempotency_key, work)
+    return await run_in_threadpool(_accept_all, caller, asked.jobs)
 
 
 @router.get(
@@ -128,21 +151,61 @@ async def show_job(
     return reply(JobObject.model_validate(job))
 
 
-def _accept(caller: Caller, requests: list[JobRequest]) -> list[Receipt]:
+def _accept_all(caller: Caller, requests: list[JobRequest]) -> Response:
     source = Source("http", caller.key.name)
+    checked = caller.platform.enqueue.check_all(requests, source)
     if caller.key.queue is None:
-        return caller.platform.enqueue.many(requests, source)
+        receipts = caller.platform.enqueue.checked(checked)
+    else:
+        # A job that the key may not have is found out before anything is committed.
+        receipts = caller.platform.database.retrying(lambda c: _accept_within(caller, c, checked))
+    try:
+        jobs = caller.platform.jobs.get_many([receipt.id for receipt in receipts])
+    except Unavailable:
+        raise Unavailable("the jobs are accepted, but cannot be shown now; do not send them again") from None
+    return reply(page_of(JobObject, jobs), 201)
 
-    def work(connection: Connection) -> list[Receipt]:
-        receipts = caller.platform.enqueue.within(connection, requests, source)
-        for request, receipt in zip(requests, receipts, strict=True):
-            if receipt.existed and not caller.sees(receipt.queue):
-                raise _held_elsewhere(request.unique_key)
-            caller.check_queue(receipt.queue)
-        return receipts
 
-    # A job that the key may not have is found out before anything is committed.
-    return caller.platform.database.retrying(work)
+def _accept_within(caller: Caller, connection: Connection, checked: list[NewJob]) -> list[Receipt]:
+    for job in checked:
+        caller.check_queue(job.queue)
+    receipts = caller.platform.enqueue.checked_within(connection, checked)
+    for job, receipt in zip(checked, receipts, strict=True):
+        if not caller.sees(receipt.queue):
+            raise _held_elsewhere(job.unique_key)
+    return receipts
+
+
+def _checked_work(
+    caller: Caller, check: Callable[[], list[NewJob]], answer: Callable[..., dict[str, Any]]
+) -> Callable[[Connection], dict[str, Any]]:
+    """What is done once: the check comes before the transaction, and its error is heard only if there is no answer yet."""
+    refusal, checked = None, []
+    try:
+        checked = check()
+    except CallboardError as error:
+        refusal = error
+
+    def work(connection: Connection) -> dict[str, Any]:
+        if refusal is not None:
+            raise refusal
+        receipts = _accept_within(caller, connection, checked)
+        jobs = caller.platform.jobs.get_many_within(connection, [receipt.id for receipt in receipts])
+        return answer(jobs, existed=receipts[0].existed)
+
+    return work
+
+
+def _one_answer(jobs: list[Job], *, existed: bool) -> dict[str, Any]:
+    return {
+        "status": 200 if existed else 201,
+        "headers": {"Location": f"/v1/jobs/{jobs[0].id}"},
+        "body": JobObject.model_validate(jobs[0]).model_dump_json(by_alias=True),
+    }
+
+
+def _many_answer(jobs: list[Job], *, existed: bool) -> dict[str, Any]:  # noqa: ARG001 - some did, some did not
+    return {"status": 201, "headers": {}, "body": page_of(JobObject, jobs).model_dump_json(by_alias=True)}
 
 
 async def _ended(door: Door, job: Job, longest: timedelta, request: Request) -> Job:

@@ -1,11 +1,16 @@
-"""Queues: list, show, pause, resume."""
+"""Queues: list, show, pause, resume, limit."""
+
+from typing import Annotated
 
 from fastapi import APIRouter, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.auth import Operator, Viewer
+from api.bodies import body, takes
 from api.openapi import guarded
 from api.schemas import Page, QueueObject, page_of, reply
-from jobs.errors import NotFound
+from jobs.errors import InvalidInput, NotFound
+from jobs.limits import MOST, Limits, Rate
 
 router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
@@ -36,6 +41,44 @@ def resume_queue(queue: str, caller: Operator) -> Response:
     """Let the queue's jobs start again."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.resume(queue)))
+
+
+def _rate(value: str) -> str:
+    try:
+        Rate.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+Most = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+Often = Annotated[str, Field(max_length=40, examples=["100/1m"]), AfterValidator(_rate)]
+
+
+class NewLimits(BaseModel):
+    """All limits of a queue at once; what is left out or null is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: Most | None = Field(default=None, description="jobs that run at once, over all workers")
+    rate: Often | None = Field(default=None, description="jobs that start within any such time")
+    key_concurrency: Most | None = Field(
+        default=None, description="the same as concurrency, of each limit key"
+    )
+    key_rate: Often | None = Field(default=None, description="the same as rate, of each limit key")
+
+
+@router.put(
+    "/{queue}/limits",
+    response_model=QueueObject,
+    responses=guarded("VALIDATION_ERROR"),
+    openapi_extra=takes(NewLimits),
+)
+def limit_queue(queue: str, caller: Operator, limits: Annotated[NewLimits, body(NewLimits)]) -> Response:
+    """Replace all limits of a queue, at once and for all workers; the queue may be one without jobs."""
+    caller.check_queue(_name(queue))
+    wanted = Limits.read(**limits.model_dump())
+    return reply(QueueObject.model_validate(caller.platform.queues.limit(queue, wanted)))
 
 
 def _name(queue: str) -> str:

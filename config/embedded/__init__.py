@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config.embedded.folder import make_data_dir
 from config.embedded.secret import secret_key
 from config.settings import Settings
 from jobs.errors import Unavailable
@@ -53,9 +54,7 @@ class EmbeddedServers:
 
     def ensure(self, *, postgres: bool = True, valkey: bool = True) -> ServerUrls:
         """Have them running and use them until `leave`; raises Unavailable with the end of a server's log."""
-        if not self._data_dir.exists():
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            (self._data_dir / ".gitignore").write_text("*\n")
+        make_data_dir(self._data_dir)
         try:
             if postgres:
                 self.postgres.ensure()

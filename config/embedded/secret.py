@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from config.embedded.folder import make_data_dir
 from config.settings import Settings
 from jobs.errors import InvalidInput
 
@@ -35,7 +36,7 @@ def secret_key(settings: Settings) -> str:
 
 def _make(path: Path) -> None:
     """Write a new key; of several processes that do so at once, one wins and all read the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_data_dir(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_FILE}.")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -96,7 +96,7 @@ class Doors:
 
     def actor(self, step: Step) -> list[Ran]:
         """Send to a plain Dramatiq actor: what it is sent to is decided by the broker that it was declared on."""
-        dramatiq.set_broker(CallboardBroker(self._client.accept))
+        dramatiq.set_broker(CallboardBroker(lambda: self._client.platform))
         from examples.jobs import count_words
 
         message = count_words.send("the show must go on and on and on")

@@ -2,7 +2,7 @@
 
 from jobs.models.base import SCHEMA, URGENCY, Base, in_states
 from jobs.models.doors import ApiKeyRow, ScheduleRow, ScheduleTickRow, WebhookDeliveryRow, WebhookSourceRow
-from jobs.models.guards import GrantRow, IdempotencyKeyRow, UniqueHoldRow
+from jobs.models.guards import CounterRow, GrantRow, IdempotencyKeyRow, UniqueHoldRow
 from jobs.models.logs import JobLogRow
 from jobs.models.work import JobRow, JobTypeRow, QueueRow, WorkerRow
 
@@ -11,6 +11,7 @@ __all__ = [
     "URGENCY",
     "ApiKeyRow",
     "Base",
+    "CounterRow",
     "GrantRow",
     "IdempotencyKeyRow",
     "JobLogRow",

@@ -1,10 +1,10 @@
-"""What guards a start or an enqueue: grants of limits, unique keys held for a period, answers to idempotency keys."""
+"""What guards a start or an enqueue: grants, unique keys held for a period, answers to idempotency keys, counters."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.models.base import NOW, Base
@@ -26,8 +26,15 @@ class GrantRow(Base):
     limit_key: Mapped[str | None]
     granted_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
     started_at: Mapped[datetime | None]
+    #: How many starts the row stands for: those of the past are folded, when they are many.
+    uses: Mapped[int] = mapped_column(server_default=text("1"))
 
-    __table_args__ = (Index("grants_queue", "queue", "limit_key", "started_at"),)
+    __table_args__ = (
+        Index("grants_queue", "queue", "started_at"),
+        Index(
+            "grants_keyed", "queue", "limit_key", "started_at", postgresql_where=text("limit_key IS NOT NULL")
+        ),
+    )
 
 
 class UniqueHoldRow(Base):
@@ -62,4 +69,19 @@ class IdempotencyKeyRow(Base):
     __table_args__ = (
         Index("idempotency_keys_created", "created_at"),
         CheckConstraint("length(key) BETWEEN 1 AND 200", name="key_length"),
+    )
+
+
+class CounterRow(Base):
+    """A named count that expires: Dramatiq's barriers and rate limiters."""
+
+    __tablename__ = "counters"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("counters_expires", "expires_at"),
+        CheckConstraint("length(key) BETWEEN 1 AND 500", name="key_length"),
     )

@@ -167,6 +167,7 @@ class QueueRow(Base):
     )
 
     __table_args__ = (
+        Index("queues_limited", "name", postgresql_where=text("limited")),
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
         CheckConstraint(
             "least(concurrency, rate, key_concurrency, key_rate) >= 1"

@@ -1,10 +1,12 @@
-"""What `doctor` asks of Postgres: its version, who leads, and queued jobs that nobody can run."""
+"""What `doctor` asks of Postgres: its version, who leads, and jobs that nobody can run."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from jobs.models import in_states
 from jobs.repositories.locks import LEADER
+from jobs.states import PENDING
 
 #: Queued jobs that are looked at; an answer from the most recent of these is as good.
 _LOOKED_AT: Final = 100_000
@@ -73,6 +75,27 @@ ORDER BY w.n DESC, w.name LIMIT 100
 def unknown_jobs(connection: Connection) -> dict[str, int]:
     """Names of queued jobs that no live worker defines, with how many jobs."""
     return {row[0]: row[1] for row in connection.execute(_UNKNOWN, {"limit": _LOOKED_AT})}
+
+
+class PutOff(NamedTuple):
+    """Jobs of one name that workers put off: how many, and what one of these workers said."""
+
+    name: str
+    number: int
+    reason: str
+
+
+_PUT_OFF: Final = text(f"""
+WITH waiting AS (
+  SELECT name, put_off_reason FROM callboard.jobs WHERE put_off > 0 AND {in_states(PENDING)} LIMIT :limit
+)
+SELECT name, count(*) AS n, coalesce(min(put_off_reason), '') FROM waiting GROUP BY name ORDER BY n DESC, name LIMIT 100
+""")
+
+
+def put_off(connection: Connection) -> list[PutOff]:
+    """Names of jobs that were put off by workers that cannot run them, the most frequent first."""
+    return [PutOff(*row) for row in connection.execute(_PUT_OFF, {"limit": _LOOKED_AT})]
 
 
 _PAUSED: Final = text("SELECT name FROM callboard.queues WHERE paused_at IS NOT NULL ORDER BY name LIMIT 100")

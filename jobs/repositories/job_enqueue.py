@@ -1,27 +1,35 @@
-"""The verb enqueue: jobs come to be. One statement for as many as there are."""
+"""The verbs enqueue and replace: jobs come to be, and get new arguments before they begin."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from jobs.models import in_states
 from jobs.records import Hint, NewJob, Receipt
-from jobs.states import ACTIVE, JobState
+from jobs.states import ACTIVE, PENDING, JobState
 
-HINT: Final = "j.id, j.epoch, j.queue, j.priority, j.run_at"
+# The limited queues are few and have an index of their own: read once for a statement, not for each row.
+HINT: Final = (
+    "j.id, j.epoch, j.queue, j.priority, j.run_at,"
+    " j.queue IN (SELECT q.name FROM callboard.queues q WHERE q.limited) AS limited"
+)
 
-
-_ENQUEUE: Final = text(f"""
+_INPUT: Final = """
 WITH input AS MATERIALIZED (
   SELECT i.*, coalesce(i.due, statement_timestamp() + coalesce(i.delay, 0) * interval '1 second') AS run_at
   FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS i(
     id uuid, name text, queue text, args jsonb, kwargs jsonb, priority smallint, max_attempts int,
     due timestamptz, delay double precision, expires_at timestamptz, unique_key text, tags jsonb,
     timeout double precision, source text, source_id text, hard_timeout double precision, options jsonb, limit_key text)
-), seen_queue AS (
+)"""
+
+
+def _enqueue(where: str = "") -> TextClause:
+    return text(f"""{_INPUT}, seen_queue AS (
   INSERT INTO callboard.queues (name)
   SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = i.queue)
   ON CONFLICT DO NOTHING
@@ -33,22 +41,65 @@ SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 's
   i.args, i.kwargs, i.priority, i.max_attempts, i.run_at, statement_timestamp(), i.expires_at, i.unique_key,
   ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.source, i.source_id,
   i.hard_timeout * interval '1 second', i.options, i.limit_key
-FROM input i
+FROM input i{where}
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
 RETURNING {HINT}, j.name, j.state
 """)
 
 
+_PLAIN: Final = _enqueue()
+#: Jobs with a unique_key also heed those that are held for a period; the others need not pay for the look.
+_KEYED: Final = _enqueue("""
+WHERE coalesce((SELECT h.until FROM callboard.unique_holds h WHERE h.key = i.unique_key) <= statement_timestamp(), true)""")
+
+
 def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
     """enqueue: - -> queued | scheduled. Returns receipts and, for those that are queued, hints.
 
-    A job whose unique_key is taken by an active job is left out of both; `holders` finds who has it.
+    A job whose unique_key is held is left out of both; `unique_holds.holders` finds who has it.
     """
-    rows = connection.execute(
-        _ENQUEUE, {"jobs": orjson.dumps([_encoded(job) for job in jobs]).decode()}
-    ).all()
+    statement = _KEYED if any(job.unique_key is not None for job in jobs) else _PLAIN
+    rows = connection.execute(statement, {"jobs": _written(jobs)}).all()
     receipts = [Receipt(row.id, row.name, row.queue, JobState(row.state), existed=False) for row in rows]
-    return receipts, [Hint(*row[:5]) for row in rows if row.state == JobState.QUEUED]
+    return receipts, [Hint(*row[:6]) for row in rows if row.state == JobState.QUEUED]
+
+
+_WITHDRAW: Final = text("DELETE FROM callboard.jobs WHERE id = ANY(:ids)")
+
+
+def withdraw(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Undo an enqueue of this very transaction, of which nobody has heard yet."""
+    connection.execute(_WITHDRAW, {"ids": list(ids)})
+
+
+_REPLACE: Final = text(f"""{_INPUT}
+UPDATE callboard.jobs j SET
+  state = CASE WHEN j.state = 'waiting' THEN 'waiting' WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
+  epoch = j.epoch + 1, attempt = 0, args = i.args, kwargs = i.kwargs, priority = i.priority, max_attempts = i.max_attempts,
+  run_at = i.run_at, expires_at = i.expires_at, tags = ARRAY(SELECT jsonb_array_elements_text(i.tags)),
+  timeout = i.timeout * interval '1 second', hard_timeout = i.hard_timeout * interval '1 second', options = i.options,
+  limit_key = i.limit_key, started_at = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL
+FROM input i WHERE j.id = :holder AND {in_states(PENDING)}
+RETURNING {HINT}, j.name, j.state
+""")
+
+
+def replace(connection: Connection, holder: UUID, job: NewJob) -> tuple[Receipt, list[Hint]] | None:
+    """replace: waiting | scheduled | queued | retrying -> queued | scheduled, or waiting as before; epoch+1.
+
+    The job gets everything that the enqueue says but its id, name, queue and source, and a fresh budget of attempts.
+    Returns None when it has begun meanwhile.
+    """
+    rows = connection.execute(_REPLACE, {"jobs": _written([job]), "holder": holder}).all()
+    if not rows:
+        return None
+    row = rows[0]
+    receipt = Receipt(row.id, row.name, row.queue, JobState(row.state), existed=True, replaced=True)
+    return receipt, [Hint(*row[:6])] if row.state == JobState.QUEUED else []
+
+
+def _written(jobs: Sequence[NewJob]) -> str:
+    return orjson.dumps([_encoded(job) for job in jobs]).decode()
 
 
 def _encoded(job: NewJob) -> dict[str, Any]:
@@ -76,15 +127,3 @@ def _encoded(job: NewJob) -> dict[str, Any]:
 
 def _seconds(value: timedelta | None) -> float | None:
     return None if value is None else value.total_seconds()
-
-
-_HOLDERS: Final = text(f"""
-SELECT unique_key, id, name, queue, state FROM callboard.jobs
-WHERE unique_key = ANY(:keys) AND unique_key IS NOT NULL AND {in_states(ACTIVE)}
-""")
-
-
-def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Receipt]:
-    """The active jobs that hold these unique keys."""
-    rows = connection.execute(_HOLDERS, {"keys": list(keys)})
-    return {row[0]: Receipt(row[1], row[2], row[3], JobState(row[4]), existed=True) for row in rows}

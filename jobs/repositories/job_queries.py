@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from jobs.models import URGENCY
-from jobs.records import Job
+from jobs.records import CancelRequest, Job
 from jobs.states import JobState
 
 _COLUMNS: Final = (
@@ -112,16 +112,26 @@ def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UU
     return list(connection.execute(statement, {**parameters, "limit": limit}).scalars())
 
 
+def count(connection: Connection, which: JobFilter, *, limit: int) -> int:
+    """How many jobs fit; counts no further than `limit`."""
+    clauses, parameters = which.conditions()
+    where = " AND ".join(clauses) or "true"
+    statement = text(
+        f"SELECT count(*) FROM (SELECT FROM callboard.jobs j WHERE {where} LIMIT :limit) AS counted"
+    )
+    return int(connection.execute(statement, {**parameters, "limit": limit}).scalar_one())
+
+
 _QUEUED: Final = text(f"""
 SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
-WHERE j.state = 'queued' AND j.queue = :queue ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
+WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
 """)
 
 
 def queued(
     connection: Connection, queue: str, limit: int, offset: int = 0
 ) -> list[tuple[str, int, int, int]]:
-    """feed: the most urgent and oldest queued jobs of one queue, from the `offset`th on.
+    """feed: the most urgent and oldest queued jobs of one queue, from the `offset`th on, but for those that run alone.
 
     Plain rows of id, epoch, priority and run_at in milliseconds: thousands of them are read several times a second.
     """
@@ -130,14 +140,36 @@ def queued(
 
 
 _CANCEL_REQUESTED: Final = text("""
-SELECT id, epoch FROM callboard.jobs
+SELECT id, epoch, cancel_forced FROM callboard.jobs
 WHERE state = 'running' AND worker_id = :worker AND cancel_requested_at IS NOT NULL
 """)
 
 
-def cancel_requested(connection: Connection, worker: UUID) -> list[tuple[UUID, int]]:
-    """The jobs this worker runs that somebody wants stopped, with their epochs."""
-    return [(row[0], row[1]) for row in connection.execute(_CANCEL_REQUESTED, {"worker": worker})]
+def cancel_requested(connection: Connection, worker: UUID) -> list[CancelRequest]:
+    """The jobs this worker runs that somebody wants stopped."""
+    return [CancelRequest(*row) for row in connection.execute(_CANCEL_REQUESTED, {"worker": worker})]
+
+
+_WITH_JOBS: Final = text("""
+SELECT q.name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS q(name, place)
+WHERE EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo)
+ORDER BY q.place
+""")
+
+
+def with_jobs(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Those of these queues that have a job which is queued, in the order they came in."""
+    return list(connection.execute(_WITH_JOBS, {"names": list(names)}).scalars())
+
+
+_FORCED: Final = text("""
+SELECT id FROM callboard.jobs WHERE state = 'running' AND worker_id = ANY(:workers) AND cancel_forced
+""")
+
+
+def forced(connection: Connection, workers: Sequence[UUID]) -> set[UUID]:
+    """The jobs these workers run whose cancellation is forced."""
+    return set(connection.execute(_FORCED, {"workers": list(workers)}).scalars())
 
 
 _SERVER_TIME: Final = text("SELECT clock_timestamp()")

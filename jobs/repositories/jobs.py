@@ -45,20 +45,30 @@ _TAKE: Final = f"""
 UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE j.id = target.id
-RETURNING {_CLAIMED}
+RETURNING {_CLAIMED}, target.limited
 """
-_NOT_PAUSED: Final = (
-    "NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = j.queue AND q.paused_at IS NOT NULL)"
-)
+#: What `_TAKE` needs to know of a target.
+_TARGET: Final = "j.id, j.epoch, j.queue, j.limit_key, q.limited"
+#: A paused queue starts nothing, and a limited one only what has a grant for this very attempt.
+_MAY_START: Final = """(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limited
+  OR EXISTS (SELECT FROM callboard.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
+# The start is written down even if the grant was just revoked, since a rate counts it. What the limits counted must not
+# come undone: with such a job in it, the claim waits for the disk after all.
+_DATED: Final = """dated AS (
+  INSERT INTO callboard.grants AS g (job_id, epoch, queue, limit_key, started_at)
+  SELECT t.id, t.epoch, t.queue, t.limit_key, clock_timestamp() FROM target t WHERE t.limited
+  ON CONFLICT (job_id, epoch) DO UPDATE SET started_at = excluded.started_at
+  RETURNING set_config('synchronous_commit', 'on', true)
+)"""
 
 _CLAIM: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
-  SELECT found.id FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
-    SELECT j.id FROM callboard.jobs j
-    WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
+  SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
+    SELECT {_TARGET} FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+    WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND {_MAY_START} AND EXISTS (SELECT FROM lease)
     FOR UPDATE OF j SKIP LOCKED
   ) AS found
-)
+), {_DATED}
 {_TAKE}
 """)
 
@@ -72,11 +82,23 @@ def claim(
 
 
 _CLAIM_OLDEST: Final = text(f"""
-WITH {_LEASE}, target AS MATERIALIZED (
-  SELECT j.id FROM callboard.jobs j
-  WHERE j.state = 'queued' AND j.queue = :queue AND {_NOT_PAUSED} AND EXISTS (SELECT FROM lease)
+WITH {_LEASE}, q AS MATERIALIZED (
+  SELECT name, paused_at, limited FROM callboard.queues WHERE name = :queue
+), free AS MATERIALIZED (
+  SELECT j.id, j.epoch, j.queue, j.limit_key, false AS limited FROM callboard.jobs j
+  WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo AND EXISTS (SELECT FROM lease)
+    AND NOT EXISTS (SELECT FROM q WHERE q.paused_at IS NOT NULL OR q.limited)
   ORDER BY {URGENCY}, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
-)
+), granted AS MATERIALIZED (
+  SELECT found.* FROM q, callboard.grants g, LATERAL (
+    SELECT {_TARGET} FROM callboard.jobs j
+    WHERE j.id = g.job_id AND j.epoch = g.epoch AND {_IS_QUEUED} AND NOT j.solo AND EXISTS (SELECT FROM lease)
+    FOR UPDATE OF j SKIP LOCKED
+  ) AS found
+  WHERE q.limited AND q.paused_at IS NULL AND g.queue = :queue AND g.started_at IS NULL LIMIT :limit
+), target AS MATERIALIZED (
+  SELECT * FROM free UNION ALL SELECT * FROM granted
+), {_DATED}
 {_TAKE}
 """)
 
@@ -89,8 +111,43 @@ def claim_oldest(
     return _claimed(connection.execute(_CLAIM_OLDEST, parameters))
 
 
+_CLAIM_SOLO: Final = text(f"""
+WITH {_LEASE}, target AS MATERIALIZED (
+  SELECT {_TARGET} FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+  WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names) AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues))
+    AND {_MAY_START} AND EXISTS (SELECT FROM lease)
+  ORDER BY {URGENCY}, j.id LIMIT 1 FOR UPDATE OF j SKIP LOCKED
+), {_DATED}
+{_TAKE}
+""")
+
+
+def claim_solo(
+    connection: Connection, worker: UUID, claim_id: UUID, names: Sequence[str], wanted: Sequence[str]
+) -> list[ClaimedJob]:
+    """claim of one job that is to run alone, in a child of its own; no other claim takes it. wanted: queues; none: any."""
+    parameters = {"worker": worker, "claim": claim_id, "names": list(names), "queues": list(wanted)}
+    return _claimed(connection.execute(_CLAIM_SOLO, parameters))
+
+
+_SOLO_WAITING: Final = text(f"""
+SELECT count(*) FROM (
+  SELECT FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+  WHERE j.state = 'queued' AND j.solo AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START}
+    AND j.name IN (SELECT unnest(w.job_names) FROM callboard.workers w WHERE w.id = ANY(:workers))
+  LIMIT :limit
+) AS waiting
+""")
+
+
+def solo_waiting(connection: Connection, workers: Sequence[UUID], wanted: Sequence[str], limit: int) -> int:
+    """How many jobs, up to the limit, `claim_solo` would find that these workers know. wanted: queues; none: any."""
+    parameters = {"workers": list(workers), "queues": list(wanted), "limit": limit}
+    return int(connection.execute(_SOLO_WAITING, parameters).scalar_one())
+
+
 _CLAIMED_BY: Final = text(
-    f"SELECT {_CLAIMED} FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
+    f"SELECT {_CLAIMED}, false FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
 )
 
 
@@ -111,11 +168,16 @@ _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 # The input comes sorted and is the outer side of a nested loop (a connection of ours has no other join), so rows are
 # locked in id order here too, and each is looked up once instead of twice. What few ends have lies apart, by id.
 _ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL)"
+#: Asked of the state first: no other end pays for it.
+_PUTS_OFF: Final = "f.state = 'scheduled' AND f.more -> 'put_off' IS NOT NULL"
 _FINISH: Final = text(f"""
 UPDATE callboard.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
   result = f.more -> 'result',
   errors = CASE WHEN f.more -> 'error' IS NULL THEN j.errors ELSE j.errors || (f.more -> 'error') END,
   attempt = j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END,
+  put_off = CASE WHEN {_PUTS_OFF} THEN least(j.put_off, 32766) + 1 ELSE 0 END,
+  put_off_reason = CASE WHEN {_PUTS_OFF} THEN f.more ->> 'put_off' END,
+  suspected = CASE WHEN {_PUTS_OFF} THEN j.suspected ELSE 0 END, solo = {_PUTS_OFF} AND j.solo,
   run_at = CASE WHEN f.more -> 'delay' IS NULL THEN j.run_at
     ELSE clock_timestamp() + CAST(f.more ->> 'delay' AS double precision) * interval '1 second' END,
   finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
@@ -139,7 +201,8 @@ _FINISH_STATE: Final = {
 def finish(connection: Connection, finishes: Sequence[Finish]) -> list[Finished]:
     """complete | retry | snooze | fail | stop: running -> where the verb leads, fenced by epoch.
 
-    A job that was asked to cancel and would run again ends as cancelled instead.
+    A job that was asked to cancel and would run again ends as cancelled instead. One that has ended kills nobody: it is
+    no longer suspected, and need not run alone.
     """
     ends = sorted(finishes, key=_id)
     more = {
@@ -160,6 +223,8 @@ def _more(end: Finish) -> dict[str, Any]:
         more["error"] = end.error.entry()
     if end.delay is not None:
         more["delay"] = end.delay.total_seconds()
+    if end.put_off is not None:
+        more["put_off"] = end.put_off
     return more
 
 
@@ -215,5 +280,5 @@ def hand_back(connection: Connection, held: Sequence[ClaimedJob]) -> tuple[list[
 def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
     """What became of jobs that were taken back, and hints for those that are queued again."""
     queued = [row for row in rows if row.state == JobState.QUEUED]
-    hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at) for row in queued]
+    hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at, row.limited) for row in queued]
     return [Finished(row.id, JobState(row.state)) for row in rows], hints

@@ -1,12 +1,13 @@
 """NOTIFY and LISTEN: what Postgres tells listeners when a transaction commits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import psycopg
 from sqlalchemy import Connection, text
 
 from jobs.errors import Unavailable
+from jobs.records import Hint
 
 #: Payload: the name of a queue that has new queued jobs.
 QUEUED_CHANNEL: Final = "callboard_queued"
@@ -19,6 +20,11 @@ def queued(connection: Connection, queues: Sequence[str]) -> None:
     """Tell the feeder, at the commit, that these queues have new jobs."""
     if queues:
         connection.execute(_QUEUED, {"channel": QUEUED_CHANNEL, "queues": list(queues)})
+
+
+def limited(connection: Connection, hints: Iterable[Hint]) -> None:
+    """Tell the feeder, at the commit, of those jobs that only it may bring to Redis."""
+    queued(connection, sorted({hint.queue for hint in hints if hint.limited}))
 
 
 def listen(connection: Connection) -> None:

@@ -8,6 +8,11 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
+from jobs.json_values import storable
+
+#: Characters of a note.
+LONGEST_NOTE: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -40,7 +45,7 @@ def write(connection: Connection, reports: Sequence[Progress]) -> int:
             "epoch": report.epoch,
             "claim": report.claim_id,
             "fraction": report.fraction,
-            "note": report.note,
+            "note": None if report.note is None else storable(report.note, LONGEST_NOTE),
         }
         for report in sorted(reports, key=lambda report: report.id)
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from jobs.database import Database
-from jobs.errors import Conflict, NotFound, Unavailable
-from jobs.records import Hint, Job
-from jobs.repositories import job_moves, job_queries
+from jobs.errors import Conflict, InvalidInput, NotFound, Unavailable
+from jobs.metrics import count_cancelled
+from jobs.records import Cancelled, Hint, Job
+from jobs.repositories import job_moves, job_queries, notices
 from jobs.repositories.job_queries import JobFilter
 from jobs.states import PENDING, TERMINAL, JobState, Verb
 from jobs.transport import Transport
@@ -28,13 +29,25 @@ _FROM: Final = {Verb.CANCEL: PENDING | {JobState.RUNNING}, Verb.RERUN: TERMINAL,
 _EVENT: Final = {Verb.CANCEL: "job.cancelled", Verb.RERUN: "job.retried", Verb.DELETE: "job.deleted"}
 
 
+class Moved(NamedTuple):
+    """What a verb came to: the jobs it moved, those to be fed, and those it cancelled."""
+
+    ids: list[UUID]
+    hints: Sequence[Hint] = ()
+    cancelled: Sequence[Cancelled] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """What a verb by filter did, or with `dry_run` would do."""
+    """What a verb by filter did, or with `dry_run` would do.
+
+    complete: whether `matched` are all; otherwise more fit than the limit that was given, or BULK_LIMIT, allows.
+    """
 
     matched: int
     changed: int
     dry_run: bool
+    complete: bool = True
 
 
 class Control:
@@ -44,9 +57,12 @@ class Control:
         self._database = database
         self._transport = transport
 
-    def cancel(self, job_id: UUID) -> Job:
-        """End a job that has not begun; ask a running one to stop. A job that is cancelled already stays so."""
-        return self._one(Verb.CANCEL, job_id, also=frozenset({JobState.CANCELLED}))
+    def cancel(self, job_id: UUID, *, force: bool = False) -> Job:
+        """End a job that has not begun; ask a running one to stop. A job that is cancelled already stays so.
+
+        force: when it does not stop within seconds, kill the process that runs it; what runs beside it goes back to its queue.
+        """
+        return self._one(Verb.CANCEL, job_id, also=frozenset({JobState.CANCELLED}), force=force)
 
     def rerun(self, job_id: UUID) -> Job:
         """Queue a finished job again, with a fresh budget of attempts."""
@@ -56,8 +72,18 @@ class Control:
         """Remove a finished job."""
         self._one(Verb.DELETE, job_id)
 
-    def bulk(self, verb: Verb, which: JobFilter, *, limit: int = BULK_LIMIT, dry_run: bool = False) -> Bulk:
-        """Apply a verb to the jobs that fit and that it can move; oldest first, in small transactions."""
+    def bulk(
+        self,
+        verb: Verb,
+        which: JobFilter,
+        *,
+        limit: int = BULK_LIMIT,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Bulk:
+        """Apply a verb to the jobs that fit and that it can move; oldest first, in small transactions. force: of cancel."""
+        if limit < 0:
+            raise InvalidInput("limit must not be negative", fields={"limit": "0 or more"})
         states = tuple(
             state
             for state in JobState
@@ -66,20 +92,27 @@ class Control:
         if not states:
             return Bulk(0, 0, dry_run)
         target = JobFilter(states, which.queue, which.name, which.tag, which.since, which.until, which.search)
+        most = min(limit, BULK_LIMIT)
+        if dry_run:
+            with self._database.autocommit() as connection:
+                found = job_queries.count(connection, target, limit=most + 1)
+            return Bulk(min(found, most), 0, dry_run, complete=found <= most)
         with self._database.autocommit() as connection:
-            ids = job_queries.matching(connection, target, limit=min(limit, BULK_LIMIT))
+            ids = job_queries.matching(connection, target, limit=most + 1)
+        complete, ids = len(ids) <= most, ids[:most]
         changed = 0
-        if not dry_run:
-            for start in range(0, len(ids), _BATCH):
-                changed += len(self._move(verb, ids[start : start + _BATCH]))
-        return Bulk(len(ids), changed, dry_run)
+        for start in range(0, len(ids), _BATCH):
+            changed += len(self._move(verb, ids[start : start + _BATCH], force=force))
+        return Bulk(len(ids), changed, dry_run, complete)
 
-    def _one(self, verb: Verb, job_id: UUID, also: frozenset[JobState] = frozenset()) -> Job:
+    def _one(
+        self, verb: Verb, job_id: UUID, also: frozenset[JobState] = frozenset(), *, force: bool = False
+    ) -> Job:
         with self._database.autocommit() as connection:
             before = job_queries.get(connection, job_id)
         if before is None:
             raise NotFound(f"there is no job {job_id}")
-        if not self._move(verb, [job_id]) and before.state not in also:
+        if not self._move(verb, [job_id], force=force) and before.state not in also:
             with self._database.autocommit() as connection:
                 now = job_queries.states(connection, [job_id]).get(job_id)
             raise Conflict(_refusal(verb, job_id, now or before.state))
@@ -88,44 +121,55 @@ class Control:
         with self._database.autocommit() as connection:
             return job_queries.get(connection, job_id) or before
 
-    def _move(self, verb: Verb, ids: Sequence[UUID]) -> list[UUID]:
+    def _move(self, verb: Verb, ids: Sequence[UUID], *, force: bool = False) -> list[UUID]:
+        act = _cancel_by_force if force and verb is Verb.CANCEL else _VERBS[verb]
         try:
-            moved, hints = self._database.retrying(lambda connection: _VERBS[verb](connection, ids))
+            moved = self._database.retrying(lambda connection: act(connection, ids))
         except IntegrityError:
             if len(ids) == 1:
                 raise Conflict(f"job {ids[0]} cannot run again: an active job holds its unique key") from None
-            return [job for one in ids for job in self._move_or_leave(verb, one)]
+            # Halves of halves: where few conflict, most still go together.
+            half = len(ids) // 2
+            return [*self._move_or_leave(verb, ids[:half]), *self._move_or_leave(verb, ids[half:])]
         try:
-            self._transport.push(hints)
+            self._transport.push(moved.hints)
             if verb is Verb.CANCEL:
-                self._transport.announce(moved)
+                self._transport.announce(moved.ids)
         except Unavailable as error:
-            log.debug("redis.push_skipped", reason=error.message, count=len(hints))
-        for job in moved:
+            log.debug("redis.push_skipped", reason=error.message, count=len(moved.hints))
+        count_cancelled(moved.cancelled)
+        for job in moved.ids:
             log.info(_EVENT[verb], job_id=str(job))
-        return moved
+        return moved.ids
 
-    def _move_or_leave(self, verb: Verb, one: UUID) -> list[UUID]:
+    def _move_or_leave(self, verb: Verb, ids: Sequence[UUID]) -> list[UUID]:
         try:
-            return self._move(verb, [one])
+            return self._move(verb, ids)
         except Conflict:
             return []
 
 
-def _cancel(connection: Connection, ids: Sequence[UUID]) -> tuple[list[UUID], list[Hint]]:
-    return [job.id for job in job_moves.cancel(connection, ids)], []
+def _cancel(connection: Connection, ids: Sequence[UUID]) -> Moved:
+    done = job_moves.cancel(connection, ids)
+    return Moved([job.id for job in done], cancelled=done)
 
 
-def _rerun(connection: Connection, ids: Sequence[UUID]) -> tuple[list[UUID], list[Hint]]:
+def _cancel_by_force(connection: Connection, ids: Sequence[UUID]) -> Moved:
+    done = job_moves.cancel(connection, ids, forced=True)
+    return Moved([job.id for job in done], cancelled=done)
+
+
+def _rerun(connection: Connection, ids: Sequence[UUID]) -> Moved:
     hints = job_moves.rerun(connection, ids)
-    return [hint.id for hint in hints], hints
+    notices.limited(connection, hints)
+    return Moved([hint.id for hint in hints], hints)
 
 
-def _delete(connection: Connection, ids: Sequence[UUID]) -> tuple[list[UUID], list[Hint]]:
-    return job_moves.delete(connection, ids), []
+def _delete(connection: Connection, ids: Sequence[UUID]) -> Moved:
+    return Moved(job_moves.delete(connection, ids))
 
 
-_VERBS: Final[dict[Verb, Callable[[Connection, Sequence[UUID]], tuple[list[UUID], list[Hint]]]]] = {
+_VERBS: Final[dict[Verb, Callable[[Connection, Sequence[UUID]], Moved]]] = {
     Verb.CANCEL: _cancel,
     Verb.RERUN: _rerun,
     Verb.DELETE: _delete,

@@ -1,31 +1,32 @@
 """Enqueue: check, write, commit, and only then tell Redis. A receipt means that the job is committed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+import orjson
 import structlog
 from sqlalchemy import Connection
 
 from jobs.database import Database
-from jobs.derived_keys import derived_key
-from jobs.errors import CallboardError, Conflict, Unavailable
+from jobs.derived_keys import derived_key, unique_key
+from jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
 from jobs.ids import new_id
 from jobs.json_values import encode
-from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS
+from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
 from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Hint, NewJob, Receipt, Source
-from jobs.repositories import job_enqueue, notices
+from jobs.repositories import notices
 from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
+from jobs.services.uniqueness import NOBODY_THERE, Outcome, Writing
 from jobs.transport import Transport
 
 #: Bytes of JSON that a job's arguments may have.
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The same of what a Dramatiq message carries.
 OPTIONS_LIMIT: Final = 256 * 1024
-#: Rows in one INSERT; more go into several within the same transaction.
-_ROWS: Final = 2_000
+Derived = Callable[[Sequence[str]], str]
 
 log = structlog.get_logger(__name__)
 
@@ -40,21 +41,28 @@ class Enqueue:
 
     def one(self, request: JobRequest, source: Source) -> Receipt:
         """Accept one job; when this returns, it is committed."""
-        return self.checked([(request, self.check(request, source))])[0]
+        return self.checked([self.check(request, source)])[0]
 
     def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
         """Accept all of these jobs or none; receipts are in the order of the requests.
 
         An error names the job: `jobs[3]: kwargs.month: missing`.
         """
-        return self.checked(self._check_all(requests, source))
+        return self.checked(self.check_all(requests, source))
 
-    def checked(self, pairs: Sequence[tuple[JobRequest, NewJob]]) -> list[Receipt]:
-        """Write jobs that `check` has passed, in one transaction, and push them once it is committed."""
-        receipts, hints = self._database.retrying(lambda connection: self._write(connection, pairs))
+    def checked(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+        """Write jobs that `check` has passed, in one transaction, and push them once it is committed; all or none."""
+        receipts, hints = self._database.retrying(lambda connection: _all(connection, jobs))
         self.push(hints)
-        self._count(pairs, receipts)
+        _count(jobs, receipts)
         return receipts
+
+    def each(self, jobs: Sequence[NewJob]) -> list[Outcome]:
+        """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other."""
+        outcomes, hints = self._database.retrying(lambda connection: _each(connection, jobs))
+        self.push(hints)
+        _count(jobs, outcomes)
+        return outcomes
 
     def within(self, connection: Connection, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
         """Accept jobs inside the caller's transaction: they are there when, and only when, it commits.
@@ -62,13 +70,26 @@ class Enqueue:
         The scheduler hears of the commit by NOTIFY and feeds them within milliseconds.
         """
         if len(requests) == 1:
-            pairs = [(requests[0], self.check(requests[0], source))]
-        else:
-            pairs = self._check_all(requests, source)
-        receipts, hints = self._write(connection, pairs)
+            return self.checked_within(connection, [self.check(requests[0], source)])
+        return self.checked_within(connection, self.check_all(requests, source))
+
+    def checked_within(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Receipt]:
+        """As `within`, for jobs that `check` has passed."""
+        receipts, hints = _all(connection, jobs)
         notices.queued(connection, sorted({hint.queue for hint in hints}))
-        self._count(pairs, receipts)
+        _count(jobs, receipts)
         return receipts
+
+    def check_all(self, requests: Sequence[JobRequest], source: Source) -> list[NewJob]:
+        """Check each; an error names the one it is about."""
+        checked = []
+        for index, request in enumerate(requests):
+            try:
+                checked.append(self.check(request, source))
+            except CallboardError as error:
+                fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
+                raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
+        return checked
 
     def check(self, request: JobRequest, source: Source) -> NewJob:
         """Hold a request against what the workers published; raises UnknownJob or InvalidArguments."""
@@ -78,6 +99,7 @@ class Enqueue:
         kind = known.type if known else None
         args = encode(request.args, limit=ARGUMENTS_LIMIT, what="args")
         kwargs = encode(request.kwargs, limit=ARGUMENTS_LIMIT, what="kwargs")
+        derive = _deriving(kind, args, kwargs)
         return NewJob(
             id=new_id(),
             name=request.name,
@@ -91,14 +113,13 @@ class Enqueue:
             run_at=request.run_at,
             delay=request.delay,
             expires_at=request.expires_at,
-            unique_key=request.unique_key,
             tags=tuple(dict.fromkeys(request.tags)),
             timeout=_span(request.timeout, kind.timeout if kind else None),
             source=source,
             hard_timeout=_span(request.hard_timeout, kind.hard_timeout if kind else None),
             options=_options(request),
-            limit_key=request.limit_key or _limit_key(request, kind),
-            unique_for=request.unique_for,
+            limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
+            **_unique(request, kind, source, derive),
         )
 
     def push(self, hints: Sequence[Hint]) -> None:
@@ -111,69 +132,43 @@ class Enqueue:
             STORE_ERRORS.labels("redis", "push").inc()
             log.debug("redis.push_skipped", reason=error.message, count=len(hints))
 
-    def _check_all(self, requests: Sequence[JobRequest], source: Source) -> list[tuple[JobRequest, NewJob]]:
-        pairs = []
-        for index, request in enumerate(requests):
-            try:
-                pairs.append((request, self.check(request, source)))
-            except CallboardError as error:
-                fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
-                raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
-        return pairs
 
-    def _write(
-        self, connection: Connection, pairs: Sequence[tuple[JobRequest, NewJob]]
-    ) -> tuple[list[Receipt], list[Hint]]:
-        hints: list[Hint] = []
-        written: dict[object, Receipt] = {}
-        # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
-        for batch in _batches(sorted((job for _, job in pairs), key=lambda job: job.unique_key or "")):
-            receipts, batch_hints = job_enqueue.enqueue(connection, batch)
-            written.update({receipt.id: receipt for receipt in receipts})
-            hints += batch_hints
-        taken = [(request, job) for request, job in pairs if job.id not in written]
-        # The holder of a key may finish between the two statements; then the key is free, and the job goes in.
-        for _ in range(5):
-            if not taken:
-                break
-            taken = self._resolve(connection, taken, written, hints)
-        if taken:
-            raise Conflict(f"the unique key {taken[0][1].unique_key!r} keeps changing hands; try again")
-        return [written[job.id] for _, job in pairs], hints
+def _all(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
+    receipts = []
+    outcomes, hints = _each(connection, jobs)
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if isinstance(outcome, Conflict):
+            _conflict(job, "rejected")
+            raise outcome
+        receipts.append(outcome)
+    return receipts, hints
 
-    def _resolve(
-        self,
-        connection: Connection,
-        taken: Sequence[tuple[JobRequest, NewJob]],
-        written: dict[object, Receipt],
-        hints: list[Hint],
-    ) -> list[tuple[JobRequest, NewJob]]:
-        holders = job_enqueue.holders(
-            connection, [job.unique_key for _, job in taken if job.unique_key is not None]
-        )
-        left = []
-        for request, job in taken:
-            holder = holders.get(job.unique_key or "")
-            if holder is not None:
-                if request.on_conflict == "reject":
-                    raise Conflict(
-                        f"the unique key {job.unique_key!r} is held by job {holder.id} ({holder.state})"
-                    )
-                written[job.id] = holder
-            else:
-                receipts, more = job_enqueue.enqueue(connection, [job])
-                written.update({receipt.id: receipt for receipt in receipts})
-                hints += more
-                if not receipts:
-                    left.append((request, job))
-        return left
 
-    @staticmethod
-    def _count(pairs: Sequence[tuple[JobRequest, NewJob]], receipts: Sequence[Receipt]) -> None:
-        for (_, job), receipt in zip(pairs, receipts, strict=True):
-            if not receipt.existed:
-                JOBS_ENQUEUED.labels(job.queue, job.name, job.source.door).inc()
-        log.debug("job.enqueued", count=len(receipts), first=str(receipts[0].id) if receipts else None)
+def _each(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Outcome], list[Hint]]:
+    writing = Writing(connection)
+    writing.write(jobs)
+    notices.limited(connection, writing.hints)
+    return [writing.outcomes[job.id] for job in jobs], writing.hints
+
+
+def _count(jobs: Sequence[NewJob], outcomes: Sequence[Outcome]) -> None:
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if isinstance(outcome, Conflict):
+            _conflict(job, "rejected")
+            continue
+        if not outcome.existed:
+            JOBS_ENQUEUED.labels(job.queue, job.name, job.source.door).inc()
+        if outcome.replaced:
+            _conflict(job, "replaced")
+            log.info("job.replaced", job_id=str(outcome.id), job=job.name, unique_key=job.unique_key)
+        elif outcome.existed or outcome.moved:
+            _conflict(job, "moved" if outcome.moved else "existing")
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+    log.debug("job.enqueued", count=len(accepted), first=str(accepted[0].id) if accepted else None)
+
+
+def _conflict(job: NewJob, result: str) -> None:
+    UNIQUE_CONFLICTS.labels(job.name, result).inc()
 
 
 def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
@@ -182,10 +177,26 @@ def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
     return timedelta(seconds=default) if default else None
 
 
-def _limit_key(request: JobRequest, kind: JobType | None) -> str | None:
-    if kind is None or not kind.limit_by:
-        return None
-    return derived_key(kind.schema, request.args, request.kwargs, kind.limit_by)
+def _unique(request: JobRequest, kind: JobType | None, source: Source, arguments: Derived) -> dict[str, Any]:
+    """The unique key, its period and its rule of conflict: what the request says, else what the job's definition does."""
+    rule = kind.unique if kind else None
+    key, period, on_conflict = request.unique_key, request.unique_for, request.on_conflict
+    if rule is not None:
+        key = key or unique_key(request.name, arguments(rule.by))
+        period = _span(period, rule.period)
+        if on_conflict is None and not (rule.on_conflict == "reject" and source.door in NOBODY_THERE):
+            on_conflict = rule.on_conflict  # type: ignore[assignment]
+    if key is None and (period or on_conflict in {"replace", "reject"}):
+        option = "unique_for" if period else f"on_conflict={on_conflict}"
+        raise InvalidInput(
+            f"{option} needs a unique_key", fields={option.partition("=")[0]: "a unique_key is needed"}
+        )
+    return {"unique_key": key, "unique_for": period or None, "on_conflict": on_conflict or "existing"}
+
+
+def _deriving(kind: JobType | None, args: bytes, kwargs: bytes) -> Derived:
+    """Keys are made of the arguments as they are written: a date is its text, at every door."""
+    return lambda by: derived_key(kind.schema if kind else {}, orjson.loads(args), orjson.loads(kwargs), by)
 
 
 def _options(request: JobRequest) -> bytes | None:
@@ -199,8 +210,3 @@ def _options(request: JobRequest) -> bytes | None:
 
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
-
-
-def _batches(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    for start in range(0, len(new), _ROWS):
-        yield new[start : start + _ROWS]

@@ -1,6 +1,6 @@
 """An attempt's way through the database: claim, finish, hand back. Every write is fenced by its epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +13,12 @@ from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.ids import new_id
 from jobs.metrics import STALE_WRITES, STORE_ERRORS
-from jobs.records import ClaimedJob, Finish, Finished
-from jobs.repositories import job_queries, jobs, progress, queues
+from jobs.records import CancelRequest, ClaimedJob, Finish, Finished
+from jobs.repositories import job_queries, jobs, notices, progress, queues
 from jobs.repositories.progress import Progress
+from jobs.services.catalogue import Catalogue
+from jobs.services.dispatching import Dispatching
+from jobs.services.enqueue import Enqueue
 from jobs.transport import Transport
 
 #: How long a claim whose answer was lost is looked for. Seconds.
@@ -26,18 +29,27 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What the database has to say to a running worker: which of its jobs should stop (id, epoch)."""
+    """What the database has to say to a running worker: which of its jobs should stop."""
 
-    cancel_requested: list[tuple[UUID, int]]
+    cancel_requested: list[CancelRequest]
 
 
 class Execution:
     """What one worker does to jobs. Claims and finishes are called from one thread each."""
 
     def __init__(
-        self, database: Database, transport: Transport, worker: UUID, *, clock: Clock = SYSTEM
+        self,
+        database: Database,
+        transport: Transport,
+        worker: UUID,
+        *,
+        dispatching: Dispatching | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._database = database
+        self._dispatching = dispatching or Dispatching(
+            database, Enqueue(database, transport, Catalogue(database))
+        )
         self._clock = clock
         self._transport = transport
         self._worker = worker
@@ -55,10 +67,23 @@ class Execution:
             return self._claims.run(lambda connection: jobs.claim(connection, self._worker, claim_id, tokens))
 
     def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
-        """Claim from one queue straight from Postgres, while Redis is away."""
+        """Claim from one queue straight from Postgres, while Redis is away or knows of nothing."""
+        claim_id = new_id()
+        with self._answered(claim_id):
+            return self._claims.run(
+                lambda connection: jobs.claim_oldest(connection, self._worker, claim_id, queue, limit)
+            )
+
+    def with_jobs(self, names: Sequence[str]) -> list[str]:
+        """Those of these queues where something is queued."""
+        with self._database.autocommit() as connection:
+            return job_queries.with_jobs(connection, names)
+
+    def claim_solo(self, names: Sequence[str], wanted: Sequence[str]) -> list[ClaimedJob]:
+        """Claim one job that is to run alone: of these names, and of these queues (none: of any)."""
         claim_id = new_id()
         with self._answered(claim_id), self._database.autocommit() as connection:
-            return jobs.claim_oldest(connection, self._worker, claim_id, queue, limit)
+            return jobs.claim_solo(connection, self._worker, claim_id, names, wanted)
 
     def adopt(self) -> list[ClaimedJob]:
         """The jobs of claims whose answer was lost, where they had been committed.
@@ -79,8 +104,17 @@ class Execution:
             return jobs.claimed_by(connection, self._worker, claim_id)
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
-        """Write how attempts ended, in one statement; an end that is missing from the answer was refused as stale."""
-        done = {end.id: end for end in self._ends.run(lambda connection: jobs.finish(connection, ends))}
+        """Write how attempts ended; an end that is missing from the answer was refused as stale.
+
+        One statement for all of them, and one transaction for those that bring jobs about.
+        """
+        alone = [end for end in ends if not end.children]
+        done: dict[UUID, Finished] = {}
+        if alone:
+            done = {end.id: end for end in self._ends.run(lambda connection: jobs.finish(connection, alone))}
+        if len(alone) < len(ends):
+            born_of = [end for end in ends if end.children]
+            done.update({end.id: end for end in self._dispatching.finish(born_of)})
         missing = [end for end in ends if end.id not in done]
         if missing:
             with self._database.autocommit() as connection:
@@ -100,12 +134,27 @@ class Execution:
         log.info("jobs.handed_back", count=len(moved))
         return len(moved)
 
+    def freed(self, limited: Collection[str]) -> None:
+        """Tell the feeder that jobs of these limited queues have ended: others may start in their place."""
+        if not limited:
+            return
+        try:
+            with self._database.autocommit() as connection:
+                notices.queued(connection, sorted(limited))
+        except Unavailable as error:
+            # Its next round finds it out.
+            log.debug("feeder.not_told", reason=error.message)
+
     def report(self, reports: Sequence[Progress]) -> Signals:
         """Write progress, fenced, and hear which jobs should stop."""
         with self._database.autocommit() as connection:
             if reports:
                 progress.write(connection, reports)
             return Signals(job_queries.cancel_requested(connection, self._worker))
+
+    def limited_queues(self) -> set[str]:
+        with self._database.autocommit() as connection:
+            return queues.limited(connection)
 
     def queue_names(self) -> list[str]:
         with self._database.autocommit() as connection:

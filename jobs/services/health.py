@@ -8,9 +8,9 @@ import redis
 
 from jobs.database import Database
 from jobs.errors import CallboardError, Unavailable
+from jobs.redis_link import unavailable
 from jobs.repositories import health
 from jobs.services.migrations import Migrations
-from jobs.transport import unavailable
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -101,7 +101,10 @@ class Health:
                 decode_responses=True,
             )
             with client:
-                return client.info("server"), client.info("memory").get("maxmemory_policy")
+                info, policy = client.info("server"), client.info("memory").get("maxmemory_policy")
+                # One that is full, read-only or unable to save answers, and is of no use.
+                client.set("callboard:check", b"", px=1_000)
+                return info, policy
 
     def _leader(self) -> Check:
         with self._database.autocommit() as connection:
@@ -118,6 +121,7 @@ class Health:
             live = health.live_workers(connection)
             unserved = health.unserved_queues(connection)
             unknown = health.unknown_jobs(connection) if live else {}
+            put_off = health.put_off(connection)
             paused = health.paused_queues(connection)
         if live:
             yield Check("workers", "ok", f"{live} live")
@@ -134,6 +138,16 @@ class Health:
             yield Check(
                 "jobs", "warn", f"jobs are queued that no live worker defines: {_some(unknown)}",
                 "add their module to CALLBOARD_JOBS of a worker, or cancel them",
+            )  # fmt: skip
+        for name, number, reason in put_off[:_NAMED]:
+            yield Check(
+                "put off", "warn", f"workers put off what they cannot run: {name} ({number:,}), {reason}",
+                "start workers with the code that these jobs need, or cancel them: 'callboard job cancel --name NAME'",
+            )  # fmt: skip
+        if len(put_off) > _NAMED:
+            yield Check(
+                "put off", "warn", f"and jobs of {len(put_off) - _NAMED} more names",
+                "'callboard job why ID' tells for each",
             )  # fmt: skip
         if paused:
             yield Check(

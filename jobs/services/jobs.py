@@ -44,7 +44,12 @@ class Jobs:
     def get_many(self, ids: Sequence[UUID]) -> list[Job]:
         """The jobs of these ids that are there, in the order of the ids."""
         with self._database.autocommit() as connection:
-            found = job_queries.get_many(connection, ids)
+            return self.get_many_within(connection, ids)
+
+    @staticmethod
+    def get_many_within(connection: Connection, ids: Sequence[UUID]) -> list[Job]:
+        """The same, as the caller's own transaction sees them."""
+        found = job_queries.get_many(connection, ids)
         return [found[job_id] for job_id in ids if job_id in found]
 
     def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:

@@ -1,16 +1,23 @@
-"""Queues as an operator sees them: list, show, pause, resume, purge."""
+"""Queues as an operator sees them: list, show, pause, resume, limit, purge."""
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
 from jobs.database import Database
 from jobs.errors import NotFound, Unavailable
-from jobs.repositories import job_moves, notices, queues
+from jobs.limits import Limits
+from jobs.metrics import count_cancelled
+from jobs.repositories import job_moves, limits, notices, queues
 from jobs.repositories.queues import QueueCounts
+from jobs.requests import QueueName, invalid_input
 from jobs.transport import Transport
 
 _BATCH: Final = 1_000
+_QUEUE_NAME: Final = TypeAdapter(QueueName)
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +58,27 @@ class Queues:
         log.info("queue.resumed", queue=name)
         return self.get(name)
 
+    def limit(self, name: str, change: Limits | Callable[[Limits], Limits]) -> QueueCounts:
+        """Set a queue's limits, or change those it has; from now on they hold for all workers.
+
+        The queue may be one that has no job yet. What runs goes on, even where it is more than the new limits allow.
+        """
+        _check_name(name)
+
+        def work(connection: Connection) -> Limits:
+            queues.declare(connection, [name])
+            now = limits.now(connection, name)
+            wanted = change if isinstance(change, Limits) else change(now)
+            limits.change(connection, name, wanted)
+            notices.queued(connection, [name])
+            return wanted
+
+        wanted = self._database.retrying(work)
+        # Tokens of jobs that have no grant would only be refused.
+        self._forget(name)
+        log.info("queue.limited", queue=name, **wanted.written())
+        return self.get(name)
+
     def purge(self, name: str, *, dry_run: bool = False) -> int:
         """Cancel everything that is queued (not what is scheduled or runs); returns how many."""
         counts = self.get(name)
@@ -61,6 +89,7 @@ class Queues:
             with self._database.transaction() as connection:
                 ids = queues.purgeable(connection, name, _BATCH)
                 moved = job_moves.cancel(connection, ids)
+            count_cancelled(moved)
             purged += len(moved)
             if not moved:
                 break
@@ -79,3 +108,10 @@ class Queues:
     def _check(name: str, *, found: bool) -> None:
         if not found:
             raise NotFound(f"there is no queue {name[:100]!r}")
+
+
+def _check_name(name: str) -> None:
+    try:
+        _QUEUE_NAME.validate_python(name)
+    except ValidationError as error:
+        raise invalid_input(error, prefix="queue") from None

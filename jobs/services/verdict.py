@@ -1,20 +1,22 @@
 """How an attempt ends: the one place where what a job returned or raised becomes a verb."""
 
+import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
-from jobs.errors import InvalidArguments, InvalidInput
+from jobs.errors import InvalidArguments, InvalidInput, PayloadTooLarge
 from jobs.json_values import encode, storable
 from jobs.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from jobs.records import AttemptError, ClaimedJob, Finish
-from jobs.retry import RetryPolicy
+from jobs.retry import Bounds, RetryPolicy
 from jobs.states import Verb
 
-#: Bytes of JSON that a job may return.
+#: Bytes of JSON that a job may return, when nothing else is said.
 RESULT_LIMIT: Final = 256 * 1024
 _LONGEST_MESSAGE: Final = 2_000
 _LONGEST_TRACEBACK: Final = 16_000
@@ -31,8 +33,9 @@ class TimedOut(Exception):
 class Verdict:
     """Ends attempts of one worker."""
 
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
+    def __init__(self, worker: str, result_limit: int = RESULT_LIMIT) -> None:
+        self._result_limit = result_limit
+        self.worker = worker
 
     def returned(self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime) -> Finish:
         """What follows from a value: complete, or what the outcome says that was returned."""
@@ -41,9 +44,11 @@ class Verdict:
         if value is None:
             return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)
         try:
-            result = encode(value, limit=RESULT_LIMIT, what="result")
+            result = encode(value, limit=sys.maxsize, what="result")
         except InvalidInput as error:
             return self.raised(job, error, policy, now)
+        if len(result) > self._result_limit:
+            return self.raised(job, _too_large(len(result), self._result_limit), policy, now)
         return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, result=result)
 
     def raised(self, job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> Finish:
@@ -68,6 +73,13 @@ class Verdict:
             job.id, job.epoch, job.claim_id, Verb.RETRY, error=self._entry(job, error, now), delay=delay
         )
 
+    def skipped(
+        self, job: ClaimedJob, error: BaseException, now: datetime, *, failed: bool = False
+    ) -> Finish:
+        """What follows when middleware says that the job is not to be run: cancelled, or failed where it says that too."""
+        entry = replace(self._entry(job, error, now), traceback="")
+        return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL if failed else Verb.STOP, error=entry)
+
     def _entry(self, job: ClaimedJob, error: BaseException, now: datetime) -> AttemptError:
         asked = isinstance(error, Retry | Fail | Cancel)
         text = "" if asked else _told(lambda: "".join(traceback.format_exception(error, limit=-30)))
@@ -78,13 +90,21 @@ class Verdict:
             message=storable(_told(lambda: str(error)), _LONGEST_MESSAGE),
             # The end of a traceback says most.
             traceback=storable(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK),
-            worker=self._worker,
+            worker=self.worker,
         )
+
+
+def _too_large(size: int, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the result is {size:,} bytes of JSON, at most {limit:,} are kept (CALLBOARD_RESULT_LIMIT);"
+        " return where it can be found instead, or raise the limit on the workers"
+    )
 
 
 def _delay(job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> timedelta | None:
     try:
-        return policy.decide(job.attempt, error, now - job.enqueued_at, job.max_attempts)
+        since = now - job.enqueued_at
+        return policy.decide(job.attempt, error, since, job.max_attempts, Bounds.of(job.options))
     except Exception:  # a policy is user code; its fault must not lose the attempt's end
         log.exception("retry_policy.failed", job=job.name)
         return None if job.attempt >= job.max_attempts else _FALLBACK_DELAY

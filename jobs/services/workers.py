@@ -1,7 +1,9 @@
 """Workers as others see them: leases taken, renewed and ended, and what becomes of a dead worker's jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -9,12 +11,20 @@ from sqlalchemy import Connection
 
 from jobs.database import Database
 from jobs.errors import Unavailable
-from jobs.metrics import JOB_RESCUES
-from jobs.records import Finished, Hint
-from jobs.repositories import job_moves, workers
+from jobs.metrics import HARD_TIMEOUTS, JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
+from jobs.records import Hint, TakenBack
+from jobs.repositories import job_moves, job_queries, jobs, notices, workers
 from jobs.repositories.workers import Worker, WorkerCard
 from jobs.states import JobState
 from jobs.transport import Transport
+
+NOBODY: Final[Mapping[UUID, float]] = MappingProxyType({})
+#: The event of a job whose process was killed because of it.
+_ENDED: Final = {
+    JobState.RETRYING: "job.retried",
+    JobState.FAILED: "job.failed",
+    JobState.CANCELLED: "job.cancelled",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -47,49 +57,98 @@ class Workers:
         with self._database.autocommit() as connection:
             workers.drain(connection, worker)
 
-    def end(self, worker: UUID, suspects: Sequence[UUID] | None) -> int:
+    def end(
+        self,
+        worker: UUID,
+        suspects: Sequence[UUID] | None,
+        *,
+        how: str = job_moves.LEASE_RAN_OUT,
+        overdue: Mapping[UUID, float] = NOBODY,
+    ) -> int:
         """End a worker that is dead for certain, at once; returns how many jobs were taken back from it.
 
-        suspects: the jobs that had started when it died. A worker that ended well has none.
+        suspects: the jobs that had begun when it died; None when nobody knows. A worker that ended well has none.
+        how:      how it died, for the errors of the job that is the cause.
+        overdue:  the jobs for which it was killed, and their hard timeouts in seconds; 0 stands for a forced cancel.
         """
+        told = [(job, _overrun(overdue[job])) for job in sorted(overdue)]
 
-        def work(connection: Connection) -> tuple[list[Finished], list[Hint]]:
+        def work(connection: Connection) -> tuple[list[TakenBack], list[TakenBack], list[Hint]]:
             held = workers.lock(connection, [worker])
-            return _rescue(connection, held, suspects)
+            ended = job_moves.overrun(connection, worker, told) if held and told else []
+            return ended, *_rescue(connection, held, suspects, how)
 
-        return self._rescued(*self._database.retrying(work))
+        ended, moved, hints = self._database.retrying(work)
+        for job in ended:
+            HARD_TIMEOUTS.labels(job.queue, job.name).inc()
+            event, limit = _ENDED[job.state], overdue[job.id]
+            log.warning(event, job_id=str(job.id), job=job.name, hard_timeout=limit or None, killed=True)
+        return self._taken_back([*ended, *moved], moved, hints)
 
     def reap(self) -> int:
         """End all workers whose lease has run out; returns how many jobs were taken back."""
 
-        def work(connection: Connection) -> tuple[list[Finished], list[Hint]]:
+        def work(connection: Connection) -> tuple[list[TakenBack], list[Hint]]:
             held = workers.lock_expired(connection)
             for worker in held:
                 log.warning("worker.lease_expired", worker_id=str(worker))
-            return _rescue(connection, held, None)
+            return _rescue(connection, held, None, job_moves.LEASE_RAN_OUT)
 
-        return self._rescued(*self._database.retrying(work))
+        moved, hints = self._database.retrying(work)
+        return self._taken_back(moved, moved, hints)
 
-    def _rescued(self, moved: Sequence[Finished], hints: Sequence[Hint]) -> int:
-        for hint in hints:
-            JOB_RESCUES.labels(hint.queue).inc()
-        for job in moved:
-            log.warning(
-                "job.rescued" if job.state is JobState.QUEUED else f"job.{job.state}", job_id=str(job.id)
-            )
+    def solo_waiting(self, ids: Sequence[UUID], queues: Sequence[str], limit: int) -> int:
+        """How many jobs that these workers know wait to be run alone, up to a limit; of these queues, or of any."""
+        with self._database.autocommit() as connection:
+            return jobs.solo_waiting(connection, ids, queues, limit)
+
+    def forced(self, ids: Sequence[UUID]) -> set[UUID]:
+        """The jobs that these workers run whose cancellation is forced."""
+        with self._database.autocommit() as connection:
+            return job_queries.forced(connection, ids)
+
+    def _taken_back(
+        self, all_: Sequence[TakenBack], rescued: Sequence[TakenBack], hints: Sequence[Hint]
+    ) -> int:
+        for job in rescued:
+            _tell(job)
         try:
             self._transport.push(hints)
-            self._transport.announce([job.id for job in moved if job.state is not JobState.QUEUED])
+            self._transport.announce([job.id for job in all_ if job.state.is_terminal])
         except Unavailable as error:
             log.debug("redis.push_skipped", reason=error.message, count=len(hints))
-        return len(moved)
+        return len(all_)
+
+
+def _tell(job: TakenBack) -> None:
+    which = {"job_id": str(job.id), "job": job.name, "queue": job.queue, "crash_count": job.crash_count}
+    if job.blamed and job.suspected:
+        log.warning("job.suspected", **which, suspected=job.suspected, solo=job.solo)
+    elif job.blamed:
+        JOB_CRASHES.labels(job.queue, job.name).inc()
+        log.warning("job.crashed", **which)
+    if job.state is JobState.QUEUED:
+        JOB_RESCUES.labels(job.queue).inc()
+        log.warning("job.rescued", **which)
+    elif job.state is JobState.QUARANTINED:
+        JOBS_QUARANTINED.labels(job.queue, job.name).inc()
+        log.error("job.quarantined", **which)
+    else:
+        log.warning("job.cancelled", **which)
+
+
+def _overrun(limit: float) -> str:
+    if limit:
+        return f"the attempt took longer than its hard timeout of {limit:g} s, and its process was killed"
+    return "cancelled by force: it did not stop, and its process was killed"
 
 
 def _rescue(
-    connection: Connection, held: Sequence[UUID], suspects: Sequence[UUID] | None
-) -> tuple[list[Finished], list[Hint]]:
+    connection: Connection, held: Sequence[UUID], suspects: Sequence[UUID] | None, how: str
+) -> tuple[list[TakenBack], list[Hint]]:
     if not held:
         return [], []
-    moved, hints = job_moves.rescue(connection, held, suspects)
+    moved, hints = job_moves.rescue(connection, held, suspects, how)
+    notices.limited(connection, hints)
     workers.remove(connection, held)
     return moved, hints

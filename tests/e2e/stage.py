@@ -128,11 +128,15 @@ class Stage:
 
     def start(self, role: str, **settings: object) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for."""
-        given = {f"CALLBOARD_{key}".upper(): str(value) for key, value in (self._settings | settings).items()}
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
-        process = Process(role, self.folder, clean | given)
+        process = Process(role, self.folder, self.environment(**settings))
         self._processes.append(process)
         return process
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """What a process gets to see: these CALLBOARD_* settings and no others."""
+        given = {f"CALLBOARD_{key}".upper(): str(value) for key, value in (self._settings | settings).items()}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
+        return clean | given
 
     def worker(self, *, processes: int = 1, **settings: object) -> Process:
         """Start a worker, and wait until all its children hold a lease."""

@@ -1,11 +1,15 @@
 """The jobs of the end-to-end tests; copied into the working directory of the processes that run them."""
 
 import asyncio
+import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 
-from jobs import RetryPolicy, current_job, job
+from tenacity import wait_fixed
+
+from jobs import RetryPolicy, Snooze, current_job, job
 
 ONCE = RetryPolicy(max_attempts=1)
 _NAP = 0.02
@@ -112,3 +116,102 @@ def garbled_note() -> None:
     """Report text that is not valid Unicode, and live until it has been written."""
     current_job().progress(0.5, "half \ud800 done")
     time.sleep(1.5)
+
+
+def die(how: str) -> None:
+    """Take the process along, as a library's exit, a bug in C code, or the kernel short of memory do."""
+    note_start()
+    match how:
+        case "exit":
+            os._exit(0)
+        case "segfault":
+            ctypes.string_at(0)
+        case _:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@job
+def deadly(how: str) -> None:
+    """Let others begin beside it first."""
+    time.sleep(0.4)
+    die(how)
+
+
+@job(queue="async")
+async def deadly_async(how: str) -> None:
+    await asyncio.sleep(0.2)
+    die(how)
+
+
+@job(retry=ONCE)
+def keeps_the_interpreter(seconds: int) -> str:
+    """Sit in a C call that lets no other thread run."""
+    note_start()
+    ctypes.PyDLL(None).sleep(seconds)
+    return "slept"
+
+
+@job(queue="async", retry=ONCE)
+async def blocks_the_loop(seconds: float) -> str:
+    note_start()
+    time.sleep(seconds)  # noqa: ASYNC251 - this is what it is for
+    return "slept"
+
+
+@job(retry=ONCE)
+def swallows_one(seconds: float) -> str:
+    """Swallow the first interrupt, and no other."""
+    note_start()
+    end, swallowed = time.monotonic() + seconds, False
+    while time.monotonic() < end:
+        try:
+            time.sleep(_NAP)
+        except BaseException:
+            if swallowed:
+                raise
+            swallowed = True
+    return "slept"
+
+
+@job(retry=ONCE)
+def tidies_up(path: str) -> None:
+    """Take longer to clean up than it takes to be interrupted again."""
+    note_start()
+    end = time.monotonic() + 60
+    try:
+        while time.monotonic() < end:
+            time.sleep(_NAP)
+    finally:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            time.sleep(_NAP)
+        Path(path).touch()
+
+
+@job(queue="limited")
+def span(n: int, seconds: float, key: str = "") -> int:
+    """Note when it began and when it ended, on the clock that all processes of a machine share."""
+    began = time.monotonic()
+    ledger = os.open(os.environ["CALLBOARD_TEST_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(ledger, f"began:{current_job().id}:{os.getpid()}:{began}:{key}\n".encode())
+    time.sleep(seconds)
+    os.write(ledger, f"ended:{current_job().id}:{os.getpid()}:{time.monotonic()}:{key}\n".encode())
+    os.close(ledger)
+    return n
+
+
+@job(retry=RetryPolicy(max_attempts=5, wait=wait_fixed(4)))
+def fails_twice() -> int:
+    note_start()
+    attempt = current_job().attempt
+    if attempt < 3:
+        raise ValueError(f"attempt {attempt}")
+    return attempt
+
+
+@job(retry=ONCE)
+def snoozes_until_there(path: str) -> str:
+    note_start()
+    if not Path(path).exists():
+        raise Snooze("200ms")
+    return "there"

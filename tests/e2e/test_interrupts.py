@@ -15,7 +15,7 @@ from tests.e2e.stage import Stage, staged, until
 def stage(migrated: Platform, database_url: str, redis_url: str) -> Iterator[Stage]:
     """One worker for all tests here."""
     with migrated.database.transaction() as connection:
-        connection.execute(text("TRUNCATE callboard.jobs, callboard.workers, callboard.job_types"))
+        connection.execute(text("TRUNCATE callboard.jobs, callboard.workers, callboard.job_types CASCADE"))
     migrated.catalogue.forget()
     with staged(migrated, database_url, redis_url) as made:
         made.start("scheduler")
@@ -52,7 +52,10 @@ def test_a_time_limit_interrupts_a_job_that_sleeps(stage: Stage, name: str) -> N
 def test_a_result_that_is_too_large_fails_the_job_and_says_why(stage: Stage) -> None:
     done = ended(stage, stage.enqueue("too_much", size=300_000))
     assert (done.state, done.result) == ("failed", None)
-    assert done.errors[0]["message"] == "result is 300,002 bytes of JSON, at most 262,144 are accepted"
+    assert done.errors[0]["message"] == (
+        "the result is 300,002 bytes of JSON, at most 262,144 are kept (CALLBOARD_RESULT_LIMIT);"
+        " return where it can be found instead, or raise the limit on the workers"
+    )
 
 
 def test_jobs_that_are_interrupted_leave_the_worker_fit_for_more(stage: Stage) -> None:

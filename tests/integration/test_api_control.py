@@ -1,6 +1,7 @@
 """Cancel, retry and delete over HTTP; queues, the catalogue and workers."""
 
 import pytest
+from sqlalchemy import text
 
 from jobs.ids import new_id
 from jobs.repositories.workers import WorkerCard
@@ -18,6 +19,33 @@ def test_a_job_that_has_not_begun_is_cancelled_and_stays_so(api):
     for _ in range(2):
         answer = api.operator.post(f"/v1/jobs/{job['id']}/cancel")
         assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+
+
+def test_a_running_job_is_cancelled_by_force_one_or_by_filter(api):
+    def forced():
+        with api.platform.database.autocommit() as connection:
+            asked = connection.execute(text("SELECT cancel_forced FROM callboard.jobs ORDER BY id"))
+            return list(asked.scalars())
+
+    jobs = [api.operator.enqueue() for _ in range(3)]
+    with api.platform.database.transaction() as connection:
+        connection.execute(
+            text(
+                "UPDATE callboard.jobs SET state = 'running', started_at = now(),"
+                " worker_id = gen_random_uuid(), claim_id = gen_random_uuid()"
+            )
+        )
+    for body in (None, {}, {"force": False}):
+        assert api.operator.post(f"/v1/jobs/{jobs[0]['id']}/cancel", body).json()["cancel_requested_at"]
+    assert forced() == [False, False, False]
+    assert api.operator.post(f"/v1/jobs/{jobs[0]['id']}/cancel", {"force": True}).status_code == 200
+    assert forced() == [True, False, False]
+    body = {"state": "running", "force": True, "limit": 2}
+    assert api.operator.post("/v1/jobs/cancel", body).json()["changed"] == 2
+    assert forced() == [True, True, False]
+    for wrong in ({"force": "yes"}, {"hard": True}, []):
+        error_of(api.operator.post(f"/v1/jobs/{jobs[2]['id']}/cancel", wrong), 400, "VALIDATION_ERROR")
+    error_of(api.operator.post("/v1/jobs/retry", body), 400, "VALIDATION_ERROR")
 
 
 def test_a_finished_job_is_retried_and_a_queued_one_is_not(api):
@@ -55,10 +83,10 @@ def test_a_verb_by_filter_counts_first_and_then_does_it(api, nested):
         body = ({"filter": chosen} if nested else chosen) | {"dry_run": dry_run}
         return api.operator.post("/v1/jobs/cancel", body).json()
 
-    assert cancel(dry_run=True) == {"matched": 3, "changed": 0, "dry_run": True}
+    assert cancel(dry_run=True) == {"matched": 3, "changed": 0, "dry_run": True, "complete": True}
     assert len(api.viewer.get("/v1/jobs?state=cancelled").json()["items"]) == 0
-    assert cancel(dry_run=False) == {"matched": 3, "changed": 3, "dry_run": False}
-    assert cancel(dry_run=False) == {"matched": 0, "changed": 0, "dry_run": False}
+    assert cancel(dry_run=False) == {"matched": 3, "changed": 3, "dry_run": False, "complete": True}
+    assert cancel(dry_run=False) == {"matched": 0, "changed": 0, "dry_run": False, "complete": True}
     assert api.viewer.get(f"/v1/jobs/{kept['id']}").json()["state"] == "queued"
 
 
@@ -67,9 +95,9 @@ def test_retry_and_delete_by_filter_move_what_has_ended(api):
     for job in ids[:2]:
         finish(api.platform, job, "failed")
     answer = api.operator.post("/v1/jobs/retry", {"filter": {"state": "failed"}, "limit": 1})
-    assert answer.json() == {"matched": 1, "changed": 1, "dry_run": False}
+    assert answer.json() == {"matched": 1, "changed": 1, "dry_run": False, "complete": False}
     answer = api.operator.post("/v1/jobs/delete", {"filter": {"name": "build_report"}})
-    assert answer.json() == {"matched": 1, "changed": 1, "dry_run": False}
+    assert answer.json() == {"matched": 1, "changed": 1, "dry_run": False, "complete": True}
     assert {job["id"] for job in api.viewer.get("/v1/jobs").json()["items"]} == {ids[0], ids[2]}
 
 

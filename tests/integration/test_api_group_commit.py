@@ -23,11 +23,11 @@ class Gated:
         self.check = enqueue.check
         self.gate, self.arrived, self.writes = Event(), Event(), []
 
-    def checked(self, pairs):
+    def each(self, jobs):
         self.arrived.set()
         assert self.gate.wait(20)
-        self.writes.append(len(pairs))
-        return self._enqueue.checked(pairs)
+        self.writes.append(len(jobs))
+        return self._enqueue.each(jobs)
 
 
 @pytest.fixture

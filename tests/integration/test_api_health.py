@@ -47,7 +47,7 @@ def test_it_is_not_ready_on_another_schema_version(api, monkeypatch):
 
 def test_stores_are_asked_once_a_second_however_many_ask(api, monkeypatch):
     asked = []
-    monkeypatch.setattr(api.platform.transport, "ping", lambda: asked.append(1))
+    monkeypatch.setattr(api.platform.transport, "check", lambda: asked.append(1))
     for _ in range(5):
         api.anonymous.get("/readyz")
     assert len(asked) in {1, 2}

@@ -15,7 +15,7 @@ from tenacity.wait import wait_chain, wait_exponential, wait_fixed, wait_random_
 
 from jobs.errors import InvalidInput
 from jobs.outcomes import Retry
-from jobs.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, RetryPolicy
+from jobs.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, RetryPolicy
 
 SOON = timedelta(seconds=5)
 BOOM = ValueError("boom")
@@ -233,3 +233,33 @@ def test_dramatiqs_defaults_are_its_own():
 def test_what_dramatiq_could_not_mean_is_refused_by_name(options):
     with pytest.raises(InvalidInput, match=next(iter(options)).removesuffix("_ms")):
         RetryPolicy.from_dramatiq(**options)
+
+
+def test_a_jobs_own_bounds_hold_the_delay_of_any_policy():
+    assert fixed(7).decide(1, BOOM, SOON, None, Bounds(least=30)) == timedelta(seconds=30)
+    assert fixed(7).decide(1, BOOM, SOON, None, Bounds(most=3)) == timedelta(seconds=3)
+    assert fixed(7).decide(1, BOOM, SOON, None, Bounds(5, 10)) == timedelta(seconds=7)
+    # a delay that the job itself names is not bounded
+    assert fixed(7).decide(1, Retry("2s"), SOON, None, Bounds(least=30)) == timedelta(seconds=2)
+
+
+def test_a_messages_bounds_stand_in_for_those_of_its_dramatiq_actor():
+    policy = RetryPolicy.from_dramatiq(min_backoff_ms=100_000, max_backoff_ms=200_000)
+    for attempt in range(1, 6):
+        delay = policy.decide(attempt, BOOM, SOON, None, Bounds(1.0, 4.0))
+        assert delay is not None
+        assert timedelta(seconds=1) <= delay <= timedelta(seconds=4)
+    lower = policy.decide(1, BOOM, SOON, None, Bounds(most=0.1))
+    assert lower is not None
+    assert timedelta(seconds=0.05) <= lower <= timedelta(seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "bounds"),
+    [
+        (None, None), ({}, None), ({"message": {"min_backoff": 5}}, None),
+        ({"min_backoff": 0}, Bounds(least=0)), ({"max_backoff": 2.5}, Bounds(most=2.5)),
+    ],
+)  # fmt: skip
+def test_bounds_are_read_from_a_jobs_options(options, bounds):
+    assert Bounds.of(options) == bounds

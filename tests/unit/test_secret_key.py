@@ -30,7 +30,7 @@ def test_with_the_embedded_database_it_is_made_once_and_closed_to_others(tmp_pat
     assert len(first) >= 32
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert secret_key(settings(tmp_path)) == first
-    assert [path.name for path in file.parent.iterdir()] == ["secret.key"]
+    assert sorted(path.name for path in file.parent.iterdir()) == [".gitignore", "secret.key"]
 
 
 def test_many_that_make_it_at_once_get_the_same(tmp_path):

@@ -35,6 +35,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
     assert (settings.log_format, settings.log_level) == ("auto", "info")
     assert settings.grace == settings.lease_ttl == timedelta(seconds=30)
     assert settings.max_body == 1024 * 1024
+    assert (settings.job_log_level, settings.result_limit) == ("info", 256 * 1024)
 
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(tmp_path):
@@ -80,6 +81,15 @@ def test_retention_is_one_duration_or_two(tmp_path, text, succeeded, other):
     assert (retention.succeeded, retention.other) == (timedelta(days=succeeded), timedelta(days=other))
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("64KiB", 65_536), ("1 mib", 1_048_576), ("16MiB", 16_777_216), ("2048B", 2048)],
+)
+def test_a_size_is_written_in_bytes_or_binary_units(tmp_path, text, size):
+    assert load(tmp_path, RESULT_LIMIT=text).result_limit == size
+    assert load(tmp_path, toml=f'result_limit = "{text}"').result_limit == size
+
+
 def test_an_empty_variable_counts_as_unset(tmp_path):
     settings = load(tmp_path, toml="port = 1000", PORT="", DATABASE_URL="", QUEUES="")
     assert (settings.port, settings.database_url, settings.queues) == (1000, None, ())
@@ -118,6 +128,11 @@ def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
         ("GRACE", "2h", "1h"),
         ("LEASE_TTL", "100ms", "1s"),
         ("MAX_BODY", "1MiB", "bytes"),
+        ("JOB_LOG_LEVEL", "loud", "debug"),
+        ("RESULT_LIMIT", "1023", "1KiB to 16MiB"),
+        ("RESULT_LIMIT", "17MiB", "1KiB to 16MiB"),
+        ("RESULT_LIMIT", "1 GiB", "1KiB to 16MiB"),
+        ("RESULT_LIMIT", "-1KiB", "1KiB to 16MiB"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_key_value_and_form(tmp_path, name, value, form):

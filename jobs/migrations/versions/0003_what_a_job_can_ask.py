@@ -30,6 +30,7 @@ def upgrade() -> None:
     _grants()
     _keys()
     _logs()
+    _counters()
 
 
 def _jobs() -> None:
@@ -78,6 +79,7 @@ def _queues() -> None:
         op.add_column("queues", sa.Column(name, kind), schema=_SCHEMA)
     limited = sa.Computed("num_nonnulls(concurrency, rate, key_concurrency, key_rate) > 0", persisted=True)
     op.add_column("queues", sa.Column("limited", sa.Boolean(), limited, nullable=False), schema=_SCHEMA)
+    op.create_index("queues_limited", "queues", ["name"], schema=_SCHEMA, postgresql_where=sa.text("limited"))
     op.create_check_constraint(
         op.f("queues_limits_range"),
         "queues",
@@ -102,10 +104,18 @@ def _grants() -> None:
         sa.Column("limit_key", sa.Text()),
         sa.Column("granted_at", _AT, server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("started_at", _AT),
+        sa.Column("uses", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.PrimaryKeyConstraint("job_id", "epoch", name=op.f("grants_pkey")),
         schema=_SCHEMA,
     )
-    op.create_index("grants_queue", "grants", ["queue", "limit_key", "started_at"], schema=_SCHEMA)
+    op.create_index("grants_queue", "grants", ["queue", "started_at"], schema=_SCHEMA)
+    op.create_index(
+        "grants_keyed",
+        "grants",
+        ["queue", "limit_key", "started_at"],
+        schema=_SCHEMA,
+        postgresql_where=sa.text("limit_key IS NOT NULL"),
+    )
 
 
 def _keys() -> None:
@@ -160,8 +170,21 @@ def _logs() -> None:
     )
 
 
+def _counters() -> None:
+    op.create_table(
+        "counters",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", _AT, nullable=False),
+        sa.CheckConstraint("length(key) BETWEEN 1 AND 500", name=op.f("counters_key_length")),
+        sa.PrimaryKeyConstraint("key", name=op.f("counters_pkey")),
+        schema=_SCHEMA,
+    )
+    op.create_index("counters_expires", "counters", ["expires_at"], schema=_SCHEMA)
+
+
 def downgrade() -> None:
-    for table in ("job_logs", "idempotency_keys", "unique_holds", "grants"):
+    for table in ("counters", "job_logs", "idempotency_keys", "unique_holds", "grants"):
         op.drop_table(table, schema=_SCHEMA)
     for constraint in ("queues_rates_whole", "queues_limits_range"):
         op.drop_constraint(op.f(constraint), "queues", schema=_SCHEMA)

@@ -3,7 +3,7 @@
 import os
 import pwd
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -85,6 +85,46 @@ def test_every_option_reaches_the_job(callboard):
     )
 
 
+def test_every_guard_and_limit_reaches_the_job(callboard, platform):
+    outcome = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, "--unique-key", "r-7", "--unique-for", "1h",
+        "--on-conflict", "reject", "--limit-key", "tenant-7", "--job-timeout", "90s", "--hard-timeout", "2m",
+        "--min-backoff", "1s", "--max-backoff", "1m", "--expires", "2d", "--json",
+    )  # fmt: skip
+    job = outcome.json
+    assert (job["unique_key"], job["limit_key"], job["timeout"], job["hard_timeout"]) == (
+        "r-7",
+        "tenant-7",
+        "1m30s",
+        "2m",
+    )
+    assert job["options"] == {"min_backoff": 1.0, "max_backoff": 60.0}
+    stored = platform.jobs.get(job["id"])
+    assert abs(stored.expires_at - stored.enqueued_at - timedelta(days=2)) < timedelta(minutes=1)
+    card = callboard("job", "show", job["id"]).out
+    for label in ("hard timeout", "expires", "unique key", "limit key"):
+        assert label in card
+    dated = callboard(
+        "job", "enqueue", "build_report", "--args", REPORT, "--expires", "2040-01-01T10:00:00+01:00", "--json"
+    ).json
+    assert platform.jobs.get(dated["id"]).expires_at == datetime(2040, 1, 1, 9, tzinfo=UTC)
+
+
+def test_a_pending_job_is_replaced_and_a_running_ones_key_passes_on(callboard, platform, worker, enqueued):
+    first = enqueued("build_report", "--unique-key", "r-7", "--in", "1h")
+    again = ["job", "enqueue", "build_report", "--unique-key", "r-7", "--on-conflict", "replace", "--args"]
+    second = callboard(*again, '{"account_id": 8, "month": "2026-11"}')
+    assert (second.code, second.out.strip()) == (0, first)
+    assert (
+        second.err
+        == f"the key r-7 is held by job {first} (queued), which has these arguments and this time now\n"
+    )
+    assert worker.start("reports").kwargs == {"account_id": 8, "month": "2026-11"}
+    third = callboard(*again, REPORT)
+    assert (third.code, third.out.strip() != first) == (0, True)
+    assert third.err == "the key r-7 was held by a job that is running, which goes on; this one has it now\n"
+
+
 def test_a_time_is_taken_with_its_offset(callboard):
     job = callboard(
         "job", "enqueue", "build_report", "--args", REPORT, "--at", "2040-01-01T10:00:00+01:00", "--json"
@@ -124,6 +164,14 @@ def test_a_taken_key_is_a_conflict_when_it_is_asked_to_be_one(callboard, enqueue
         (["build_report", "--args", '{"account_id": 7'], 2, "--args: not JSON: Expecting ',' delimiter at line 1 column 17"),
         (["build_report", "--args", "7"], 2, "--args: neither an object nor an array"),
         (["build_report", "--args", "[NaN]"], 2, "--args: JSON has no NaN"),
+        (["build_report", "--args", '{"x": 1e999}'], 2, "--args: the number 1e999 is beyond the range of a double"),
+        (["build_report", "--unique-for", "1h", "--args", REPORT], 2, "unique_for needs a unique_key"),
+        (["build_report", "--on-conflict", "explode"], 2, "invalid value for '--on-conflict': 'explode' is not one of"),
+        (["build_report", "--job-timeout", "9s", "--hard-timeout", "8s"], 2,
+         "--hard-timeout must not be shorter than --job-timeout"),
+        (["build_report", "--min-backoff", "9s", "--max-backoff", "8s"], 2,
+         "--max-backoff must not be shorter than --min-backoff"),
+        (["build_report", "--expires", "soon"], 2, "invalid value for '--expires': not a duration: 'soon'"),
         (["build_report", "--args", "[" * 100_000], 2, "--args: nested too deeply"),
         (["build_report", "--args", "@nowhere.json"], 2, "--args: nowhere.json cannot be read: No such file or directory"),
         (["build_report", "--args", '{"account_id": 7, "month": "\\u0000"}'], 2, "kwargs"),

@@ -21,6 +21,22 @@ def test_cancel_by_ids_ends_what_has_not_begun_and_asks_what_runs(callboard, wor
     assert callboard("job", "show", running, "--json").json["cancel_requested_at"] is not None
 
 
+def test_cancel_by_force_is_asked_of_what_runs_by_id_and_by_filter(callboard, platform, worker, enqueued):
+    one = enqueued()
+    held = worker.start("reports")
+    outcome = callboard("job", "cancel", one, "--force")
+    assert (outcome.code, outcome.err) == (0, f"job {one} is running; it is asked to stop\n")
+    assert platform.workers.forced([worker.id]) == {held.id}
+    two = enqueued()
+    also = worker.start("reports")
+    assert two == str(also.id)
+    assert callboard("job", "cancel", "--state", "running").code == 0
+    assert platform.workers.forced([worker.id]) == {held.id}
+    assert callboard("job", "cancel", "--state", "running", "--force").code == 0
+    assert platform.workers.forced([worker.id]) == {held.id, also.id}
+    assert callboard("job", "retry", one, "--force").code == 2
+
+
 def test_cancel_with_json_prints_the_jobs(callboard, enqueued):
     job_id = enqueued()
     items = callboard("job", "cancel", job_id, "--json").json["items"]
@@ -77,14 +93,14 @@ def test_a_dry_run_counts_and_changes_nothing(callboard, enqueued):
         == "1 job would be cancelled, or asked to stop\n"
     )
     outcome = callboard("job", "cancel", "--state", "queued", "--dry-run", "--json")
-    assert outcome.json == {"matched": 1, "changed": 0, "dry_run": True}
+    assert outcome.json == {"matched": 1, "changed": 0, "dry_run": True, "complete": True}
     assert state(callboard, job_id) == "queued"
 
 
 def test_the_limit_takes_the_oldest(callboard, enqueued):
     first, second = enqueued(), enqueued()
     outcome = callboard("job", "cancel", "--state", "queued", "--limit", 1, "--json")
-    assert outcome.json == {"matched": 1, "changed": 1, "dry_run": False}
+    assert outcome.json == {"matched": 1, "changed": 1, "dry_run": False, "complete": False}
     assert (state(callboard, first), state(callboard, second)) == ("cancelled", "queued")
 
 

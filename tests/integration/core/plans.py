@@ -83,6 +83,12 @@ class Nothing:
     def one_or_none(self) -> None:
         return None
 
+    def scalar_one(self) -> int:
+        return 0
+
+    def one(self) -> tuple[int, None]:
+        return 0, None
+
     def __iter__(self) -> Iterator[Any]:
         return iter(())
 

@@ -131,7 +131,7 @@ def test_every_end_that_is_repeated_finds_its_own_result(platform, worker, verb)
 
 def test_an_end_that_comes_after_the_rescue_is_refused_and_counted(platform, worker):
     late = claimed(platform, worker)[0]
-    platform.workers.end(worker._worker, [late.id])
+    platform.workers.end(worker._worker, [])
     with execution(platform) as other:
         live = other.claim([(late.id, late.epoch + 1)])[0]
         before = platform.jobs.get(late.id)
@@ -196,14 +196,14 @@ def test_a_report_writes_progress_of_its_own_attempts_and_hears_what_should_stop
     signals = worker.report(
         [Progress(job.id, job.epoch, job.claim_id, 0.5, "half") for job in (stale, asked, quiet)]
     )
-    assert signals.cancel_requested == [(asked.id, asked.epoch)]
+    assert signals.cancel_requested == [(asked.id, asked.epoch, False)]
     found = platform.jobs.get_many([stale.id, asked.id, quiet.id])
     assert [(job.progress, job.progress_note) for job in found] == [
         (None, None),
         (0.5, "half"),
         (0.5, "half"),
     ]
-    assert worker.report([]).cancel_requested == [(asked.id, asked.epoch)]
+    assert worker.report([]).cancel_requested == [(asked.id, asked.epoch, False)]
 
 
 def test_the_first_word_of_an_attempt_wipes_the_last_ones_progress(platform, worker):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -10,8 +11,22 @@ import pytest
 from sqlalchemy import text
 
 from jobs.ids import new_id
-from jobs.records import Finish
-from jobs.repositories import job_enqueue, job_moves, job_queries, jobs, queues, schedules, workers
+from jobs.log_lines import Portion
+from jobs.records import Finish, NewJob, Source
+from jobs.repositories import (
+    health,
+    job_enqueue,
+    job_logs,
+    job_moves,
+    job_queries,
+    jobs,
+    limits,
+    queues,
+    schedules,
+    unique_holds,
+    why,
+    workers,
+)
 from jobs.repositories.job_queries import JobFilter
 from jobs.repositories.progress import Progress
 from jobs.repositories.progress import write as write_progress
@@ -52,9 +67,20 @@ INSERT INTO callboard.schedules (id, name, job, cron, next_fire_at)
 SOME = sorted(new_id() for _ in range(64))
 TOKENS = [(job, 1) for job in SOME]
 WORKER, CLAIM = new_id(), new_id()
+NEW = NewJob(
+    new_id(), "job1", "mail", b"[]", b"{}", 5, 10, None, None, None, "key-20", (), None, Source("python")
+)
 ENDS = [Finish(job, 1, CLAIM, Verb.COMPLETE, b"7") for job in SOME]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 BY_ID = {"jobs_pkey"}
+A_JOB = SimpleNamespace(
+    id=SOME[0],
+    name="job1",
+    queue="mail",
+    run_at=datetime(2030, 1, 1, tzinfo=UTC),
+    priority=5,
+    limit_key="key",
+)
 
 
 @dataclass(frozen=True)
@@ -78,10 +104,18 @@ HOT = {
     "already_finished": Hot(lambda c: jobs.already_finished(c, ENDS), BY_ID),
     "hand_back": Hot(lambda c: jobs.hand_back(c, ENDS), BY_ID),
     "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, CLAIM, 0.5, None) for job in SOME]), BY_ID),
+    "job_logs_write": Hot(lambda c: job_logs.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
     "claimed_by": Hot(lambda c: jobs.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
     "claim_oldest": Hot(lambda c: jobs.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
+    "with_jobs": Hot(lambda c: job_queries.with_jobs(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
     "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
-    "holders": Hot(lambda c: job_enqueue.holders(c, ["key-20", "key-40"]), {"jobs_unique_active"}),
+    "overrun": Hot(lambda c: job_moves.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),
+    "claim_solo": Hot(lambda c: jobs.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
+    "solo_waiting": Hot(lambda c: jobs.solo_waiting(c, [WORKER], [], 2), {"jobs_solo"}, walks=True),
+    "forced": Hot(lambda c: job_queries.forced(c, [WORKER]), {"jobs_running"}),
+    "holders": Hot(lambda c: unique_holds.holders(c, ["key-20", "key-40"]), {"jobs_unique_active", *BY_ID}),
+    "let_go": Hot(lambda c: unique_holds.let_go(c, "key-20", SOME[0]), {"jobs_unique_active", *BY_ID}),
+    "replace": Hot(lambda c: job_enqueue.replace(c, SOME[0], NEW), BY_ID),
     "queued": Hot(lambda c: job_queries.queued(c, "mail", 500), {"jobs_queued"}),
     "queued_rest": Hot(lambda c: job_queries.queued(c, "mail", 4500, 500), {"jobs_queued"}),
     "stage": Hot(lambda c: job_moves.stage(c, 5000), {"jobs_due", *BY_ID}),
@@ -109,13 +143,36 @@ HOT = {
     "page_of_running": page(states=(JobState.RUNNING,), indexes={"jobs_running", *BY_ID}, walks=True),
     "page_of_queue": page(queue="mail"),
     "page_of_tag": page(tag="tag10", indexes={"jobs_tags", *BY_ID}),
+    "limits_sweep": Hot(lambda c: limits.sweep(c, "mail", timedelta(minutes=1)), BY_ID),
+    "limits_use": Hot(
+        lambda c: c.execute(limits._USE, {"queue": "mail", "period": timedelta(minutes=1)}),
+        {"jobs_running"},
+        walks=True,
+    ),
+    "limits_key_use": Hot(
+        lambda c: limits.key_use(c, "mail", ["a", "b"], timedelta(minutes=1)), {"jobs_running"}, walks=True
+    ),
+    "limits_keys": Hot(lambda c: limits.keys(c, "mail", "a", 500), {"jobs_keyed"}),
+    "limits_heads": Hot(lambda c: limits.heads(c, "mail", [("a", 5), ("b", 5)]), {"jobs_keyed"}),
+    "limits_plain": Hot(lambda c: limits.plain(c, "mail", limits.START, 3000, 500), {"jobs_queued"}),
+    "limits_place": Hot(lambda c: limits.place_behind(c, "mail", limits.START, 3000), {"jobs_queued"}),
+    "limits_outstanding": Hot(lambda c: limits.outstanding(c, "mail"), BY_ID),
+    "feedable": Hot(queues.feedable, {"jobs_queued"}),
     "queue_counts": Hot(queues.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
     "purgeable": Hot(lambda c: queues.purgeable(c, "mail", 1000), {"jobs_queued"}),
     "workers_live": Hot(workers.live, {"jobs_running"}),
+    "why_surroundings": Hot(lambda c: why.surroundings(c, A_JOB), BY_ID),
+    "why_servers": Hot(lambda c: why.servers(c, A_JOB), {"jobs_running"}),
+    "why_ahead": Hot(lambda c: why.ahead(c, A_JOB), {"jobs_queued"}),
+    "why_use_of_queue": Hot(lambda c: why.use(c, A_JOB, 10, by_key=False), {"jobs_running"}, walks=True),
+    "why_use_of_key": Hot(lambda c: why.use(c, A_JOB, 10, by_key=True), {"jobs_running"}, walks=True),
+    "put_off": Hot(health.put_off, {"jobs_put_off"}, walks=True),
 }  # fmt: skip
 #: Those that a backlog which has come since the last ANALYZE must not slow down.
 OUTRUN = (
     "claim", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
+    "limits_sweep", "limits_use", "limits_key_use", "limits_keys", "limits_heads", "limits_plain", "limits_outstanding",
+    "feedable",
 )  # fmt: skip
 
 
@@ -210,3 +267,14 @@ def test_a_lease_is_renewed_by_its_key(analyzed, ours):
     workers.renew(explaining, [WORKER], timedelta(seconds=30))
     accesses = explaining.plans[0].accesses("workers")
     assert [(access.index, access.leads) for access in accesses] == [("workers_pkey", True)]
+
+
+@pytest.mark.parametrize("attempt", [None, 2])
+def test_lines_of_a_job_are_read_and_trimmed_by_their_key(analyzed, ours, attempt):
+    explaining = Explaining(ours, generic=True)
+    job_logs.page(explaining, SOME[0], attempt=attempt, after=(1, 7), limit=50)
+    job_logs.newest(explaining, SOME[0], attempt=attempt, limit=50)
+    job_logs.trim(explaining, [Portion(SOME[0], 1, 1, [], 500, 0)])
+    for plan in explaining.plans:
+        accesses = plan.accesses("job_logs")
+        assert [(access.index, access.leads) for access in accesses] == [("job_logs_pkey", True)]

@@ -4,9 +4,10 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from jobs.ids import new_id
-from jobs.metrics import JOB_RESCUES
+from jobs.metrics import JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
 from jobs.platform import Platform
 from jobs.records import Finish
 from jobs.states import Verb
@@ -34,10 +35,17 @@ def ids(jobs):
     return [job.id for job in jobs]
 
 
+def standing(platform, job_ids):
+    """The state of each, the crashes that it caused and is suspected of, and whether it is to run alone."""
+    statement = text("SELECT state, crash_count, suspected, solo FROM callboard.jobs WHERE id = :id")
+    with platform.database.autocommit() as connection:
+        return [tuple(connection.execute(statement, {"id": job}).one()) for job in job_ids]
+
+
 def crash(platform, job_id):
     """Claim the job once more, and let the worker die on it."""
     with execution(platform) as doomed:
-        (job,) = doomed.claim_oldest("reports", 1)
+        (job,) = doomed.claim_oldest("reports", 1) or doomed.claim_solo(["build_report"], [])
         assert job.id == job_id
         return platform.workers.end(doomed._worker, [job_id])
 
@@ -54,7 +62,10 @@ def test_a_workers_end_gives_back_what_it_held_and_blames_what_had_started(platf
     assert platform.workers.live() == []
     assert JOB_RESCUES.labels("reports")._value.get() == rescues + 2
     tokens = set(platform.transport.pop(["reports"], 9, 0.1))
-    assert tokens >= {f"{job.id}:{job.epoch + 1}".encode() for job in (started, waiting)}
+    # the cause is run alone, and is in no queue that others take from
+    assert (one.solo, two.solo) == (True, False)
+    offered = f"{waiting.id}:{waiting.epoch + 1}".encode() in tokens
+    assert (offered, f"{started.id}:{started.epoch + 1}".encode() in tokens) == (True, False)
 
 
 def test_a_workers_end_is_told_once(platform, worker):
@@ -70,10 +81,69 @@ def test_a_worker_that_ends_well_blames_nobody(platform, worker):
     assert {platform.jobs.get(job).crash_count for job in ids(jobs)} == {0}
 
 
-def test_when_nobody_knows_what_had_started_all_are_suspects(platform, worker):
-    jobs = claimed(platform, worker, 2)
-    assert platform.workers.end(worker._worker, None) == 2
-    assert {platform.jobs.get(job).crash_count for job in ids(jobs)} == {1}
+def test_when_nobody_knows_what_had_begun_a_lone_job_is_the_cause(platform, worker):
+    (job,) = claimed(platform, worker)
+    platform.workers.end(worker._worker, None)
+    assert standing(platform, [job.id]) == [("queued", 1, 0, True)]
+    (error,) = platform.jobs.get(job.id).errors
+    assert (error["class"], error["attempt"], error["worker"]) == ("WorkerDied", 1, "host:1")
+    assert "lease" in error["message"]
+
+
+def test_when_nobody_knows_what_had_begun_several_are_suspected_and_run_alone_from_the_second_time_on(
+    platform,
+):
+    jobs = enqueue(platform, 2)
+    for suspected, solo in ((1, False), (2, True)):
+        with execution(platform) as doomed:
+            assert len(doomed.claim_oldest("reports", 2)) == 2
+            run_out(platform, doomed._worker)
+            platform.workers.reap()
+        assert standing(platform, jobs) == [("queued", 0, suspected, solo)] * 2
+    assert [platform.jobs.get(job).errors for job in jobs] == [[], []]
+
+
+def test_of_several_suspects_each_is_suspected_and_runs_alone(platform, worker):
+    guilty, other, idle = claimed(platform, worker, 3)
+    platform.workers.end(worker._worker, [guilty.id, other.id])
+    assert standing(platform, [guilty.id, other.id, idle.id]) == [
+        ("queued", 0, 1, True),
+        ("queued", 0, 1, True),
+        ("queued", 0, 0, False),
+    ]
+
+
+def test_running_alone_clears_the_innocent_and_convicts_the_cause_with_all_its_crashes(platform, worker):
+    guilty, other = claimed(platform, worker, 2)
+    platform.workers.end(worker._worker, ids([guilty, other]))
+    crashes = JOB_CRASHES.labels("reports", "build_report")._value.get()
+    quarantined = JOBS_QUARANTINED.labels("reports", "build_report")._value.get()
+    for _ in range(3):
+        with execution(platform) as alone:
+            for job in alone.claim_solo(["build_report"], ["reports"]):
+                if job.id == other.id:
+                    alone.finish([Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)])
+                else:
+                    platform.workers.end(alone._worker, [job.id], how="the process was killed by SIGSEGV")
+    assert standing(platform, ids([guilty, other])) == [
+        ("quarantined", 3, 0, True),
+        ("succeeded", 0, 0, False),
+    ]
+    errors = platform.jobs.get(guilty.id).errors
+    assert [(one["class"], one["message"]) for one in errors] == [
+        ("WorkerDied", "the process was killed by SIGSEGV")
+    ] * 2
+    assert JOB_CRASHES.labels("reports", "build_report")._value.get() == crashes + 2
+    assert JOBS_QUARANTINED.labels("reports", "build_report")._value.get() == quarantined + 1
+
+
+def test_what_was_quarantined_runs_alone_when_it_is_run_again(platform):
+    (job,) = enqueue(platform)
+    for _ in range(3):
+        crash(platform, job)
+    assert platform.jobs.get(job).state == "quarantined"
+    again = platform.control.rerun(job)
+    assert (again.state, again.crash_count, again.solo, len(again.errors)) == ("queued", 0, True, 3)
 
 
 def test_the_third_crash_quarantines_and_a_rerun_begins_anew(platform):
@@ -92,7 +162,7 @@ def test_a_bystander_of_a_third_crash_is_not_quarantined(platform):
     crash(platform, job)
     crash(platform, job)
     with execution(platform) as doomed:
-        assert ids(doomed.claim_oldest("reports", 1)) == [job]
+        assert ids(doomed.claim_solo(["build_report"], [])) == [job]
         platform.workers.end(doomed._worker, [])
     assert (platform.jobs.get(job).state, platform.jobs.get(job).crash_count) == ("queued", 2)
 
@@ -131,7 +201,8 @@ def test_reapers_at_once_take_every_job_back_once(platform):
             held += claimed(platform, doomed, 5)
             run_out(platform, doomed._worker)
     assert sum(at_once(4, lambda _: platform.workers.reap())) == 20
-    assert {(job.crash_count, job.attempt) for job in platform.jobs.get_many(ids(held))} == {(1, 0)}
+    assert {job.attempt for job in platform.jobs.get_many(ids(held))} == {0}
+    assert set(standing(platform, ids(held))) == {("queued", 0, 1, False)}
 
 
 def test_a_claim_and_the_end_of_its_lease_at_once_leave_nothing_running(platform):

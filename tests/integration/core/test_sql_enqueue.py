@@ -128,12 +128,31 @@ def test_what_does_not_fit_is_refused_with_its_field(sql, platform, arguments, k
 
 
 @pytest.mark.parametrize(
-    "option",
-    ["priority => 10", "priority => -1", "max_attempts => 0", "queue => ''", "queue => repeat('q', 101)",
-     "unique_key => ''", "unique_key => repeat('k', 201)", "tags => NULL"],
+    ("option", "message"),
+    [
+        ("priority => 10", "priority lies between 0 (first) and 9"),
+        ("priority => -1", "priority lies between 0 (first) and 9"),
+        ("max_attempts => 0", "max_attempts lies between 1 and 1000"),
+        ("queue => ''", "queue has 1 to 100 characters"),
+        ("queue => repeat('q', 101)", "queue has 1 to 100 characters"),
+        ("unique_key => ''", "unique_key has 1 to 200 characters"),
+        ("unique_key => repeat('k', 201)", "unique_key has 1 to 200 characters"),
+        ("limit_key => ''", "limit_key has 1 to 200 characters"),
+        ("tags => NULL", "tags are up to 20 texts of 1 to 100 characters"),
+        ("on_conflict => 'explode'", "on_conflict is existing, replace or reject"),
+        ("on_conflict => 'replace'", "unique_for and on_conflict need a unique_key"),
+        ("unique_for => '1 hour'", "unique_for and on_conflict need a unique_key"),
+        ("unique_for => '-1 hour', unique_key => 'k'", "unique_for lies between 0 and ten years"),
+        ("timeout => '0'", "timeout must be longer than 0, and not longer than ten years"),
+        ("timeout => '9 s', hard_timeout => '8 s'",
+         "hard_timeout must be longer than 0, and not shorter than timeout or longer than ten years"),
+        ("min_backoff => '-1 s'", "min_backoff and max_backoff lie between 0 and ten years"),
+        ("min_backoff => '2 s', max_backoff => '1 s'", "min_backoff must not be longer than max_backoff"),
+        ("expires_at => 'infinity'", "expires_at lies between the years 1970 and 3000"),
+    ],
 )  # fmt: skip
-def test_an_option_out_of_bounds_is_refused(sql, platform, option):
-    refusal(sql, f"{CALL}, {option})", psycopg.IntegrityError)
+def test_an_option_out_of_bounds_is_refused_in_words(sql, platform, option, message):
+    assert refusal(sql, f"{CALL}, {option})", errors.InvalidParameterValue) == f"callboard: {message}"
     assert count(platform) == 0
 
 

@@ -42,6 +42,14 @@ def _enqueue(connection: Connection, job: Put, worker: UUID) -> Ids:
     return [receipt.id for receipt in receipts if receipt.id != new.id]
 
 
+def _replace(connection: Connection, job: Put, worker: UUID) -> Ids:
+    new = NewJob(
+        new_id(), "build_report", "reports", b"[]", b'{"account_id": 8}', 5, 10, None, None, None, KEY, (), None, PYTHON
+    )  # fmt: skip
+    replaced = job_enqueue.replace(connection, job.id, new)
+    return [] if replaced is None else [replaced[0].id]
+
+
 def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
     delay = timedelta(hours=1) if verb in {Verb.RETRY, Verb.SNOOZE} else None
     error = ERROR if verb in {Verb.RETRY, Verb.FAIL} else None
@@ -58,6 +66,7 @@ def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
 #: Each verb as its one function applies it to a job; returns the ids that it says it moved.
 ACTS: dict[Verb, Callable[[Connection, Put, UUID], Ids]] = {
     Verb.ENQUEUE: _enqueue,
+    Verb.REPLACE: _replace,
     Verb.STAGE: lambda connection, job, worker: _ids(job_moves.stage(connection, 10)),
     Verb.RELEASE: lambda connection, job, worker: _ids(job_moves.release(connection, [job.id])),
     Verb.CLAIM: lambda connection, job, worker: _ids(
@@ -76,6 +85,7 @@ FENCED = (
 )  # fmt: skip
 #: What a verb adds to the epoch and to the attempt of the row that it moves.
 COUNTS = {
+    Verb.REPLACE: (1, -1),
     Verb.STAGE: (1, 0),
     Verb.CLAIM: (1, 1),
     Verb.SNOOZE: (0, -1),
@@ -189,6 +199,23 @@ ASKED = {"cancel_requested_at": "2026-01-01T00:00:02Z"}
 def test_a_verb_with_several_targets_reaches_each(connection, verb, state, columns, target):
     assert target in TRANSITIONS[verb].targets
     assert _moved(connection, verb, state, **columns) == target
+
+
+@pytest.mark.parametrize("state", [JobState.SCHEDULED, JobState.QUEUED, JobState.RETRYING, JobState.WAITING])
+def test_a_replaced_job_is_queued_or_scheduled_by_its_new_time_and_what_waits_goes_on_waiting(
+    connection, state
+):
+    for delay, target in ((None, JobState.QUEUED), (timedelta(hours=1), JobState.SCHEDULED)):
+        job = put_job(connection, state)
+        new = NewJob(
+            new_id(), "build_report", "reports", b"[1]", b"{}", 5, 10, None, delay, None, None, (), None, PYTHON
+        )  # fmt: skip
+        replaced = job_enqueue.replace(connection, job.id, new)
+        assert replaced is not None
+        receipt, hints = replaced
+        assert receipt.state == (JobState.WAITING if state is JobState.WAITING else target)
+        assert [hint.epoch for hint in hints] == ([job.epoch + 1] if receipt.state is JobState.QUEUED else [])
+        assert _kept(connection, job)["args"] == [1]
 
 
 def test_an_enqueue_is_queued_or_scheduled(connection):

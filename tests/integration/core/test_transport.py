@@ -160,12 +160,14 @@ CALLS = {
     "forget": lambda transport: transport.forget("q"),
     "announce": lambda transport: transport.announce([new_id()]),
     "announcements": lambda transport: transport.announcements(),
-    "ping": lambda transport: transport.ping(),
+    "check": lambda transport: transport.check(),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("url", [NOWHERE, "unix:///nowhere/valkey.sock", "redis://name.invalid:6379/0"])
+@pytest.mark.parametrize(
+    "url", [NOWHERE, "unix:///nowhere/valkey.sock", "redis://name.invalid:6379/0", "rediss://127.0.0.1:1/0"]
+)
 def test_a_redis_that_is_not_there_is_unavailable(call, url):
     with closing(Transport(url)) as lost, pytest.raises(Unavailable, match="Redis does not answer"):
         CALLS[call](lost)
@@ -189,7 +191,9 @@ def test_a_redis_that_is_not_there_is_unavailable(call, url):
 )  # fmt: skip
 @pytest.mark.parametrize("call", [name for name in CALLS if name != "announcements"])
 def test_whatever_redis_answers_instead_is_unavailable(transport, monkeypatch, call, error):
-    def refuse(*args, **options):
+    def refuse(connection, *args, **options):
+        # as the real one does, so that no answer is left lying for the next command
+        connection.disconnect()
         raise error
 
     monkeypatch.setattr(redis.connection.AbstractConnection, "read_response", refuse)
@@ -197,7 +201,7 @@ def test_whatever_redis_answers_instead_is_unavailable(transport, monkeypatch, c
     with pytest.raises(Unavailable):
         CALLS[call](transport)
     monkeypatch.undo()
-    transport.ping()
+    transport.check()
 
 
 @pytest.mark.parametrize("call", ["push", "feed", "pop", "depth"])

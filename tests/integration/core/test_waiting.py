@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+import redis
 
 from jobs.client import Client
 from jobs.clock import SYSTEM
@@ -141,7 +142,8 @@ def test_a_waiter_that_fails_does_not_leave_the_others_asleep(platform, waiting)
 def test_the_subscription_comes_back_after_it_was_cut(platform, waiting, redis_url, monkeypatch):
     monkeypatch.setattr(module, "LOOK_EVERY", 25.0)
     listening(waiting)
-    platform.transport._redis.client_kill_filter(_type="pubsub")
+    with redis.Redis.from_url(redis_url) as client:
+        client.client_kill_filter(_type="pubsub")
     (job,) = enqueue(platform)
     heard = threading.Event()
     with waiting.listen(job, heard.set):

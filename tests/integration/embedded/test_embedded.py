@@ -13,7 +13,7 @@ import config.embedded.wheels
 from config.embedded import EmbeddedServers, servers
 from config.embedded.account import Account
 from config.settings import load_settings
-from jobs.errors import Unavailable
+from jobs.errors import InvalidInput, Unavailable
 
 BOTH = ["postgres", "valkey-server"]
 
@@ -133,7 +133,7 @@ def test_data_of_another_version_is_refused_with_the_way_out(folder, embedded):
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(Unavailable, match="file"):
+    with pytest.raises(InvalidInput, match=r"CALLBOARD_DATA_DIR: .*/file cannot be made"):
         EmbeddedServers(tmp_path / "file").ensure()
 
 

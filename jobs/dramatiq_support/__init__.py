@@ -1,0 +1,1 @@
+"""What stands between Dramatiq's ways and ours, in producers and workers alike."""

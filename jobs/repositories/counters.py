@@ -1,0 +1,80 @@
+"""Named counters that expire: what Dramatiq's barriers and rate limiters count with. One statement each."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+_LIVE: Final = "expires_at > clock_timestamp()"
+_UNTIL: Final = "clock_timestamp() + :ttl * interval '1 millisecond'"
+
+_SWEEP: Final = text("""
+DELETE FROM callboard.counters WHERE key IN (
+  SELECT key FROM callboard.counters WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+""")
+
+_ADD: Final = text(f"""
+INSERT INTO callboard.counters AS c (key, value, expires_at) VALUES (:key, :value, {_UNTIL})
+ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, expires_at = EXCLUDED.expires_at WHERE NOT c.{_LIVE}
+RETURNING value
+""")
+
+_CHANGE: Final = text(f"""
+INSERT INTO callboard.counters AS c (key, value, expires_at)
+SELECT :key, CAST(:amount AS bigint), {_UNTIL} WHERE :amount BETWEEN :minimum AND :maximum
+  OR EXISTS (SELECT FROM callboard.counters o WHERE o.key = :key AND o.{_LIVE})
+ON CONFLICT (key) DO UPDATE SET
+  value = CASE WHEN c.{_LIVE} THEN c.value ELSE 0 END + :amount, expires_at = EXCLUDED.expires_at
+WHERE CASE WHEN c.{_LIVE} THEN c.value ELSE 0 END + :amount BETWEEN :minimum AND :maximum
+RETURNING value
+""")
+
+_ARRIVE: Final = text(f"""
+UPDATE callboard.counters SET value = value - 1 WHERE key = :key AND value > 0 AND {_LIVE} RETURNING value
+""")
+
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('callboard.counters', 0))")
+_SUM: Final = text(
+    f"SELECT coalesce(sum(value), 0) FROM callboard.counters WHERE key = ANY(:keys) AND {_LIVE}"
+)
+_LOWEST: Final = -(2**62)
+_HIGHEST: Final = 2**62
+
+
+def sweep(connection: Connection) -> None:
+    """Remove some of what has expired."""
+    connection.execute(_SWEEP)
+
+
+def add(connection: Connection, key: str, value: int, ttl: int) -> bool:
+    """Set a counter that is not there (or has expired) for `ttl` milliseconds; whether it was not."""
+    parameters = {"key": key, "value": value, "ttl": ttl}
+    return connection.execute(_ADD, parameters).scalar_one_or_none() is not None
+
+
+def change(
+    connection: Connection,
+    key: str,
+    amount: int,
+    *,
+    ttl: int,
+    minimum: int = _LOWEST,
+    maximum: int = _HIGHEST,
+) -> bool:
+    """Add to a counter, which is 0 when it is not there, unless that led out of its bounds; whether it did not."""
+    parameters = {"key": key, "amount": amount, "ttl": ttl, "minimum": minimum, "maximum": maximum}
+    return connection.execute(_CHANGE, parameters).scalar_one_or_none() is not None
+
+
+def arrive(connection: Connection, key: str) -> bool:
+    """One more has arrived at a barrier; whether it was the last. At a barrier that is not there, nobody is."""
+    return connection.execute(_ARRIVE, {"key": key}).scalar_one_or_none() == 0
+
+
+def lock_sums(connection: Connection) -> None:
+    """From here to the end of the transaction nobody else decides by a sum."""
+    connection.execute(_LOCK)
+
+
+def total(connection: Connection, keys: list[str]) -> int:
+    """The sum of these counters."""
+    return int(connection.execute(_SUM, {"keys": keys}).scalar_one())

@@ -1,0 +1,181 @@
+"""What Dramatiq's own tests get in place of their stub broker and worker: ours, in this process, over real servers."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
+
+import dramatiq
+from dramatiq.errors import QueueJoinTimeout
+from dramatiq.middleware import SkipMessage
+
+from jobs.broker import VIRTUAL_QUEUE
+from jobs.clock import SYSTEM
+from jobs.context import RunningJob
+from jobs.definition import define
+from jobs.ids import new_id
+from jobs.platform import Platform
+from jobs.repositories.job_queries import JobFilter
+from jobs.repositories.workers import WorkerCard
+from jobs.services.execution import Execution
+from jobs.services.verdict import Verdict
+from jobs.states import TERMINAL, JobState
+from scheduler.feeder import Feeder
+from workers.announcer import Announcer
+from workers.async_runner import AsyncRunner
+from workers.attempt import TOO_OLD, Attempt
+from workers.board import Board
+from workers.broker import OneConsumer, WorkerBroker
+from workers.consumer import JobConsumer
+from workers.flusher import Flusher
+from workers.monitor import Monitor
+from workers.runner import Runner
+from workers.slots import Slots
+from workers.work_queue import WorkQueue
+
+#: The queues of all the tests; a worker serves those that it is told of.
+QUEUES = ("default", "tasks", "foo", "some-queue")
+PATIENCE = 60.0
+_SLOTS = 64
+
+
+class StandInBroker(WorkerBroker):
+    """Our worker's broker, with what the tests ask of the stub broker besides."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.draining = Event()
+        self._rejected: list[tuple[dramatiq.MessageProxy, BaseException | None]] = []
+        super().__init__(lambda: platform, self.draining, middleware=[])
+
+    def emit_before(self, signal, *args, **kwargs):
+        if signal == "nack":
+            # the worker's thread clears the exception once the message is rejected
+            self._rejected.append((args[0], args[0]._exception))
+        super().emit_before(signal, *args, **kwargs)
+
+    @property
+    def dead_letters(self):
+        return [message._message for message, _ in self._rejected]
+
+    def join(self, queue_name, *, timeout=None, fail_fast=True):
+        """Wait until every job of the queue has ended; with fail_fast raise what one of them has failed with."""
+        deadline = time.monotonic() + (PATIENCE if timeout is None else timeout / 1000)
+        while unfinished := [job for job in self._jobs(queue_name) if job.state not in TERMINAL]:
+            if time.monotonic() > deadline:
+                raise QueueJoinTimeout(f"timed out: {[job.state for job in unfinished]}")
+            time.sleep(0.01)
+        if not fail_fast:
+            self._rejected = [(message, None) for message, _ in self._rejected]
+            return
+        for message, error in self._rejected:
+            if message.queue_name == queue_name:
+                raise error or Exception("Message failed with unknown error")
+        for job in self._jobs(queue_name):
+            told = job.errors[-1]["message"] if job.errors else ""
+            if job.state is JobState.CANCELLED and TOO_OLD in (told, job.progress_note and TOO_OLD):
+                raise SkipMessage(TOO_OLD)
+
+    def _jobs(self, queue_name):
+        return self.connect().jobs.page(JobFilter(queue=queue_name), limit=200).items
+
+
+class Declared(dict):
+    """Definitions of actors as they are declared: a test declares its own while the worker runs."""
+
+    def __init__(self, broker: StandInBroker) -> None:
+        super().__init__()
+        self._broker = broker
+
+    def get(self, name, default=None):
+        if name not in self and name in self._broker.actors:
+            self[name] = define(self._broker.actors[name])
+        return super().get(name, default)
+
+
+class StandInWorker:
+    """A worker child's parts, put together in this process; Dramatiq's own worker answers for the rest."""
+
+    def __init__(self, broker: StandInBroker, *, worker_timeout=50, worker_threads=8, queues=None) -> None:
+        platform = broker.connect()
+        self.worker_id = new_id()
+        execution = Execution(platform.database, platform.transport, self.worker_id)
+        self._execution = execution
+        self._broker = broker
+        self._platform = platform
+        self._slots = Slots(_SLOTS, _SLOTS, worker_threads)
+        self._announcer = Announcer(platform.transport)
+        self._flusher = Flusher(execution, self._slots, self._announcer)
+        board = Board(2 * _SLOTS)
+        self._monitor = Monitor(execution, self._slots, board, SYSTEM)
+        put_on_board = board.writer()
+        verdict = Verdict("here")
+        self._loop = AsyncRunner(put_on_board, broker.draining, self._flusher.put, broker.around)
+        work_queue = WorkQueue()
+
+        def attempt(job, definition):
+            return Attempt(
+                job, definition, RunningJob(job, platform.enqueue, self._monitor.progressed), verdict, SYSTEM
+            )
+
+        consumer = JobConsumer(
+            execution=execution, transport=platform.transport, definitions=Declared(broker),
+            wanted=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,
+            work_queue=work_queue, make_attempt=attempt, draining=broker.draining, clock=SYSTEM,
+        )  # fmt: skip
+        broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, broker.draining))
+        self._worker = dramatiq.Worker(broker, worker_timeout=worker_timeout, worker_threads=worker_threads)
+        self._worker.work_queue = work_queue
+        self._worker.consumers = OneConsumer()
+
+    def __getattr__(self, name):
+        return getattr(self._worker, name)
+
+    def start(self) -> None:
+        card = WorkerCard(self.worker_id, "here", 1, (), (), 8, _SLOTS)
+        self._platform.workers.register(card)
+        for part in (self._announcer, self._flusher, self._loop, self._monitor):
+            part.start()
+        self._broker.emit_after("process_boot")
+        self._broker.declare_queue(VIRTUAL_QUEUE)
+        self._worker.start()
+
+    def join(self) -> None:
+        assert self._slots.wait_empty(PATIENCE)
+
+    def stop(self) -> None:
+        self._broker.draining.set()
+        self._slots.wait_empty(PATIENCE)
+        self._worker.stop(timeout=1_000)
+        self._flusher.stop(5)
+        self._announcer.stop()
+        self._monitor.stop()
+        self._loop.stop()
+        self._execution._claims.close()
+        self._execution._ends.close()
+
+
+@contextmanager
+def working(broker: StandInBroker, **options) -> Iterator[StandInWorker]:
+    worker = StandInWorker(broker, **options)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+@contextmanager
+def feeding(platform: Platform) -> Iterator[None]:
+    """The scheduler's feeding loop, for delays and retries."""
+    over, feeder = Event(), Feeder(platform.database, platform.transport, SYSTEM)
+
+    def rounds() -> None:
+        while not over.wait(0.02):
+            feeder.round()
+
+    thread = Thread(target=rounds, daemon=True)
+    with ExitStack() as end:
+        end.callback(lambda: thread.join(5))
+        end.callback(over.set)
+        thread.start()
+        yield

@@ -1,0 +1,89 @@
+"""In what order a worker asks its queues."""
+
+from collections import Counter
+
+import pytest
+
+from workers.consumer import Queues
+
+
+class Always:
+    """Knows these queues; time stands."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def queue_names(self) -> list[str]:
+        return list(self._names)
+
+    def limited_queues(self) -> set[str]:
+        return {name for name in self._names if name.startswith("limited")}
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def served(wanted: list[str], there: list[str], busy: set[str], turns: int) -> list[str]:
+    """Which queue each pop serves while these are never empty: the first of them in the order asked."""
+    knows = Always(*there)
+    queues = Queues(knows, wanted, {}, knows)
+    order = []
+    for _ in range(turns):
+        first = next(name for name in queues.in_turn(list(wanted or there)) if name in busy)
+        queues.served([first])
+        order.append(first)
+    return order
+
+
+def test_listed_queues_are_asked_in_order_of_preference():
+    assert served(["mail", "reports"], [], {"reports"}, 20) == ["reports"] * 20
+    assert served(["mail", "reports"], [], {"mail", "reports"}, 7) == ["mail"] * 7
+
+
+def test_every_eighth_pop_goes_to_the_queue_that_was_served_longest_ago():
+    order = served(["a", "b", "c"], [], {"a", "b", "c"}, 32)
+    assert [order[turn] for turn in (7, 15, 23, 31)] == ["b", "c", "b", "c"]
+    assert Counter(order) == {"a": 28, "b": 2, "c": 2}
+
+
+@pytest.mark.parametrize("last", ["b", "c", "d", "e"])
+def test_an_empty_queue_leaves_its_turn_to_one_that_is_not(last):
+    assert Counter(served(["a", "b", "c", "d", "e"], [], {"a", last}, 80)) == {"a": 70, last: 10}
+
+
+def test_a_worker_of_all_queues_serves_those_that_have_jobs_evenly():
+    there = ["a", "b", "c", "d", "e", "f"]
+    assert Counter(served([], there, {"d", "e"}, 100)) == {"d": 50, "e": 50}
+    assert Counter(served([], there, set(there), 60)) == dict.fromkeys(there, 10)
+
+
+def test_a_queue_without_room_is_left_out_and_the_others_keep_their_order():
+    knows = Always()
+    queues = Queues(knows, ["a", "b", "c"], {}, knows)
+    assert queues.in_turn(["a", "c"]) == ["a", "c"]
+
+
+class Room:
+    """Slots of a child of eight threads."""
+
+    def __init__(self, held: int) -> None:
+        self._held = held
+
+    def free(self, *, is_async: bool) -> int:
+        return 256 if is_async else 64 - self._held
+
+    def worth_filling(self, *, is_async: bool) -> bool:
+        return True
+
+    def idle(self) -> int:
+        return max(8 - self._held, 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "room"),
+    [(0, ["limited", "mail"], 8), (5, ["limited", "mail"], 3), (8, ["mail"], 56), (20, ["mail"], 44)],
+)
+def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held, asked, room):
+    knows = Always("limited", "mail")
+    queues = Queues(knows, [], {}, knows)
+    assert queues.with_room(Room(held)) == (asked, room, len(asked) == 2)
