@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Condition, Thread
 from typing import Final
 
 import structlog
 
-from jobs.errors import Conflict, Unavailable
+from jobs.errors import Busy, Conflict, Unavailable
 from jobs.records import Job, NewJob, Receipt, Source
 from jobs.requests import JobRequest
 from jobs.services.enqueue import Enqueue
@@ -17,6 +18,9 @@ from jobs.services.jobs import Jobs
 
 #: Jobs written in one transaction at most.
 _MOST_AT_ONCE: Final = 1_000
+#: How long a group waits for somebody's open transaction that holds one of its unique keys; and each key after that.
+_PATIENCE: Final = timedelta(seconds=1)
+_SHORT_PATIENCE: Final = timedelta(milliseconds=100)
 
 log = structlog.get_logger(__name__)
 
@@ -127,12 +131,23 @@ class GroupCommit:
             return error
         return job
 
-    def _write(self, group: Sequence[NewJob]) -> list[Outcome]:
+    def _write_apart(self, group: Sequence[NewJob]) -> list[Outcome]:
+        """Somebody's open transaction holds a unique key of the group: those without a key need not wait for it."""
+        plain = [job for job in group if job.unique_key is None]
+        outcomes = dict(zip((job.id for job in plain), self._write(plain), strict=True))
+        for job in group:
+            if job.unique_key is not None:
+                [outcomes[job.id]] = self._write([job], patience=_SHORT_PATIENCE)
+        return [outcomes[job.id] for job in group]
+
+    def _write(self, group: Sequence[NewJob], *, patience: timedelta = _PATIENCE) -> list[Outcome]:
         """What became of each of the group, in its order."""
         if not group:
             return []
         try:
-            written = self._enqueue.each(group)
+            written = self._enqueue.each(group, patience=patience)
+        except Busy as error:
+            return [error] if len(group) == 1 else self._write_apart(group)
         except Unavailable as error:
             return [error for _ in group]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the guilty request's alone to hear

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from jobs.errors import InvalidInput, Unavailable
+from jobs.errors import Busy, InvalidInput, Unavailable
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ _OPTIONS: Final = (
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
 _SERIALIZATION_FAILURE: Final = "40001"
 _DEADLOCK: Final = "40P01"
+_LOCK_TIMEOUT: Final = "55P03"
 _UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
 #: Classes of SQLSTATE that say the server, not the statement, is the trouble:
 #: connection exception, insufficient resources, operator intervention, system error.
@@ -123,6 +124,10 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def disown(self) -> None:
+        """In a process that was forked: leave the connections to the one that opened them."""
+        self.engine.dispose(close=False)
+
     @contextmanager
     def named_outage(self) -> Iterator[None]:
         """Whatever says that Postgres is away, as Unavailable; other errors as they are."""
@@ -136,6 +141,8 @@ class Database:
                 raise Unavailable(
                     f"Postgres does not answer at {self._where()}: {_first_line(error)}"
                 ) from error
+            if sqlstate(error) == _LOCK_TIMEOUT:
+                raise Busy("another transaction, still open, holds what this needs; try again") from error
             if sqlstate(error) in _UNDEFINED_TABLE and "callboard" in str(error):
                 raise Unavailable(
                     "the database has no Callboard tables yet; run 'callboard db upgrade'"

@@ -55,6 +55,8 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
+    #: Whether a value that cannot be kept fails the attempt. A plain actor that stores no results is not asked for one.
+    needs_result: bool = True
     #: What a Dramatiq actor says of its messages, as far as the worker asks: callbacks, max_age and the like.
     message_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -155,6 +157,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         is_async=inspect.iscoroutinefunction(call),
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
+        needs_result=ours or bool(actor.options.get("store_results")),
         message_options={name: actor.options[name] for name in _OF_MESSAGES if actor.options.get(name)},
     )
 

@@ -12,8 +12,8 @@ from jobs.errors import InvalidInput
 _LONGEST: Final = 150
 #: What a unique key may have.
 _LONGEST_UNIQUE: Final = 200
-#: Up to here a whole number that is written as a fraction (7.0) is exact, and is that number.
-_EXACT: Final = 2**53
+#: Up to here a whole number that is written as a fraction (7.0) is that number, as Postgres has it.
+_EXACT: Final = 2**64
 
 
 def derived_key(

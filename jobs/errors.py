@@ -92,6 +92,10 @@ class Unavailable(CallboardError):
     code = "UNAVAILABLE"
 
 
+class Busy(Unavailable):
+    """Somebody's open transaction holds what this needs; nothing was done, try again."""
+
+
 class JobUnsuccessful(CallboardError):
     """The job that was waited for ended otherwise than succeeded."""
 

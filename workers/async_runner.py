@@ -11,6 +11,7 @@ from dramatiq.middleware import MiddlewareError, SkipMessage
 from jobs.context import enter
 from workers.attempt import Attempt
 from workers.board import PutOnBoard
+from workers.forks import leave_copy
 from workers.interrupts import JobInterrupt
 from workers.middleware import Hooks
 from workers.runner import AttemptMessage
@@ -84,13 +85,16 @@ class AsyncRunner(Thread):
         attempt.begin(self._put_on_board)
         interruption = Interruption(self._loop, asyncio.current_task())
         try:
-            attempt.returned(await self._call(attempt, interruption))
+            value = await self._call(attempt, interruption)
+            leave_copy()
+            attempt.returned(value)
         except asyncio.CancelledError as error:
             interruption.withdraw()
             ended = interruption.reason() if interruption.reason else error
             attempt.raised(ended)
             return ended
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is how its attempt ended
+            leave_copy(error)
             attempt.raised(error)
             return error
         return None

@@ -144,7 +144,10 @@ class Attempt:
 
     def returned(self, value: Any) -> None:
         self.value = value
-        self.finish = self._verdict.returned(self.job, value, self.definition.options.retry, self._now())
+        definition = self.definition
+        self.finish = self._verdict.returned(
+            self.job, value, definition.options.retry, self._now(), needed=definition.needs_result
+        )
         self._ended()
 
     def raised(self, error: BaseException) -> None:

@@ -34,6 +34,7 @@ from jobs.repositories.workers import WorkerCard
 from jobs.services.execution import Execution
 from jobs.services.job_logs import LastWords
 from jobs.services.verdict import Verdict
+from workers import forks
 from workers.announcer import Announcer
 from workers.async_runner import AsyncRunner
 from workers.attempt import Attempt
@@ -181,6 +182,7 @@ class Child:
 
     def start(self) -> None:
         """Take a lease, and begin."""
+        forks.watch(self._platform.database.disown)
         settings = self._plan.settings
         card = WorkerCard(
             id=self._plan.worker_id,

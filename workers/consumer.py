@@ -33,7 +33,7 @@ _FALLBACK_BEAT: Final = 0.5
 #: The same while some queues have no room, and nothing is released meanwhile.
 _PARTIAL_BEAT: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
-_QUEUES_FRESH: Final = 5.0
+_QUEUES_FRESH: Final = 1.0
 #: Every so manyeth pop begins with the queue that was served longest ago, whatever is preferred.
 _FAIR_TURN: Final = 8
 
@@ -233,7 +233,7 @@ class Queues:
             self._served_at[name] = self._turn
 
     def _refresh(self) -> None:
-        """New queues, and new limits, are heard of within 5 seconds."""
+        """New queues, and new limits, are heard of within a second."""
         if self._clock.monotonic() - self._read_at < _QUEUES_FRESH:
             return
         if not self._wanted:

@@ -11,6 +11,7 @@ from jobs.context import enter, leave
 from jobs.ids import made_at
 from workers.attempt import Attempt
 from workers.board import PutOnBoard
+from workers.forks import leave_copy
 from workers.interrupts import Guard, JobInterrupt
 from workers.middleware import CurrentAttempt
 
@@ -96,8 +97,10 @@ class Runner:
                 guard.disarm()
                 raise
         except BaseException as error:
+            leave_copy(error)
             attempt.raised(error)
             raise
+        leave_copy()
         attempt.returned(value)
 
 

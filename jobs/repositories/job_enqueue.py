@@ -127,3 +127,11 @@ def _encoded(job: NewJob) -> dict[str, Any]:
 
 def _seconds(value: timedelta | None) -> float | None:
     return None if value is None else value.total_seconds()
+
+
+_PATIENCE: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), true)")
+
+
+def be_patient(connection: Connection, patience: timedelta) -> None:
+    """In this transaction, wait so long at most for somebody else's open one; Busy says that it was not enough."""
+    connection.execute(_PATIENCE, {"milliseconds": patience // timedelta(milliseconds=1)})

@@ -15,7 +15,7 @@ from jobs.ids import new_id
 from jobs.json_values import encode
 from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
 from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Hint, NewJob, Receipt, Source
-from jobs.repositories import notices
+from jobs.repositories import job_enqueue, notices
 from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
@@ -27,6 +27,9 @@ ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The same of what a Dramatiq message carries.
 OPTIONS_LIMIT: Final = 256 * 1024
 Derived = Callable[[Sequence[str]], str]
+
+#: How long an enqueue waits for somebody else's open transaction that holds its unique key.
+_PATIENCE: Final = timedelta(seconds=2)
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +55,27 @@ class Enqueue:
 
     def checked(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         """Write jobs that `check` has passed, in one transaction, and push them once it is committed; all or none."""
-        receipts, hints = self._database.retrying(lambda connection: _all(connection, jobs))
+
+        def write(connection: Connection) -> tuple[list[Receipt], list[Hint]]:
+            _be_patient(connection, jobs, _PATIENCE)
+            return _all(connection, jobs)
+
+        receipts, hints = self._database.retrying(write)
         self.push(hints)
         _count(jobs, receipts)
         return receipts
 
-    def each(self, jobs: Sequence[NewJob]) -> list[Outcome]:
-        """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other."""
-        outcomes, hints = self._database.retrying(lambda connection: _each(connection, jobs))
+    def each(self, jobs: Sequence[NewJob], *, patience: timedelta = _PATIENCE) -> list[Outcome]:
+        """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other.
+
+        patience: how long to wait for somebody's open transaction that holds one of the keys; then Busy.
+        """
+
+        def write(connection: Connection) -> tuple[list[Outcome], list[Hint]]:
+            _be_patient(connection, jobs, patience)
+            return _each(connection, jobs)
+
+        outcomes, hints = self._database.retrying(write)
         self.push(hints)
         _count(jobs, outcomes)
         return outcomes
@@ -169,6 +185,12 @@ def _count(jobs: Sequence[NewJob], outcomes: Sequence[Outcome]) -> None:
 
 def _conflict(job: NewJob, result: str) -> None:
     UNIQUE_CONFLICTS.labels(job.name, result).inc()
+
+
+def _be_patient(connection: Connection, jobs: Sequence[NewJob], patience: timedelta) -> None:
+    """Only a unique key can be held by somebody: no other enqueue pays for this."""
+    if any(job.unique_key is not None for job in jobs):
+        job_enqueue.be_patient(connection, patience)
 
 
 def _span(asked: timedelta | None, default: float | None) -> timedelta | None:

@@ -24,7 +24,9 @@ _OUTSTANDING: Final = 1_000
 _FEW_KEYS: Final = 50
 _KEYS: Final = 500
 #: Jobs among which those without a key are looked for, in a queue that has keys.
-_WINDOW: Final = 1_000
+_WINDOW: Final = 10_000
+#: Those at the head of it that are looked at each time.
+_FIRST: Final = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +122,11 @@ def _choose(now: _Round, places: int) -> None:
 def _share(now: _Round, keys: Sequence[str], places: int) -> None:
     connection, queue, memory, place = now.connection, now.queue, now.memory, now.memory.place
     plain = limits.plain(connection, queue, place, _WINDOW, places)
+    if place != START:
+        # What is most urgent goes first, wherever the look has got to.
+        first = limits.plain(connection, queue, START, _FIRST, places)
+        known = {one.id for one in first}
+        plain = [*first, *(one for one in plain if one.id not in known)]
     period = now.limits.key_rate.period if now.limits.key_rate else now.limits.longest_period
     use = limits.key_use(connection, queue, keys, period)
     counts = [(key, min(places, _left(now.limits, use[key]))) for key in keys]

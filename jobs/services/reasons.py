@@ -128,9 +128,7 @@ def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> 
     """As many run as may."""
     data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
     more = " ..." if limit > len(jobs) else ""
-    told = (
-        f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running: {', '.join(map(str, jobs))}{more}"
-    )
+    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or about to: {', '.join(map(str, jobs))}{more}"
     if by_key:
         return Reason(Code.KEY_CONCURRENCY, told, data | {"limit_key": job.limit_key}, _limits(job))
     return Reason(Code.QUEUE_CONCURRENCY, told, data, _limits(job))
@@ -139,7 +137,7 @@ def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> 
 def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime, *, by_key: bool) -> Reason:
     """As many have started as may within the period."""
     data = {"queue": job.queue, "limit": limit, "period": exact_duration(period), "next_at": until}
-    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}, as many as may"
+    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}, or is about to: as many as may"
     told = f"{told}; there is room for another in {_span(until - now)}"
     if by_key:
         return Reason(Code.KEY_RATE, told, data | {"limit_key": job.limit_key}, _limits(job))

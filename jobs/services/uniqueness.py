@@ -89,6 +89,8 @@ class Writing:
         """What the rule of conflict makes of it; None when the holder was faster."""
         there = holder.receipt
         if job.on_conflict == "reject":
+            if there.id in self.outcomes:
+                return Conflict(f"the unique key {key!r} comes twice in this batch")
             if there.queue != job.queue:
                 # Whoever is confined to one queue hears nothing of the others.
                 return Conflict(f"the unique key {key!r} is held by a job of another queue")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from jobs.errors import InvalidArguments, InvalidInput, PayloadTooLarge
+from jobs.errors import CallboardError, InvalidArguments, PayloadTooLarge
 from jobs.json_values import encode, storable
 from jobs.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from jobs.records import AttemptError, ClaimedJob, Finish
@@ -37,19 +37,31 @@ class Verdict:
         self._result_limit = result_limit
         self.worker = worker
 
-    def returned(self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime) -> Finish:
-        """What follows from a value: complete, or what the outcome says that was returned."""
+    def returned(
+        self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime, *, needed: bool = True
+    ) -> Finish:
+        """What follows from a value: complete, or what the outcome says that was returned.
+
+        needed: a value that cannot be kept fails the attempt; else it is dropped, with a line in the log.
+        """
         if isinstance(value, Outcome):
             return self.raised(job, value, policy, now)
         if value is None:
             return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)
         try:
-            result = encode(value, limit=sys.maxsize, what="result")
-        except InvalidInput as error:
-            return self.raised(job, error, policy, now)
-        if len(result) > self._result_limit:
-            return self.raised(job, _too_large(len(result), self._result_limit), policy, now)
+            result = self._encoded(value)
+        except CallboardError as error:
+            if needed:
+                return self.raised(job, error, policy, now)
+            log.warning("job.result_dropped", job_id=str(job.id), job=job.name, reason=error.message)
+            return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)
         return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, result=result)
+
+    def _encoded(self, value: Any) -> bytes:
+        result = encode(value, limit=sys.maxsize, what="result")
+        if len(result) > self._result_limit:
+            raise _too_large(len(result), self._result_limit)
+        return result
 
     def raised(self, job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> Finish:
         """What follows from an exception: the outcome it is, or what the policy makes of a failed attempt."""

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -215,3 +216,18 @@ def snoozes_until_there(path: str) -> str:
     if not Path(path).exists():
         raise Snooze("200ms")
     return "there"
+
+
+@job(retry=ONCE)
+def forks(way: str, then: float = 0.0) -> int:
+    """Fork, and wait for the copy, which leaves this function as it is told; then sleep in C."""
+    copy = os.fork()
+    if copy == 0:
+        if way == "raise":
+            raise OSError(way)
+        if way == "exit":
+            sys.exit(7)
+        return 0
+    code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    time.sleep(then)
+    return code

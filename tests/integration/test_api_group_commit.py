@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from api.group_commit import GroupCommit
-from jobs.errors import Unavailable
+from jobs.errors import Busy, Unavailable
 from jobs.records import Source
 from jobs.repositories.job_queries import JobFilter
 from jobs.requests import JobRequest
@@ -23,11 +23,11 @@ class Gated:
         self.check = enqueue.check
         self.gate, self.arrived, self.writes = Event(), Event(), []
 
-    def each(self, jobs):
+    def each(self, jobs, **options):
         self.arrived.set()
         assert self.gate.wait(20)
         self.writes.append(len(jobs))
-        return self._enqueue.each(jobs)
+        return self._enqueue.each(jobs, **options)
 
 
 @pytest.fixture
@@ -174,3 +174,24 @@ def test_a_caller_that_left_does_not_trouble_the_others(platform, gated):
         return await stays
 
     assert asyncio.run(scenario()).job.kwargs == {"account_id": 2}
+
+
+def test_an_open_transaction_on_a_unique_key_holds_up_no_job_without_one(platform):
+    publish(platform)
+
+    async def scenario(connection):
+        group = GroupCommit(platform.enqueue, platform.jobs)
+        keyed = commit(group, report(unique_key="held"))
+        plain = await asyncio.gather(*(commit(group, report(n)) for n in range(5)))
+        with pytest.raises(Busy, match="another transaction, still open"):
+            await keyed
+        connection.rollback()
+        again = await commit(group, report(unique_key="held"))
+        await asyncio.to_thread(group.close)
+        return plain, again
+
+    with platform.database.engine.connect() as connection:
+        platform.enqueue.within(connection, [report(unique_key="held")], SOURCE)
+        plain, again = asyncio.run(scenario(connection))
+    assert len({one.job.id for one in plain}) == 5
+    assert not again.existed

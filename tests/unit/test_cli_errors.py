@@ -26,6 +26,7 @@ CODES = {
     errors.StaleJob: 5,
     errors.JobUnsuccessful: 6,
     errors.Unavailable: 7,
+    errors.Busy: 7,
     errors.WaitTimeout: 124,
 }
 

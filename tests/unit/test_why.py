@@ -60,7 +60,7 @@ def test_every_code_is_a_word_that_stays():
         (reasons.running(a_job(started_at=NOW - timedelta(hours=2)), "host:7", NOW),
          "it has been running for 2h, at attempt 2 of 10, on worker host:7"),
         (reasons.concurrency(a_job(), 1, [new_id()], by_key=True),
-         "the key seven in the queue reports has 1 of 1 running: "),
+         "the key seven in the queue reports has 1 of 1 running or about to: "),
         (reasons.ready(a_job(), NOW + timedelta(seconds=9)),
          "nothing stands in its way: it should start within a second"),
         (reasons.ready(a_job(), NOW + timedelta(minutes=3)),

@@ -98,7 +98,7 @@ BEGIN
   IF jsonb_path_exists(enqueue.kwargs, 'strict $.**{101 to last}') THEN
     RAISE EXCEPTION 'callboard: kwargs are nested deeper than 100 levels' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF unchecked AND length(enqueue.name) BETWEEN 1 AND 200 AND enqueue.name !~ '^[A-Za-z_][A-Za-z0-9._:-]*$' THEN
+  IF coalesce(unchecked, false) AND length(enqueue.name) BETWEEN 1 AND 200 AND enqueue.name !~ '^[A-Za-z_][A-Za-z0-9._:-]*$' THEN
     RAISE EXCEPTION 'callboard: % is not a job name (letters, digits, ".", "_", ":" and "-")', quote_literal(enqueue.name)
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
@@ -107,7 +107,10 @@ BEGIN
     RAISE EXCEPTION 'callboard: tags are up to 20 texts of 1 to 100 characters' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   refused := CASE
-    WHEN enqueue.tags IS NULL THEN 'tags are up to 20 texts of 1 to 100 characters'
+    WHEN enqueue.tags IS NULL OR array_ndims(enqueue.tags) > 1 THEN 'tags are up to 20 texts of 1 to 100 characters'
+    WHEN concat(enqueue.unique_key, enqueue.limit_key, array_to_string(enqueue.tags, '')) ~ '[[:cntrl:]]'
+      THEN 'tags, unique_key and limit_key hold printable characters only'
+    WHEN enqueue.delay NOT BETWEEN interval '0' AND interval '3650 days' THEN 'delay lies between 0 and ten years'
     WHEN enqueue.priority NOT BETWEEN 0 AND 9 THEN 'priority lies between 0 (first) and 9'
     WHEN enqueue.max_attempts NOT BETWEEN 1 AND 1000 THEN 'max_attempts lies between 1 and 1000'
     WHEN length(enqueue.unique_key) NOT BETWEEN 1 AND 200 THEN 'unique_key has 1 to 200 characters'
@@ -134,7 +137,7 @@ BEGIN
     RAISE EXCEPTION 'callboard: the job would run outside of the years 1970 to 3000' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   SELECT t.* INTO kind FROM callboard.job_types t WHERE t.name = enqueue.name;
-  IF NOT unchecked THEN
+  IF NOT coalesce(unchecked, false) THEN
     IF kind.name IS NULL THEN
       RAISE EXCEPTION 'callboard: no job is called %', quote_literal(enqueue.name)
         USING ERRCODE = 'undefined_object', HINT = 'is a worker that defines it running? (unchecked => true enqueues it for one to come)';

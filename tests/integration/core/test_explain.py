@@ -177,7 +177,7 @@ OUTRUN = (
 
 
 #: So much of the table at once that the planner's own choice is to read it whole; our connections say no.
-BY_SETTINGS = ("stage", "queue_counts")
+BY_SETTINGS = ("stage", "queue_counts", "feedable")
 
 
 @pytest.fixture(scope="module")

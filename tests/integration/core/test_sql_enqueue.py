@@ -139,6 +139,11 @@ def test_what_does_not_fit_is_refused_with_its_field(sql, platform, arguments, k
         ("unique_key => repeat('k', 201)", "unique_key has 1 to 200 characters"),
         ("limit_key => ''", "limit_key has 1 to 200 characters"),
         ("tags => NULL", "tags are up to 20 texts of 1 to 100 characters"),
+        ("tags => '{{a,b},{c,d}}'", "tags are up to 20 texts of 1 to 100 characters"),
+        ("tags => ARRAY[E'a\nb']", "tags, unique_key and limit_key hold printable characters only"),
+        ("unique_key => E'a\nb'", "tags, unique_key and limit_key hold printable characters only"),
+        ("limit_key => E'a\tb'", "tags, unique_key and limit_key hold printable characters only"),
+        ("delay => '-1 hour'", "delay lies between 0 and ten years"),
         ("on_conflict => 'explode'", "on_conflict is existing, replace or reject"),
         ("on_conflict => 'replace'", "unique_for and on_conflict need a unique_key"),
         ("unique_for => '1 hour'", "unique_for and on_conflict need a unique_key"),
@@ -210,3 +215,8 @@ def test_its_ids_are_uuid7_in_the_order_of_time(sql):
     many = sql.execute("SELECT callboard.uuid7() FROM generate_series(1, 1000)").fetchall()
     assert len({row[0] for row in many}) == 1000
     assert {row[0].version for row in many} == {7}
+
+
+def test_unchecked_null_checks(sql, platform):
+    refusal(sql, "SELECT callboard.enqueue('nobody_knows', unchecked => NULL)", errors.UndefinedObject)
+    assert count(platform) == 0
