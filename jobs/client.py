@@ -14,12 +14,12 @@ from config.embedded import servers
 from config.logging import defer_to_host
 from config.settings import load_settings, sqlalchemy_url
 from jobs.context import current_source
+from jobs.direct import LentConnection
 from jobs.durations import parse_duration
 from jobs.ids import parse_id
 from jobs.limits import Limits, Rate
 from jobs.platform import Platform
 from jobs.records import Job
-from jobs.repositories.borrowed import BorrowedConnection
 from jobs.repositories.job_logs import JobLogLine
 from jobs.requests import job_request
 from jobs.services.control import BULK_LIMIT, Bulk
@@ -73,7 +73,7 @@ class Client:
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
         if connection is None:
             return self.get(self._platform.enqueue.one(request, current_source()).id)
-        lent = BorrowedConnection(connection) if isinstance(connection, psycopg.Connection) else connection
+        lent = LentConnection(connection) if isinstance(connection, psycopg.Connection) else connection
         within = cast("Connection", lent)
         receipt = self._platform.enqueue.within(within, [request], current_source())[0]
         return self._platform.jobs.get_within(within, receipt.id)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Final, TypeVar
+from datetime import timedelta
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 from sqlalchemy import Connection, create_engine, text
@@ -11,7 +12,9 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from jobs.direct import DirectConnection
 from jobs.errors import Busy, InvalidInput, Unavailable
+from jobs.stored_json import readable
 
 T = TypeVar("T")
 
@@ -22,6 +25,7 @@ _OPTIONS: Final = (
 )
 
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
+_IMPATIENT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 _SERIALIZATION_FAILURE: Final = "40001"
 _DEADLOCK: Final = "40P01"
 _LOCK_TIMEOUT: Final = "55P03"
@@ -31,17 +35,6 @@ _UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
 _OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
 #: Characters that jsonb does not take.
 _NUL: Final = "22P05"
-
-
-def _readable(raw: bytes | str) -> Any:
-    """JSON that came out of the database; None where nobody can read it.
-
-    Every door refuses what cannot be read back, but a row may be written past all doors, and must harm only itself.
-    """
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def sqlstate(error: BaseException) -> str:
@@ -85,7 +78,7 @@ class Database:
             pool_pre_ping=False,
             pool_recycle=1800,
             json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=_readable,
+            json_deserializer=readable,
             connect_args={
                 "connect_timeout": 5,
                 "application_name": application,
@@ -113,13 +106,14 @@ class Database:
 
         return again_on_conflict(once)
 
-    def lane(self, *, durable: bool = True) -> "Lane":
+    def lane(self, *, durable: bool = True, patience: timedelta | None = None) -> "Lane":
         """A connection of one's own, for statements that come one after the other and are transactions by themselves.
 
         Not durable: a commit does not wait for the disk. If Postgres itself crashes, the last moments of what was
-        committed are gone, as if they had not been.
+        committed are gone, as if they had not been. patience: how long a statement waits for a row that somebody
+        else has locked, before it is Busy; for ever by default.
         """
-        return Lane(self, durable=durable)
+        return Lane(self, durable=durable, patience=patience)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -168,13 +162,14 @@ class Lane:
     A connection that breaks is replaced with the next call. Raises Unavailable as everything here.
     """
 
-    def __init__(self, database: Database, *, durable: bool) -> None:
+    def __init__(self, database: Database, *, durable: bool, patience: timedelta | None) -> None:
         self._database = database
         self._durable = durable
+        self._patience = patience
         self._opened = ExitStack()
-        self._connection: Connection | None = None
+        self._connection: DirectConnection | None = None
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[DirectConnection], T]) -> T:
         """Run one statement, again when Postgres broke it off for a deadlock."""
         try:
             with self._database.named_outage():
@@ -184,6 +179,9 @@ class Lane:
                     if not is_conflict(error):
                         raise
                 return again_on_conflict(lambda: work(self._connect()))
+        except Busy:
+            # The connection is as well as before.
+            raise
         except BaseException:
             # Whatever was wrong, the next call begins with a connection that is known to be well.
             self.close()
@@ -195,14 +193,16 @@ class Lane:
         with suppress(Unavailable, DBAPIError):
             opened.close()
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> DirectConnection:
         if self._connection is None:
             connection = self._opened.enter_context(self._database.autocommit())
+            # With settings of its own on it, it must not go back to the pool.
+            self._opened.callback(connection.invalidate)
             if not self._durable:
                 connection.execute(_NOT_DURABLE)
-                # With this setting on it, it must not go back to the pool.
-                self._opened.callback(connection.invalidate)
-            self._connection = connection
+            if self._patience is not None:
+                connection.execute(_IMPATIENT, {"milliseconds": self._patience // timedelta(milliseconds=1)})
+            self._connection = DirectConnection(cast("Any", connection.connection.driver_connection))
         return self._connection
 
 

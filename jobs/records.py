@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from jobs.states import TERMINAL, JobState, Verb
+from jobs.stored_json import readable
 
 if TYPE_CHECKING:
     from jobs.dispatch import Dispatch
@@ -135,9 +136,9 @@ class ClaimedJob(NamedTuple):
     name: str
     queue: str
     priority: int
-    #: None when the stored JSON cannot be read.
-    args: list[Any] | None
-    kwargs: dict[str, Any] | None
+    #: JSON, as it is stored.
+    args_json: str
+    kwargs_json: str
     attempt: int
     max_attempts: int
     timeout: timedelta | None
@@ -149,6 +150,18 @@ class ClaimedJob(NamedTuple):
     put_off: int
     #: Whether its queue is limited; the feeder is told of its end. None: there is no such queue.
     limited: bool | None = None
+
+    @property
+    def args(self) -> list[Any] | None:
+        """The positional arguments; None when the stored JSON cannot be read."""
+        value: list[Any] | None = readable(self.args_json)
+        return value
+
+    @property
+    def kwargs(self) -> dict[str, Any] | None:
+        """The named arguments; None when the stored JSON cannot be read."""
+        value: dict[str, Any] | None = readable(self.kwargs_json)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
+from jobs.direct import AnyConnection
 from jobs.log_lines import Portion
 
 
@@ -41,7 +42,7 @@ ON CONFLICT (job_id, epoch, line) DO UPDATE SET level = EXCLUDED.level, logger =
 """)
 
 
-def write(connection: Connection, portions: Sequence[Portion]) -> int:
+def write(connection: AnyConnection, portions: Sequence[Portion]) -> int:
     """Write lines of attempts, those of jobs that are gone left out; returns how many were written."""
     encoded = [
         {
@@ -65,7 +66,7 @@ WHERE l.job_id = b.job AND l.epoch = b.epoch AND l.line < b.first
 """)
 
 
-def trim(connection: Connection, portions: Sequence[Portion]) -> int:
+def trim(connection: AnyConnection, portions: Sequence[Portion]) -> int:
     """Remove the lines of these attempts that are older than what is kept; returns how many went."""
     bounds = [{"job": one.job_id, "epoch": one.epoch, "first": one.keep_from} for one in portions]
     return connection.execute(_TRIM, {"bounds": orjson.dumps(bounds).decode()}).rowcount

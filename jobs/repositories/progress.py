@@ -6,8 +6,9 @@ from typing import Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
+from jobs.direct import AnyConnection
 from jobs.json_values import storable
 
 #: Characters of a note.
@@ -37,7 +38,7 @@ UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM t
 """)
 
 
-def write(connection: Connection, reports: Sequence[Progress]) -> int:
+def write(connection: AnyConnection, reports: Sequence[Progress]) -> int:
     """Write the progress of running jobs, fenced by epoch; returns how many still ran."""
     encoded = [
         {

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -10,11 +11,12 @@ import structlog
 
 from jobs.clock import SYSTEM, Clock
 from jobs.database import Database
-from jobs.errors import Unavailable
+from jobs.errors import Busy, Unavailable
 from jobs.ids import new_id
 from jobs.metrics import STALE_WRITES, STORE_ERRORS
 from jobs.records import CancelRequest, ClaimedJob, Finish, Finished
-from jobs.repositories import job_queries, jobs, notices, progress, queues
+from jobs.repositories import job_claims, job_queries, jobs, notices, progress, queues
+from jobs.repositories.job_claims import Token
 from jobs.repositories.progress import Progress
 from jobs.services.catalogue import Catalogue
 from jobs.services.dispatching import Dispatching
@@ -23,6 +25,8 @@ from jobs.transport import Transport
 
 #: How long a claim whose answer was lost is looked for. Seconds.
 _LOOK_FOR_CLAIMS: Final = 30.0
+#: How long a claim waits for a row that somebody else has locked, before it leaves such rows alone.
+_PATIENCE: Final = timedelta(milliseconds=10)
 
 log = structlog.get_logger(__name__)
 
@@ -55,23 +59,37 @@ class Execution:
         self._worker = worker
         # A claim that a crash of Postgres undoes has not happened: the job is queued as before, and whoever ran it under
         # the lost claim is refused. Its commit need not wait for the disk; an outcome's must.
-        self._claims = database.lane(durable=False)
+        self._claims = database.lane(durable=False, patience=_PATIENCE)
         self._ends = database.lane()
         #: Claims whose answer did not come, and since when: whether they were committed shows only later.
         self._unanswered: dict[UUID, float] = {}
 
-    def claim(self, tokens: Sequence[tuple[UUID | str, int]]) -> list[ClaimedJob]:
+    def claim(self, tokens: Sequence[Token]) -> list[ClaimedJob]:
         """Claim the jobs of these tokens; those whose token no longer holds are simply missing."""
+        if not tokens:
+            return []
         claim_id = new_id()
         with self._answered(claim_id):
-            return self._claims.run(lambda connection: jobs.claim(connection, self._worker, claim_id, tokens))
+            claimed = self._claim_free(claim_id, tokens)
+            if len(claimed) < len(tokens):
+                # Of limited queues, or locked by somebody; or not to be had at all.
+                taken = {str(job.id) for job in claimed}
+                rest = [one for one in tokens if str(one[0]) not in taken]
+                claimed += self._claims.run(lambda to: job_claims.claim(to, self._worker, claim_id, rest))
+            return claimed
+
+    def _claim_free(self, claim_id: UUID, tokens: Sequence[Token]) -> list[ClaimedJob]:
+        try:
+            return self._claims.run(lambda to: job_claims.claim_free(to, self._worker, claim_id, tokens))
+        except Busy:
+            return []
 
     def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
         """Claim from one queue straight from Postgres, while Redis is away or knows of nothing."""
         claim_id = new_id()
         with self._answered(claim_id):
             return self._claims.run(
-                lambda connection: jobs.claim_oldest(connection, self._worker, claim_id, queue, limit)
+                lambda connection: job_claims.claim_oldest(connection, self._worker, claim_id, queue, limit)
             )
 
     def with_jobs(self, names: Sequence[str]) -> list[str]:
@@ -83,7 +101,7 @@ class Execution:
         """Claim one job that is to run alone: of these names, and of these queues (none: of any)."""
         claim_id = new_id()
         with self._answered(claim_id), self._database.autocommit() as connection:
-            return jobs.claim_solo(connection, self._worker, claim_id, names, wanted)
+            return job_claims.claim_solo(connection, self._worker, claim_id, names, wanted)
 
     def adopt(self) -> list[ClaimedJob]:
         """The jobs of claims whose answer was lost, where they had been committed.
@@ -101,7 +119,7 @@ class Execution:
 
     def _claimed_by(self, claim_id: UUID) -> list[ClaimedJob]:
         with self._database.autocommit() as connection:
-            return jobs.claimed_by(connection, self._worker, claim_id)
+            return job_claims.claimed_by(connection, self._worker, claim_id)
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
         """Write how attempts ended; an end that is missing from the answer was refused as stale.

@@ -13,7 +13,7 @@ from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.metrics import HARD_TIMEOUTS, JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
 from jobs.records import Hint, TakenBack
-from jobs.repositories import job_moves, job_queries, jobs, notices, workers
+from jobs.repositories import job_claims, job_moves, job_queries, notices, workers
 from jobs.repositories.workers import Worker, WorkerCard
 from jobs.states import JobState
 from jobs.transport import Transport
@@ -100,7 +100,7 @@ class Workers:
     def solo_waiting(self, ids: Sequence[UUID], queues: Sequence[str], limit: int) -> int:
         """How many jobs that these workers know wait to be run alone, up to a limit; of these queues, or of any."""
         with self._database.autocommit() as connection:
-            return jobs.solo_waiting(connection, ids, queues, limit)
+            return job_claims.solo_waiting(connection, ids, queues, limit)
 
     def forced(self, ids: Sequence[UUID]) -> set[UUID]:
         """The jobs that these workers run whose cancellation is forced."""

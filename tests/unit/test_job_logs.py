@@ -28,7 +28,23 @@ NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 def job_running(told: list[RunningJob] | None = None) -> RunningJob:
     claimed = ClaimedJob(
-        new_id(), 3, uuid4(), "build_report", "reports", 5, [], {}, 2, 10, None, NOW, NOW, NOW, None, None, 0
+        new_id(),
+        3,
+        uuid4(),
+        "build_report",
+        "reports",
+        5,
+        "[]",
+        "{}",
+        2,
+        10,
+        None,
+        NOW,
+        NOW,
+        NOW,
+        None,
+        None,
+        0,
     )
     return RunningJob(claimed, None, ([] if told is None else told).append)
 

@@ -30,8 +30,8 @@ def a_job(**columns) -> Job:
 
 def claimed(**columns) -> ClaimedJob:
     values = {
-        "id": new_id(), "epoch": 3, "claim_id": new_id(), "name": "build_report", "queue": "reports", "args": [],
-        "kwargs": {}, "put_off": 0,
+        "id": new_id(), "epoch": 3, "claim_id": new_id(), "name": "build_report", "queue": "reports", "args_json": "[]",
+        "kwargs_json": "{}", "put_off": 0,
     }  # fmt: skip
     return ClaimedJob(**(dict.fromkeys(ClaimedJob._fields) | values | columns))
 
@@ -104,7 +104,7 @@ def test_a_put_off_is_a_snooze_that_names_the_worker_and_what_was_wrong():
 
 
 def test_arguments_that_do_not_fit_put_the_job_off_and_do_not_count_as_begun():
-    job = claimed(kwargs={"tone": 2})
+    job = claimed(kwargs_json='{"tone": 2}')
     attempt = Attempt(
         job,
         unknown(job.name, job.queue),

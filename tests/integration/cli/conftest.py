@@ -23,7 +23,7 @@ from jobs.ids import new_id
 from jobs.models import Base
 from jobs.platform import Platform
 from jobs.records import AttemptError, Finish
-from jobs.repositories import jobs
+from jobs.repositories import job_claims, jobs
 from jobs.repositories.job_types import JobType
 from jobs.repositories.workers import WorkerCard
 from jobs.states import Verb
@@ -81,7 +81,7 @@ class Worker:
 
     def start(self, queue: str) -> jobs.ClaimedJob:
         with self.platform.database.transaction() as connection:
-            return jobs.claim_oldest(connection, self.id, new_id(), queue, 1)[0]
+            return job_claims.claim_oldest(connection, self.id, new_id(), queue, 1)[0]
 
     def end(
         self,

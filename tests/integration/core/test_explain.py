@@ -15,6 +15,7 @@ from jobs.log_lines import Portion
 from jobs.records import Finish, NewJob, Source
 from jobs.repositories import (
     health,
+    job_claims,
     job_enqueue,
     job_logs,
     job_moves,
@@ -99,19 +100,21 @@ def page(*, walks: bool = False, indexes: set[str] = BY_ID, **which: Any) -> Hot
 
 
 HOT = {
-    "claim": Hot(lambda c: jobs.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
-    "finish": Hot(lambda c: jobs.finish(c, ENDS), BY_ID),
+    "claim": Hot(lambda c: job_claims.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
+    "claim_free": Hot(lambda c: job_claims.claim_free(c, WORKER, CLAIM, TOKENS), BY_ID),
+    "complete": Hot(lambda c: jobs.finish(c, ENDS), BY_ID),
+    "finish": Hot(lambda c: jobs.finish(c, [end._replace(verb=Verb.FAIL) for end in ENDS]), BY_ID),
     "already_finished": Hot(lambda c: jobs.already_finished(c, ENDS), BY_ID),
     "hand_back": Hot(lambda c: jobs.hand_back(c, ENDS), BY_ID),
     "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, CLAIM, 0.5, None) for job in SOME]), BY_ID),
     "job_logs_write": Hot(lambda c: job_logs.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
-    "claimed_by": Hot(lambda c: jobs.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
-    "claim_oldest": Hot(lambda c: jobs.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
+    "claimed_by": Hot(lambda c: job_claims.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
+    "claim_oldest": Hot(lambda c: job_claims.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
     "with_jobs": Hot(lambda c: job_queries.with_jobs(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
     "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
     "overrun": Hot(lambda c: job_moves.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),
-    "claim_solo": Hot(lambda c: jobs.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
-    "solo_waiting": Hot(lambda c: jobs.solo_waiting(c, [WORKER], [], 2), {"jobs_solo"}, walks=True),
+    "claim_solo": Hot(lambda c: job_claims.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
+    "solo_waiting": Hot(lambda c: job_claims.solo_waiting(c, [WORKER], [], 2), {"jobs_solo"}, walks=True),
     "forced": Hot(lambda c: job_queries.forced(c, [WORKER]), {"jobs_running"}),
     "holders": Hot(lambda c: unique_holds.holders(c, ["key-20", "key-40"]), {"jobs_unique_active", *BY_ID}),
     "let_go": Hot(lambda c: unique_holds.let_go(c, "key-20", SOME[0]), {"jobs_unique_active", *BY_ID}),

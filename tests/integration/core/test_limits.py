@@ -11,7 +11,7 @@ from jobs.errors import InvalidInput, Unavailable
 from jobs.ids import new_id
 from jobs.limits import Limits
 from jobs.metrics import GRANTS
-from jobs.repositories import jobs as repository
+from jobs.repositories import job_claims as repository
 from jobs.repositories import notices
 from jobs.services.limits import Grants
 from jobs.states import JobState

@@ -92,7 +92,9 @@ def test_a_finish_whose_answer_was_lost_succeeds_when_it_is_repeated(platform, w
 def test_a_connection_that_is_killed_is_one_outage_and_then_all_is_well(platform, worker):
     first, second = enqueue(platform, 2)
     assert len(worker.claim([(first, 0)])) == 1
-    pid = worker._claims.run(lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
+    pid = worker._claims.run(
+        lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    )
     run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
     with pytest.raises(Unavailable):
         worker.claim([(second, 0)])

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs.ids import new_id
 from jobs.records import AttemptError, Finish, NewJob
-from jobs.repositories import job_enqueue, job_moves, jobs, workers
+from jobs.repositories import job_claims, job_enqueue, job_moves, jobs, workers
 from jobs.repositories.workers import WorkerCard
 from jobs.states import TERMINAL, TRANSITIONS, JobState, Verb
 from tests.integration.core.factories import PYTHON, Put, put_job, row
@@ -70,7 +70,7 @@ ACTS: dict[Verb, Callable[[Connection, Put, UUID], Ids]] = {
     Verb.STAGE: lambda connection, job, worker: _ids(job_moves.stage(connection, 10)),
     Verb.RELEASE: lambda connection, job, worker: _ids(job_moves.release(connection, [job.id])),
     Verb.CLAIM: lambda connection, job, worker: _ids(
-        jobs.claim(connection, worker, new_id(), [(job.id, job.epoch)])
+        job_claims.claim(connection, worker, new_id(), [(job.id, job.epoch)])
     ),
     **{verb: _ending(verb) for verb in (Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP)},
     Verb.CANCEL: lambda connection, job, worker: _ids(job_moves.cancel(connection, [job.id])),
