@@ -39,8 +39,8 @@ lint: .venv/.installed ## Check format, rules, types, imports and the length of 
 contract: .venv/.installed ## Run Dramatiq's own tests against the broker; they come from the package index
 	@$(BIN)/python tests/contract/dramatiq/run.py
 
-bench: .venv/.installed ## Measure: drain a backlog, beside bare Dramatiq
-	@$(BIN)/python benchmarks/drain.py
+bench: .venv/.installed ## Measure speed beside bare Dramatiq (make bench ARGS="drain --rounds 5")
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed ## Check the documentation: links, tables, and every code block by running it
 	@$(BIN)/pytest tests/unit/test_docs.py tests/e2e/test_readme.py

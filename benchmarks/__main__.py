@@ -1,0 +1,62 @@
+"""`python -m benchmarks`: run cases, print one JSON line for each measurement and a table for each case."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cases, peers
+from benchmarks.arena import Arena
+from benchmarks.harness import Case, chosen, run_case, with_peers
+from benchmarks.report import table, wording
+from config.logging import configure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 1 when a contender failed, or a promise was broken; a target of speed that was missed is no failure."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help="a case, or the first word of several; all by default"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds of each case (3)")
+    parser.add_argument("--quick", action="store_true", help="few jobs, one round: to see that it runs")
+    parser.add_argument("--peers", action="store_true", help="also measure other projects that are installed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add the JSON lines to this file")
+    parser.add_argument("--list", action="store_true", help="name the cases and their targets")
+    options = parser.parse_args(arguments)
+    known = with_peers(cases.every(), peers.installed() if options.peers else [])
+    try:
+        wanted = chosen(known, options.cases)
+    except KeyError as error:
+        parser.error(f"no case is called {error}; there are {', '.join(case.name for case in known)}")
+    if options.list:
+        _show(wanted)
+        return 0
+    configure("human", "warning")
+    rounds = options.rounds or (1 if options.quick else 3)
+    with ExitStack() as opened:
+        file = opened.enter_context(options.json.open("a")) if options.json else None
+
+        def emit(record: dict[str, Any]) -> None:
+            for out in filter(None, (sys.stdout, file)):
+                print(json.dumps(record), file=out, flush=True)
+
+        arena = opened.enter_context(Arena.open(quick=options.quick))
+        outcomes = [run_case(case, arena, rounds, emit) for case in wanted]
+    for outcome in outcomes:
+        print(table(outcome))
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+def _show(wanted: Sequence[Case]) -> None:
+    for case in wanted:
+        print(f"{case.name:<18}{case.about}")
+        for target in case.targets:
+            print(f"{'':<18}target: {wording(target)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""The cases: one file for each subject, each of which exports CASES."""
+
+import pkgutil
+from importlib import import_module
+
+from benchmarks.harness import Case
+
+
+def every() -> list[Case]:
+    """All cases, in the order of the files' names."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return [case for module in modules for case in getattr(module, "CASES", ())]

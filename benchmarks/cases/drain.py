@@ -1,0 +1,44 @@
+"""Drain a backlog: how many jobs a second two processes of eight threads run, and what each job costs."""
+
+from benchmarks import draining
+from benchmarks.arena import Arena
+from benchmarks.harness import Case, Contender, Figures, Target
+from benchmarks.rivals import bare
+
+
+def ours(job: str, jobs: int) -> Contender:
+    """Two worker children and the scheduler that feeds them, every transition in Postgres."""
+
+    def measure(arena: Arena) -> Figures:
+        count = arena.size(jobs, 500)
+        arena.reset()
+        draining.fill(arena, job, count)
+        with arena.callboard("scheduler"), arena.callboard("worker") as worker:
+            figures = draining.drain(arena, worker, lambda: draining.ended(arena), count)
+        draining.check_all_done(arena, count)
+        return figures
+
+    return measure
+
+
+def theirs(job: str, jobs: int, **environment: str) -> Contender:
+    """Two processes of the `dramatiq` command on the same Valkey."""
+
+    def measure(arena: Arena) -> Figures:
+        count = arena.size(jobs, 500)
+        arena.reset()
+        bare.fill(arena, job, count, **environment)
+        with bare.workers(arena, **environment) as workers:
+            return draining.drain(arena, workers, lambda: count - bare.remaining(arena), count)
+
+    return measure
+
+
+CASES = [
+    Case(
+        "drain-sync",
+        "no-op jobs, 2 processes x 8 threads",
+        {"callboard": ours("noop", 30_000), "dramatiq": theirs("noop", 20_000)},
+        [Target("rate", at_least=3.5, of="dramatiq")],
+    ),
+]
