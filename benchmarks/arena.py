@@ -47,7 +47,7 @@ class Arena:
         #: For all processes that are started from here on; a case may add to it.
         self.environment: dict[str, str] = {}
         self.redis = redis.Redis.from_url(urls.redis_url)
-        self.counters = Counters(platform.database, self.redis)
+        self.counters = Counters(platform.database, self.redis, folder / "postgres" / "server.log")
         self._running: dict[str, list[Running]] = {}
 
     @classmethod

@@ -1,13 +1,12 @@
 """What a run came to, for people: one table for each case, at 80 columns."""
 
-import math
 from collections.abc import Iterator
 from statistics import median
 
 from benchmarks.harness import Outcome, Target, Verdict
 
 WIDTH = 80
-_LARGE = 100
+_LARGE, _SMALL = 100, 0.1
 
 
 def table(outcome: Outcome) -> str:
@@ -41,7 +40,7 @@ def _verdict(one: Verdict) -> str:
     else:
         value = f"{one.value:.2f}x" if one.target.of else number(one.value)
         said = f"{value}  {'met' if one.met else 'NOT MET'}"
-    return f"target  {wording(one.target)}: {said}"[:WIDTH]
+    return f"{f'target  {wording(one.target)}'[: WIDTH - len(said) - 2]}: {said}"
 
 
 def wording(target: Target) -> str:
@@ -51,7 +50,7 @@ def wording(target: Target) -> str:
 
 
 def number(value: float) -> str:
-    """With the digits that mean something: 12,345 and 9.87."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= _LARGE or value == int(value) else f"{value:.2f}"
+    """With the digits that mean something: 12,345 and 9.87 and 0.0004."""
+    if abs(value) >= _LARGE or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= _SMALL else f"{value:.2g}"
