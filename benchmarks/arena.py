@@ -44,8 +44,7 @@ class Arena:
         #: Services over the run's servers, in this process.
         self.platform = platform
         self.quick = quick
-        #: For all processes that are started from here on; a case may add to it.
-        self.environment: dict[str, str] = {}
+        self._environment: dict[str, str] = {}
         self.redis = redis.Redis.from_url(urls.redis_url)
         self.counters = Counters(platform.database, self.redis, folder / "postgres" / "server.log")
         self._running: dict[str, list[Running]] = {}
@@ -105,6 +104,15 @@ class Arena:
         """What another project's process gets to see."""
         given = {"BENCH_REDIS_URL": self.urls.redis_url, "BENCH_DATABASE_URL": self.urls.database_url}
         return self._clean() | given
+
+    @contextmanager
+    def given(self, environment: Mapping[str, str]) -> Iterator[None]:
+        """Add to what all processes get to see that are started within the block."""
+        before, self._environment = self._environment, {**self._environment, **environment}
+        try:
+            yield
+        finally:
+            self._environment = before
 
     @contextmanager
     def start(
@@ -177,4 +185,4 @@ class Arena:
             key: value for key, value in os.environ.items() if not key.startswith(("CALLBOARD_", "BENCH_"))
         }
         paths = filter(None, (str(ROOT), kept.get("PYTHONPATH")))
-        return kept | {"PYTHONPATH": os.pathsep.join(paths)} | self.environment
+        return kept | {"PYTHONPATH": os.pathsep.join(paths)} | self._environment

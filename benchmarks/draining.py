@@ -16,10 +16,11 @@ _ENDED = f"SELECT count(*) FROM callboard.jobs WHERE {in_states(TERMINAL)}"
 _WRONG = "SELECT count(*) FROM callboard.jobs WHERE state <> 'succeeded' OR attempt <> 1"
 
 
-def fill(arena: Arena, job: str, count: int) -> None:
-    """Enqueue so many of these jobs."""
-    for begun in range(0, count, _BATCH):
-        requests = [job_request({"name": job})] * min(_BATCH, count - begun)
+def fill(arena: Arena, job: str, count: int, *, numbered: bool = False) -> None:
+    """Enqueue so many of these jobs; numbered ones get a `number`."""
+    for first in range(0, count, _BATCH):
+        numbers = range(first, min(first + _BATCH, count))
+        requests = [job_request({"name": job, "kwargs": {"number": n} if numbered else {}}) for n in numbers]
         arena.platform.enqueue.many(requests, PYTHON)
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from math import ceil
 from statistics import median
 from typing import Any
 
@@ -151,6 +152,12 @@ def run_case(case: Case, arena: Arena, rounds: int, emit: Callable[[dict[str, An
         target = {name: value for name, value in _fields(one.target) if value is not None}
         emit({"case": case.name, "target": target, "value": one.value, "met": one.met})
     return outcome
+
+
+def percentiles(seconds: Sequence[float]) -> Figures:
+    """p50, p95 and p99 in milliseconds, as figures: each is a value that was measured, the nearest in rank."""
+    ordered = sorted(seconds)
+    return {f"p{part}_ms": ordered[ceil(len(ordered) * part / 100) - 1] * 1000 for part in (50, 95, 99)}
 
 
 def with_peers(cases: Sequence[Case], peers: Sequence[Peer]) -> list[Case]:

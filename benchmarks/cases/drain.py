@@ -1,6 +1,8 @@
 """Drain a backlog: how many jobs a second two processes of eight threads run, and what each job costs."""
 
-from benchmarks import draining
+from contextlib import AbstractContextManager
+
+from benchmarks import draining, work
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Contender, Figures, Target
 from benchmarks.rivals import bare
@@ -34,11 +36,32 @@ def theirs(job: str, jobs: int, **environment: str) -> Contender:
     return measure
 
 
+def calibrated(arena: Arena) -> AbstractContextManager[None]:
+    """How much computing is a millisecond here."""
+    return arena.given(work.calibrate())
+
+
 CASES = [
     Case(
         "drain-sync",
         "no-op jobs, 2 processes x 8 threads",
         {"callboard": ours("noop", 30_000), "dramatiq": theirs("noop", 20_000)},
         [Target("rate", at_least=3.5, of="dramatiq")],
+    ),
+    Case(
+        "drain-async",
+        "async no-op jobs, 2 processes; dramatiq with its AsyncIO middleware",
+        {"callboard": ours("noop_async", 30_000), "dramatiq": theirs("noop_async", 15_000, BENCH_ASYNC="1")},
+    ),
+    Case(
+        "drain-sleep",
+        "jobs that sleep for 5 ms; 16 threads could run 3,200 jobs/s",
+        {"callboard": ours("sleeps", 8_000), "dramatiq": theirs("sleeps", 8_000)},
+    ),
+    Case(
+        "drain-cpu",
+        "jobs that compute for 1 ms, 2 processes x 8 threads",
+        {"callboard": ours("spins", 6_000), "dramatiq": theirs("spins", 6_000)},
+        around=calibrated,
     ),
 ]

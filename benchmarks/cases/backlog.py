@@ -1,0 +1,34 @@
+"""A long queue: drain the first jobs of a queue with 1,000,000 others behind them, and with none."""
+
+from benchmarks import draining, loading
+from benchmarks.arena import Arena
+from benchmarks.harness import Case, Contender, Figures, Target
+
+JOBS = 20_000
+
+
+def first_of(behind: int) -> Contender:
+    """The rate of the first jobs of a queue that has so many more."""
+
+    def measure(arena: Arena) -> Figures:
+        count = arena.size(JOBS, 500)
+        arena.reset()
+        draining.fill(arena, "noop", count)
+        if behind:
+            loading.queue_behind(arena, arena.size(behind, 5_000))
+        else:
+            loading.settle(arena)
+        with arena.callboard("scheduler"), arena.callboard("worker") as worker:
+            return draining.drain(arena, worker, lambda: draining.ended(arena), count)
+
+    return measure
+
+
+CASES = [
+    Case(
+        "backlog",
+        "20,000 no-op jobs of one queue with 1,000,000 queued behind them",
+        {"1M behind": first_of(1_000_000), "none behind": first_of(0)},
+        [Target("rate", at_least=0.85, of="none behind")],
+    ),
+]
