@@ -26,7 +26,9 @@ def _rows(outcome: Outcome, subject: str) -> Iterator[str]:
     for index, figure in enumerate(figures):
         values = outcome.values(subject, figure)
         label = f"{figure} {outcome.case.unit}" if figure == "rate" else figure
-        ratio = None if subject == outcome.case.ours else outcome.ratio(figure, subject)
+        # who spends it differs: only the whole compares
+        alone = subject == outcome.case.ours or figure.startswith("cpu_us_")
+        ratio = None if alone else outcome.ratio(figure, subject)
         yield (
             f"{'' if index else subject[:17]:<18}{label[:17]:<18}{number(median(values)):>11}"
             f"{number(min(values)):>10} - {number(max(values)):<10}"

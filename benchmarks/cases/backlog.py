@@ -27,7 +27,7 @@ def first_of(behind: int) -> Contender:
 CASES = [
     Case(
         "backlog",
-        "20,000 no-op jobs of one queue with 1,000,000 queued behind them",
+        "the first 20,000 jobs of a queue of 1,020,000",
         {"1M behind": first_of(1_000_000), "none behind": first_of(0)},
         [Target("rate", at_least=0.85, of="none behind")],
     ),

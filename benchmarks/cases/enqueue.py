@@ -33,19 +33,19 @@ def theirs(how: str, jobs: int, *numbers: int) -> Contender:
 CASES = [
     Case(
         "enqueue-one",
-        "one process, one after the other: Client.enqueue beside .send()",
+        "one after the other: Client.enqueue beside .send()",
         {"callboard": ours("loop", 5_000, 1), "dramatiq": theirs("loop", 8_000, 1)},
         [Target("rate", at_least=0.6, of="dramatiq")],
     ),
     Case(
         "enqueue-threads",
-        "one process, from 8 threads: Client.enqueue beside .send()",
+        "8 threads of a process: Client.enqueue beside .send()",
         {"callboard": ours("loop", 8_000, THREADS), "dramatiq": theirs("loop", 8_000, THREADS)},
         [Target("rate", at_least=1.0, of="dramatiq")],
     ),
     Case(
         "enqueue-bulk",
-        "one process, 1,000 at a time: Client.enqueue_many beside a loop of .send()",
+        "Client.enqueue_many of 1,000 beside a loop of .send()",
         {"callboard": ours("bulk", 50_000, BULK), "dramatiq": theirs("bulk", 8_000, BULK)},
         [Target("rate", at_least=10, of="dramatiq")],
     ),

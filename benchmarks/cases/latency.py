@@ -82,13 +82,13 @@ def _ours(arena: Arena) -> AbstractContextManager[Running]:
 CASES = [
     Case(
         "latency-idle",
-        "idle platform, one job every 20-60 ms: enqueue until the function begins",
+        "idle, a job every 20-60 ms: enqueue until it begins",
         {"callboard": pickup(_ours, Program.ours), "dramatiq": pickup(bare.workers, Program.bare)},
         [Target("p50_ms", at_most=5), Target("p95_ms", at_most=12)],
     ),
     Case(
         "latency-half",
-        "at half of one's own drain rate: enqueue until the function begins",
+        "at half of one's own drain rate: enqueue until it begins",
         {
             "callboard": half_load(drain.ours("noop", 20_000), _ours, Program.ours),
             "dramatiq": half_load(drain.theirs("noop", 10_000), bare.workers, Program.bare),

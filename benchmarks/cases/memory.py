@@ -34,7 +34,7 @@ def children(arena: Arena) -> Figures:
 CASES = [
     Case(
         "memory",
-        "resident MiB of a worker child after 20,000 and after 200,000 no-op jobs",
+        "a worker child after 20,000 and after 200,000 no-op jobs",
         {"callboard": children},
         [Target("rss_mib", at_most=100), Target("growth_mib", at_most=5)],
     ),

@@ -1,13 +1,15 @@
 """The arithmetic of the benchmarks: medians, ratios within a round, targets, records."""
 
 import json
+import sys
 from contextlib import contextmanager
 
 import pytest
 
+from benchmarks import pace, work
 from benchmarks.cases import every
-from benchmarks.harness import Case, Outcome, Peer, Target, chosen, run_case, with_peers
-from benchmarks.report import number, table, wording
+from benchmarks.harness import Case, Outcome, Peer, Target, chosen, percentiles, run_case, with_peers
+from benchmarks.report import WIDTH, number, table, wording
 
 
 class NoArena:
@@ -174,5 +176,49 @@ def test_every_case_has_a_name_of_its_own_and_targets_that_can_be_measured():
     cases = every()
     assert len({case.name for case in cases}) == len(cases)
     for case in cases:
-        assert case.about
+        assert len(f"{case.name}: {case.about}") <= WIDTH
         assert all(target.of is None or target.of in case.contenders for target in case.targets)
+
+
+def test_percentiles_are_values_that_were_measured():
+    hundred = [number / 1000 for number in range(100, 0, -1)]
+    assert percentiles(hundred) == {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99}
+    assert percentiles([0.002]) == {"p50_ms": 2, "p95_ms": 2, "p99_ms": 2}
+
+
+class Bookkeeper:
+    """A sender that notes what it is told."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def noop(self):
+        self.sizes.append(1)
+
+    def noops(self, count):
+        self.sizes.append(count)
+
+    def picked_up(self, sent):
+        assert len(set(sent)) == 1
+        self.sizes.append(len(sent))
+
+
+@pytest.mark.parametrize(
+    ("asked", "total"),
+    [(("loop", "6", "1"), 6), (("loop", "16", "8"), 16), (("bulk", "30", "10"), 30), (("random", "2"), 2),
+     (("rate", "500", "0.1"), 50)],
+)  # fmt: skip
+def test_a_sender_sends_as_many_as_it_is_told(asked, total, monkeypatch, capsys):
+    sender = Bookkeeper()
+    monkeypatch.setattr(sys, "argv", ["sender", *asked])
+    pace.main(sender)
+    # the first one connects, and is not timed
+    assert sum(sender.sizes) == 1 + total
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"seconds", "cpu"}
+
+
+def test_computing_is_calibrated_to_about_what_was_asked_for():
+    turns = int(work.calibrate(0.001)["BENCH_SPIN"])
+    assert work.turn(8) == 28
+    assert turns > 100
