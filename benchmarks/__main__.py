@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(wanted)
         return 0
     configure("human", "warning")
+    # one that is terminated takes its servers along, like one that is interrupted
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rounds = options.rounds or (1 if options.quick else 3)
     with ExitStack() as opened:
         file = opened.enter_context(options.json.open("a")) if options.json else None

@@ -47,8 +47,8 @@ class Target:
 class Case:
     """One thing to measure. The first contender is ours.
 
-    contenders: by subject, a function that measures one round; it finds the arena with empty tables and an empty Redis.
-    around:     what all rounds need and that is dear to make: entered once, before the first.
+    contenders: by subject, a function that measures one round; whoever needs empty tables resets the arena.
+    around:     what all rounds need and that is dear to make: entered once, in an empty arena.
     unit:       of the figure `rate`.
     """
 

@@ -2,7 +2,7 @@
 
 loop COUNT THREADS    no-ops one at a time, as fast as it goes, from so many threads
 bulk COUNT SIZE       no-ops, so many at a time
-random COUNT          jobs that note their delay, one at a time, at random intervals of 20 to 60 ms
+random COUNT MEAN     jobs that note their delay, one at a time, half to one and a half times MEAN seconds apart
 rate RATE SECONDS     the same, so many a second
 """
 
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from threading import Thread
 from typing import Final, Protocol
 
-_LEAST, _MOST = 0.020, 0.060
 _BEAT: Final = 0.010
 _SEED: Final = 8
 
@@ -45,7 +44,7 @@ def main(sender: Sender) -> None:
             for _ in range(int(first) // int(numbers[1])):
                 sender.noops(int(numbers[1]))
         case "random":
-            _at_random(sender, int(first))
+            _at_random(sender, int(first), float(numbers[1]))
         case "rate":
             _at_rate(sender, first, float(numbers[1]))
         case _:
@@ -69,10 +68,10 @@ def _from_threads(sender: Sender, count: int, threads: int) -> None:
         one.join()
 
 
-def _at_random(sender: Sender, count: int) -> None:
+def _at_random(sender: Sender, count: int, mean: float) -> None:
     gaps = random.Random(_SEED)
     for _ in range(count):
-        time.sleep(gaps.uniform(_LEAST, _MOST))
+        time.sleep(mean * gaps.uniform(0.5, 1.5))
         sender.picked_up([time.monotonic()])
 
 

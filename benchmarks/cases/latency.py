@@ -14,6 +14,8 @@ from benchmarks.rivals import bare
 from benchmarks.sending import Program
 
 _WARM = 50
+#: Seconds between two jobs in the mean.
+_OFTEN, _SELDOM = 0.04, 1.0
 _IDLE_SECONDS = 2.0
 _LOAD_SECONDS = 5.0
 Workers = Callable[[Arena], AbstractContextManager[Running]]
@@ -41,20 +43,20 @@ def idle(arena: Arena, workers: Workers, sender: Sender) -> Iterator[Delays]:
     """Workers that have run some jobs and wait for more."""
     delays = Delays(arena)
     with arena.given(work.ledger(str(delays.path))), workers(arena):
-        sender(arena).run("random", _WARM)
+        sender(arena).run("random", _WARM, _OFTEN)
         delays.take(_WARM)
         time.sleep(_IDLE_SECONDS)
         yield delays
 
 
-def pickup(workers: Workers, sender: Sender) -> Contender:
-    """One job at a time into an idle platform."""
+def pickup(workers: Workers, sender: Sender, jobs: int, pause: float) -> Contender:
+    """One job at a time into an idle platform, with so many seconds between two in the mean."""
 
     def measure(arena: Arena) -> Figures:
         arena.reset()
-        count = arena.size(300, 50)
+        count = arena.size(jobs, 5)
         with idle(arena, workers, sender) as delays:
-            sender(arena).run("random", count)
+            sender(arena).run("random", count, pause)
             return percentiles(delays.take(count))
 
     return measure
@@ -83,8 +85,20 @@ CASES = [
     Case(
         "latency-idle",
         "idle, a job every 20-60 ms: enqueue until it begins",
-        {"callboard": pickup(_ours, Program.ours), "dramatiq": pickup(bare.workers, Program.bare)},
+        {
+            "callboard": pickup(_ours, Program.ours, 300, _OFTEN),
+            "dramatiq": pickup(bare.workers, Program.bare, 300, _OFTEN),
+        },
         [Target("p50_ms", at_most=5), Target("p95_ms", at_most=12)],
+    ),
+    # Who polls looks less and less often the longer nothing comes.
+    Case(
+        "latency-seldom",
+        "idle, a job every 0.5-1.5 s: enqueue until it begins",
+        {
+            "callboard": pickup(_ours, Program.ours, 20, _SELDOM),
+            "dramatiq": pickup(bare.workers, Program.bare, 20, _SELDOM),
+        },
     ),
     Case(
         "latency-half",

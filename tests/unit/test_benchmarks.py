@@ -205,7 +205,7 @@ class Bookkeeper:
 
 @pytest.mark.parametrize(
     ("asked", "total"),
-    [(("loop", "6", "1"), 6), (("loop", "16", "8"), 16), (("bulk", "30", "10"), 30), (("random", "2"), 2),
+    [(("loop", "6", "1"), 6), (("loop", "16", "8"), 16), (("bulk", "30", "10"), 30), (("random", "2", "0.01"), 2),
      (("rate", "500", "0.1"), 50)],
 )  # fmt: skip
 def test_a_sender_sends_as_many_as_it_is_told(asked, total, monkeypatch, capsys):
