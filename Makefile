@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml names others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test lint contract bench docs
+.PHONY: help setup demo up test lint contract bench bench-peers docs
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv from requirements.lock
 
@@ -42,11 +42,19 @@ contract: .venv/.installed ## Run Dramatiq's own tests against the broker; they 
 bench: .venv/.installed ## Measure speed beside bare Dramatiq (make bench ARGS="drain --rounds 5")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: .venv-peers/.installed ## Install other projects to measure beside us (make bench ARGS=--peers)
+
 docs: .venv/.installed ## Check the documentation: links, tables, and every code block by running it
 	@$(BIN)/pytest tests/unit/test_docs.py tests/e2e/test_readme.py
 
 .venv/.installed: pyproject.toml .venv/.locked
 	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+.venv-peers/.installed: benchmarks/peers/requirements.txt .venv/.locked
+	@echo "Making .venv-peers from $< ..."
+	@$(BIN)/python -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip -qq --disable-pip-version-check install --requirement $<
 	@touch $@
 
 .venv/.locked: requirements.lock
