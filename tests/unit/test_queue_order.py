@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from workers.consumer import Queues
+from workers.queues import Queues
 
 
 class Always:

@@ -1,0 +1,84 @@
+"""The queues of a worker child: which it asks, in what order, and how much of each it may hold."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from jobs.clock import Clock
+from jobs.definition import JobDefinition
+from jobs.services.execution import Execution
+from workers.slots import Slots
+
+_QUEUES_FRESH: Final = 1.0
+#: Every so manyeth pop begins with the queue that was served longest ago, whatever is preferred.
+_FAIR_TURN: Final = 8
+
+
+class Queues:
+    """The queues that this worker serves, in what order, and what runs in them.
+
+    Queues that are listed come in order of preference, but each eighth time the one comes first that was served longest
+    ago: none starves, however busy those before it are. A worker of all queues serves them in turn.
+
+    Of a limited queue no more is claimed than can begin at once: what was granted is not to wait here while another
+    worker is idle, nor to begin long after it was counted.
+    """
+
+    def __init__(
+        self, execution: Execution, wanted: Sequence[str], definitions: dict[str, JobDefinition], clock: Clock
+    ) -> None:
+        self._execution = execution
+        self._wanted = tuple(wanted)
+        self._clock = clock
+        self._names: tuple[str, ...] = self._wanted
+        self._limited: set[str] = set()
+        self._read_at = float("-inf")
+        self._fair_every = _FAIR_TURN if self._wanted else 1
+        self._turn = 0
+        #: At which turn a queue last had jobs that were taken.
+        self._served_at: dict[str, int] = {}
+        self._kinds: dict[str, set[bool]] = {}
+        for definition in definitions.values():
+            self._kinds.setdefault(definition.queue, set()).add(definition.is_async)
+
+    def any(self) -> bool:
+        return bool(self._names)
+
+    def with_room(self, slots: Slots) -> tuple[list[str], int, bool]:
+        """The queues whose jobs, of whatever kind, there are free slots for, how many, and whether these are all."""
+        self._refresh()
+        free = {
+            kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
+            for kind in (False, True)
+        }
+        names, room = [], 0
+        for name in self._names:
+            # A job may be sent to any queue: where a kind is not known to be alone, both must have room.
+            kinds = self._kinds.get(name, {False})
+            least = min(free[kind] for kind in kinds)
+            if name in self._limited and False in kinds:
+                least = min(least, slots.idle())
+            if least > 0:
+                names.append(name)
+                room = least if room == 0 else min(room, least)
+        return names, room, len(names) == len(self._names)
+
+    def in_turn(self, names: list[str]) -> list[str]:
+        """These queues in the order in which to ask them this time."""
+        self._turn += 1
+        if self._turn % self._fair_every:
+            return names
+        return sorted(names, key=lambda name: self._served_at.get(name, 0))
+
+    def served(self, names: Iterable[str]) -> None:
+        """Jobs of these queues were taken."""
+        for name in names:
+            self._served_at[name] = self._turn
+
+    def _refresh(self) -> None:
+        """New queues, and new limits, are heard of within a second."""
+        if self._clock.monotonic() - self._read_at < _QUEUES_FRESH:
+            return
+        if not self._wanted:
+            self._names = tuple(self._execution.queue_names())
+        self._limited = self._execution.limited_queues()
+        self._read_at = self._clock.monotonic()
