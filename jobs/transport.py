@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from jobs.records import Hint
@@ -25,6 +25,9 @@ LONGEST_BLOCK: Final = 1.0
 AGEING: Final = timedelta(minutes=10)
 _AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 _CHUNK: Final = 1_000
+#: What a worker pops that is told to wake, and how long the word stands for one that is gone, milliseconds.
+WAKE: Final = b"wake"
+_WAKE_KEPT: Final = 10_000
 #: After a failure callers are spared at most this long; the feeder, which has to notice that Redis is back, less. Seconds.
 _LONGEST_PAUSE: Final = 5.0
 _FEEDERS_PAUSE: Final = 0.5
@@ -63,6 +66,13 @@ def read_token(raw: bytes) -> tuple[str, int] | None:
     return found[1].decode(), epoch
 
 
+class Fed(NamedTuple):
+    """What became of tokens that were fed: how many were new, and how many the queue's set holds now."""
+
+    new: int
+    depth: int
+
+
 class Transport:
     """The queues in Redis. Every method raises Unavailable when Redis does not do what it is asked in good time.
 
@@ -82,6 +92,9 @@ class Transport:
     def queue_key(self, queue: str) -> str:
         return f"{self._prefix}:queue:{queue}"
 
+    def wake_key(self, worker: UUID) -> str:
+        return f"{self._prefix}:wake:{worker}"
+
     @property
     def finished_channel(self) -> str:
         return f"{self._prefix}:finished"
@@ -100,13 +113,8 @@ class Transport:
                     pipeline.eval(_PUSH, 1, self.queue_key(queue), WINDOW, *pairs)
             return sum(cast("list[int]", pipeline.execute()))
 
-    def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> int:
-        """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds.
-
-        Returns how many were new.
-        """
-        if not rows:
-            return 0
+    def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
+        """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds."""
         with self._feeders.call() as client:
             pipeline = client.pipeline(transaction=False)
             for start in range(0, len(rows), _CHUNK):
@@ -115,12 +123,31 @@ class Transport:
                     for job, epoch, priority, milliseconds in rows[start : start + _CHUNK]
                 }
                 pipeline.zadd(self.queue_key(queue), cast("dict[Any, Any]", members), nx=True)
-            return sum(cast("list[int]", pipeline.execute()))
+            pipeline.zcard(self.queue_key(queue))
+            *added, depth = cast("list[int]", pipeline.execute())
+        return Fed(sum(added), depth)
 
-    def pop(self, queues: Sequence[str], count: int, block: float) -> list[bytes]:
-        """Take up to `count` tokens from the first of these queues that has any; waits up to `block` seconds."""
+    def wake(self, workers: Iterable[UUID]) -> None:
+        """Have these workers look at once at what queues there are; each hears it with its next pop."""
+        with self._feeders.call() as client:
+            pipeline = client.pipeline(transaction=False)
+            for worker in workers:
+                key = self.wake_key(worker)
+                pipeline.zadd(key, {WAKE: 0})
+                pipeline.pexpire(key, _WAKE_KEPT)
+            pipeline.execute()
+
+    def pop(
+        self, queues: Sequence[str], count: int, block: float, *, worker: UUID | None = None
+    ) -> list[bytes]:
+        """Take up to `count` tokens from the first of these queues that has any; waits up to `block` seconds.
+
+        worker: who hears, while it waits, that it should wake; the answer is then WAKE alone.
+        """
         block = min(block, LONGEST_BLOCK)
         keys = [self.queue_key(queue) for queue in queues]
+        if worker is not None:
+            keys.insert(0, self.wake_key(worker))
         if self._poppers.ailing:
             # Whether it is back is asked briefly, before a whole block is spent on it.
             with self._poppers.call() as client:

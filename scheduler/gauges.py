@@ -1,43 +1,58 @@
 """The gauges of queues and workers: read from Postgres, once, by the scheduler that leads."""
 
 from datetime import datetime
+from typing import Final
 
 from prometheus_client import Gauge
 
+from jobs.clock import SYSTEM, Clock
 from jobs.database import Database
-from jobs.repositories import job_queries, queues, workers
+from jobs.repositories import queues
 from jobs.states import JobState
 
 QUEUE_JOBS = Gauge("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"])
 QUEUE_OLDEST = Gauge(
-    "callboard_queue_oldest_seconds", "How long the oldest queued job has been due.", ["queue"]
+    "callboard_queue_oldest_seconds",
+    "How long the oldest queued job has been due, of the thousand that come next.",
+    ["queue"],
 )
 QUEUE_GRANTED = Gauge(
     "callboard_queue_granted", "Jobs of a limited queue that may start and have not.", ["queue"]
 )
 WORKERS = Gauge("callboard_workers", "Workers with a lease that serve the queue.", ["queue"])
 
+#: How often queues are counted. Seconds.
+GAUGE_EVERY: Final = 10.0
+#: After a count nothing is counted for so many times as long as it took.
+_SHARE: Final = 20
 _STATES = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 
 
 class Gauges:
-    """Sets the gauges; a scheduler that stands by shows none, so that nothing is counted twice."""
+    """Sets the gauges; a scheduler that stands by shows none, so that nothing is counted twice.
 
-    def __init__(self, database: Database) -> None:
+    A gauge shows what was counted last: at most `GAUGE_EVERY` seconds ago, and longer where counting takes long, of which
+    it makes up a twentieth of the time at most.
+    """
+
+    def __init__(self, database: Database, clock: Clock = SYSTEM) -> None:
         self._database = database
+        self._clock = clock
+        self._not_before = float("-inf")
 
     def round(self) -> None:
+        began = self._clock.monotonic()
+        if began < self._not_before:
+            return
         with self._database.autocommit() as connection:
-            now = job_queries.server_time(connection)
-            counts = queues.counts(connection)
-            live = workers.live(connection)
-        for queue in counts:
+            found = queues.gauged(connection)
+        self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _SHARE
+        for queue, at, workers in found:
             for state in _STATES:
                 QUEUE_JOBS.labels(queue.name, state).set(getattr(queue, state))
             QUEUE_GRANTED.labels(queue.name).set(queue.granted)
-            QUEUE_OLDEST.labels(queue.name).set(_age(now, queue.oldest_at))
-            serving = [worker for worker in live if not worker.queues or queue.name in worker.queues]
-            WORKERS.labels(queue.name).set(len(serving))
+            QUEUE_OLDEST.labels(queue.name).set(_age(at, queue.oldest_at))
+            WORKERS.labels(queue.name).set(workers)
 
     @staticmethod
     def clear() -> None:

@@ -1,6 +1,8 @@
 """Leadership among schedulers: a session lock in Postgres. It saves work; correctness never depends on it."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Gauge
@@ -9,6 +11,7 @@ from sqlalchemy import Connection
 from jobs.database import Database
 from jobs.repositories import locks
 
+T = TypeVar("T")
 LEADER = Gauge("callboard_scheduler_leader", "1 in the scheduler that leads, 0 in those that stand by.")
 
 log = structlog.get_logger(__name__)
@@ -37,6 +40,22 @@ class Leader:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the connection, the lock is not ours any more
             self.resign()
             log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+
+    def ask(self, work: Callable[[Connection], T]) -> T | None:
+        """What `work` finds on the connection that holds the lock; None in a scheduler that does not lead.
+
+        Raises what `work` does; whatever that was, the lock is let go of.
+        """
+        connection = self._connection
+        if connection is None:
+            return None
+        try:
+            with self._database.named_outage():
+                return work(connection)
+        except Exception as error:
+            self.resign()
+            log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+            raise
 
     def resign(self) -> None:
         """Let go of the lock."""

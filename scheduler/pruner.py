@@ -48,7 +48,7 @@ class Pruner:
     def _prune(self, remove: Callable[[Connection], int]) -> int:
         pruned = 0
         for _ in range(_MOST_BATCHES):
-            with self._database.transaction() as connection:
+            with self._database.autocommit() as connection:
                 removed = remove(connection)
             pruned += removed
             if removed < _BATCH:

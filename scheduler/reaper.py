@@ -18,21 +18,24 @@ class Reaper:
         self._well_since: float | None = None
         self._looked_at = float("-inf")
 
-    def round(self) -> int:
-        """Take back the jobs of dead workers; returns how many."""
+    def well(self) -> bool:
+        """Take note that the database has just answered; whether it has been well for long enough to judge."""
         now = self._clock.monotonic()
         ttl = self._workers.ttl.total_seconds()
         # Who has not looked for a while (it stood by, or slept) knows nothing of how the database was meanwhile.
-        if now - self._looked_at > ttl / 2:
-            self._well_since = None
+        if self._well_since is None or now - self._looked_at > ttl / 2:
+            self._well_since = now
         self._looked_at = now
+        return now - self._well_since >= ttl
+
+    def unwell(self) -> None:
+        """Take note that the database did not answer."""
+        self._well_since = None
+
+    def reap(self) -> int:
+        """Take back the jobs of dead workers, once `well` has said that it may be done; returns how many."""
         try:
-            if self._well_since is None:
-                self._workers.live()
-                self._well_since = now
-            if now - self._well_since < ttl:
-                return 0
             return self._workers.reap()
         except Unavailable:
-            self._well_since = None
+            self.unwell()
             raise

@@ -4,6 +4,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from threading import Event
 from typing import Final
 
@@ -20,19 +21,16 @@ from jobs.metrics import STORE_ERRORS
 from jobs.platform import Platform
 from scheduler.cron import spec_calendar
 from scheduler.feeder import Feeder
-from scheduler.gauges import Gauges
+from scheduler.gauges import GAUGE_EVERY, Gauges
 from scheduler.leader import Leader
 from scheduler.listener import Listener
 from scheduler.pruner import Pruner
 from scheduler.reaper import Reaper
+from scheduler.watch import LOOK_EVERY, Watch
 
 TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became of them.", ["result"])
 
-_FEED_EVERY: Final = 0.25
-_TICK_EVERY: Final = 0.5
-_REAP_EVERY: Final = 2.0
 _LEAD_EVERY: Final = 2.0
-_GAUGES_EVERY: Final = 5.0
 _PRUNE_EVERY: Final = 60.0
 
 log = structlog.get_logger(__name__)
@@ -64,6 +62,8 @@ class Scheduler:
     """The loops, and the clock that calls them, until `opened` is closed."""
 
     def __init__(self, platform: Platform, settings: Settings, opened: ExitStack) -> None:
+        self._clock = clock = _clock()
+        self._guards: dict[str, _Guarded] = {}
         self._leader = Leader(platform.database)
         opened.callback(self._leader.resign)
         feeder = Feeder(platform.database, platform.transport, SYSTEM)
@@ -75,7 +75,9 @@ class Scheduler:
                 TICKS.labels(decided.result).inc()
 
         def lead() -> None:
-            self._leader.check()
+            # The leader's looks show that it still leads.
+            if not self._leader.leads:
+                self._leader.check()
             if not self._leader.leads:
                 gauges.clear()
 
@@ -83,37 +85,37 @@ class Scheduler:
         listener = Listener(platform.database, feeder, self._leader)
         listener.start()
         opened.callback(listener.stop)
-        clock = _clock()
-        self._every(clock, _LEAD_EVERY, "lead", lead, always=True)
-        self._every(clock, _FEED_EVERY, "feed", feeder.round)
-        self._every(clock, _TICK_EVERY, "tick", tick)
-        # Several times within a lease, however short that is set.
-        reap_every = min(_REAP_EVERY, settings.lease_ttl.total_seconds() / 4)
-        self._every(clock, reap_every, "reap", Reaper(platform.workers, SYSTEM).round)
-        self._every(clock, _GAUGES_EVERY, "gauges", gauges.round)
+        watch = Watch(self._leader, feeder, Reaper(platform.workers, SYSTEM), tick, self._start)
+
+        def look() -> None:
+            pause = watch.look()
+            if pause < LOOK_EVERY:
+                clock.modify_job("look", next_run_time=SYSTEM.now() + timedelta(seconds=pause))
+
+        self._every(_LEAD_EVERY, "lead", lead, always=True)
+        self._every(LOOK_EVERY, "look", look)
+        self._every(GAUGE_EVERY, "gauges", gauges.round)
         pruner = Pruner(
             platform.database, succeeded=settings.retention.succeeded, other=settings.retention.other
         )
-        self._every(clock, _PRUNE_EVERY, "prune", pruner.round)
+        self._every(_PRUNE_EVERY, "prune", pruner.round)
         clock.start()
         opened.callback(clock.shutdown)
 
-    def _every(
-        self,
-        clock: BackgroundScheduler,
-        seconds: float,
-        name: str,
-        work: Callable[[], object],
-        *,
-        always: bool = False,
-    ) -> None:
-        guarded = _Guarded(name, work)
+    def _start(self, name: str, work: Callable[[], object]) -> None:
+        """Do this now, in a thread of the clock's, unless what has this name is still being done."""
+        if name not in self._guards:
+            self._guards[name] = _Guarded(name)
+        self._clock.add_job(self._guards[name], args=(work,), id=name, replace_existing=True)
+
+    def _every(self, seconds: float, name: str, work: Callable[[], object], *, always: bool = False) -> None:
+        guarded = _Guarded(name)
 
         def beat() -> None:
             if always or self._leader.leads:
-                guarded()
+                guarded(work)
 
-        clock.add_job(beat, "interval", seconds=seconds, id=name)
+        self._clock.add_job(beat, "interval", seconds=seconds, id=name)
 
 
 def _clock() -> BackgroundScheduler:
@@ -127,16 +129,15 @@ def _clock() -> BackgroundScheduler:
 
 
 class _Guarded:
-    """A loop's work that must outlive its own failures; an outage is said once when it begins and once when it ends."""
+    """A loop that must outlive the failures of its work; an outage is said once when it begins and once when it ends."""
 
-    def __init__(self, name: str, work: Callable[[], object]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._work = work
         self._away = False
 
-    def __call__(self) -> None:
+    def __call__(self, work: Callable[[], object]) -> None:
         try:
-            self._work()
+            work()
         except Unavailable as error:
             STORE_ERRORS.labels(_store(error), self._name).inc()
             if not self._away:

@@ -61,9 +61,9 @@ class JobConsumer(dramatiq.Consumer):
         clock: Clock,
     ) -> None:
         self._execution = execution
-        self._hints = Hints(execution, transport, clock)
         self._definitions = definitions
         self._queues = Queues(execution, wanted, definitions, clock)
+        self._hints = Hints(self._queues, transport, execution.worker)
         self._slots = slots
         self._ends = ends
         self._loop = loop

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
 import structlog
 
-from jobs.clock import Clock
 from jobs.errors import Unavailable
 from jobs.metrics import STORE_ERRORS
-from jobs.services.execution import Execution
-from jobs.transport import Transport
+from jobs.transport import WAKE, Transport
+from workers.queues import Queues
 
 #: How often Postgres is asked while Redis is well and has nothing: what could not be pushed (Redis is full or
-#: read-only, or no scheduler leads) is found so. One look at an index, seconds.
-_LOOK_EVERY: Final = 1.0
+#: read-only, or no scheduler leads) is found so, and what queues there are. Seconds.
+_LOOK_EVERY: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -21,15 +21,14 @@ log = structlog.get_logger(__name__)
 class Hints:
     """What to claim next, as Redis knows it. For the consumer's thread alone."""
 
-    def __init__(self, execution: Execution, transport: Transport, clock: Clock) -> None:
-        self._execution = execution
+    def __init__(self, queues: Queues, transport: Transport, worker: UUID) -> None:
+        self._queues = queues
         self._transport = transport
-        self._clock = clock
+        self._worker = worker
         #: Redis did not answer the last pop.
         self.away = False
         # Postgres had jobs the last time it was asked, and may have more.
         self._finding = False
-        self._asked_at = float("-inf")
 
     @property
     def wanting(self) -> bool:
@@ -39,7 +38,7 @@ class Hints:
     def pop(self, queues: Sequence[str], count: int, block: float) -> list[bytes] | None:
         """Tokens of these queues, perhaps none; None when it is Postgres that should be asked."""
         try:
-            raw = self._transport.pop(queues, count, 0 if self._finding else block)
+            raw = self._transport.pop(queues, count, 0 if self._finding else block, worker=self._worker)
         except Unavailable as error:
             if not self.away:
                 STORE_ERRORS.labels("redis", "pop").inc()
@@ -49,14 +48,19 @@ class Hints:
         if self.away:
             log.info("consumer.redis_back")
         self.away = False
-        if raw or not (self._finding or self._clock.monotonic() - self._asked_at >= _LOOK_EVERY):
+        if raw == [WAKE]:
+            self._queues.look()
+            return []
+        if raw or not (self._finding or self._queues.age >= _LOOK_EVERY):
             return raw
         return None
 
     def worth_asking(self, queues: Sequence[str]) -> Sequence[str]:
         """Those of these queues that Postgres may have jobs of."""
-        self._asked_at = self._clock.monotonic()
-        return queues if self._finding else self._execution.with_jobs(queues)
+        if self._finding:
+            return queues
+        self._queues.look()
+        return [name for name in queues if name in self._queues.ready]
 
     def asked(self, found: int, *, everywhere: bool) -> None:
         """Postgres was asked, for all queues or only for those that have room, and so many jobs were claimed."""

@@ -8,7 +8,9 @@ from jobs.definition import JobDefinition
 from jobs.services.execution import Execution
 from workers.slots import Slots
 
-_QUEUES_FRESH: Final = 1.0
+#: A worker that is never idle looks this often at what queues there are; one that is idle does it when it looks for jobs, and
+#: either at once when the scheduler wakes it. Seconds.
+_LOOK_EVERY: Final = 2.5
 #: Every so manyeth pop begins with the queue that was served longest ago, whatever is preferred.
 _FAIR_TURN: Final = 8
 
@@ -30,8 +32,10 @@ class Queues:
         self._wanted = tuple(wanted)
         self._clock = clock
         self._names: tuple[str, ...] = self._wanted
-        self._limited: set[str] = set()
-        self._read_at = float("-inf")
+        self._limited: frozenset[str] = frozenset()
+        #: Queues that had something to claim when they were last looked at.
+        self.ready: frozenset[str] = frozenset()
+        self._looked_at = float("-inf")
         self._fair_every = _FAIR_TURN if self._wanted else 1
         self._turn = 0
         #: At which turn a queue last had jobs that were taken.
@@ -45,7 +49,8 @@ class Queues:
 
     def with_room(self, slots: Slots) -> tuple[list[str], int, bool]:
         """The queues whose jobs, of whatever kind, there are free slots for, how many, and whether these are all."""
-        self._refresh()
+        if self.age >= _LOOK_EVERY:
+            self.look()
         free = {
             kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
             for kind in (False, True)
@@ -74,11 +79,16 @@ class Queues:
         for name in names:
             self._served_at[name] = self._turn
 
-    def _refresh(self) -> None:
-        """New queues, and new limits, are heard of within a second."""
-        if self._clock.monotonic() - self._read_at < _QUEUES_FRESH:
-            return
+    @property
+    def age(self) -> float:
+        """How long ago the queues were looked at. Seconds."""
+        return self._clock.monotonic() - self._looked_at
+
+    def look(self) -> None:
+        """See what queues there are, which are limited, and which have something to claim."""
+        found = self._execution.queues(self._wanted)
         if not self._wanted:
-            self._names = tuple(self._execution.queue_names())
-        self._limited = self._execution.limited_queues()
-        self._read_at = self._clock.monotonic()
+            self._names = tuple(queue.name for queue in found)
+        self._limited = frozenset(queue.name for queue in found if queue.limited)
+        self.ready = frozenset(queue.name for queue in found if queue.ready)
+        self._looked_at = self._clock.monotonic()

@@ -139,6 +139,24 @@ def queued(
     return cast("list[tuple[str, int, int, int]]", connection.execute(_QUEUED, parameters).all())
 
 
+_HEADS: Final = text(f"""
+SELECT q.name, found.* FROM unnest(CAST(:queues AS text[])) AS q(name), LATERAL (
+  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
+  WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit
+) AS found
+""")
+
+
+def heads(
+    connection: Connection, names: Sequence[str], limit: int
+) -> dict[str, list[tuple[str, int, int, int]]]:
+    """feed: the first of what `queued` reads, of several queues at once."""
+    found: dict[str, list[tuple[str, int, int, int]]] = {name: [] for name in names}
+    for name, *row in connection.execute(_HEADS, {"queues": list(names), "limit": limit}):
+        found[name].append((row[0], row[1], row[2], row[3]))
+    return found
+
+
 _CANCEL_REQUESTED: Final = text("""
 SELECT id, epoch, cancel_forced FROM callboard.jobs
 WHERE state = 'running' AND worker_id = :worker AND cancel_requested_at IS NOT NULL
@@ -148,18 +166,6 @@ WHERE state = 'running' AND worker_id = :worker AND cancel_requested_at IS NOT N
 def cancel_requested(connection: Connection, worker: UUID) -> list[CancelRequest]:
     """The jobs this worker runs that somebody wants stopped."""
     return [CancelRequest(*row) for row in connection.execute(_CANCEL_REQUESTED, {"worker": worker})]
-
-
-_WITH_JOBS: Final = text("""
-SELECT q.name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS q(name, place)
-WHERE EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo)
-ORDER BY q.place
-""")
-
-
-def with_jobs(connection: Connection, names: Sequence[str]) -> list[str]:
-    """Those of these queues that have a job which is queued, in the order they came in."""
-    return list(connection.execute(_WITH_JOBS, {"names": list(names)}).scalars())
 
 
 _FORCED: Final = text("""

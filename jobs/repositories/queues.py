@@ -15,7 +15,11 @@ from jobs.repositories.limits import LIMITS, limits_of
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """A queue, its unfinished jobs and its limits. `oldest_at`: when the job that has waited longest became due."""
+    """A queue, its unfinished jobs and its limits.
+
+    oldest_at: when the job became due that has waited longest, of the thousand that come next. Of a longer queue's others
+    none has waited more than ninety minutes longer, which is what the highest priority is worth.
+    """
 
     name: str
     paused_at: datetime | None
@@ -31,31 +35,42 @@ class QueueCounts:
     limits: Limits
 
 
-# Each count reads one partial index; history is never counted.
+#: Jobs of a queue among which the one that has waited longest is looked for.
+_OLDEST_AMONG: Final = 1_000
+
+# Each count reads one partial index, and of queued jobs the index alone; history is never counted. Which of them has waited
+# longest the index does not say, so it is looked for among those that come next.
 _COUNTS: Final = f"""
-WITH active AS (
-  SELECT queue, 'queued' AS state, count(*) AS n, min(run_at) AS oldest FROM callboard.jobs WHERE state = 'queued' GROUP BY 1
-  UNION ALL
-  SELECT queue, state, count(*), NULL FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
-  UNION ALL
-  SELECT queue, 'running', count(*), NULL FROM callboard.jobs WHERE state = 'running' GROUP BY 1
+WITH later AS MATERIALIZED (
+  SELECT queue, state, count(*) AS n FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
+), busy AS MATERIALIZED (
+  SELECT queue, count(*) AS n FROM callboard.jobs WHERE state = 'running' GROUP BY 1
 )
 SELECT q.name, q.paused_at,
-  coalesce(sum(a.n) FILTER (WHERE a.state = 'scheduled'), 0)::bigint,
-  coalesce(sum(a.n) FILTER (WHERE a.state = 'queued'), 0)::bigint,
-  coalesce(sum(a.n) FILTER (WHERE a.state = 'running'), 0)::bigint,
-  coalesce(sum(a.n) FILTER (WHERE a.state = 'retrying'), 0)::bigint,
-  min(a.oldest),
+  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'scheduled'), 0)::bigint,
+  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name),
+  coalesce((SELECT n FROM busy b WHERE b.queue = q.name), 0)::bigint,
+  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'retrying'), 0)::bigint,
+  (SELECT min(run_at) FROM (
+    SELECT j.run_at FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name
+    ORDER BY {URGENCY}, j.id LIMIT {_OLDEST_AMONG}) AS next),
   CASE WHEN q.limited THEN (
     SELECT count(*) FROM callboard.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END,
   CASE WHEN q.rate IS NULL THEN 0 ELSE (
     SELECT coalesce(sum(g.uses), 0)::bigint FROM callboard.grants g
     WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END,
-  {LIMITS}
-FROM callboard.queues q LEFT JOIN active a ON a.queue = q.name
+  {LIMITS}{{more}}
+FROM callboard.queues q
 """
-_ALL: Final = text(_COUNTS + " GROUP BY q.name ORDER BY q.name")
-_ONE: Final = text(_COUNTS + " WHERE q.name = :name GROUP BY q.name")
+_ALL: Final = text(_COUNTS.format(more="") + " ORDER BY q.name")
+_ONE: Final = text(_COUNTS.format(more="") + " WHERE q.name = :name")
+_GAUGED: Final = text(
+    _COUNTS.format(
+        more=""", statement_timestamp() AS at,
+  (SELECT count(*) FROM callboard.workers w WHERE w.queues = '{}' OR q.name = ANY(w.queues)) AS workers"""
+    )
+    + " ORDER BY q.name"
+)
 _BEFORE_LIMITS: Final = len(fields(QueueCounts)) - 1
 
 
@@ -73,39 +88,39 @@ def _counted(row: Row[Any]) -> QueueCounts:
     return QueueCounts(*counted)
 
 
-_NAMES: Final = text("SELECT name FROM callboard.queues ORDER BY name")
-# Of limited queues those where something waits, or was granted and may be void. OFFSET 0: one look into the index for each,
-# never a hash of all that is queued.
-_FEEDABLE: Final = text("""
-SELECT q.name, q.limited FROM callboard.queues q
-WHERE q.paused_at IS NULL
-  AND (NOT q.limited OR EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
-    OR EXISTS (SELECT FROM callboard.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))
-ORDER BY q.name
-""")
+class Gauged(NamedTuple):
+    """A queue's counts, when they were taken, and how many workers with a lease serve it."""
+
+    counts: QueueCounts
+    at: datetime
+    workers: int
 
 
-class Feedable(NamedTuple):
-    """A queue that may be fed; a limited one with what was granted, and only when there is something to do."""
+def gauged(connection: Connection) -> list[Gauged]:
+    """Everything that is shown of queues, in one statement."""
+    return [Gauged(_counted(row), row.at, row.workers) for row in connection.execute(_GAUGED)]
+
+
+class Seen(NamedTuple):
+    """A queue as workers see it. `ready`: it is not paused, and has a job, or if it is limited a grant, that is not taken."""
 
     name: str
     limited: bool
+    ready: bool
 
 
-def names(connection: Connection) -> list[str]:
-    return list(connection.execute(_NAMES).scalars())
+# OFFSET 0: one look into the index for each, never a hash of all that is queued.
+_SEEN: Final = text("""
+SELECT q.name, q.limited, q.paused_at IS NULL AND CASE WHEN q.limited
+  THEN EXISTS (SELECT FROM callboard.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0)
+  ELSE EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0) END AS ready
+FROM callboard.queues q WHERE CAST(:wanted AS text[]) = '{}' OR q.name = ANY(CAST(:wanted AS text[])) ORDER BY q.name
+""")
 
 
-_LIMITED: Final = text("SELECT name FROM callboard.queues WHERE limited")
-
-
-def limited(connection: Connection) -> set[str]:
-    return set(connection.execute(_LIMITED).scalars())
-
-
-def feedable(connection: Connection) -> list[Feedable]:
-    """The queues that are not paused."""
-    return [Feedable(*row) for row in connection.execute(_FEEDABLE)]
+def seen(connection: Connection, wanted: Sequence[str]) -> list[Seen]:
+    """Those of these queues that there are (none: all that there are), by name."""
+    return [Seen(*row) for row in connection.execute(_SEEN, {"wanted": list(wanted)})]
 
 
 _DECLARE: Final = text("""

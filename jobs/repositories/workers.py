@@ -94,6 +94,14 @@ def remove(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(_REMOVE, {"ids": list(ids)})
 
 
+_IDS: Final = text("SELECT id FROM callboard.workers WHERE lease_expires_at > statement_timestamp()")
+
+
+def ids(connection: Connection) -> list[UUID]:
+    """The workers whose lease is live."""
+    return list(connection.execute(_IDS).scalars())
+
+
 _LIST: Final = text("""
 SELECT w.id, w.hostname, w.pid, w.queues, w.threads, w.slots, w.started_at, w.lease_expires_at, w.draining_since,
   (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)

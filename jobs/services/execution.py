@@ -18,6 +18,7 @@ from jobs.records import CancelRequest, ClaimedJob, Finish, Finished
 from jobs.repositories import job_claims, job_queries, jobs, notices, progress, queues
 from jobs.repositories.job_claims import Token
 from jobs.repositories.progress import Progress
+from jobs.repositories.queues import Seen
 from jobs.services.catalogue import Catalogue
 from jobs.services.dispatching import Dispatching
 from jobs.services.enqueue import Enqueue
@@ -64,6 +65,11 @@ class Execution:
         #: Claims whose answer did not come, and since when: whether they were committed shows only later.
         self._unanswered: dict[UUID, float] = {}
 
+    @property
+    def worker(self) -> UUID:
+        """Whose attempts these are."""
+        return self._worker
+
     def claim(self, tokens: Sequence[Token]) -> list[ClaimedJob]:
         """Claim the jobs of these tokens; those whose token no longer holds are simply missing."""
         if not tokens:
@@ -91,11 +97,6 @@ class Execution:
             return self._claims.run(
                 lambda connection: job_claims.claim_oldest(connection, self._worker, claim_id, queue, limit)
             )
-
-    def with_jobs(self, names: Sequence[str]) -> list[str]:
-        """Those of these queues where something is queued."""
-        with self._database.autocommit() as connection:
-            return job_queries.with_jobs(connection, names)
 
     def claim_solo(self, names: Sequence[str], wanted: Sequence[str]) -> list[ClaimedJob]:
         """Claim one job that is to run alone: of these names, and of these queues (none: of any)."""
@@ -170,13 +171,10 @@ class Execution:
                 progress.write(connection, reports)
             return Signals(job_queries.cancel_requested(connection, self._worker))
 
-    def limited_queues(self) -> set[str]:
+    def queues(self, wanted: Sequence[str]) -> list[Seen]:
+        """Those of these queues that there are (none: all that there are)."""
         with self._database.autocommit() as connection:
-            return queues.limited(connection)
-
-    def queue_names(self) -> list[str]:
-        with self._database.autocommit() as connection:
-            return queues.names(connection)
+            return queues.seen(connection, wanted)
 
     @contextmanager
     def _answered(self, claim_id: UUID) -> Iterator[None]:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from jobs.repositories.queues import Seen
 from workers.queues import Queues
 
 
@@ -13,11 +14,8 @@ class Always:
     def __init__(self, *names: str) -> None:
         self._names = names
 
-    def queue_names(self) -> list[str]:
-        return list(self._names)
-
-    def limited_queues(self) -> set[str]:
-        return {name for name in self._names if name.startswith("limited")}
+    def queues(self, wanted: list[str]) -> list[Seen]:
+        return [Seen(name, name.startswith("limited"), False) for name in self._names]
 
     def monotonic(self) -> float:
         return 0.0

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from config.settings import sqlalchemy_url
 from jobs.arguments import describe
@@ -107,6 +107,21 @@ def enqueue(platform: Platform, number: int = 1, **request: Any) -> list[UUID]:
     return [receipt.id for receipt in receipts]
 
 
+def backlog(platform: Platform, number: int, queue: str = "reports") -> None:
+    """Queued jobs that nobody has pushed."""
+    run_sql(
+        platform,
+        "INSERT INTO callboard.jobs (id, name, queue, state, max_attempts, run_at, source)"
+        " SELECT callboard.uuid7(), 'a', :queue, 'queued', 1, now() - n * interval '1ms', 'sql'"
+        " FROM generate_series(1, :number) n",
+        number=number,
+        queue=queue,
+    )
+    run_sql(
+        platform, "INSERT INTO callboard.queues (name) VALUES (:queue) ON CONFLICT DO NOTHING", queue=queue
+    )
+
+
 def claimed(platform: Platform, by: Execution, number: int = 1, **request: Any) -> list[ClaimedJob]:
     """Running jobs."""
     taken = by.claim([(job, 0) for job in enqueue(platform, number, **request)])
@@ -195,6 +210,28 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self._seconds += seconds
         self._now += timedelta(seconds=seconds)
+
+
+@contextmanager
+def statements(platform: Platform) -> Iterator[list[str]]:
+    """What this platform tells Postgres within the block, in order; the beginnings and ends of transactions, too."""
+    told: list[str] = []
+    heard = {
+        "before_cursor_execute": lambda _connection, _cursor, statement, *_: told.append(statement),
+        "begin": lambda connection: told.append("BEGIN") if _opens(connection) else None,
+        "commit": lambda connection: told.append("COMMIT") if _opens(connection) else None,
+    }
+    for name, listener in heard.items():
+        event.listen(platform.database.engine, name, listener)
+    try:
+        yield told
+    finally:
+        for name, listener in heard.items():
+            event.remove(platform.database.engine, name, listener)
+
+
+def _opens(connection: Connection) -> bool:
+    return connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
 
 
 def states(platform: Platform, ids: Sequence[UUID]) -> list[str]:

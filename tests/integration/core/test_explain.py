@@ -25,6 +25,7 @@ from jobs.repositories import (
     queues,
     schedules,
     unique_holds,
+    upkeep,
     why,
     workers,
 )
@@ -110,7 +111,9 @@ HOT = {
     "job_logs_write": Hot(lambda c: job_logs.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
     "claimed_by": Hot(lambda c: job_claims.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
     "claim_oldest": Hot(lambda c: job_claims.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
-    "with_jobs": Hot(lambda c: job_queries.with_jobs(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
+    "queues_seen": Hot(lambda c: queues.seen(c, []), {"jobs_queued"}),
+    "queues_seen_of_some": Hot(lambda c: queues.seen(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
+    "heads": Hot(lambda c: job_queries.heads(c, ["mail", "queue1"], 50), {"jobs_queued"}),
     "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
     "overrun": Hot(lambda c: job_moves.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),
     "claim_solo": Hot(lambda c: job_claims.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
@@ -160,7 +163,8 @@ HOT = {
     "limits_plain": Hot(lambda c: limits.plain(c, "mail", limits.START, 3000, 500), {"jobs_queued"}),
     "limits_place": Hot(lambda c: limits.place_behind(c, "mail", limits.START, 3000), {"jobs_queued"}),
     "limits_outstanding": Hot(lambda c: limits.outstanding(c, "mail"), BY_ID),
-    "feedable": Hot(queues.feedable, {"jobs_queued"}),
+    "look": Hot(lambda c: c.execute(upkeep._LOOK), {"jobs_queued", "jobs_due", "jobs_expiring"}),
+    "queues_gauged": Hot(queues.gauged, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
     "queue_counts": Hot(queues.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
     "purgeable": Hot(lambda c: queues.purgeable(c, "mail", 1000), {"jobs_queued"}),
     "workers_live": Hot(workers.live, {"jobs_running"}),
@@ -175,12 +179,12 @@ HOT = {
 OUTRUN = (
     "claim", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
     "limits_sweep", "limits_use", "limits_key_use", "limits_keys", "limits_heads", "limits_plain", "limits_outstanding",
-    "feedable",
+    "look", "heads", "queues_seen",
 )  # fmt: skip
 
 
 #: So much of the table at once that the planner's own choice is to read it whole; our connections say no.
-BY_SETTINGS = ("stage", "queue_counts", "feedable")
+BY_SETTINGS = ("stage", "queue_counts", "queues_gauged", "look", "queues_seen", "queues_seen_of_some")
 
 
 @pytest.fixture(scope="module")

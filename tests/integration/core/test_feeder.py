@@ -12,6 +12,7 @@ from scheduler.listener import Listener
 from tests.integration.core.factories import (
     FakeClock,
     at_once,
+    backlog,
     enqueue,
     execution,
     put_job,
@@ -40,18 +41,6 @@ def cache(platform, redis_url):
 
 def popped(platform, queue="reports", count=WINDOW):
     return [read_token(raw) for raw in platform.transport.pop([queue], count, 0.01)]
-
-
-def backlog(platform, number):
-    """Queued jobs that nobody has pushed."""
-    run_sql(
-        platform,
-        "INSERT INTO callboard.jobs (id, name, queue, state, max_attempts, run_at, source)"
-        " SELECT callboard.uuid7(), 'a', 'reports', 'queued', 1, now() - n * interval '1ms', 'sql'"
-        " FROM generate_series(1, :number) n",
-        number=number,
-    )
-    run_sql(platform, "INSERT INTO callboard.queues (name) VALUES ('reports') ON CONFLICT DO NOTHING")
 
 
 def test_after_redis_lost_its_memory_everything_queued_is_fed_again_in_order(platform, feeder, cache):

@@ -281,10 +281,10 @@ def test_what_is_granted_is_gauged_by_queue(platform, feeder):
     limit(platform, concurrency=2)
     enqueue(platform, 3)
     feeder.round()
-    gauges = Gauges(platform.database)
-    gauges.round()
+    Gauges(platform.database).round()
     assert QUEUE_GRANTED.labels("reports")._value.get() == 2
     limit(platform)
+    gauges = Gauges(platform.database)
     gauges.round()
     assert QUEUE_GRANTED.labels("reports")._value.get() == 0
     gauges.clear()

@@ -31,6 +31,7 @@ from tests.integration.core.factories import (
     url_of,
 )
 from workers.hints import Hints
+from workers.queues import Queues
 
 OOM = refusing("OOM command not allowed when used memory > 'maxmemory'.")
 
@@ -216,13 +217,13 @@ def test_what_was_enqueued_while_pushes_failed_is_found_in_postgres_though_pops_
     jobs = enqueue(sick, 3)
     proxy.heal()
     with execution(sick) as worker:
-        hints = Hints(worker, sick.transport, SYSTEM)
+        hints = Hints(Queues(worker, [], {}, SYSTEM), sick.transport, worker.worker)
         assert hints.pop(["other", "reports"], 10, 0.01) is None
         assert hints.worth_asking(["other", "reports"]) == ["reports"]
         found = worker.claim_oldest("reports", 10)
         assert {job.id for job in found} == set(jobs)
         hints.asked(len(found), everywhere=True)
-        # as long as there is more, Postgres is asked again at once; after that once a second
+        # as long as there is more, Postgres is asked again at once; after that every other second
         assert hints.pop(["reports"], 10, 0.01) is None
         # nothing for those that have room says nothing of the others
         hints.asked(0, everywhere=False)
