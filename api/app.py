@@ -14,19 +14,21 @@ from api.door import Door
 from api.errors import handle_errors
 from api.filters import BulkBody, BulkCancelBody, CancelBody
 from api.group_commit import GroupCommit
+from api.job_commits import JobCommits
 from api.key_memory import KeyMemory
 from api.long_poll import LongPolls
 from api.middleware import Exchange
 from api.openapi import document
 from api.readiness import Readiness
 from api.routes import catalogue, health, job_control, job_logs, job_why, jobs, me, queues, webhooks, workers
+from api.short_way import ShortWay
 from jobs.platform import Platform
 from jobs.requests import JobRequest
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: Threads that may use the database at once, when nothing else is said; the platform's pool holds ten connections,
-#: of which the writer of group commits has one, and a reader of the catalogue another.
-DEFAULT_THREADS: Final = 8
+#: of which the two writers of group commits have one each, and a reader of the catalogue another.
+DEFAULT_THREADS: Final = 7
 
 
 def create_app(
@@ -38,13 +40,15 @@ def create_app(
 ) -> FastAPI:
     """The app over a platform, which stays the caller's to close.
 
-    max_body: bytes that a request's body may have. threads: must leave two of the platform's connections free.
+    max_body: bytes that a request's body may have. threads: must leave three of the platform's connections free.
     """
+    intake = platform.intake(secret_key)
     door = Door(
         platform=platform,
-        intake=platform.intake(secret_key),
+        intake=intake,
         keys=KeyMemory(platform.auth),
-        commits=GroupCommit(platform.enqueue, platform.jobs),
+        jobs=JobCommits(platform.enqueue, platform.jobs),
+        deliveries=GroupCommit("deliveries", intake.receive_all),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
     )
@@ -53,7 +57,8 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         yield
-        await run_in_threadpool(door.commits.close)
+        await run_in_threadpool(door.jobs.close)
+        await run_in_threadpool(door.deliveries.close)
 
     app = FastAPI(
         title="Callboard",
@@ -63,6 +68,11 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.door = door
+    app.add_middleware(
+        ShortWay,
+        routers=[jobs.router, webhooks.router],
+        functions=[jobs.create_job, webhooks.receive_webhook],
+    )
     app.add_middleware(Exchange, max_body=max_body)
     handle_errors(app)
     # job_control first: /v1/jobs/cancel is not a job's id.

@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.group_commit import GroupCommit
+from api.job_commits import JobCommits
 from api.key_memory import KeyMemory
 from api.long_poll import LongPolls
 from api.readiness import Readiness
 from jobs.platform import Platform
+from jobs.services.deliveries import Accepted, Incoming
 from jobs.services.intake import Intake
 
 
@@ -20,7 +22,8 @@ class Door:
     platform: Platform
     intake: Intake
     keys: KeyMemory
-    commits: GroupCommit
+    jobs: JobCommits
+    deliveries: GroupCommit[Incoming, Accepted]
     polls: LongPolls
     readiness: Readiness
 

@@ -65,12 +65,12 @@ def error_response(
 
 def handle_errors(app: FastAPI) -> None:
     """Have the app answer what is raised inside routes and by the router. The rest is left to the middleware."""
-    app.add_exception_handler(CallboardError, _callboard_error)
+    app.add_exception_handler(CallboardError, callboard_error)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _router_error)
 
 
-async def _callboard_error(request: Request, error: Exception) -> Response:
+async def callboard_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, CallboardError) or error.code not in STATUS:
         raise error
     message = error.message

@@ -3,11 +3,11 @@
 import asyncio
 import re
 from collections.abc import MutableMapping
+from functools import cache
 from typing import Any, Final
 
 import structlog
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import error_response
@@ -27,6 +27,8 @@ HTTP_DURATION: Final = Histogram(
 #: Stands for the route of a request that met none, so that labels are bounded by what there is.
 UNKNOWN_ROUTE: Final = "(unknown)"
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
+_NOT_KEPT: Final = {**_ALWAYS, b"cache-control": b"no-store"}
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
 #: Of a body that is too large this much more is read and dropped, so that the sender comes to read the answer.
 _DROPPED: Final = 16 * 1024 * 1024
@@ -51,7 +53,7 @@ class Exchange:
             return
         started = self._clock.monotonic()
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        given = Headers(scope=scope).get("x-request-id", "")
+        given, length = _given(scope)
         request_id = state["request_id"] = given if _SANE_ID.fullmatch(given) else str(new_id())
         status = 0
 
@@ -64,7 +66,7 @@ class Exchange:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, capped(scope, receive, self._max_body), sending)
+                await self._app(scope, capped(length, receive, self._max_body), sending)
             except Exception:
                 # Whatever it is: the caller hears nothing of it, the log hears all.
                 log.exception("http.failed", method=scope["method"], path=scope["path"][:200])
@@ -82,8 +84,9 @@ class Exchange:
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
         # 499, as others write it: whoever asked was gone before the answer.
         code = status or 499
-        HTTP_REQUESTS.labels(route, method, str(code)).inc()
-        HTTP_DURATION.labels(route).observe(seconds)
+        requests, duration = _series(route, method, code)
+        requests.inc()
+        duration.observe(seconds)
         extra = {name: scope["state"][name] for name in ("error", "key") if name in scope["state"]}
         (log.debug if route in _QUIET else log.info)(
             "http.request",
@@ -96,9 +99,25 @@ class Exchange:
         )
 
 
-def capped(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """A `receive` that raises PayloadTooLarge once more than `limit` bytes were announced or have come."""
-    declared = Headers(scope=scope).get("content-length", "")
+@cache
+def _series(route: str, method: str, code: int) -> tuple[Counter, Histogram]:
+    """The series that a request counts in; as few as there are labels."""
+    return HTTP_REQUESTS.labels(route, method, str(code)), HTTP_DURATION.labels(route)
+
+
+def _given(scope: Scope) -> tuple[str, str]:
+    """The first x-request-id and content-length; empty when there is none."""
+    request_id = length = ""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            request_id = request_id or value.decode("latin-1")
+        elif name == b"content-length":
+            length = length or value.decode("latin-1")
+    return request_id, length
+
+
+def capped(declared: str, receive: Receive, limit: int) -> Receive:
+    """A `receive` that raises PayloadTooLarge once more than `limit` bytes were declared or have come."""
     announced = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
     received = 0
 
@@ -135,9 +154,10 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 
 def _add_headers(message: Message, path: str, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    if path.startswith(("/v1/", "/webhooks/")) or message["status"] >= 400:  # noqa: PLR2004 - errors
-        headers["Cache-Control"] = "no-store"
+    kept_nowhere = path.startswith(("/v1/", "/webhooks/")) or message["status"] >= 400  # noqa: PLR2004 - errors
+    ours = _NOT_KEPT if kept_nowhere else _ALWAYS
+    message["headers"] = [
+        *(pair for pair in message["headers"] if pair[0] not in ours),
+        (b"x-request-id", request_id.encode("latin-1")),
+        *ours.items(),
+    ]

@@ -9,10 +9,10 @@ from config.embedded import ServerUrls, secret_key
 from config.settings import Settings, sqlalchemy_url
 from jobs.platform import Platform
 
-#: The pool opens as many again under load. Two connections beyond the threads' own: one for the writer of group
+#: The pool opens as many again under load. Three connections beyond the threads' own: one for each writer of group
 #: commits, one for the catalogue, which is read while a thread holds another.
 _POOL: Final = 8
-_THREADS: Final = 2 * _POOL - 2
+_THREADS: Final = 2 * _POOL - 3
 
 
 def run(

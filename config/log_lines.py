@@ -1,7 +1,11 @@
-"""Log lines for people: time, event, then the fields; only trouble says its level, a terminal is not overrun."""
+"""Log lines: how they are written out, and what they look like for people.
 
+For people: time, event, then the fields; only trouble says its level, a terminal is not overrun.
+"""
+
+import logging
 import shutil
-from typing import Final
+from typing import Final, TextIO
 
 from structlog.typing import EventDict, WrappedLogger
 
@@ -17,6 +21,30 @@ _STYLES: Final = {
 _EVENT_WIDTH: Final = 24
 _INDENT: Final = 10
 _NARROWEST: Final = 60
+
+
+class Lines:
+    """The end of one logger: writes finished lines to a handler's stream, in turn with what the handler writes.
+
+    A stream that takes no line hinders nobody's work.
+    """
+
+    def __init__(self, handler: "logging.StreamHandler[TextIO]", name: str) -> None:
+        self.name = name
+        self._handler = handler
+
+    def write(self, line: str) -> None:
+        handler = self._handler
+        handler.acquire()
+        try:
+            handler.stream.write(f"{line}\n")
+            handler.flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            handler.release()
+
+    debug = info = warning = error = critical = write
 
 
 class HumanLines:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
+
 from jobs.states import TERMINAL, JobState, Verb
 from jobs.stored_json import readable
 
@@ -125,6 +127,44 @@ class Job:
     @property
     def finished(self) -> bool:
         return self.state in TERMINAL
+
+
+def newborn(new: NewJob, now: datetime) -> Job:
+    """The row of a job that was enqueued at this time of the database, and was due at once."""
+    return Job(
+        id=new.id,
+        name=new.name,
+        queue=new.queue,
+        state=JobState.QUEUED,
+        priority=new.priority,
+        args=orjson.loads(new.args),
+        kwargs=orjson.loads(new.kwargs),
+        attempt=0,
+        max_attempts=new.max_attempts,
+        run_at=now,
+        enqueued_at=now,
+        started_at=None,
+        finished_at=None,
+        expires_at=new.expires_at,
+        progress=None,
+        progress_note=None,
+        result=None,
+        errors=[],
+        tags=list(new.tags),
+        source=new.source.door,
+        source_id=new.source.id,
+        unique_key=new.unique_key,
+        worker_id=None,
+        timeout=new.timeout,
+        cancel_requested_at=None,
+        crash_count=0,
+        hard_timeout=new.hard_timeout,
+        options=None if new.options is None else orjson.loads(new.options),
+        limit_key=new.limit_key,
+        solo=False,
+        put_off=0,
+        put_off_reason=None,
+    )
 
 
 class ClaimedJob(NamedTuple):

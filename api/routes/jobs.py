@@ -79,7 +79,7 @@ async def create_job(
         check = partial(caller.platform.enqueue.check, asked, source)
         work = await run_in_threadpool(_checked_work, caller, lambda: [check()], _one_answer)
         return await once(caller, request, idempotency_key, work)
-    committed = await caller.door.commits.commit(
+    committed = await caller.door.jobs.commit(
         asked,
         source,
         # Bodies that wait to be written are what the bound on memory is about.

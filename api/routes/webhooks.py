@@ -3,12 +3,12 @@
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from api.door import Api
 from api.openapi import fails
 from api.schemas import DeliveryResult, reply
-from jobs.errors import NotFound
+from jobs.errors import CallboardError, NotFound
+from jobs.services.deliveries import Accepted, Incoming
 
 router = APIRouter(tags=["webhooks"])
 
@@ -40,6 +40,14 @@ async def receive_webhook(source: str, door: Api, request: Request) -> Response:
     """Take a delivery in; with the answer its job is committed. The same delivery again is acknowledged, and no more."""
     if "\0" in source:
         raise NotFound("no webhook source has a NUL character in its name")
-    raw = await request.body()
-    accepted = await run_in_threadpool(door.intake.receive, source, dict(request.headers), raw)
-    return reply(DeliveryResult.model_validate(accepted, from_attributes=True), 202)
+    incoming = Incoming(source, _headers(request), await request.body())
+    try:
+        told: Accepted | Exception = await door.deliveries.commit(incoming, size=len(incoming.body))
+    except CallboardError as error:
+        told = error
+    return reply(DeliveryResult.model_validate(door.intake.heard(incoming, told)), 202)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """By lower-case name; of one that comes more than once the first, as everywhere."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.headers.raw)}

@@ -1,16 +1,21 @@
 """Webhook sources and their deliveries."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSource:
-    """An external system that may post, and the job its deliveries become. `secrets` are encrypted."""
+    """An external system that may post, and the job its deliveries become. `secrets` are encrypted.
+
+    version: changes whenever anything of the source does.
+    """
 
     id: UUID
     name: str
@@ -19,21 +24,29 @@ class WebhookSource:
     events: list[str]
     secrets: list[str]
     created_at: datetime
+    version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A verified request, kept once per id of the sender."""
+class NewDelivery(NamedTuple):
+    """A verified request, ready to be kept, and the job that it becomes. `source_version`: of the source that vouched for it."""
 
     id: UUID
     source_id: UUID
+    source_version: str
     external_id: str
     event: str
-    received_at: datetime
+    body_sha256: str
     job_id: UUID | None
 
 
-_COLUMNS: Final = "id, name, scheme, job, events, secrets, created_at"
+class Kept(NamedTuple):
+    """A delivery that is in the database, and the job that it became."""
+
+    id: UUID
+    job_id: UUID | None
+
+
+_COLUMNS: Final = "id, name, scheme, job, events, secrets, created_at, xmin::text AS version"
 _CREATE: Final = text(f"""
 INSERT INTO callboard.webhook_sources (id, name, scheme, job, events, secrets)
 VALUES (:id, :name, :scheme, :job, CAST(:events AS text[]), CAST(:secrets AS text[])) RETURNING {_COLUMNS}
@@ -45,7 +58,7 @@ def create(connection: Connection, values: dict[str, Any]) -> WebhookSource:
 
 
 _LIST: Final = text(f"SELECT {_COLUMNS} FROM callboard.webhook_sources ORDER BY name LIMIT 1000")
-_GET: Final = text(f"SELECT {_COLUMNS} FROM callboard.webhook_sources WHERE name = :name")
+_NAMED: Final = text(f"SELECT {_COLUMNS} FROM callboard.webhook_sources WHERE name = ANY(:names)")
 _DELETE: Final = text("DELETE FROM callboard.webhook_sources WHERE name = :name")
 
 
@@ -53,37 +66,55 @@ def every(connection: Connection) -> list[WebhookSource]:
     return [WebhookSource(*row) for row in connection.execute(_LIST)]
 
 
-def get(connection: Connection, name: str) -> WebhookSource | None:
-    row = connection.execute(_GET, {"name": name}).one_or_none()
-    return None if row is None else WebhookSource(*row)
+def named(connection: Connection, names: Sequence[str]) -> list[WebhookSource]:
+    """Those of these names that there are."""
+    return [WebhookSource(*row) for row in connection.execute(_NAMED, {"names": list(names)})]
 
 
 def delete(connection: Connection, name: str) -> bool:
     return connection.execute(_DELETE, {"name": name}).rowcount == 1
 
 
-_DELIVERY: Final = "id, source_id, external_id, event, received_at, job_id"
-_ACCEPT: Final = text(f"""
-INSERT INTO callboard.webhook_deliveries (id, source_id, external_id, event, body_sha256)
-VALUES (:id, :source_id, :external_id, :event, :body_sha256)
-ON CONFLICT (source_id, external_id) DO NOTHING RETURNING {_DELIVERY}
+# In one order for everybody: two that take the same ids wait for each other, and never in a ring.
+_ACCEPT: Final = text("""
+INSERT INTO callboard.webhook_deliveries (id, source_id, external_id, event, body_sha256, job_id)
+SELECT i.id, i.source_id, i.external_id, i.event, i.body_sha256, i.job_id
+FROM jsonb_to_recordset(CAST(:deliveries AS jsonb)) AS i(
+  id uuid, source_id uuid, source_version text, external_id text, event text, body_sha256 text, job_id uuid)
+JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
+ORDER BY i.source_id, i.external_id, i.id
+ON CONFLICT (source_id, external_id) DO NOTHING RETURNING id
 """)
-_EARLIER: Final = text(f"""
-SELECT {_DELIVERY} FROM callboard.webhook_deliveries WHERE source_id = :source_id AND external_id = :external_id
+_EARLIER: Final = text("""
+SELECT d.source_id, d.external_id, d.id, d.job_id
+FROM jsonb_to_recordset(CAST(:deliveries AS jsonb)) AS i(source_id uuid, source_version text, external_id text)
+JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
+JOIN callboard.webhook_deliveries d ON d.source_id = i.source_id AND d.external_id = i.external_id
 """)
-_ATTACH: Final = text("UPDATE callboard.webhook_deliveries SET job_id = :job WHERE id = :id")
+_ATTACH: Final = text("""
+UPDATE callboard.webhook_deliveries d SET job_id = i.job FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS uuid[])) AS i(id, job)
+WHERE d.id = i.id
+""")
 
 
-def accept(connection: Connection, values: dict[str, Any]) -> Delivery | None:
-    """Keep a delivery; None when its id came before (or is being written by another: this waits for that one)."""
-    row = connection.execute(_ACCEPT, values).one_or_none()
-    return None if row is None else Delivery(*row)
+def accept(connection: Connection, deliveries: Sequence[NewDelivery]) -> set[UUID]:
+    """Keep deliveries; returns the ids of those that are new, and whose source is as it was when it vouched for them.
+
+    One whose id is being written by another transaction waits for that one.
+    """
+    return set(connection.execute(_ACCEPT, {"deliveries": _written(deliveries)}).scalars())
 
 
-def earlier(connection: Connection, source: UUID, external_id: str) -> Delivery:
-    """The delivery that had this id first."""
-    return Delivery(*connection.execute(_EARLIER, {"source_id": source, "external_id": external_id}).one())
+def earlier(connection: Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[UUID, str], Kept]:
+    """Those that had these ids first, by source and the sender's id; none of a source that has changed."""
+    rows = connection.execute(_EARLIER, {"deliveries": _written(deliveries)})
+    return {(row[0], row[1]): Kept(row[2], row[3]) for row in rows}
 
 
-def attach(connection: Connection, delivery: UUID, job: UUID) -> None:
-    connection.execute(_ATTACH, {"id": delivery, "job": job})
+def attach(connection: Connection, jobs: Mapping[UUID, UUID]) -> None:
+    """Say of deliveries that they became other jobs than they were kept with."""
+    connection.execute(_ATTACH, {"ids": list(jobs.keys()), "jobs": list(jobs.values())})
+
+
+def _written(deliveries: Sequence[NewDelivery]) -> str:
+    return orjson.dumps([one._asdict() for one in deliveries]).decode()

@@ -65,20 +65,31 @@ class Enqueue:
         _count(jobs, receipts)
         return receipts
 
-    def each(self, jobs: Sequence[NewJob], *, patience: timedelta = _PATIENCE) -> list[Outcome]:
+    def each(
+        self, jobs: Sequence[NewJob], *, patience: timedelta = _PATIENCE
+    ) -> tuple[list[Outcome], list[Hint]]:
         """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other.
 
         patience: how long to wait for somebody's open transaction that holds one of the keys; then Busy.
+        Returns the hints, too, of what is queued and was pushed.
         """
+        outcomes, hints = self._database.retrying(
+            lambda connection: self.each_within(connection, jobs, patience=patience)
+        )
+        self.committed(jobs, outcomes, hints)
+        return outcomes, hints
 
-        def write(connection: Connection) -> tuple[list[Outcome], list[Hint]]:
-            _be_patient(connection, jobs, patience)
-            return _each(connection, jobs)
+    def each_within(
+        self, connection: Connection, jobs: Sequence[NewJob], *, patience: timedelta
+    ) -> tuple[list[Outcome], list[Hint]]:
+        """As `each`, inside a transaction after whose commit the caller calls `committed`."""
+        _be_patient(connection, jobs, patience)
+        return _each(connection, jobs)
 
-        outcomes, hints = self._database.retrying(write)
+    def committed(self, jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]) -> None:
+        """Push and count what `each_within` wrote."""
         self.push(hints)
         _count(jobs, outcomes)
-        return outcomes
 
     def within(self, connection: Connection, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
         """Accept jobs inside the caller's transaction: they are there when, and only when, it commits.

@@ -1,12 +1,8 @@
-"""Webhook intake: verify the raw bytes, then, in one transaction, de-duplicate, keep and enqueue."""
+"""Webhook intake: the sources, and what becomes of each request to one."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
-import orjson
 import structlog
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,14 +12,15 @@ from jobs.clock import SYSTEM, Clock
 from jobs.database import Database
 from jobs.errors import CallboardError, Conflict, InvalidInput, NotFound
 from jobs.ids import new_id
-from jobs.records import Source
 from jobs.repositories import webhooks
 from jobs.repositories.webhooks import WebhookSource
-from jobs.requests import Handle, JobName, JobRequest, Label, invalid_input
+from jobs.requests import Handle, JobName, Label, invalid_input
 from jobs.schemes import SCHEMES
 from jobs.secrets import SecretBox
 from jobs.services.catalogue import Catalogue
+from jobs.services.deliveries import Accepted, Deliveries, Incoming
 from jobs.services.enqueue import Enqueue
+from jobs.services.webhook_sources import WebhookSources
 
 WEBHOOK_REQUESTS: Final = Counter(
     "callboard_webhook_requests_total",
@@ -55,15 +52,6 @@ def source_request(values: Mapping[str, Any]) -> SourceRequest:
         raise invalid_input(error) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What a request came to. A handshake has no delivery; a duplicate has the first one's."""
-
-    delivery_id: UUID | None
-    job_ids: list[UUID]
-    duplicate: bool
-
-
 class Intake:
     """Webhook sources, and what they send.
 
@@ -81,10 +69,10 @@ class Intake:
         clock: Clock = SYSTEM,
     ) -> None:
         self._database = database
-        self._enqueue = enqueue
         self._catalogue = catalogue
         self._box = box
-        self._clock = clock
+        self._sources = WebhookSources(database, clock=clock)
+        self._deliveries = Deliveries(database, enqueue, catalogue, self._sources, box, clock)
 
     def create(self, request: SourceRequest) -> tuple[WebhookSource, str]:
         """Make a source; returns it with its signing secret, which is shown this once."""
@@ -108,6 +96,7 @@ class Intake:
                 source = webhooks.create(connection, values)
         except IntegrityError:
             raise Conflict(f"there is a webhook source called {request.name!r} already") from None
+        self._sources.forget(source.name)
         log.info("webhook_source.created", source=source.name, scheme=source.scheme, job=source.job)
         return source, secret
 
@@ -120,66 +109,33 @@ class Intake:
         with self._database.transaction() as connection:
             if not webhooks.delete(connection, name):
                 raise NotFound(f"there is no webhook source {name[:100]!r}")
+        self._sources.forget(name)
         log.info("webhook_source.deleted", source=name)
 
-    def receive(self, name: str, headers: Mapping[str, str], body: bytes) -> Accepted:
-        """Take a request in. `headers` have lower-case names; `body` is the raw bytes that were signed.
+    def receive(self, incoming: Incoming) -> Accepted:
+        """Take a request in; when this returns, it is committed.
 
         Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or
         InvalidArguments (the source's job does not take it); in each case nothing is kept.
         """
-        with self._database.autocommit() as connection:
-            source = webhooks.get(connection, name)
-        if source is None:
-            WEBHOOK_REQUESTS.labels("(unknown)", "not_found").inc()
-            raise NotFound(f"there is no webhook source {name[:100]!r}")
-        try:
-            accepted, result = self._receive(source, headers, body)
-        except CallboardError as error:
-            WEBHOOK_REQUESTS.labels(source.name, error.code.lower()).inc()
-            log.warning("webhook.refused", source=source.name, code=error.code, reason=error.message)
-            raise
-        WEBHOOK_REQUESTS.labels(source.name, result).inc()
-        log.info("webhook.received", source=source.name, result=result, delivery_id=str(accepted.delivery_id))
-        return accepted
+        return self.heard(incoming, self.receive_all([incoming])[0])
 
-    def _receive(
-        self, source: WebhookSource, headers: Mapping[str, str], body: bytes
-    ) -> tuple[Accepted, str]:
-        secrets = [self._box.decrypt(secret) for secret in source.secrets]
-        verified = SCHEMES[source.scheme].verify(headers, body, secrets, self._clock.now())
-        if verified.handshake:
-            return Accepted(None, [], duplicate=False), "handshake"
-        payload = _json(body)
-        delivery = {
-            "id": new_id(), "source_id": source.id, "external_id": verified.external_id, "event": verified.event,
-            "body_sha256": hashlib.sha256(body).hexdigest(),
-        }  # fmt: skip
-        wanted = not source.events or verified.event in source.events
-        request = JobRequest(
-            name=source.job,
-            kwargs={"event": verified.event, "delivery_id": verified.external_id, "payload": payload},
-            # A delivery is not refused because no worker has published the job yet: one to come will know it.
-            unchecked=self._catalogue.find(source.job) is None,
+    def receive_all(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
+        """As `receive` for many in one transaction; each hears its own error, and `heard` is to hear of each."""
+        return self._deliveries.receive_all(group)
+
+    def heard(self, incoming: Incoming, outcome: Accepted | Exception) -> Accepted:
+        """Count and log what became of a request; returns it, or raises it."""
+        # A name that is none is no label: anybody may think of any number of them.
+        source = incoming.source if self._sources.knows(incoming.source) else "(unknown)"
+        if isinstance(outcome, CallboardError):
+            WEBHOOK_REQUESTS.labels(source, outcome.code.lower()).inc()
+            if not isinstance(outcome, NotFound):
+                log.warning("webhook.refused", source=source, code=outcome.code, reason=outcome.message)
+        if isinstance(outcome, Exception):
+            raise outcome
+        WEBHOOK_REQUESTS.labels(source, outcome.result).inc()
+        log.info(
+            "webhook.received", source=source, result=outcome.result, delivery_id=str(outcome.delivery_id)
         )
-        with self._database.transaction() as connection:
-            kept = webhooks.accept(connection, delivery)
-            if kept is None:
-                first = webhooks.earlier(connection, source.id, verified.external_id)
-                return Accepted(first.id, _ids(first.job_id), duplicate=True), "duplicate"
-            if not wanted:
-                return Accepted(kept.id, [], duplicate=False), "ignored"
-            receipt = self._enqueue.within(connection, [request], Source("webhook", str(kept.id)))[0]
-            webhooks.attach(connection, kept.id, receipt.id)
-        return Accepted(kept.id, [receipt.id], duplicate=False), "accepted"
-
-
-def _ids(job: UUID | None) -> list[UUID]:
-    return [] if job is None else [job]
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", fields={"body": "JSON is expected"}) from None
+        return outcome

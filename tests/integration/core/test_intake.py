@@ -5,6 +5,7 @@ import pytest
 
 from jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound, Unauthorized, UnknownJob
 from jobs.schemes import SCHEMES
+from jobs.services.deliveries import Incoming
 from jobs.services.intake import source_request
 from tests.integration.core.factories import at_once, count, publish, run_sql
 
@@ -22,6 +23,10 @@ def make(intake, name="hub", **options):
     return intake.create(source_request({"name": name, "scheme": "github", "job": "take_webhook", **options}))
 
 
+def receive(intake, name, headers, body):
+    return intake.receive(Incoming(name, headers, body))
+
+
 def signed(secret, body=BODY, *, delivery="d-1", event="issues"):
     return {**SCHEMES["github"].sign(secret, body), "x-github-event": event, "x-github-delivery": delivery}
 
@@ -36,7 +41,7 @@ def kept(platform):
 
 
 def test_a_proven_delivery_becomes_a_job(platform, intake, secret):
-    accepted = intake.receive("hub", signed(secret), BODY)
+    accepted = receive(intake, "hub", signed(secret), BODY)
     assert not accepted.duplicate
     (job,) = platform.jobs.get_many(accepted.job_ids)
     assert (job.name, job.queue, job.priority, job.max_attempts) == ("take_webhook", "hooks", 3, 4)
@@ -50,16 +55,16 @@ def test_a_proven_delivery_becomes_a_job(platform, intake, secret):
 
 
 def test_a_delivery_that_is_sent_again_is_answered_with_the_first(platform, intake, secret):
-    first = intake.receive("hub", signed(secret), BODY)
-    again = intake.receive("hub", signed(secret), BODY)
+    first = receive(intake, "hub", signed(secret), BODY)
+    again = receive(intake, "hub", signed(secret), BODY)
     assert (again.delivery_id, again.job_ids, again.duplicate) == (first.delivery_id, first.job_ids, True)
-    other = intake.receive("hub", signed(secret, delivery="d-2"), BODY)
+    other = receive(intake, "hub", signed(secret, delivery="d-2"), BODY)
     assert not other.duplicate
     assert kept(platform) == (2, 2)
 
 
 def test_twenty_at_once_with_one_id_make_one_delivery_and_one_job(platform, intake, secret):
-    answers = at_once(20, lambda _: intake.receive("hub", signed(secret), BODY))
+    answers = at_once(20, lambda _: receive(intake, "hub", signed(secret), BODY))
     assert sum(not answer.duplicate for answer in answers) == 1
     assert len({(answer.delivery_id, *answer.job_ids) for answer in answers}) == 1
     assert kept(platform) == (1, 1)
@@ -67,8 +72,8 @@ def test_twenty_at_once_with_one_id_make_one_delivery_and_one_job(platform, inta
 
 def test_the_same_id_from_two_sources_is_two_deliveries(platform, intake, secret):
     _, other = make(intake, "other")
-    intake.receive("hub", signed(secret), BODY)
-    assert not intake.receive("other", signed(other), BODY).duplicate
+    receive(intake, "hub", signed(secret), BODY)
+    assert not receive(intake, "other", signed(other), BODY).duplicate
     assert kept(platform) == (2, 2)
 
 
@@ -76,34 +81,34 @@ def test_a_bad_signature_keeps_nothing(platform, intake, secret):
     forged = signed("another secret of some length")
     for headers in ({}, forged, {**signed(secret), "x-hub-signature-256": "sha256=" + "0" * 64}):
         with pytest.raises(Unauthorized):
-            intake.receive("hub", headers, BODY)
+            receive(intake, "hub", headers, BODY)
     with pytest.raises(Unauthorized):
-        intake.receive("hub", signed(secret), BODY + b" ")
+        receive(intake, "hub", signed(secret), BODY + b" ")
     assert kept(platform) == (0, 0)
-    assert not intake.receive("hub", signed(secret), BODY).duplicate
+    assert not receive(intake, "hub", signed(secret), BODY).duplicate
 
 
 def test_a_handshake_makes_no_delivery(platform, intake, secret):
-    accepted = intake.receive("hub", signed(secret, event="ping"), BODY)
+    accepted = receive(intake, "hub", signed(secret, event="ping"), BODY)
     assert (accepted.delivery_id, accepted.job_ids, accepted.duplicate) == (None, [], False)
     with pytest.raises(Unauthorized):
-        intake.receive("hub", signed("another secret of some length", event="ping"), BODY)
+        receive(intake, "hub", signed("another secret of some length", event="ping"), BODY)
     assert kept(platform) == (0, 0)
 
 
 def test_an_event_that_nobody_listens_to_is_kept_without_a_job(platform, intake):
     _, secret = make(intake, "picky", events=["push"])
-    ignored = intake.receive("picky", signed(secret), BODY)
+    ignored = receive(intake, "picky", signed(secret), BODY)
     assert (ignored.job_ids, ignored.delivery_id is None) == ([], False)
-    assert intake.receive("picky", signed(secret), BODY).duplicate
+    assert receive(intake, "picky", signed(secret), BODY).duplicate
     assert kept(platform) == (1, 0)
-    assert len(intake.receive("picky", signed(secret, delivery="d-2", event="push"), BODY).job_ids) == 1
+    assert len(receive(intake, "picky", signed(secret, delivery="d-2", event="push"), BODY).job_ids) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"{", b"\xff", b'"a\\u0000b"', b"[1e400]", b"[" * 2_000])
 def test_what_is_proven_and_yet_cannot_be_stored_keeps_nothing(platform, intake, secret, body):
     with pytest.raises(InvalidInput):
-        intake.receive("hub", signed(secret, body), body)
+        receive(intake, "hub", signed(secret, body), body)
     assert kept(platform) == (0, 0)
 
 
@@ -112,22 +117,22 @@ def test_what_is_proven_and_yet_cannot_be_stored_keeps_nothing(platform, intake,
 )
 def test_an_unusable_id_or_event_keeps_nothing(platform, intake, secret, headers):
     with pytest.raises(InvalidInput):
-        intake.receive("hub", {**signed(secret), **headers}, BODY)
+        receive(intake, "hub", {**signed(secret), **headers}, BODY)
     assert kept(platform) == (0, 0)
 
 
 def test_a_job_that_does_not_take_it_keeps_nothing_and_a_repeat_may_succeed(platform, intake, secret):
     run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'build_report'")
     with pytest.raises(InvalidArguments):
-        intake.receive("hub", signed(secret), BODY)
+        receive(intake, "hub", signed(secret), BODY)
     assert kept(platform) == (0, 0)
     run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'take_webhook'")
-    assert not intake.receive("hub", signed(secret), BODY).duplicate
+    assert not receive(intake, "hub", signed(secret), BODY).duplicate
 
 
 def test_a_delivery_for_a_job_that_no_worker_knows_yet_waits_for_one_to_come(platform, intake, secret):
     run_sql(platform, "UPDATE callboard.webhook_sources SET job = 'to_come'")
-    accepted = intake.receive("hub", signed(secret), BODY)
+    accepted = receive(intake, "hub", signed(secret), BODY)
     assert [platform.jobs.get(job).name for job in accepted.job_ids] == ["to_come"]
     assert kept(platform) == (1, 1)
 
@@ -141,10 +146,10 @@ def test_secrets_are_stored_encrypted_and_any_of_several_proves(platform, intake
         "UPDATE callboard.webhook_sources h SET secrets = h.secrets || s.secrets FROM callboard.webhook_sources s"
         " WHERE h.name = 'hub' AND s.name = 'second'",
     )
-    assert not intake.receive("hub", signed(second), BODY).duplicate
-    assert not intake.receive("hub", signed(secret, delivery="d-2"), BODY).duplicate
+    assert not receive(intake, "hub", signed(second), BODY).duplicate
+    assert not receive(intake, "hub", signed(secret, delivery="d-2"), BODY).duplicate
     with pytest.raises(InvalidInput, match="CALLBOARD_SECRET_KEY"):
-        platform.intake("another key of some length").receive("hub", signed(secret), BODY)
+        receive(platform.intake("another key of some length"), "hub", signed(secret), BODY)
 
 
 def test_sources_are_checked_when_they_are_made(platform, intake, secret):
@@ -159,9 +164,9 @@ def test_sources_are_checked_when_they_are_made(platform, intake, secret):
 
 
 def test_a_source_that_is_none_is_not_found_and_a_deleted_one_leaves_its_jobs(platform, intake, secret):
-    intake.receive("hub", signed(secret), BODY)
+    receive(intake, "hub", signed(secret), BODY)
     intake.delete("hub")
     assert kept(platform) == (0, 1)
-    for ask in (lambda: intake.receive("hub", signed(secret), BODY), lambda: intake.delete("hub")):
+    for ask in (lambda: receive(intake, "hub", signed(secret), BODY), lambda: intake.delete("hub")):
         with pytest.raises(NotFound):
             ask()
