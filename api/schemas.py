@@ -38,6 +38,8 @@ class Shown(BaseModel):
 class JobObject(Shown):  # type: ignore[no-redef]  # the plugin writes an __init__ with **kwargs
     """A job. The last four states are terminal."""
 
+    # Describes what api/job_json.py writes.
+
     id: UUID
     name: str
     queue: str
@@ -204,6 +206,11 @@ def page_of(model: type[T], records: Sequence[Any], next_cursor: str | None = No
 
 def reply(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer, written at once: FastAPI would check it a second time."""
-    return Response(
-        answer.model_dump_json(by_alias=True), status, headers=headers, media_type="application/json"
-    )
+    return reply_json(answer.model_dump_json(by_alias=True), status, headers)
+
+
+def reply_json(
+    content: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer that is JSON already."""
+    return Response(content, status, headers=headers, media_type="application/json")

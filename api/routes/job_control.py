@@ -9,7 +9,8 @@ from api.auth import Caller, Operator
 from api.bodies import body, takes
 from api.filters import BulkBody, BulkCancelBody, CancelBody, confined
 from api.openapi import guarded
-from api.schemas import BulkResult, JobObject, reply
+from api.job_json import job_json
+from api.schemas import BulkResult, JobObject, reply, reply_json
 from jobs.ids import parse_id
 from jobs.services.control import Bulk
 from jobs.states import Verb
@@ -55,14 +56,14 @@ def cancel_job(id: str, caller: Operator, how: How) -> Response:  # noqa: A002 -
     With `force`, the process of a job that does not stop within seconds is killed; what runs beside it goes back to its queue.
     """
     job_id = _seen(id, caller)
-    return reply(JobObject.model_validate(caller.platform.control.cancel(job_id, force=how.force)))
+    return reply_json(job_json(caller.platform.control.cancel(job_id, force=how.force)))
 
 
 @router.post("/{id}/retry", **_ONE)
 def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
     """Queue a finished job again, with a fresh budget of attempts."""
     job_id = _seen(id, caller)
-    return reply(JobObject.model_validate(caller.platform.control.rerun(job_id)))
+    return reply_json(job_json(caller.platform.control.rerun(job_id)))
 
 
 @router.delete("/{id}", status_code=204, responses=guarded("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"))

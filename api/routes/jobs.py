@@ -18,7 +18,8 @@ from api.filters import ListQuery, confined, each_once
 from api.idempotency import REPLAYED_HEADER, IdempotencyKey, once
 from api.long_poll import gone
 from api.openapi import guarded
-from api.schemas import JobObject, Page, page_of, reply
+from api.job_json import job_json, jobs_json
+from api.schemas import JobObject, Page, reply, reply_json
 from jobs.errors import CallboardError, Conflict, Unavailable
 from jobs.ids import parse_id
 from jobs.records import Job, NewJob, Receipt, Source
@@ -89,7 +90,7 @@ async def create_job(
     if not caller.sees(committed.job.queue):
         raise _held_elsewhere(committed.job.unique_key)
     answer = _one_answer([committed.job], existed=committed.existed)
-    return Response(answer["body"], answer["status"], answer["headers"], "application/json")
+    return reply_json(answer["body"], answer["status"], answer["headers"])
 
 
 @router.post(
@@ -131,9 +132,9 @@ def list_jobs(caller: Viewer, query: Annotated[ListQuery, Query()]) -> Response:
     """The jobs that fit, newest first."""
     which = confined(query.jobs(), caller.key.queue)
     if which is None:
-        return reply(page_of(JobObject, []))
+        return reply_json(jobs_json([]))
     page = caller.platform.jobs.page(which, cursor=query.cursor, limit=query.limit)
-    return reply(page_of(JobObject, page.items, page.next_cursor))
+    return reply_json(jobs_json(page.items, page.next_cursor))
 
 
 @router.get("/{id}", response_model=JobObject, responses=guarded("VALIDATION_ERROR", "NOT_FOUND"))
@@ -148,7 +149,7 @@ async def show_job(
     caller.check_sees(job)
     if query.wait and not job.finished:
         job = await _ended(caller.door, job, query.wait, request)
-    return reply(JobObject.model_validate(job))
+    return reply_json(job_json(job))
 
 
 def _accept_all(caller: Caller, requests: list[JobRequest]) -> Response:
@@ -163,7 +164,7 @@ def _accept_all(caller: Caller, requests: list[JobRequest]) -> Response:
         jobs = caller.platform.jobs.get_many([receipt.id for receipt in receipts])
     except Unavailable:
         raise Unavailable("the jobs are accepted, but cannot be shown now; do not send them again") from None
-    return reply(page_of(JobObject, jobs), 201)
+    return reply_json(jobs_json(jobs), 201)
 
 
 def _accept_within(caller: Caller, connection: Connection, checked: list[NewJob]) -> list[Receipt]:
@@ -200,12 +201,12 @@ def _one_answer(jobs: list[Job], *, existed: bool) -> dict[str, Any]:
     return {
         "status": 200 if existed else 201,
         "headers": {"Location": f"/v1/jobs/{jobs[0].id}"},
-        "body": JobObject.model_validate(jobs[0]).model_dump_json(by_alias=True),
+        "body": job_json(jobs[0]).decode(),
     }
 
 
 def _many_answer(jobs: list[Job], *, existed: bool) -> dict[str, Any]:  # noqa: ARG001 - some did, some did not
-    return {"status": 201, "headers": {}, "body": page_of(JobObject, jobs).model_dump_json(by_alias=True)}
+    return {"status": 201, "headers": {}, "body": jobs_json(jobs).decode()}
 
 
 async def _ended(door: Door, job: Job, longest: timedelta, request: Request) -> Job:
