@@ -209,8 +209,6 @@ def reply(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | Non
     return reply_json(answer.model_dump_json(by_alias=True), status, headers)
 
 
-def reply_json(
-    content: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+def reply_json(content: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer that is JSON already."""
     return Response(content, status, headers=headers, media_type="application/json")

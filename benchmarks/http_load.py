@@ -15,6 +15,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -104,9 +105,7 @@ async def load(
     begun = perf_counter() + warm
     run = Run(iter(requests), begun + seconds)
     ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
-    await asyncio.gather(
-        *(loop.create_connection(lambda e=end: Connection(run, e), host, port) for end in ends)
-    )
+    await asyncio.gather(*(loop.create_connection(partial(Connection, run, end), host, port) for end in ends))
     await asyncio.gather(*ends)
     if run.ran_out:
         raise SystemExit(f"{len(requests):,} requests were too few for {warm + seconds} s")

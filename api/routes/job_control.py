@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from api.auth import Caller, Operator
 from api.bodies import body, takes
 from api.filters import BulkBody, BulkCancelBody, CancelBody, confined
-from api.openapi import guarded
 from api.job_json import job_json
+from api.openapi import guarded
 from api.schemas import BulkResult, JobObject, reply, reply_json
 from jobs.ids import parse_id
 from jobs.services.control import Bulk

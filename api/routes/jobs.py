@@ -16,10 +16,10 @@ from api.bodies import body, takes
 from api.door import Door
 from api.filters import ListQuery, confined, each_once
 from api.idempotency import REPLAYED_HEADER, IdempotencyKey, once
+from api.job_json import job_json, jobs_json
 from api.long_poll import gone
 from api.openapi import guarded
-from api.job_json import job_json, jobs_json
-from api.schemas import JobObject, Page, reply, reply_json
+from api.schemas import JobObject, Page, reply_json
 from jobs.errors import CallboardError, Conflict, Unavailable
 from jobs.ids import parse_id
 from jobs.records import Job, NewJob, Receipt, Source

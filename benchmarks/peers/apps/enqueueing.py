@@ -47,4 +47,4 @@ def main(app: str, how: str, job: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], count=int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.errors import CallboardError, InvalidInput
 from jobs.repositories.job_queries import JobFilter
+from jobs.services.deliveries import Incoming
 from jobs.states import Verb
 from scheduler.cron import spec_calendar
 
@@ -16,7 +17,7 @@ ASKED = {
     "schedule": lambda platform, text: platform.schedules(spec_calendar).get(text),
     "ticks": lambda platform, text: platform.schedules(spec_calendar).ticks(text),
     "delete schedule": lambda platform, text: platform.schedules(spec_calendar).delete(text),
-    "receive": lambda platform, text: platform.intake("k" * 32).receive(text, {}, b"{}"),
+    "receive": lambda platform, text: platform.intake("k" * 32).receive(Incoming(text, {}, b"{}")),
     "delete source": lambda platform, text: platform.intake("k" * 32).delete(text),
     "revoke": lambda platform, text: platform.auth.revoke(text),
     "authenticate": lambda platform, text: platform.auth.authenticate(text),
