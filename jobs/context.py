@@ -39,26 +39,51 @@ class RunningJob:
     cleaning up, and the job ends as cancelled.
     """
 
+    # Every attempt makes one, and few ask it for anything: what is the same for all begins in the class.
+
     #: What the attempt logs; made with its first line.
     lines: LogLines | None = None
+    #: What `progress` said last: the part done (0..1) and a note.
+    reported: tuple[float, str | None] | None = None
+    #: Whether that is yet to be written; until then the worker need not be told of more.
+    untold = False
+    cancel_requested = False
 
     def __init__(
         self, job: ClaimedJob, enqueuer: Enqueuer, on_progress: Callable[["RunningJob"], None]
     ) -> None:
-        self.id: UUID = job.id
-        self.epoch = job.epoch
-        self.claim_id = job.claim_id
-        self.name = job.name
-        self.queue = job.queue
-        self.attempt = job.attempt
-        self.max_attempts = job.max_attempts
-        #: What `progress` said last: the part done (0..1) and a note.
-        self.reported: tuple[float, str | None] | None = None
-        #: Whether that is yet to be written; until then the worker need not be told of more.
-        self.untold = False
-        self.cancel_requested = False
+        self._job = job
         self._enqueuer = enqueuer
         self._on_progress = on_progress
+
+    @property
+    def id(self) -> UUID:
+        return self._job.id
+
+    @property
+    def epoch(self) -> int:
+        return self._job.epoch
+
+    @property
+    def claim_id(self) -> UUID:
+        return self._job.claim_id
+
+    @property
+    def name(self) -> str:
+        return self._job.name
+
+    @property
+    def queue(self) -> str:
+        return self._job.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._job.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        return self._job.max_attempts
 
     @property
     def log(self) -> Any:

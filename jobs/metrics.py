@@ -3,7 +3,9 @@
 Labels are bounded by what operators define (queues, jobs, doors), never an id or an argument.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Counter, Histogram
@@ -32,6 +34,18 @@ _WAIT_BUCKETS: Final = (
     3600,
 )
 _DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes many observations at once, for little more than the price of one."""
+
+    def observe_many(self, amounts: Sequence[float]) -> None:
+        """As `observe` of each."""
+        bounds = self._upper_bounds
+        for place, count in Counts(bisect_left(bounds, amount) for amount in amounts).items():
+            self._buckets[place].inc(count)
+        self._sum.inc(sum(amounts))
+
 
 JOBS_ENQUEUED = Counter("callboard_jobs_enqueued_total", "Jobs accepted.", ["queue", "job", "source"])
 UNIQUE_CONFLICTS = Counter(
@@ -80,8 +94,10 @@ STALE_WRITES = Counter(
 STORE_ERRORS = Counter(
     "callboard_store_errors_total", "Calls that a store did not answer.", ["store", "kind"]
 )
-JOB_WAIT = Histogram("callboard_job_wait_seconds", "From due to started.", ["queue"], buckets=_WAIT_BUCKETS)
-JOB_DURATION = Histogram(
+JOB_WAIT = BatchHistogram(
+    "callboard_job_wait_seconds", "From due to started.", ["queue"], buckets=_WAIT_BUCKETS
+)
+JOB_DURATION = BatchHistogram(
     "callboard_job_duration_seconds", "From started to ended.", ["queue", "job"], buckets=_DURATION_BUCKETS
 )
 

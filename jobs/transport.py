@@ -177,6 +177,12 @@ class Transport:
         with self._announcers.call() as client:
             return int(client.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
+    def listened_to(self) -> bool:
+        """Whether anybody listens to what finishes."""
+        with self._announcers.call() as client:
+            [(_, listeners)] = client.pubsub_numsub(self.finished_channel)
+            return int(listeners) > 0
+
     def announcements(self) -> "Announcements":
         """Listen from now on to what finishes."""
         with self._others.call() as client:

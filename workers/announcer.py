@@ -37,9 +37,7 @@ class Announcer(Thread):
             self._some.wait(timeout=0.5)
             self._some.clear()
             while self._waiting:
-                heard = self._publish(
-                    [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
-                )
+                heard = self._publish()
                 self._stopping.wait(_SPACING if heard else _SPACING_UNHEARD)
 
     def stop(self) -> None:
@@ -47,10 +45,19 @@ class Announcer(Thread):
         self._some.set()
         self.join(timeout=2)
 
-    def _publish(self, finished: list[UUID]) -> bool:
-        """Whether anybody heard it."""
+    def _publish(self) -> bool:
+        """Whether anybody heard it. Whoever begins to listen later looks for himself first, so what nobody hears is dropped."""
         try:
-            return self._transport.announce(finished) > 0
+            if not self._transport.listened_to():
+                self._waiting.clear()
+                return False
+            return (
+                self._transport.announce(
+                    [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
+                )
+                > 0
+            )
         except Unavailable:
             STORE_ERRORS.labels("redis", "announce").inc()
+            self._waiting.clear()
             return False

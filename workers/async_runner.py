@@ -1,7 +1,7 @@
 """Running async attempts: tasks on one event loop in one thread, as many as there are async slots."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -39,17 +39,19 @@ class AsyncRunner(Thread):
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def submit(self, attempt: Attempt) -> None:
-        self._loop.call_soon_threadsafe(self._begin, attempt)
+    def submit(self, attempts: Sequence[Attempt]) -> None:
+        """Run these; the loop is woken once for all of them."""
+        self._loop.call_soon_threadsafe(self._begin, attempts)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.join(timeout=2)
 
-    def _begin(self, attempt: Attempt) -> None:
-        task = self._loop.create_task(self._run(attempt), name=f"job {attempt.job.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            task = self._loop.create_task(self._run(attempt))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _run(self, attempt: Attempt) -> None:
         if self._draining.is_set():

@@ -2,23 +2,19 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Final
 
 from dramatiq.middleware import SkipMessage, TimeLimitExceeded
-from prometheus_client import Counter, Histogram
 
 from jobs.clock import Clock
 from jobs.context import RunningJob
 from jobs.definition import JobDefinition
 from jobs.errors import InvalidArguments
 from jobs.ids import made_at
-from jobs.metrics import JOB_DURATION, JOB_WAIT, JOBS_FINISHED
 from jobs.outcomes import Cancel, Fail
 from jobs.records import ClaimedJob, Finish
 from jobs.services.put_off import Misfit, put_off
 from jobs.services.verdict import TimedOut, Verdict
-from jobs.states import Verb
 from workers.board import PutOnBoard
 from workers.interrupts import CancelInterrupt, JobInterrupt, ShutdownInterrupt, TimeoutInterrupt
 
@@ -26,22 +22,6 @@ from workers.interrupts import CancelInterrupt, JobInterrupt, ShutdownInterrupt,
 BEYOND_TIMEOUT: Final = timedelta(seconds=30)
 #: In Dramatiq's own words.
 TOO_OLD: Final = "Message age limit exceeded"
-
-
-# Looking a series up costs more than counting in it; there are as many as there are queues and jobs.
-@cache
-def _wait(queue: str) -> Histogram:
-    return JOB_WAIT.labels(queue)
-
-
-@cache
-def _duration(queue: str, job: str) -> Histogram:
-    return JOB_DURATION.labels(queue, job)
-
-
-@cache
-def _finished(queue: str, job: str, outcome: Verb) -> Counter:
-    return JOBS_FINISHED.labels(queue, job, outcome)
 
 
 class _TimedOut(TimedOut, TimeLimitExceeded):
@@ -63,8 +43,8 @@ class Attempt:
     """One claimed job on its way through the worker. `finish` is set once it has ended."""
 
     __slots__ = (
-        "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "finish", "interrupt",
-        "interrupted", "job", "running", "unstarted", "value",
+        "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at", "finish",
+        "interrupt", "interrupted", "job", "running", "unstarted", "value",
     )  # fmt: skip
 
     def __init__(
@@ -84,11 +64,17 @@ class Attempt:
         self.value: Any = None
         self.claimed_at = clock.monotonic()
         self.began_at: float | None = None
+        self.ended_at = 0.0
         #: Monotonic seconds at which the timeout strikes.
         self.deadline: float | None = None
         self._verdict = verdict
         self._clock = clock
         self._off_board: Callable[[], None] | None = None
+
+    @property
+    def message(self) -> "Attempt":
+        """Itself: Dramatiq's threads take a message out of an item of the work queue, and this stands for both."""
+        return self
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What to call the function with.
@@ -96,14 +82,15 @@ class Attempt:
         Raises Fail when the row's own arguments cannot be read, Cancel when nobody wants it any more, and PutOff when
         they do not fit this worker's function: another may have the version of it that they were made for.
         """
-        if self.job.args is None or self.job.kwargs is None:
+        args, kwargs = self.job.args, self.job.kwargs
+        if args is None or kwargs is None:
             raise Fail("the job's arguments cannot be read")
         if self.running.cancel_requested:
             raise Cancel("cancelled before it began")
         if self.job.options is not None or self.definition.message_options:
             self._check_age()
         try:
-            return self.definition.binder.bind(self.job.args, self.job.kwargs)
+            return self.definition.binder.bind(args, kwargs)
         except InvalidArguments as error:
             raise PutOff(Misfit.ARGUMENTS, f"cannot call it, {error.message}") from error
 
@@ -139,8 +126,6 @@ class Attempt:
             self._off_board = put_on_board(self.job.id, now + seconds, seconds)
         self.began_at = now
         self.deadline = None if limit is None else now + limit.total_seconds()
-        waited = (self.job.started_at - self.job.run_at).total_seconds() + now - self.claimed_at
-        _wait(self.job.queue).observe(max(waited, 0.0))
 
     def returned(self, value: Any) -> None:
         self.value = value
@@ -188,10 +173,7 @@ class Attempt:
         if self._off_board is not None:
             self._off_board()
             self._off_board = None
-        if self.finish is not None and self.began_at is not None:
-            job, verb = self.job, self.finish.verb
-            _finished(job.queue, job.name, verb).inc()
-            _duration(job.queue, job.name).observe(self._clock.monotonic() - self.began_at)
+        self.ended_at = self._clock.monotonic()
 
     def _now(self) -> datetime:
         return self._clock.now()

@@ -13,7 +13,7 @@ from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from threading import Event, Thread
-from typing import Any, Final, cast
+from typing import Final
 from uuid import UUID
 
 import dramatiq
@@ -39,15 +39,16 @@ from workers.announcer import Announcer
 from workers.async_runner import AsyncRunner
 from workers.attempt import Attempt
 from workers.board import Board
-from workers.broker import OneConsumer, WorkerBroker
+from workers.broker import WorkerBroker
 from workers.consumer import JobConsumer
 from workers.flusher import Flusher
 from workers.interrupts import ShutdownInterrupt
 from workers.job_logs import JobLogHandler, Scribe
 from workers.monitor import Monitor, interrupt
-from workers.runner import Runner
+from workers.runner import Runner, run
 from workers.slots import Slots
 from workers.solo import SoloConsumer
+from workers.threads import JobWorker
 from workers.work_queue import WorkQueue
 
 #: Exit codes that the supervisor understands.
@@ -174,11 +175,14 @@ class Child:
             self._consumer,
             lambda actor: Runner(actor, self._broker.current, put_on_board, self._draining),
         )
-        self._worker = dramatiq.Worker(
-            self._broker, worker_threads=settings.threads, worker_timeout=_WORKER_TIMEOUT
+        self._worker = JobWorker(
+            self._broker,
+            work_queue,
+            lambda attempt: run(attempt, put_on_board, self._draining),
+            self._consumer.end,
+            threads=settings.threads,
+            timeout=_WORKER_TIMEOUT,
         )
-        self._worker.work_queue = cast("Any", work_queue)
-        self._worker.consumers = OneConsumer()
 
     def start(self) -> None:
         """Take a lease, and begin."""

@@ -1,6 +1,7 @@
 """The consumer: pops tokens from Redis, claims their jobs in Postgres, and hands them to Dramatiq's threads."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from threading import Event, Lock
 from typing import Final
 
@@ -27,15 +28,22 @@ from workers.work_queue import WorkQueue
 
 #: One pop waits this long at most; also how soon a stop is noticed when idle. Seconds.
 _BLOCK: Final = 1.0
-#: The same while some queues have no room: their slots may be free again in a moment, and nothing else would tell.
-_BRIEF_BLOCK: Final = 0.01
+#: Between two looks at queues that have room while others have none. Seconds.
+_BRIEF: Final = 0.01
 #: Between two looks straight into Postgres while Redis is away. Seconds.
 _FALLBACK_BEAT: Final = 0.5
 #: The same while some queues have no room, and nothing is released meanwhile.
 _PARTIAL_BEAT: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
 
+#: What each step of priority is worth.
+_STEPS: Final = [priority * AGEING for priority in range(10)]
+
 log = structlog.get_logger(__name__)
+
+
+def _urgency(job: ClaimedJob) -> datetime:
+    return job.run_at + _STEPS[job.priority]
 
 
 class JobConsumer(dramatiq.Consumer):
@@ -89,21 +97,25 @@ class JobConsumer(dramatiq.Consumer):
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """The attempt has ended, or was not begun: its outcome goes to be written."""
         if isinstance(message, AttemptMessage):
-            begun = message.attempt.began_at is not None
-            self._end(
-                message.attempt, "it ended without an outcome" if begun else "skipped by middleware",
-                Verb.FAIL if begun else Verb.STOP,
-            )  # fmt: skip
+            self.end(message.attempt)
 
     def nack(self, message: dramatiq.MessageProxy) -> None:
         """Middleware has refused the message."""
         if isinstance(message, AttemptMessage):
             self._end(message.attempt, "refused by middleware", Verb.FAIL)
 
+    def end(self, attempt: Attempt) -> None:
+        """The attempt has ended, or was not begun."""
+        begun = attempt.began_at is not None
+        self._end(
+            attempt, "it ended without an outcome" if begun else "skipped by middleware",
+            Verb.FAIL if begun else Verb.STOP,
+        )  # fmt: skip
+
     def take_back(self) -> list[Attempt]:
         """What was claimed and has not begun."""
         with self.claiming:
-            return [message.attempt for message in self._work_queue.take_all()]
+            return self._work_queue.take_all()
 
     def _end(self, attempt: Attempt, otherwise: str, verb: Verb) -> None:
         if attempt.finish is None and not attempt.unstarted:
@@ -121,9 +133,13 @@ class JobConsumer(dramatiq.Consumer):
             self._accept(adopted)
             return
         queues = self._queues.in_turn(queues)
-        raw = self._hints.pop(queues, room, _BLOCK if everywhere else _BRIEF_BLOCK)
+        raw = self._hints.pop(queues, room, _BLOCK if everywhere else 0)
         if raw is None:
             self._ask_postgres(queues, room, everywhere=everywhere)
+            return
+        if not raw and not everywhere:
+            # The queues that have no room may be those with the jobs: what is released is heard of here.
+            self._slots.wait_free(_BRIEF)
             return
         tokens = [token for member in raw if (token := read_token(member))]
         if tokens:
@@ -152,16 +168,20 @@ class JobConsumer(dramatiq.Consumer):
     def _accept(self, claimed: Sequence[ClaimedJob]) -> None:
         """Take slots and send each job to where it runs, most urgent first."""
         self._queues.served({job.queue for job in claimed})
-        for job in sorted(claimed, key=lambda one: one.run_at + one.priority * AGEING):
+        awaited = []
+        for job in sorted(claimed, key=_urgency):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
             self._slots.take(attempt)
             if definition is None:
                 self._put_off(attempt)
             elif definition.is_async:
-                self._loop.submit(attempt)
+                awaited.append(attempt)
             else:
-                self._work_queue.put(AttemptMessage(attempt))
+                self._work_queue.put(attempt)
+        if awaited:
+            self._loop.submit(awaited)
+        self._slots.taken()
 
     def _put_off(self, attempt: Attempt) -> None:
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""

@@ -16,6 +16,7 @@ from jobs.states import JobState, Verb
 from workers.announcer import Announcer
 from workers.attempt import Attempt
 from workers.slots import Slots
+from workers.tally import tally
 
 #: Outcomes in one statement; a slot count above it only makes more statements.
 _BATCH: Final = 500
@@ -95,6 +96,7 @@ class Flusher(Thread):
                 self._one_by_one(batch)
             break
         self._slots.release(batch)
+        tally(batch)
         self._execution.freed({attempt.job.queue for attempt in batch if attempt.job.limited})
 
     def _write(self, ends: list[Finish], batch: list[Attempt]) -> None:

@@ -51,11 +51,6 @@ class AttemptMessage(dramatiq.MessageProxy):
             message_timestamp=made_at(job.id),
         )
 
-    @property
-    def message(self) -> "AttemptMessage":
-        """Itself: Dramatiq's worker takes its message out of an item of the work queue, and this stands in for one."""
-        return self
-
 
 class Runner:
     """Stands in an actor's place: runs the attempt, keeps its outcome, returns nothing.
@@ -84,24 +79,32 @@ class Runner:
         attempt = self._current.take()
         if attempt is None:
             raise RuntimeError("a runner is called by the worker's threads alone")
-        if self._draining.is_set():
-            attempt.unstarted = True
-            return
-        attempt.begin(self._put_on_board)
-        guard = Guard()
+        error = run(attempt, self._put_on_board, self._draining)
+        if error is not None:
+            raise error
+
+
+def run(attempt: Attempt, put_on_board: PutOnBoard, draining: Event) -> BaseException | None:
+    """Run the attempt to its end, in this thread; returns what it raised."""
+    if draining.is_set():
+        attempt.unstarted = True
+        return None
+    attempt.begin(put_on_board)
+    guard = Guard()
+    try:
         try:
-            try:
-                value = _call(attempt, guard)
-            except JobInterrupt:
-                # It may have struck while the guard was being disarmed.
-                guard.disarm()
-                raise
-        except BaseException as error:
-            leave_copy(error)
-            attempt.raised(error)
+            value = _call(attempt, guard)
+        except JobInterrupt:
+            # It may have struck while the guard was being disarmed.
+            guard.disarm()
             raise
-        leave_copy()
-        attempt.returned(value)
+    except BaseException as error:  # noqa: BLE001 - whatever a job raises is how its attempt ended
+        leave_copy(error)
+        attempt.raised(error)
+        return error
+    leave_copy()
+    attempt.returned(value)
+    return None
 
 
 def _call(attempt: Attempt, guard: Guard) -> Any:

@@ -6,14 +6,14 @@ priority is decided by the claim here, so first in, first out is all that is ask
 
 from queue import Empty, SimpleQueue
 
-from workers.runner import AttemptMessage
+from workers.attempt import Attempt
 
 
 class WorkQueue:
-    """What `dramatiq.Worker` uses of a queue. Its items are messages, which stand for Dramatiq's own items too."""
+    """What `dramatiq.Worker` uses of a queue. Its items are attempts, which stand for Dramatiq's own items too."""
 
     def __init__(self) -> None:
-        self._items: SimpleQueue[AttemptMessage] = SimpleQueue()
+        self._items: SimpleQueue[Attempt] = SimpleQueue()
         self.put = self._items.put
         self.get = self._items.get
         self.get_nowait = self._items.get_nowait
@@ -23,7 +23,7 @@ class WorkQueue:
     def task_done(self) -> None:
         """Nothing to do: the slots count."""
 
-    def take_all(self) -> list[AttemptMessage]:
+    def take_all(self) -> list[Attempt]:
         """Empty the queue; what no thread has begun."""
         taken = []
         while True:

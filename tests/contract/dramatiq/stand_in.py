@@ -25,12 +25,13 @@ from workers.announcer import Announcer
 from workers.async_runner import AsyncRunner
 from workers.attempt import TOO_OLD, Attempt
 from workers.board import Board
-from workers.broker import OneConsumer, WorkerBroker
+from workers.broker import WorkerBroker
 from workers.consumer import JobConsumer
 from workers.flusher import Flusher
 from workers.monitor import Monitor
-from workers.runner import Runner
+from workers.runner import Runner, run
 from workers.slots import Slots
+from workers.threads import JobWorker
 from workers.work_queue import WorkQueue
 
 #: The queues of all the tests; a worker serves those that it is told of.
@@ -123,9 +124,10 @@ class StandInWorker:
             work_queue=work_queue, make_attempt=attempt, draining=broker.draining, clock=SYSTEM,
         )  # fmt: skip
         broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, broker.draining))
-        self._worker = dramatiq.Worker(broker, worker_timeout=worker_timeout, worker_threads=worker_threads)
-        self._worker.work_queue = work_queue
-        self._worker.consumers = OneConsumer()
+        self._worker = JobWorker(
+            broker, work_queue, lambda attempt: run(attempt, put_on_board, broker.draining), consumer.end,
+            threads=worker_threads, timeout=worker_timeout,
+        )  # fmt: skip
 
     def __getattr__(self, name):
         return getattr(self._worker, name)

@@ -1,14 +1,17 @@
 """A platform that has nothing to do is quiet: what its loops ask is counted, statement by statement and command by command."""
 
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 import redis
 
+from config.embedded import EmbeddedServers
 from jobs.clock import SYSTEM
 from jobs.errors import Unavailable
 from jobs.limits import Limits
+from jobs.platform import Platform
 from jobs.transport import WAKE
 from scheduler.feeder import Feeder
 from scheduler.gauges import QUEUE_JOBS, QUEUE_OLDEST, WORKERS, Gauges
@@ -26,6 +29,7 @@ from tests.integration.core.factories import (
     run_out,
     run_sql,
     statements,
+    url_of,
     without_redis,
 )
 from workers.hints import Hints
@@ -37,9 +41,24 @@ def clock():
     return FakeClock()
 
 
+@pytest.fixture(scope="module")
+def redis_alone(tmp_path_factory):
+    """A Valkey that nobody else asks: it counts commands for all who do."""
+    embedded = EmbeddedServers(tmp_path_factory.mktemp("valkey"), durable=False)
+    yield embedded.ensure(postgres=False, valkey=True).redis_url
+    embedded.stop()
+
+
 @pytest.fixture
-def cache(platform, redis_url):
-    with redis.Redis.from_url(redis_url) as client:
+def platform(platform, redis_alone):
+    with closing(Platform(url_of(platform), redis_alone)) as made:
+        yield made
+
+
+@pytest.fixture
+def cache(platform, redis_alone):
+    with redis.Redis.from_url(redis_alone) as client:
+        client.flushdb()
         yield client
 
 
