@@ -43,6 +43,16 @@ _PUSH: Final = """
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
 return redis.call('ZADD', KEYS[1], 'NX', unpack(ARGV, 2))
 """
+# Take the first tokens of the first set that has any, each with a bound of its own.
+# KEYS the queues' sets; ARGV[i] how many at most of KEYS[i]. Returns the tokens.
+_TAKE: Final = """
+for place, key in ipairs(KEYS) do
+  local found, tokens = redis.call('ZPOPMIN', key, ARGV[place]), {}
+  for each = 1, #found, 2 do tokens[#tokens + 1] = found[each] end
+  if #tokens > 0 then return tokens end
+end
+return {}
+"""
 
 
 def score(priority: int, milliseconds: int) -> float:
@@ -160,6 +170,13 @@ class Transport:
                 else client.zmpop(len(keys), keys, min=True, count=count)
             )
             return [] if answer is None else [member for member, _ in answer[1] if isinstance(member, bytes)]
+
+    def take(self, queues: Sequence[str], counts: Sequence[int], *, worker: UUID) -> list[bytes]:
+        """As `pop` for a worker that does not wait, with a count for each queue."""
+        keys = [self.wake_key(worker), *(self.queue_key(queue) for queue in queues)]
+        with self._poppers.call() as client:
+            answer: Any = client.eval(_TAKE, len(keys), *keys, 1, *counts)
+            return [member for member in answer if isinstance(member, bytes)]
 
     def depth(self, queue: str) -> int:
         with self._feeders.call() as client:

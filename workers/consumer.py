@@ -35,6 +35,8 @@ _FALLBACK_BEAT: Final = 0.5
 #: The same while some queues have no room, and nothing is released meanwhile.
 _PARTIAL_BEAT: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
+#: See `Slots.gather`. Seconds.
+_GATHER: Final = 0.002
 
 #: What each step of priority is worth.
 _STEPS: Final = [priority * AGEING for priority in range(10)]
@@ -124,18 +126,19 @@ class JobConsumer(dramatiq.Consumer):
         self._ends.put(attempt)
 
     def _fill(self) -> None:
-        queues, room, everywhere = self._queues.with_room(self._slots)
-        if not queues or room <= 0:
+        self._slots.gather(_GATHER)
+        rooms, everywhere = self._queues.with_room(self._slots)
+        if not rooms:
             self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_BEAT)
             return
         adopted = self._execution.adopt()
         if adopted:
             self._accept(adopted)
             return
-        queues = self._queues.in_turn(queues)
-        raw = self._hints.pop(queues, room, _BLOCK if everywhere else 0)
+        queues = self._queues.in_turn(rooms)
+        raw = self._hints.pop(queues, [rooms[name] for name in queues], _BLOCK if everywhere else 0)
         if raw is None:
-            self._ask_postgres(queues, room, everywhere=everywhere)
+            self._ask_postgres(queues, min(rooms.values()), everywhere=everywhere)
             return
         if not raw and not everywhere:
             # The queues that have no room may be those with the jobs: what is released is heard of here.

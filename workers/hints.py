@@ -29,16 +29,27 @@ class Hints:
         self.away = False
         # Postgres had jobs the last time it was asked, and may have more.
         self._finding = False
+        # The last pop had tokens.
+        self._flowing = False
 
     @property
     def wanting(self) -> bool:
         """Whether Redis cannot be relied on to tell of what there is."""
         return self.away or self._finding
 
-    def pop(self, queues: Sequence[str], count: int, block: float) -> list[bytes] | None:
-        """Tokens of these queues, perhaps none; None when it is Postgres that should be asked."""
+    def pop(self, queues: Sequence[str], rooms: Sequence[int], block: float) -> list[bytes] | None:
+        """Tokens of the first of these queues that has any, no more than it has room for; None: ask Postgres.
+
+        While tokens come, each queue's own room counts; one that had to be waited for has the least room of all.
+        """
         try:
-            raw = self._transport.pop(queues, count, 0 if self._finding else block, worker=self._worker)
+            raw = None
+            if self._flowing and min(rooms) < max(rooms):
+                raw = self._transport.take(queues, rooms, worker=self._worker)
+            if not raw:
+                wait = 0 if self._finding else block
+                raw = self._transport.pop(queues, min(rooms), wait, worker=self._worker)
+            self._flowing = bool(raw)
         except Unavailable as error:
             if not self.away:
                 STORE_ERRORS.labels("redis", "pop").inc()

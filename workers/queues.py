@@ -47,15 +47,15 @@ class Queues:
     def any(self) -> bool:
         return bool(self._names)
 
-    def with_room(self, slots: Slots) -> tuple[list[str], int, bool]:
-        """The queues whose jobs, of whatever kind, there are free slots for, how many, and whether these are all."""
+    def with_room(self, slots: Slots) -> tuple[dict[str, int], bool]:
+        """The queues whose jobs, of whatever kind, there are free slots for, how many for each, and whether these are all."""
         if self.age >= _LOOK_EVERY:
             self.look()
         free = {
             kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
             for kind in (False, True)
         }
-        names, room = [], 0
+        rooms = {}
         for name in self._names:
             # A job may be sent to any queue: where a kind is not known to be alone, both must have room.
             kinds = self._kinds.get(name, {False})
@@ -63,15 +63,14 @@ class Queues:
             if name in self._limited and False in kinds:
                 least = min(least, slots.idle())
             if least > 0:
-                names.append(name)
-                room = least if room == 0 else min(room, least)
-        return names, room, len(names) == len(self._names)
+                rooms[name] = least
+        return rooms, len(rooms) == len(self._names)
 
-    def in_turn(self, names: list[str]) -> list[str]:
+    def in_turn(self, names: Iterable[str]) -> list[str]:
         """These queues in the order in which to ask them this time."""
         self._turn += 1
         if self._turn % self._fair_every:
-            return names
+            return list(names)
         return sorted(names, key=lambda name: self._served_at.get(name, 0))
 
     def served(self, names: Iterable[str]) -> None:

@@ -29,7 +29,8 @@ class Slots:
     def __init__(self, sync_slots: int, async_slots: int, threads: int) -> None:
         self._threads = threads
         self._capacity = {False: sync_slots, True: async_slots}
-        self._held: dict[bool, dict[UUID, Attempt]] = {False: {}, True: {}}
+        #: By the number that the id is: it hashes in C.
+        self._held: dict[bool, dict[int, Attempt]] = {False: {}, True: {}}
         #: How many sync attempts may be held beyond the threads, and whether so many were.
         self._ahead = threads
         self._filled = False
@@ -51,7 +52,7 @@ class Slots:
         return limit - held >= max(enough, 1) or (held < limit and held <= self._threads)
 
     def take(self, attempt: Attempt) -> None:
-        self._held[attempt.definition.is_async][attempt.job.id] = attempt
+        self._held[attempt.definition.is_async][attempt.job.id.int] = attempt
 
     def taken(self) -> None:
         """All of a claim has been taken."""
@@ -65,8 +66,9 @@ class Slots:
                 is_async = attempt.definition.is_async
                 held = self._held[is_async]
                 # A job that was taken back and claimed here again is another attempt.
-                if held.get(attempt.job.id) is attempt:
-                    del held[attempt.job.id]
+                place = attempt.job.id.int
+                if held.get(place) is attempt:
+                    del held[place]
                 if not is_async and attempt.began_at is not None:
                     longest = max(longest, attempt.began_at - attempt.claimed_at)
             self._adapt(longest)
@@ -79,13 +81,20 @@ class Slots:
         return [*self._held[False].values(), *self._held[True].values()]
 
     def find(self, job_id: UUID) -> Attempt | None:
-        return self._held[False].get(job_id) or self._held[True].get(job_id)
+        return self._held[False].get(job_id.int) or self._held[True].get(job_id.int)
 
     def wait_free(self, timeout: float) -> None:
         """Wait until something is released, at most `timeout` seconds."""
         with self._changed:
             if not self.worth_filling(is_async=False) or not self.worth_filling(is_async=True):
                 self._changed.wait(timeout)
+
+    def gather(self, timeout: float) -> None:
+        """While less than half of the async slots is free, wait up to `timeout` seconds for more: fewer, larger claims."""
+        half = self._capacity[True] // 2
+        with self._changed:
+            if len(self._held[True]) > half:
+                self._changed.wait_for(lambda: len(self._held[True]) <= half, timeout)
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until nothing is held; whether that came within `timeout` seconds."""

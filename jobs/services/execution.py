@@ -134,8 +134,8 @@ class Execution:
         if len(alone) < len(ends):
             born_of = [end for end in ends if end.children]
             done.update({end.id: end for end in self._dispatching.finish(born_of)})
-        missing = [end for end in ends if end.id not in done]
-        if missing:
+        if len(done) < len(ends):
+            missing = [end for end in ends if end.id not in done]
             with self._database.autocommit() as connection:
                 done.update({end.id: end for end in jobs.already_finished(connection, missing)})
             self._refused([end for end in missing if end.id not in done])

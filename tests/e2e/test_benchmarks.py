@@ -21,6 +21,7 @@ def test_a_quick_drain_measures_both_contenders(tmp_path):
     assert [record.get("subject") for record in records] == ["callboard", "dramatiq", None]
     for record in records[:2]:
         assert record["figures"]["rate"] > 0
-        assert record["figures"]["cpu_us"] > 0
+        # the kernel counts hundredths of a second, and so few jobs may take less
+        assert record["figures"]["cpu_us"] >= 0
     assert records[2]["target"] == {"figure": "rate", "at_least": 3.5, "of": "dramatiq"}
     assert "target  rate >= 3.5x dramatiq" in done.stdout

@@ -182,7 +182,8 @@ def test_limits_hold_for_each_key_and_keys_take_turns(show) -> None:
     stage.enqueue(60, 0.1, "greedy")
     stage.enqueue(6, 0.1, "modest")
     stage.enqueue(6, 0.1)
-    stage.wait_ended(20)
+    # one that the kill met would come last
+    until(lambda: sum(line[:6] == "ended:" and line[-7:] == ":modest" for line in stage._lines()) == 6)
     stage.kill_a_child()
     stage.wait_succeeded(72)
     spans = stage.spans()

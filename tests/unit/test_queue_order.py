@@ -78,10 +78,10 @@ class Room:
 
 
 @pytest.mark.parametrize(
-    ("held", "asked", "room"),
-    [(0, ["limited", "mail"], 8), (5, ["limited", "mail"], 3), (8, ["mail"], 56), (20, ["mail"], 44)],
+    ("held", "rooms"),
+    [(0, {"limited": 8, "mail": 64}), (5, {"limited": 3, "mail": 59}), (8, {"mail": 56}), (20, {"mail": 44})],
 )
-def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held, asked, room):
+def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held, rooms):
     knows = Always("limited", "mail")
     queues = Queues(knows, [], {}, knows)
-    assert queues.with_room(Room(held)) == (asked, room, len(asked) == 2)
+    assert queues.with_room(Room(held)) == (rooms, len(rooms) == 2)

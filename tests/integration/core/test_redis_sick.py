@@ -218,19 +218,19 @@ def test_what_was_enqueued_while_pushes_failed_is_found_in_postgres_though_pops_
     proxy.heal()
     with execution(sick) as worker:
         hints = Hints(Queues(worker, [], {}, SYSTEM), sick.transport, worker.worker)
-        assert hints.pop(["other", "reports"], 10, 0.01) is None
+        assert hints.pop(["other", "reports"], [10, 10], 0.01) is None
         assert hints.worth_asking(["other", "reports"]) == ["reports"]
         found = worker.claim_oldest("reports", 10)
         assert {job.id for job in found} == set(jobs)
         hints.asked(len(found), everywhere=True)
         # as long as there is more, Postgres is asked again at once; after that every other second
-        assert hints.pop(["reports"], 10, 0.01) is None
+        assert hints.pop(["reports"], [10], 0.01) is None
         # nothing for those that have room says nothing of the others
         hints.asked(0, everywhere=False)
-        assert hints.pop(["reports"], 10, 0.01) is None
+        assert hints.pop(["reports"], [10], 0.01) is None
         hints.asked(0, everywhere=True)
         assert hints.worth_asking(["reports"]) == []
-        assert hints.pop(["reports"], 10, 0.01) == []
+        assert hints.pop(["reports"], [10], 0.01) == []
         assert not hints.away
 
 

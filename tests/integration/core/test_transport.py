@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.errors import Unavailable
 from jobs.ids import new_id
 from jobs.records import Hint
-from jobs.transport import WINDOW, Transport, read_token, token
+from jobs.transport import WAKE, WINDOW, Transport, read_token, token
 from tests.integration.core.factories import NOWHERE, enqueue, execution, until
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -81,6 +81,19 @@ def test_the_first_queue_that_has_any_is_served(transport):
     assert transport.pop(["none", "a", "b"], 5, 0.1) == [member(a)]
     assert transport.pop(["none", "a", "b"], 5, 0.1) == [member(b)]
     assert transport.pop(["none", "a", "b"], 5, 0.01) == []
+
+
+def test_each_queue_gives_no_more_than_what_is_taken_of_it(transport):
+    worker = new_id()
+    many = [hint(number, queue="a") for number in range(5)]
+    other = [hint(number, queue="b") for number in range(3)]
+    transport.push([*many, *other])
+    assert transport.take(["none", "a", "b"], [9, 2, 3], worker=worker) == [member(one) for one in many[:2]]
+    assert transport.take(["b", "a"], [9, 9], worker=worker) == [member(one) for one in other]
+    assert transport.take(["b", "a"], [9, 0], worker=worker) == []
+    transport.wake([worker])
+    assert transport.take(["a"], [9], worker=worker) == [WAKE]
+    assert transport.take(["a"], [9], worker=worker) == [member(one) for one in many[2:]]
 
 
 def test_producers_stop_at_the_window_and_the_feeder_does_not(transport):
@@ -156,6 +169,7 @@ CALLS = {
     "push": lambda transport: transport.push([hint()]),
     "feed": lambda transport: transport.feed("q", [(str(new_id()), 0, 5, 0)]),
     "pop": lambda transport: transport.pop(["q"], 1, 0.01),
+    "take": lambda transport: transport.take(["q"], [1], worker=new_id()),
     "depth": lambda transport: transport.depth("q"),
     "forget": lambda transport: transport.forget("q"),
     "announce": lambda transport: transport.announce([new_id()]),
@@ -204,7 +218,7 @@ def test_whatever_redis_answers_instead_is_unavailable(transport, monkeypatch, c
     transport.check()
 
 
-@pytest.mark.parametrize("call", ["push", "feed", "pop", "depth"])
+@pytest.mark.parametrize("call", ["push", "feed", "pop", "take", "depth"])
 def test_a_key_of_another_kind_in_the_queues_place_is_unavailable(transport, cache, call):
     cache.set(transport.queue_key("q"), "mine")
     with pytest.raises(Unavailable, match="WRONGTYPE"):
