@@ -31,6 +31,7 @@ ROOT: Final = Path(__file__).parents[1]
 PROCESSES: Final = 2
 THREADS: Final = 8
 JOBS: Final = "benchmarks.our_jobs"
+SECRET_KEY: Final = "only for this benchmark"
 PATIENCE: Final = 300.0
 _TABLES: Final = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
 
@@ -91,7 +92,7 @@ class Arena:
         given = {
             "database_url": self.urls.database_url,
             "redis_url": self.urls.redis_url,
-            "secret_key": "only for this benchmark",
+            "secret_key": SECRET_KEY,
             "data_dir": self.folder / "data",
             "jobs": JOBS,
             "processes": PROCESSES,

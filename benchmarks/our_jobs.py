@@ -1,4 +1,6 @@
-"""The jobs of the benchmarks, for Callboard; the same functions as in rivals/bare_jobs.py."""
+"""The jobs of the benchmarks, for Callboard; but for the webhook's the same functions as in rivals/bare_jobs.py."""
+
+from typing import Any
 
 from benchmarks import work
 from jobs import job
@@ -36,3 +38,8 @@ def picked_up(sent: float) -> None:
 def counted(number: int) -> None:
     """Note that it ran."""
     work.note(f"{number}\n")
+
+
+@job(queue="bench")
+def pushed(event: str, delivery_id: str, payload: dict[str, Any]) -> None:
+    """Take a webhook in, and do nothing with it."""

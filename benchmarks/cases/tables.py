@@ -1,0 +1,139 @@
+"""Big tables: lists and single jobs beside 1,000,000 finished ones, the feeder and the gauges above 1,000,000 queued ones."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from benchmarks import loading, serving
+from benchmarks.arena import Arena
+from benchmarks.harness import Case, Figures, Target, percentiles
+from jobs.clock import SYSTEM
+from scheduler.feeder import Feeder
+from scheduler.gauges import Gauges
+
+JOBS: Final = 1_000_000
+_FEW: Final = 5_000
+#: Calls of each kind.
+_CALLS: Final = 40
+_PAGE: Final = 50
+_ROUNDS: Final = 60
+LISTS: Final[dict[str, dict[str, str]]] = {
+    "all": {},
+    "succeeded": {"state": "succeeded"},
+    "failed": {"state": "failed"},
+    "running": {"state": "running"},
+    "queue": {"queue": "queue3"},
+    "queue_rare": {"queue": "rare"},
+    "queue_failed": {"state": "failed", "queue": "queue7"},
+    "name": {"name": "job7"},
+    "name_rare": {"name": "rare"},
+    "name_none": {"name": "nothing"},
+    "tag": {"tag": "tag100"},
+    "tag_common": {"tag": "team0"},
+    "since": {"since": "1h"},
+    "since_now": {"since": "1s"},
+    "until": {"until": "3d"},
+}
+
+
+class Reader:
+    """Reads over HTTP with a viewer's key, on one connection that is kept."""
+
+    def __init__(self, arena: Arena, connection: http.client.HTTPConnection) -> None:
+        _, token = arena.platform.auth.create(f"bench-{time.monotonic_ns()}", "viewer")
+        self._connection = connection
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON that it answers; RuntimeError when it is an error."""
+        self._connection.request("GET", f"{path}?{urlencode(query)}", headers=self._headers)
+        response = self._connection.getresponse()
+        body = json.loads(response.read())
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{path}: {body}")
+        return body
+
+    def page(self, **query: str) -> Any:
+        return self.get("/v1/jobs", limit=str(_PAGE), **query)
+
+
+def read(arena: Arena) -> Figures:
+    """GET /v1/jobs by each filter and far down, and GET /v1/jobs/{id}: 95th percentiles; `list_p95_ms` is the worst list's."""
+    calls = arena.size(_CALLS, 3)
+    with serving.api(arena) as port, closing(serving.connect(port)) as connection:
+        reader = Reader(arena, connection)
+        lists = {name: _p95(partial(reader.page, **query), calls) for name, query in LISTS.items()}
+        # jobs are half a second apart: a fifth of them are younger
+        far_down = reader.page(until=f"{arena.size(JOBS, _FEW) // 10}s")["next_cursor"]
+        lists["far_down"] = _p95(partial(reader.page, cursor=far_down), calls)
+        some = arena.sql("SELECT id FROM callboard.jobs TABLESAMPLE SYSTEM (10) LIMIT :calls", calls=calls)
+        ids = iter([row.id for row in some])
+        shown = _p95(lambda: reader.get(f"/v1/jobs/{next(ids)}"), len(some))
+    return {
+        "list_p95_ms": max(lists.values()),
+        "show_p95_ms": shown,
+        **{f"{name}_ms": value for name, value in lists.items()},
+    }
+
+
+def feed(arena: Arena) -> Figures:
+    """Rounds of the feeder: those that fill an empty Redis, and those that find it full; and one count of the queues."""
+    arena.redis.flushall()
+    feeder = Feeder(arena.platform.database, arena.platform.transport, SYSTEM)
+    filling: list[float] = []
+    full: list[float] = []
+    for _ in range(arena.size(_ROUNDS, 5)):
+        begun = time.perf_counter()
+        brought = feeder.round()
+        (filling if brought else full).append(time.perf_counter() - begun)
+    ticks = percentiles(full)
+    gauges = Gauges(arena.platform.database)
+    counting = _took(gauges.round)
+    gauges.clear()
+    return {
+        "tick_p50_ms": ticks["p50_ms"],
+        "tick_p95_ms": ticks["p95_ms"],
+        "filling_p50_ms": percentiles(filling)["p50_ms"],
+        "filling_max_ms": max(filling) * 1000,
+        "gauges_ms": counting * 1000,
+    }
+
+
+def _took(call: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def _p95(call: Callable[[], Any], calls: int) -> float:
+    return percentiles([_took(call) for _ in range(calls)])["p95_ms"]
+
+
+@contextmanager
+def _filled(arena: Arena, fill: Callable[[Arena, int], None]) -> Iterator[None]:
+    fill(arena, arena.size(JOBS, _FEW))
+    yield
+    arena.reset()
+
+
+CASES = [
+    Case(
+        "tables-read",
+        "with 1,000,000 finished jobs: lists of 50 over HTTP, one job",
+        {"callboard": read},
+        [Target("list_p95_ms", at_most=50), Target("show_p95_ms", at_most=50)],
+        around=lambda arena: _filled(arena, loading.finished),
+    ),
+    Case(
+        "tables-feed",
+        "with 1,000,000 jobs queued in 10 queues: a round of the feeder",
+        {"callboard": feed},
+        [Target("tick_p95_ms", at_most=50), Target("filling_max_ms", at_most=50)],
+        around=lambda arena: _filled(arena, loading.queued),
+    ),
+]
