@@ -7,11 +7,13 @@ _ID = "('01940000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
 _QUEUED = f"""
 INSERT INTO callboard.jobs (id, name, queue, state, priority, max_attempts, run_at, source)
 SELECT {_ID}, 'noop', 'bench', 'queued', 9, 10, statement_timestamp(), 'python' FROM generate_series(1, :count) AS n"""
+#: Of its time of enqueueing, as ids of version 7 are.
+_ID_AT = "(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
 # Half a second apart: the last six days. Of 100 jobs 96 have succeeded; one in 50 has tags; one name and one queue are rare.
 _FINISHED = f"""
 INSERT INTO callboard.jobs (id, name, queue, state, priority, attempt, max_attempts, run_at, enqueued_at, started_at,
   finished_at, source, kwargs, tags, result, errors)
-SELECT {_ID}, CASE WHEN n % 100000 = 7 THEN 'rare' ELSE 'job' || n % 20 END,
+SELECT {_ID_AT}, CASE WHEN n % 100000 = 7 THEN 'rare' ELSE 'job' || n % 20 END,
   CASE WHEN n % 100000 = 9 THEN 'rare' ELSE 'queue' || n % 10 END, state, 5, 1, 10, at, at, at + interval '1s', at + interval '2s',
   'python', jsonb_build_object('n', n), CASE WHEN n % 50 = 0 THEN ARRAY['tag' || n % 5000, 'team' || n % 4] ELSE '{{}}' END,
   '{{"pages": 12}}', CASE state WHEN 'failed'
