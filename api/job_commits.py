@@ -9,7 +9,7 @@ import structlog
 
 from api.group_commit import GroupCommit
 from jobs.errors import Unavailable
-from jobs.records import Job, NewJob, Receipt, Source, newborn
+from jobs.records import Job, NewJob, Receipt, Source, as_written
 from jobs.requests import JobRequest
 from jobs.services.enqueue import Enqueue
 from jobs.services.jobs import Jobs
@@ -78,7 +78,7 @@ class JobCommits:
         outcomes, hints = self._enqueue.each(group, patience=patience)
         due = {hint.id: hint.run_at for hint in hints}
         shown = [
-            _as_written(job, outcome, due) if isinstance(outcome, Receipt) else outcome
+            _shown(job, outcome, due) if isinstance(outcome, Receipt) else outcome
             for job, outcome in zip(group, outcomes, strict=True)
         ]
         rest = iter(self._read([one for one in shown if isinstance(one, Receipt)]))
@@ -100,8 +100,7 @@ class JobCommits:
         ]
 
 
-def _as_written(job: NewJob, receipt: Receipt, due: dict[UUID, datetime]) -> Committed | Receipt:
-    """A job that is new and due at once is known to the last column; the receipt of any other, which must be read."""
-    if receipt.existed or receipt.id not in due or job.run_at is not None or job.delay is not None:
-        return receipt
-    return Committed(newborn(job, due[receipt.id]), existed=False)
+def _shown(job: NewJob, receipt: Receipt, due: dict[UUID, datetime]) -> Committed | Receipt:
+    """What is known without reading it again; else the receipt."""
+    known = as_written(job, receipt, due.get(receipt.id))
+    return receipt if known is None else Committed(known, existed=False)

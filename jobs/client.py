@@ -72,7 +72,8 @@ class Client:
         """
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
         if connection is None:
-            return self.get(self._platform.enqueue.one(request, current_source()).id)
+            accepted = self._platform.enqueue.accept(request, current_source())
+            return accepted.shown or self.get(accepted.receipt.id)
         lent = LentConnection(connection) if isinstance(connection, psycopg.Connection) else connection
         within = cast("Connection", lent)
         receipt = self._platform.enqueue.within(within, [request], current_source())[0]

@@ -33,6 +33,10 @@ class DirectRows:
     def all(self) -> list[Any]:
         return self._cursor.fetchall() if self._cursor.description else []
 
+    def first(self) -> Any:
+        """The first row; the others are not made."""
+        return self._cursor.fetchone() if self._cursor.description else None
+
     def one_or_none(self) -> Any:
         rows = self.all()
         return rows[0] if rows else None

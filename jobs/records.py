@@ -31,8 +31,7 @@ class Source:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A checked enqueue, ready to be written; `arguments` are encoded JSON."""
 
     id: UUID
@@ -59,8 +58,7 @@ class NewJob:
     on_conflict: str = "existing"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What an enqueue came to: the job that now stands, which is an older one when `existed`.
 
     replaced: the older one has these arguments and this time now. moved: it runs, and its unique key is this new job's.
@@ -165,6 +163,13 @@ def newborn(new: NewJob, now: datetime) -> Job:
         put_off=0,
         put_off_reason=None,
     )
+
+
+def as_written(new: NewJob, receipt: Receipt, now: datetime | None) -> Job | None:
+    """A job that is new and was due at once, at this time of the database: known to the last column. Any other must be read."""
+    if receipt.existed or now is None or new.run_at is not None or new.delay is not None:
+        return None
+    return newborn(new, now)
 
 
 class ClaimedJob(NamedTuple):

@@ -6,11 +6,11 @@ all there is: a claim in Postgres decides whether it still holds. All of it may 
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from itertools import groupby
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
+from jobs.clock import SYSTEM, Clock
 from jobs.records import Hint
 from jobs.redis_link import PATIENCE, Link, RedisUnavailable, unavailable
 
@@ -37,12 +37,20 @@ _TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 _LARGEST_EPOCH: Final = 2**31 - 1
 
 # Push tokens while the set has room.
-# KEYS[1] the queue's set; ARGV[1] the window; ARGV[2..] score, token, score, token, ...
-# Returns how many were new; 0 when the set is full (the feeder will bring them).
+# KEYS[1] the queue's set; ARGV[1] the window; ARGV[2] the score of all; ARGV[3..] tokens.
+# Returns how many were new; -1 when the set is full (the feeder will bring them).
 _PUSH: Final = """
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-return redis.call('ZADD', KEYS[1], 'NX', unpack(ARGV, 2))
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return -1 end
+local members = {}
+for place = 3, #ARGV do
+  members[2 * place - 5] = ARGV[2]
+  members[2 * place - 4] = ARGV[place]
+end
+return redis.call('ZADD', KEYS[1], 'NX', unpack(members))
 """
+_FULL: Final = -1
+#: How long nothing is offered to a set that was full: a worker takes longer to empty it. Seconds.
+_FULL_FOR: Final = 0.1
 # Take the first tokens of the first set that has any, each with a bound of its own.
 # KEYS the queues' sets; ARGV[i] how many at most of KEYS[i]. Returns the tokens.
 _TAKE: Final = """
@@ -62,10 +70,6 @@ def score(priority: int, milliseconds: int) -> float:
 
 def token(job: object, epoch: int) -> str:
     return f"{job}:{epoch}"
-
-
-def _scored(hint: Hint) -> tuple[float, str]:
-    return score(hint.priority, int(hint.run_at.timestamp() * 1000)), token(hint.id, hint.epoch)
 
 
 def read_token(raw: bytes) -> tuple[str, int] | None:
@@ -90,8 +94,11 @@ class Transport:
     calls fail at once for a while.
     """
 
-    def __init__(self, url: str, *, prefix: str = "callboard") -> None:
+    def __init__(self, url: str, *, prefix: str = "callboard", clock: Clock = SYSTEM) -> None:
         self._prefix = prefix
+        self._clock = clock
+        #: Until when a queue's set is taken to be full. Monotonic seconds.
+        self._full_until: dict[str, float] = {}
         self._producers = Link(url, longest_pause=_LONGEST_PAUSE)
         self._announcers = Link(url, longest_pause=_LONGEST_PAUSE)
         self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE)
@@ -110,18 +117,39 @@ class Transport:
         return f"{self._prefix}:finished"
 
     def push(self, hints: Iterable[Hint]) -> int:
-        """Offer tokens to their queues, up to the window; returns how many were new. Limited queues are left to the feeder."""
-        ordered = sorted((hint for hint in hints if not hint.limited), key=lambda hint: hint.queue)
-        if not ordered:
+        """Offer tokens to their queues, up to the window; returns how many were new. Limited queues are left to the feeder.
+
+        A queue whose set was full is not offered any for a moment: there is enough to do, and the feeder brings the rest.
+        """
+        now = self._clock.monotonic()
+        alike: dict[tuple[str, int, datetime], list[str]] = {}
+        for hint in hints:
+            if not hint.limited and self._full_until.get(hint.queue, 0.0) <= now:
+                tokens = alike.setdefault((hint.queue, hint.priority, hint.run_at), [])
+                if len(tokens) < WINDOW:
+                    tokens.append(token(hint.id, hint.epoch))
+        if not alike:
             return 0
+        offers = [
+            (queue, score(priority, int(run_at.timestamp() * 1000)), tokens[start : start + _CHUNK])
+            for (queue, priority, run_at), tokens in alike.items()
+            for start in range(0, len(tokens), _CHUNK)
+        ]
         with self._producers.call() as client:
-            pipeline = client.pipeline(transaction=False)
-            for queue, group in groupby(ordered, key=lambda hint: hint.queue):
-                members = list(group)[:WINDOW]
-                for start in range(0, len(members), _CHUNK):
-                    pairs = [part for hint in members[start : start + _CHUNK] for part in _scored(hint)]
-                    pipeline.eval(_PUSH, 1, self.queue_key(queue), WINDOW, *pairs)
-            return sum(cast("list[int]", pipeline.execute()))
+            if len(offers) == 1:
+                taken = [self._offer(client, *offers[0])]
+            else:
+                pipeline = client.pipeline(transaction=False)
+                for offer in offers:
+                    self._offer(pipeline, *offer)
+                taken = pipeline.execute()
+            for (queue, _, _), new in zip(offers, taken, strict=True):
+                if new == _FULL:
+                    self._full_until[queue] = now + _FULL_FOR
+            return sum(max(new, 0) for new in taken)
+
+    def _offer(self, client: Any, queue: str, place: float, tokens: Sequence[str]) -> Any:
+        return client.eval(_PUSH, 1, self.queue_key(queue), WINDOW, place, *tokens)
 
     def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
         """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds."""

@@ -1,13 +1,15 @@
 """The verbs enqueue and replace: jobs come to be, and get new arguments before they begin."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, TextClause, text
 
+from jobs.binary_arrays import Texts, Uuids
+from jobs.direct import AnyConnection
 from jobs.models import in_states
 from jobs.records import Hint, NewJob, Receipt
 from jobs.states import ACTIVE, PENDING, JobState
@@ -45,6 +47,70 @@ FROM input i{where}
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
 RETURNING {HINT}, j.name, j.state
 """)
+
+
+# Jobs that differ in their arguments alone: what is the same for all is said once, and no key can be held.
+_ALIKE: Final = text(f"""
+WITH seen_queue AS (
+  INSERT INTO callboard.queues (name)
+  SELECT :queue WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = :queue) ON CONFLICT DO NOTHING
+)
+INSERT INTO callboard.jobs AS j (
+  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags, timeout, source,
+  source_id, hard_timeout, options, limit_key)
+SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
+  CAST(i.args AS jsonb), CAST(i.kwargs AS jsonb), CAST(:priority AS smallint), :max_attempts, due.at, statement_timestamp(),
+  CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval), :source, CAST(:source_id AS text),
+  CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
+FROM unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[])) AS i(id, args, kwargs),
+  (SELECT coalesce(CAST(:due AS timestamptz),
+    statement_timestamp() + CAST(:delay AS double precision) * interval '1 second') AS at) AS due
+RETURNING {HINT}, j.state
+""")
+
+
+class Written(NamedTuple):
+    """What jobs that are alike have in common once they are written."""
+
+    run_at: datetime
+    limited: bool
+    state: JobState
+
+
+def are_alike(jobs: Sequence[NewJob]) -> bool:
+    """Whether these jobs differ in their ids and arguments alone, and have no unique key."""
+    first = _common(jobs[0]) if jobs else ()
+    return bool(jobs) and jobs[0].unique_key is None and all(_common(job) == first for job in jobs[1:])
+
+
+def _common(job: NewJob) -> tuple[object, ...]:
+    return job[1], job[2], job[5:]
+
+
+def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:
+    """enqueue: - -> queued | scheduled, of jobs that are alike; all of them."""
+    first = jobs[0]
+    parameters = {
+        "ids": Uuids([job.id for job in jobs]),
+        "args": Texts([job.args for job in jobs]),
+        "kwargs": Texts([job.kwargs for job in jobs]),
+        "name": first.name,
+        "queue": first.queue,
+        "priority": first.priority,
+        "max_attempts": first.max_attempts,
+        "due": first.run_at,
+        "delay": _seconds(first.delay) or 0.0,
+        "expires_at": first.expires_at,
+        "tags": list(first.tags),
+        "timeout": first.timeout,
+        "source": first.source.door,
+        "source_id": first.source.id,
+        "hard_timeout": first.hard_timeout,
+        "options": None if first.options is None else first.options.decode(),
+        "limit_key": first.limit_key,
+    }
+    row = cast("Any", connection.execute(_ALIKE, parameters).first())
+    return Written(row[4], row[5], JobState(row[6]))
 
 
 _PLAIN: Final = _enqueue()

@@ -1,7 +1,6 @@
 """Dispatching: messages become jobs, by themselves or in the transaction in which an attempt ends."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -39,7 +38,7 @@ class Dispatching:
         except IntegrityError as error:
             if not _is_taken(error):
                 raise
-            return self._enqueue.checked([replace(job, id=new_id())])[0]
+            return self._enqueue.checked([job._replace(id=new_id())])[0]
 
     def finish(self, ends: Sequence[Finish]) -> list[Finished]:
         """Write how attempts ended and enqueue what follows from it, all in one transaction.
@@ -55,7 +54,7 @@ class Dispatching:
                 raise
             # Its parent ran again, or somebody keeps messages and sends them anew.
             fresh = {
-                parent: [(one, replace(job, id=new_id())) for one, job in pairs]
+                parent: [(one, job._replace(id=new_id())) for one, job in pairs]
                 for parent, pairs in following.items()
             }
             done, born, hints = self._database.retrying(lambda one: self._write(one, ends, fresh))
@@ -104,8 +103,8 @@ class Dispatching:
     def _check(self, dispatch: Dispatch, source: Source) -> NewJob:
         job = self._enqueue.check(dispatch.request, source)
         if dispatch.id is not None:
-            job = replace(job, id=dispatch.id)
-        return job if dispatch.max_attempts is None else replace(job, max_attempts=dispatch.max_attempts)
+            job = job._replace(id=dispatch.id)
+        return job if dispatch.max_attempts is None else job._replace(max_attempts=dispatch.max_attempts)
 
 
 def _is_taken(error: IntegrityError) -> bool:

@@ -1,8 +1,9 @@
 """Enqueue: check, write, commit, and only then tell Redis. A receipt means that the job is committed."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import orjson
 import structlog
@@ -14,24 +15,44 @@ from jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
 from jobs.ids import new_id
 from jobs.json_values import encode
 from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
-from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Hint, NewJob, Receipt, Source
+from jobs.records import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    Hint,
+    Job,
+    NewJob,
+    Receipt,
+    Source,
+    as_written,
+)
 from jobs.repositories import job_enqueue, notices
 from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
-from jobs.services.uniqueness import NOBODY_THERE, Outcome, Writing
+from jobs.services.combining import Combining
+from jobs.services.together import together
+from jobs.services.uniqueness import NOBODY_THERE, ROWS, Outcome, Writing
 from jobs.transport import Transport
 
 #: Bytes of JSON that a job's arguments may have.
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The same of what a Dramatiq message carries.
 OPTIONS_LIMIT: Final = 256 * 1024
+T = TypeVar("T")
 Derived = Callable[[Sequence[str]], str]
 
 #: How long an enqueue waits for somebody else's open transaction that holds its unique key.
 _PATIENCE: Final = timedelta(seconds=2)
 
 log = structlog.get_logger(__name__)
+
+
+class Accepted(NamedTuple):
+    """A job that was accepted; `shown` when all of it is known without reading it again."""
+
+    receipt: Receipt
+    shown: Job | None
 
 
 class Enqueue:
@@ -41,10 +62,18 @@ class Enqueue:
         self._database = database
         self._transport = transport
         self._catalogue = catalogue
+        self._combining = Combining(self._write_plain)
 
     def one(self, request: JobRequest, source: Source) -> Receipt:
         """Accept one job; when this returns, it is committed."""
-        return self.checked([self.check(request, source)])[0]
+        return self.accept(request, source).receipt
+
+    def accept(self, request: JobRequest, source: Source) -> Accepted:
+        """As `one`, and what is known of the job by then."""
+        job = self.check(request, source)
+        if job.unique_key is None:
+            return self._combining.run(job)
+        return Accepted(self.checked([job])[0], None)
 
     def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
         """Accept all of these jobs or none; receipts are in the order of the requests.
@@ -60,7 +89,7 @@ class Enqueue:
             _be_patient(connection, jobs, _PATIENCE)
             return _all(connection, jobs)
 
-        receipts, hints = self._database.retrying(write)
+        receipts, hints = self._commit(jobs, write)
         self.push(hints)
         _count(jobs, receipts)
         return receipts
@@ -73,8 +102,8 @@ class Enqueue:
         patience: how long to wait for somebody's open transaction that holds one of the keys; then Busy.
         Returns the hints, too, of what is queued and was pushed.
         """
-        outcomes, hints = self._database.retrying(
-            lambda connection: self.each_within(connection, jobs, patience=patience)
+        outcomes, hints = self._commit(
+            jobs, lambda connection: self.each_within(connection, jobs, patience=patience)
         )
         self.committed(jobs, outcomes, hints)
         return outcomes, hints
@@ -149,6 +178,27 @@ class Enqueue:
             **_unique(request, kind, source, derive),
         )
 
+    def _commit(self, jobs: Sequence[NewJob], work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction. Few jobs that are alike are one statement, which is one by itself."""
+        if len(jobs) <= ROWS and job_enqueue.are_alike(jobs):
+            with self._database.direct() as connection:
+                return work(cast("Connection", connection))
+        return self._database.retrying(work)
+
+    def _write_plain(self, jobs: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
+        """Write jobs without unique keys that have nothing to do with each other."""
+        return together(jobs, self._write_some, has_key=lambda _: False)
+
+    def _write_some(self, jobs: Sequence[NewJob], patience: timedelta) -> list[Accepted | Exception]:
+        outcomes, hints = self.each(jobs, patience=patience)
+        due = {hint.id: hint.run_at for hint in hints}
+        return [
+            Accepted(outcome, as_written(job, outcome, due.get(job.id)))
+            if isinstance(outcome, Receipt)
+            else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
     def push(self, hints: Sequence[Hint]) -> None:
         """Tell Redis; when it is away the feeder will, once it is back."""
         if not hints:
@@ -179,17 +229,20 @@ def _each(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Outcome]
 
 
 def _count(jobs: Sequence[NewJob], outcomes: Sequence[Outcome]) -> None:
+    new: Counter[tuple[str, str, str]] = Counter()
     for job, outcome in zip(jobs, outcomes, strict=True):
         if isinstance(outcome, Conflict):
             _conflict(job, "rejected")
             continue
         if not outcome.existed:
-            JOBS_ENQUEUED.labels(job.queue, job.name, job.source.door).inc()
+            new[job.queue, job.name, job.source.door] += 1
         if outcome.replaced:
             _conflict(job, "replaced")
             log.info("job.replaced", job_id=str(outcome.id), job=job.name, unique_key=job.unique_key)
         elif outcome.existed or outcome.moved:
             _conflict(job, "moved" if outcome.moved else "existing")
+    for labels, number in new.items():
+        JOBS_ENQUEUED.labels(*labels).inc(number)
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
     log.debug("job.enqueued", count=len(accepted), first=str(accepted[0].id) if accepted else None)
 

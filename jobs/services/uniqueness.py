@@ -1,7 +1,6 @@
 """Writing jobs whose unique keys may be held: who comes first has the key, who comes second hears what that means."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from jobs.repositories.unique_holds import Holder
 from jobs.states import JobState
 
 #: Rows in one INSERT; more go into several within the same transaction.
-_ROWS: Final = 2_000
+ROWS: Final = 2_000
 #: The holder of a key may finish between two statements; then the key is free, and the job goes in.
 _TRIES: Final = 5
 
@@ -33,6 +32,10 @@ class Writing:
 
     def write(self, jobs: Sequence[NewJob]) -> None:
         """Write them all; a Conflict, for a key that is held, is an outcome like any other."""
+        if job_enqueue.are_alike(jobs):
+            for batch in _batches(jobs):
+                self._enqueue_alike(batch)
+            return
         # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
         ordered = sorted(jobs, key=lambda job: job.unique_key or "")
         for batch in _batches(ordered):
@@ -46,6 +49,14 @@ class Writing:
             self.outcomes[job.id] = Conflict(
                 f"the unique key {job.unique_key!r} keeps changing hands; try again"
             )
+
+    def _enqueue_alike(self, jobs: Sequence[NewJob]) -> None:
+        written = job_enqueue.enqueue_alike(self._connection, jobs)
+        name, queue, state = jobs[0].name, jobs[0].queue, written.state
+        self.outcomes.update({job.id: Receipt(job.id, name, queue, state, existed=False) for job in jobs})
+        if state is JobState.QUEUED:
+            priority, run_at, limited = jobs[0].priority, written.run_at, written.limited
+            self.hints += [Hint(job.id, 0, queue, priority, run_at, limited) for job in jobs]
 
     def _enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         receipts, hints = job_enqueue.enqueue(self._connection, jobs)
@@ -78,7 +89,7 @@ class Writing:
             self.outcomes[job.id] = outcome
             if isinstance(outcome, Receipt) and not outcome.existed:
                 # The key may come again in this batch.
-                holders[key] = Holder(replace(outcome, existed=True, moved=False), None)
+                holders[key] = Holder(outcome._replace(existed=True, moved=False), None)
         return left
 
     def _again(self, job: NewJob) -> Receipt | None:
@@ -125,9 +136,9 @@ class Writing:
         if free is None or receipt is None:
             return None
         unique_holds.extend(self._connection, key, receipt.id, until=free.until, span=None)
-        return replace(receipt, moved=True)
+        return receipt._replace(moved=True)
 
 
 def _batches(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    for start in range(0, len(new), _ROWS):
-        yield new[start : start + _ROWS]
+    for start in range(0, len(new), ROWS):
+        yield new[start : start + ROWS]
