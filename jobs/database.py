@@ -1,9 +1,12 @@
 """The way to Postgres: engine, transactions, and which failures mean 'not now'."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 import orjson
 from sqlalchemy import Connection, create_engine, text
@@ -24,6 +27,8 @@ _OPTIONS: Final = (
     "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 )
 
+#: A connection older than this is replaced: what stands between may forget about old ones. Seconds.
+_RECYCLE: Final = 1800
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
 _IMPATIENT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 _SERIALIZATION_FAILURE: Final = "40001"
@@ -66,7 +71,7 @@ class Database:
 
     `transaction()` commits at the end of its block; `autocommit()` lets each statement be its own
     transaction, which saves two round trips where a verb is one statement anyway. Both raise Unavailable,
-    and nothing else, when Postgres does not answer.
+    and nothing else, when Postgres does not answer. A process that is forked has connections of its own.
     """
 
     def __init__(self, url: str, *, pool_size: int = 5, application: str = "callboard") -> None:
@@ -76,7 +81,7 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=10,
             pool_pre_ping=False,
-            pool_recycle=1800,
+            pool_recycle=_RECYCLE,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=readable,
             connect_args={
@@ -86,6 +91,8 @@ class Database:
             },
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lanes: WeakSet[Lane] = WeakSet()
+        _databases.add(self)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -119,7 +126,9 @@ class Database:
         committed are gone, as if they had not been. patience: how long a statement waits for a row that somebody
         else has locked, before it is Busy; for ever by default.
         """
-        return Lane(self, durable=durable, patience=patience)
+        lane = Lane(self, durable=durable, patience=patience)
+        self._lanes.add(lane)
+        return lane
 
     def close(self) -> None:
         self.engine.dispose()
@@ -127,6 +136,8 @@ class Database:
     def disown(self) -> None:
         """In a process that was forked: leave the connections to the one that opened them."""
         self.engine.dispose(close=False)
+        for lane in self._lanes:
+            lane.disown()
 
     @contextmanager
     def named_outage(self) -> Iterator[None]:
@@ -162,6 +173,18 @@ class Database:
         return f"{url.host or 'a local socket'}:{url.port or 5432}/{url.database}"
 
 
+#: Of this process, and of each that is forked from it.
+_databases: Final[WeakSet[Database]] = WeakSet()
+
+
+def _disown_all() -> None:
+    for database in _databases:
+        database.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
+
+
 class Lane:
     """One kept connection in autocommit, for one thread: saves a hot loop the way to the pool and back.
 
@@ -174,6 +197,8 @@ class Lane:
         self._patience = patience
         self._opened = ExitStack()
         self._connection: DirectConnection | None = None
+        self._opened_at = 0.0
+        self._not_ours: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
         """Run one statement, again when Postgres broke it off for a deadlock."""
@@ -199,8 +224,15 @@ class Lane:
         with suppress(Unavailable, DBAPIError):
             opened.close()
 
+    def disown(self) -> None:
+        """In a process that was forked: leave the connection to the one that opened it, without a word on it."""
+        self._not_ours, self._opened, self._connection = self._opened, ExitStack(), None
+
     def _connect(self) -> DirectConnection:
+        if self._connection is not None and time.monotonic() - self._opened_at > _RECYCLE:
+            self.close()
         if self._connection is None:
+            self._opened_at = time.monotonic()
             connection = self._opened.enter_context(self._database.autocommit())
             # With settings of its own on it, it must not go back to the pool.
             self._opened.callback(connection.invalidate)

@@ -108,5 +108,6 @@ class Platform:
     def close(self) -> None:
         if "waiting" in self.__dict__:
             self.waiting.close()
+        self.enqueue.close()
         self.transport.close()
         self.database.close()

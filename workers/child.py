@@ -186,7 +186,7 @@ class Child:
 
     def start(self) -> None:
         """Take a lease, and begin."""
-        forks.watch(self._platform.database.disown)
+        forks.watch()
         settings = self._plan.settings
         card = WorkerCard(
             id=self._plan.worker_id,

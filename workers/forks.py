@@ -6,7 +6,6 @@ the board that it shares with the supervisor.
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Final
 
 
@@ -19,15 +18,14 @@ class _Here:
 _here: Final = _Here()
 
 
-def watch(disown: Callable[[], None]) -> None:
-    """From now on, know copies of this process; `disown` lets go there of what is the worker's, such as connections."""
+def watch() -> None:
+    """From now on, know copies of this process."""
 
     def in_copy() -> None:
         _here.copied = True
         # Nobody is left who would act on the worker's own way to take a signal.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        disown()
 
     os.register_at_fork(after_in_child=in_copy)
 

@@ -48,6 +48,11 @@ class Monitor(Thread):
         """A job has something to report that is not written yet; its newest word wins."""
         self._reported.append(running)
 
+    def start(self) -> None:
+        """Start, with a first beat at once: the next may wait for a job that keeps the interpreter."""
+        self._board.beat()
+        super().start()
+
     def run(self) -> None:
         beats = 0
         while not self._stopping.wait(_BEAT):

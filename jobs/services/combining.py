@@ -1,5 +1,6 @@
 """Combining: of callers that come at the same time, one does the work of all, in one transaction."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -29,11 +30,18 @@ class Combining(Generic[T, R]):
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R | Exception]]) -> None:
         self._work = work
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._waiting: deque[_Call[T, R]] = deque()
         self._busy = Lock()
 
     def run(self, item: T) -> R:
         """What came of it; raises its error."""
+        if self._process != os.getpid():
+            # A copy of the process: whoever was at work there when it was made is not here to end it.
+            self._begin()
         call: _Call[T, R] = _Call(item)
         self._waiting.append(call)
         with self._busy:

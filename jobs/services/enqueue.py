@@ -3,44 +3,26 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from threading import Lock
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-import orjson
 import structlog
 from sqlalchemy import Connection
 
 from jobs.database import Database
-from jobs.derived_keys import derived_key, unique_key
-from jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
-from jobs.ids import new_id
-from jobs.json_values import encode
+from jobs.errors import Conflict, Unavailable
 from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
-from jobs.records import (
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
-    Hint,
-    Job,
-    NewJob,
-    Receipt,
-    Source,
-    as_written,
-)
+from jobs.records import Hint, Job, NewJob, Receipt, Source, as_written
 from jobs.repositories import job_enqueue, notices
-from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
+from jobs.services.checking import Checking
 from jobs.services.combining import Combining
 from jobs.services.together import together
-from jobs.services.uniqueness import NOBODY_THERE, ROWS, Outcome, Writing
+from jobs.services.uniqueness import ROWS, Outcome, Writing
 from jobs.transport import Transport
 
-#: Bytes of JSON that a job's arguments may have.
-ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
-#: The same of what a Dramatiq message carries.
-OPTIONS_LIMIT: Final = 256 * 1024
 T = TypeVar("T")
-Derived = Callable[[Sequence[str]], str]
 
 #: How long an enqueue waits for somebody else's open transaction that holds its unique key.
 _PATIENCE: Final = timedelta(seconds=2)
@@ -61,8 +43,19 @@ class Enqueue:
     def __init__(self, database: Database, transport: Transport, catalogue: Catalogue) -> None:
         self._database = database
         self._transport = transport
-        self._catalogue = catalogue
+        self._checking = Checking(catalogue)
         self._combining = Combining(self._write_plain)
+        #: For whoever writes when nobody else does: most of the time there is but one.
+        self._lane = database.lane()
+        self._lane_taken = Lock()
+
+    def check(self, request: JobRequest, source: Source) -> NewJob:
+        """Hold a request against what the workers published; raises UnknownJob or InvalidArguments."""
+        return self._checking.check(request, source)
+
+    def check_all(self, requests: Sequence[JobRequest], source: Source) -> list[NewJob]:
+        """Check each; an error names the one it is about."""
+        return self._checking.check_all(requests, source)
 
     def one(self, request: JobRequest, source: Source) -> Receipt:
         """Accept one job; when this returns, it is committed."""
@@ -81,6 +74,10 @@ class Enqueue:
         An error names the job: `jobs[3]: kwargs.month: missing`.
         """
         return self.checked(self.check_all(requests, source))
+
+    def many_of(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> list[Receipt]:
+        """As `many`, of requests that are the same but for their named arguments: these, each in turn."""
+        return self.checked(self._checking.check_each(request, kwargs, source))
 
     def checked(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         """Write jobs that `check` has passed, in one transaction, and push them once it is committed; all or none."""
@@ -136,54 +133,17 @@ class Enqueue:
         _count(jobs, receipts)
         return receipts
 
-    def check_all(self, requests: Sequence[JobRequest], source: Source) -> list[NewJob]:
-        """Check each; an error names the one it is about."""
-        checked = []
-        for index, request in enumerate(requests):
-            try:
-                checked.append(self.check(request, source))
-            except CallboardError as error:
-                fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
-                raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
-        return checked
-
-    def check(self, request: JobRequest, source: Source) -> NewJob:
-        """Hold a request against what the workers published; raises UnknownJob or InvalidArguments."""
-        known = self._catalogue.find(request.name) if request.unchecked else self._catalogue.get(request.name)
-        if known is not None and not request.unchecked:
-            known.checker.check(request.args, request.kwargs)
-        kind = known.type if known else None
-        args = encode(request.args, limit=ARGUMENTS_LIMIT, what="args")
-        kwargs = encode(request.kwargs, limit=ARGUMENTS_LIMIT, what="kwargs")
-        derive = _deriving(kind, args, kwargs)
-        return NewJob(
-            id=new_id(),
-            name=request.name,
-            queue=request.queue or (kind.queue if kind else DEFAULT_QUEUE),
-            args=args,
-            kwargs=kwargs,
-            priority=_first(request.priority, kind.priority if kind else None, DEFAULT_PRIORITY),
-            max_attempts=_first(
-                request.max_attempts, kind.max_attempts if kind else None, DEFAULT_MAX_ATTEMPTS
-            ),
-            run_at=request.run_at,
-            delay=request.delay,
-            expires_at=request.expires_at,
-            tags=tuple(dict.fromkeys(request.tags)),
-            timeout=_span(request.timeout, kind.timeout if kind else None),
-            source=source,
-            hard_timeout=_span(request.hard_timeout, kind.hard_timeout if kind else None),
-            options=_options(request),
-            limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
-            **_unique(request, kind, source, derive),
-        )
-
     def _commit(self, jobs: Sequence[NewJob], work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction. Few jobs that are alike are one statement, which is one by itself."""
-        if len(jobs) <= ROWS and job_enqueue.are_alike(jobs):
-            with self._database.direct() as connection:
-                return work(cast("Connection", connection))
-        return self._database.retrying(work)
+        if len(jobs) > ROWS or not job_enqueue.are_alike(jobs):
+            return self._database.retrying(work)
+        if self._lane_taken.acquire(blocking=False):
+            try:
+                return self._lane.run(lambda connection: work(cast("Connection", connection)))
+            finally:
+                self._lane_taken.release()
+        with self._database.direct() as connection:
+            return work(cast("Connection", connection))
 
     def _write_plain(self, jobs: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
         """Write jobs without unique keys that have nothing to do with each other."""
@@ -198,6 +158,10 @@ class Enqueue:
             else outcome
             for job, outcome in zip(jobs, outcomes, strict=True)
         ]
+
+    def close(self) -> None:
+        """Let the kept connection go; a later call opens another."""
+        self._lane.close()
 
     def push(self, hints: Sequence[Hint]) -> None:
         """Tell Redis; when it is away the feeder will, once it is back."""
@@ -255,44 +219,3 @@ def _be_patient(connection: Connection, jobs: Sequence[NewJob], patience: timede
     """Only a unique key can be held by somebody: no other enqueue pays for this."""
     if any(job.unique_key is not None for job in jobs):
         job_enqueue.be_patient(connection, patience)
-
-
-def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
-    if asked is not None:
-        return asked
-    return timedelta(seconds=default) if default else None
-
-
-def _unique(request: JobRequest, kind: JobType | None, source: Source, arguments: Derived) -> dict[str, Any]:
-    """The unique key, its period and its rule of conflict: what the request says, else what the job's definition does."""
-    rule = kind.unique if kind else None
-    key, period, on_conflict = request.unique_key, request.unique_for, request.on_conflict
-    if rule is not None:
-        key = key or unique_key(request.name, arguments(rule.by))
-        period = _span(period, rule.period)
-        if on_conflict is None and not (rule.on_conflict == "reject" and source.door in NOBODY_THERE):
-            on_conflict = rule.on_conflict  # type: ignore[assignment]
-    if key is None and (period or on_conflict in {"replace", "reject"}):
-        option = "unique_for" if period else f"on_conflict={on_conflict}"
-        raise InvalidInput(
-            f"{option} needs a unique_key", fields={option.partition("=")[0]: "a unique_key is needed"}
-        )
-    return {"unique_key": key, "unique_for": period or None, "on_conflict": on_conflict or "existing"}
-
-
-def _deriving(kind: JobType | None, args: bytes, kwargs: bytes) -> Derived:
-    """Keys are made of the arguments as they are written: a date is its text, at every door."""
-    return lambda by: derived_key(kind.schema if kind else {}, orjson.loads(args), orjson.loads(kwargs), by)
-
-
-def _options(request: JobRequest) -> bytes | None:
-    """What few jobs ask for, as one value; seconds for durations."""
-    spans = {"min_backoff": request.min_backoff, "max_backoff": request.max_backoff}
-    options: dict[str, Any] = {name: span.total_seconds() for name, span in spans.items() if span is not None}
-    if request.message_options:
-        options["message"] = request.message_options
-    return encode(options, limit=OPTIONS_LIMIT, what="options") if options else None
-
-
-def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)

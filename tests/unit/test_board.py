@@ -6,8 +6,11 @@ from uuid import uuid4
 
 import pytest
 
+from jobs.clock import SYSTEM
 from workers.board import Board
 from workers.charge import LONGEST_BOOT, Charge
+from workers.monitor import Monitor
+from workers.slots import Slots
 
 ONE, TWO = uuid4(), uuid4()
 
@@ -118,3 +121,12 @@ def test_a_child_that_shows_no_pulse_within_a_minute_hangs_and_one_that_has_show
     # who slept itself cannot say who stood still
     child.look(90.0, trusted=False)
     assert child.still(90.0) == 0.0
+
+
+def test_the_pulse_begins_before_any_job_that_may_keep_the_interpreter():
+    board = Board(1)
+    monitor = Monitor(None, Slots(1, 1, 1), board, SYSTEM)
+    monitor.start()
+    begun = board.pulse
+    monitor.stop()
+    assert begun >= 1

@@ -1,16 +1,19 @@
 """Enqueue: what is refused and how it says so, what is committed, what happens to those who come at once."""
 
+import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
+from sqlalchemy import text
 
+from config.settings import sqlalchemy_url
 from jobs.client import Client
 from jobs.errors import CallboardError, Conflict, InvalidArguments, InvalidInput, UnknownJob
 from jobs.platform import Platform
 from jobs.requests import job_request
-from jobs.services.enqueue import ARGUMENTS_LIMIT
+from jobs.services.checking import ARGUMENTS_LIMIT
 from tests.integration.core.factories import (
     NOWHERE,
     PYTHON,
@@ -19,6 +22,7 @@ from tests.integration.core.factories import (
     publish,
     run_sql,
     states,
+    until,
     without_redis,
 )  # fmt: skip
 
@@ -155,6 +159,37 @@ def test_thousands_of_jobs_are_accepted_in_order_and_all_or_none(client, platfor
     assert client.enqueue_many("build_report", []) == []
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ([{"account_id": 1}, {"account_id": "x"}], r"jobs\[1\]: kwargs.account_id"),
+        ([{"account_id": 1}, ["account_id"]], "kwargs"),
+        ([{"account_id": 1}, {1: 2}], "kwargs"),
+        ([{"account": 1}, {"account_id": 1}], r"jobs\[0\]"),
+        (["x", {"account_id": 1}], "kwargs"),
+        ([{"account_id": 1}, {"account_id": 2, "note": "a\x00b"}], r"jobs\[1\]"),
+        ([{"account_id": 1}, {"account_id": 2, "note": object()}], r"jobs\[1\]"),
+    ],
+)
+def test_of_many_the_one_that_is_wrong_is_named_and_none_is_accepted(client, platform, kwargs, told):
+    with pytest.raises(InvalidInput, match=told):
+        client.enqueue_many("build_report", kwargs)
+    assert count(platform) == 0
+
+
+def test_many_have_what_the_options_say_and_each_its_own_id(client, platform):
+    options = {"tags": ["t"], "priority": 3, "delay": "1h", "unique_key": "all"}
+    many = [{"account_id": number} for number in range(3)]
+    assert len(set(client.enqueue_many("build_report", many, **options))) == 1
+    ids = client.enqueue_many("build_report", many, **(options | {"unique_key": None}))
+    jobs = platform.jobs.get_many(ids)
+    assert [job.kwargs for job in jobs] == many
+    assert {(job.state, tuple(job.tags), job.priority, job.queue) for job in jobs} == {
+        ("scheduled", ("t",), 3, "reports")
+    }
+    assert len({job.run_at for job in jobs}) == 1
+
+
 def test_a_unique_key_that_is_held_answers_with_its_holder(client, platform):
     first = client.enqueue("build_report", {"account_id": 7}, unique_key="r-7", delay="1h")
     again = client.enqueue("build_report", {"account_id": 8}, unique_key="r-7")
@@ -217,6 +252,31 @@ def test_a_key_that_changes_hands_is_an_answer_and_no_error(client, platform):
     answers = [job for jobs in at_once(5, ask) for job in jobs]
     assert {job.unique_key for job in answers} == {"one"}
     assert count(platform) == len({job.id for job in answers})
+
+
+def test_a_copy_of_the_process_enqueues_by_a_connection_of_its_own(client, platform):
+    client.enqueue("build_report", {"account_id": 1})
+    copy = os.fork()
+    if copy == 0:
+        try:
+            client.enqueue("build_report", {"account_id": 2})
+        except BaseException:  # noqa: BLE001 - told by the code
+            os._exit(1)
+        os._exit(0)
+    jobs = [client.enqueue("build_report", {"account_id": 3}) for _ in range(50)]
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+    assert count(platform) == 2 + len(jobs)
+
+
+def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, redis_url):
+    publish(platform)
+    of_its_own = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'callboard leaver'"
+    leaver = Platform(sqlalchemy_url(database_url), redis_url, application="callboard leaver")
+    Client(leaver).enqueue("build_report", {"account_id": 1})
+    with platform.database.autocommit() as connection:
+        assert connection.execute(text(of_its_own)).scalar_one() == 1
+        leaver.close()
+        until(lambda: connection.execute(text(of_its_own)).scalar_one() == 0)
 
 
 def test_without_redis_an_enqueue_succeeds(client, platform):
