@@ -67,7 +67,7 @@ class Settings(BaseModel):
         default_factory=lambda: min(os.cpu_count() or 1, 256), ge=1, le=256, description=_NUMBER.format(256)
     )
     threads: int = Field(default=8, ge=1, le=256, description=_NUMBER.format(256))
-    slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER.format(4096))
+    slots: int = Field(default=1024, ge=1, le=4096, description=_NUMBER.format(4096))
     async_slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER.format(4096))
     queues: Queues = Field(
         default=(),

@@ -1,7 +1,9 @@
 """Running async attempts: tasks on one event loop in one thread, as many as there are async slots."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -21,12 +23,22 @@ _ASKED_AGAIN: Final = 5
 
 
 class AsyncRunner(Thread):
-    """The loop thread. `done` is called, from the loop, with each attempt that has ended."""
+    """The loop thread. `done` is called, from the loop, with each attempt that has ended.
+
+    at_once: how many run; what is submitted beyond that waits.
+    """
 
     def __init__(
-        self, put_on_board: PutOnBoard, draining: Event, done: Callable[[Attempt], None], around: Hooks
+        self,
+        at_once: int,
+        put_on_board: PutOnBoard,
+        draining: Event,
+        done: Callable[[Attempt], None],
+        around: Hooks,
     ) -> None:
         super().__init__(name="callboard-async", daemon=True)
+        self._at_once = at_once
+        self._waiting: deque[Attempt] = deque()
         self._put_on_board = put_on_board
         self._draining = draining
         self._done = done
@@ -41,17 +53,32 @@ class AsyncRunner(Thread):
 
     def submit(self, attempts: Sequence[Attempt]) -> None:
         """Run these; the loop is woken once for all of them."""
-        self._loop.call_soon_threadsafe(self._begin, attempts)
+        self._waiting.extend(attempts)
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def take_back(self) -> list[Attempt]:
+        """What was submitted and has not begun."""
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiting.popleft())
+        return taken
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.join(timeout=2)
 
-    def _begin(self, attempts: Sequence[Attempt]) -> None:
-        for attempt in attempts:
-            task = self._loop.create_task(self._run(attempt))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _begin(self) -> None:
+        with suppress(IndexError):
+            while len(self._tasks) < self._at_once:
+                task = self._loop.create_task(self._run(self._waiting.popleft()))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            self._begin()
 
     async def _run(self, attempt: Attempt) -> None:
         if self._draining.is_set():

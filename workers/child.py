@@ -147,7 +147,7 @@ class Child:
             plan.worker_id,
             dispatching=self._platform.dispatching,
         )
-        self._slots = Slots(settings.slots, settings.async_slots, settings.threads)
+        self._slots = Slots(settings.slots, settings.async_slots, settings.threads, SYSTEM)
         self._announcer = Announcer(self._platform.transport)
         self._flusher = Flusher(self._execution, self._slots, self._announcer)
         self._scribe = Scribe(LastWords(self._platform.database), self._flusher, SYSTEM)
@@ -156,7 +156,9 @@ class Child:
         self._monitor = Monitor(self._execution, self._slots, board, SYSTEM)
         self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}", settings.result_limit)
         put_on_board = board.writer()
-        self._loop = AsyncRunner(put_on_board, self._draining, self._scribe.put, self._broker.around)
+        self._loop = AsyncRunner(
+            settings.async_slots, put_on_board, self._draining, self._scribe.put, self._broker.around
+        )
         work_queue = WorkQueue()
         self._consumer = (SoloConsumer if plan.solo else JobConsumer)(
             execution=self._execution,

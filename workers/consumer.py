@@ -35,8 +35,6 @@ _FALLBACK_BEAT: Final = 0.5
 #: The same while some queues have no room, and nothing is released meanwhile.
 _PARTIAL_BEAT: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
-#: See `Slots.gather`. Seconds.
-_GATHER: Final = 0.002
 
 #: What each step of priority is worth.
 _STEPS: Final = [priority * AGEING for priority in range(10)]
@@ -117,7 +115,7 @@ class JobConsumer(dramatiq.Consumer):
     def take_back(self) -> list[Attempt]:
         """What was claimed and has not begun."""
         with self.claiming:
-            return self._work_queue.take_all()
+            return [*self._work_queue.take_all(), *self._loop.take_back()]
 
     def _end(self, attempt: Attempt, otherwise: str, verb: Verb) -> None:
         if attempt.finish is None and not attempt.unstarted:
@@ -126,7 +124,6 @@ class JobConsumer(dramatiq.Consumer):
         self._ends.put(attempt)
 
     def _fill(self) -> None:
-        self._slots.gather(_GATHER)
         rooms, everywhere = self._queues.with_room(self._slots)
         if not rooms:
             self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_BEAT)
@@ -170,21 +167,29 @@ class JobConsumer(dramatiq.Consumer):
 
     def _accept(self, claimed: Sequence[ClaimedJob]) -> None:
         """Take slots and send each job to where it runs, most urgent first."""
-        self._queues.served({job.queue for job in claimed})
-        awaited = []
+        sync: list[Attempt] = []
+        awaited: list[Attempt] = []
+        kinds: dict[str, list[int]] = {}
         for job in sorted(claimed, key=_urgency):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
             self._slots.take(attempt)
             if definition is None:
                 self._put_off(attempt)
-            elif definition.is_async:
-                awaited.append(attempt)
-            else:
-                self._work_queue.put(attempt)
+                continue
+            kinds.setdefault(job.queue, [0, 0])[definition.is_async] += 1
+            (awaited if definition.is_async else sync).append(attempt)
+        self._queues.served(kinds)
+        # When a queue has more sync jobs in it than before, others had better run some of them.
+        kept = max(len(sync) - self._slots.surplus(), 0)
+        for attempt in sync[:kept]:
+            self._work_queue.put(attempt)
+        for attempt in sync[kept:]:
+            attempt.unstarted = True
+            self._ends.put(attempt)
         if awaited:
             self._loop.submit(awaited)
-        self._slots.taken()
+        self._slots.taken(claimed)
 
     def _put_off(self, attempt: Attempt) -> None:
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""

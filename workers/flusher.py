@@ -19,7 +19,7 @@ from workers.slots import Slots
 from workers.tally import tally
 
 #: Outcomes in one statement; a slot count above it only makes more statements.
-_BATCH: Final = 500
+_BATCH: Final = 512
 #: See `_gather`. Seconds.
 _GATHER_BEAT: Final = 0.001
 _GATHER_BEATS: Final = 2

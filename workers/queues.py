@@ -1,11 +1,12 @@
 """The queues of a worker child: which it asks, in what order, and how much of each it may hold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from jobs.clock import Clock
 from jobs.definition import JobDefinition
 from jobs.services.execution import Execution
+from workers.mixture import Mixture
 from workers.slots import Slots
 
 #: A worker that is never idle looks this often at what queues there are; one that is idle does it when it looks for jobs, and
@@ -40,9 +41,10 @@ class Queues:
         self._turn = 0
         #: At which turn a queue last had jobs that were taken.
         self._served_at: dict[str, int] = {}
-        self._kinds: dict[str, set[bool]] = {}
+        kinds: dict[str, set[bool]] = {}
         for definition in definitions.values():
-            self._kinds.setdefault(definition.queue, set()).add(definition.is_async)
+            kinds.setdefault(definition.queue, set()).add(definition.is_async)
+        self._mixtures = {name: Mixture(known) for name, known in kinds.items()}
 
     def any(self) -> bool:
         return bool(self._names)
@@ -51,19 +53,15 @@ class Queues:
         """The queues whose jobs, of whatever kind, there are free slots for, how many for each, and whether these are all."""
         if self.age >= _LOOK_EVERY:
             self.look()
-        free = {
-            kind: slots.free(is_async=kind) if slots.worth_filling(is_async=kind) else 0
-            for kind in (False, True)
-        }
+        free = {kind: slots.free(is_async=kind) for kind in (False, True)}
         rooms = {}
         for name in self._names:
-            # A job may be sent to any queue: where a kind is not known to be alone, both must have room.
-            kinds = self._kinds.get(name, {False})
-            least = min(free[kind] for kind in kinds)
-            if name in self._limited and False in kinds:
-                least = min(least, slots.idle())
-            if least > 0:
-                rooms[name] = least
+            mixture = self._mixture(name)
+            room = mixture.room(free)
+            if name in self._limited and mixture.has_sync:
+                room = min(room, slots.idle())
+            if room > 0:
+                rooms[name] = room
         return rooms, len(rooms) == len(self._names)
 
     def in_turn(self, names: Iterable[str]) -> list[str]:
@@ -73,10 +71,11 @@ class Queues:
             return list(names)
         return sorted(names, key=lambda name: self._served_at.get(name, 0))
 
-    def served(self, names: Iterable[str]) -> None:
-        """Jobs of these queues were taken."""
-        for name in names:
+    def served(self, claimed: Mapping[str, Sequence[int]]) -> None:
+        """Jobs of these queues were taken: so many sync and so many async ones."""
+        for name, (sync, awaited) in claimed.items():
             self._served_at[name] = self._turn
+            self._mixture(name).saw(sync, awaited)
 
     @property
     def age(self) -> float:
@@ -91,3 +90,7 @@ class Queues:
         self._limited = frozenset(queue.name for queue in found if queue.limited)
         self.ready = frozenset(queue.name for queue in found if queue.ready)
         self._looked_at = self._clock.monotonic()
+
+    def _mixture(self, name: str) -> Mixture:
+        # Of a queue in which no job is defined here, sync jobs are expected: they are the ones that can be too many.
+        return self._mixtures.get(name) or self._mixtures.setdefault(name, Mixture({False}))

@@ -1,6 +1,6 @@
 """The tables, all in the Postgres schema `callboard`. Migrations are checked to equal what stands here."""
 
-from jobs.models.base import SCHEMA, URGENCY, Base, in_states
+from jobs.models.base import SCHEMA, URGENCY, Base, by_id, in_states
 from jobs.models.doors import ApiKeyRow, ScheduleRow, ScheduleTickRow, WebhookDeliveryRow, WebhookSourceRow
 from jobs.models.guards import CounterRow, GrantRow, IdempotencyKeyRow, UniqueHoldRow
 from jobs.models.logs import JobLogRow
@@ -24,5 +24,6 @@ __all__ = [
     "WebhookDeliveryRow",
     "WebhookSourceRow",
     "WorkerRow",
+    "by_id",
     "in_states",
 ]

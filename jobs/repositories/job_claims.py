@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Result, text
 
 from jobs.direct import AnyConnection, DirectRows
-from jobs.models import URGENCY
+from jobs.models import URGENCY, by_id
 from jobs.records import ClaimedJob
 
 #: A job's id and the epoch in which it may be claimed.
@@ -42,7 +42,7 @@ _LEASE: Final = """lease AS MATERIALIZED (
 _TAKE: Final = f"""
 UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
-FROM target, lease WHERE j.id = target.id
+FROM target, lease WHERE {by_id("target.id")}
 RETURNING {_CLAIMED}, target.limited
 """
 #: What `_TAKE` needs to know of a target.
@@ -70,7 +70,7 @@ WITH {_LEASE}, under_way AS (
 UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = (SELECT id FROM lease),
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
-WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND (SELECT id FROM lease) IS NOT NULL
+WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND (SELECT id FROM lease) IS NOT NULL
   AND j.queue <> ALL (ARRAY(SELECT q.name FROM callboard.queues q WHERE q.paused_at IS NOT NULL OR q.limited))
 RETURNING {_CLAIMED}, false
 """)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from jobs.models import in_states
+from jobs.models import by_id, in_states
 from jobs.records import Cancelled, Finished, Hint, TakenBack
 from jobs.repositories.job_enqueue import HINT
 from jobs.repositories.jobs import moved
@@ -36,11 +36,12 @@ _ENTRY: Final = """jsonb_build_object('attempt', j.attempt, 'at', to_char(clock_
     coalesce((SELECT w.hostname || ':' || w.pid FROM callboard.workers w WHERE w.id = j.worker_id), ''))"""
 _DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
 
+# In id order, but not by the index of ids, which Postgres would walk whole for it while it thinks that the table is empty.
 # Blame: sole (it ran alone when the worker died), shared (others had begun too), vague (who had begun is not known), none.
 _RESCUE: Final = text(f"""
 WITH held AS MATERIALIZED (
   SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
-  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id FOR UPDATE OF j
+  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
 ), blamed AS (
   SELECT h.*, CASE
     WHEN CAST(:suspects AS uuid[]) IS NULL
@@ -62,7 +63,7 @@ WITH held AS MATERIALIZED (
 UPDATE callboard.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected, solo = v.solo,
   errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END, attempt = j.attempt - 1,
   epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
-FROM verdict v WHERE j.id = v.id
+FROM verdict v WHERE {by_id("v.id")}
 RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo
 """)
 
@@ -104,7 +105,7 @@ UPDATE callboard.jobs j SET state = t.state, suspected = 0, solo = false, epoch 
     CAST(j.options ->> 'min_backoff' AS double precision), least(CAST(j.options ->> 'max_backoff' AS double precision),
     random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
   finished_at = CASE WHEN t.state <> 'retrying' THEN clock_timestamp() END
-FROM target t WHERE j.id = t.id
+FROM target t WHERE {by_id("t.id")}
 RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo
 """)
 
@@ -136,7 +137,7 @@ WITH target AS (
   SELECT id FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
   ORDER BY run_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE callboard.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHERE j.id = target.id RETURNING {HINT}
+UPDATE callboard.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 
@@ -150,7 +151,7 @@ WITH target AS (
   SELECT id FROM callboard.jobs WHERE id = ANY(:ids) AND state = 'waiting' ORDER BY id FOR UPDATE
 )
 UPDATE callboard.jobs j SET state = 'queued', run_at = statement_timestamp()
-FROM target WHERE j.id = target.id RETURNING {HINT}
+FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 
@@ -165,7 +166,7 @@ WITH target AS (
   ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE callboard.jobs j SET state = 'cancelled', finished_at = clock_timestamp(), progress_note = 'expired'
-FROM target WHERE j.id = target.id RETURNING j.id, j.state
+FROM target WHERE {by_id("target.id")} RETURNING j.id, j.state
 """)
 
 
@@ -182,7 +183,7 @@ UPDATE callboard.jobs j SET
   state = CASE WHEN t.state = 'running' THEN 'running' ELSE 'cancelled' END,
   finished_at = CASE WHEN t.state = 'running' THEN NULL ELSE clock_timestamp() END,
   cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()), cancel_forced = j.cancel_forced OR :forced
-FROM target t WHERE j.id = t.id RETURNING j.id, j.state, j.queue, j.name
+FROM target t WHERE {by_id("t.id")} RETURNING j.id, j.state, j.queue, j.name
 """)
 
 
@@ -206,7 +207,7 @@ UPDATE callboard.jobs j SET state = 'queued', epoch = j.epoch + 1, attempt = 0, 
   run_at = statement_timestamp(), finished_at = NULL, started_at = NULL, expires_at = NULL, cancel_requested_at = NULL,
   result = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL,
   cancel_forced = false, suspected = 0, solo = (j.state = 'quarantined')
-FROM target WHERE j.id = target.id RETURNING {HINT}
+FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 
 from jobs.binary_arrays import Integers, Texts, Uuids
 from jobs.direct import AnyConnection
+from jobs.models import by_id
 from jobs.records import ClaimedJob, Finish, Finished, Hint
 from jobs.repositories.job_enqueue import HINT
 from jobs.states import JobState, Verb
@@ -27,7 +28,7 @@ _COMPLETE: Final = text(f"""
 UPDATE callboard.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
   suspected = 0, solo = false, finished_at = clock_timestamp()
 FROM {_FENCES}, CAST(:results AS text[])) AS f(id, epoch, claim, result)
-WHERE j.id = f.id AND {_HELD}
+WHERE {by_id("f.id")} AND {_HELD}
 RETURNING j.id
 """)
 
@@ -62,7 +63,7 @@ FROM (
   SELECT t.*, CAST(:more AS jsonb) -> CAST(t.id AS text) AS more
   FROM {_FENCES}, CAST(:states AS text[])) AS t(id, epoch, claim, state)
 ) f
-WHERE j.id = f.id AND {_HELD}
+WHERE {by_id("f.id")} AND {_HELD}
 RETURNING j.id, j.state
 """)
 
@@ -153,7 +154,7 @@ WITH target AS MATERIALIZED (
 )
 UPDATE callboard.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
   epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
-FROM target t WHERE j.id = t.id RETURNING {HINT}, j.state
+FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)
 
 

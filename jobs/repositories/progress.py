@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from jobs.direct import AnyConnection
 from jobs.json_values import storable
+from jobs.models import by_id
 
 #: Characters of a note.
 LONGEST_NOTE: Final = 500
@@ -27,14 +28,14 @@ class Progress:
 
 
 # By primary key, as in jobs.py.
-_WRITE: Final = text("""
+_WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.id, p.fraction, p.note
   FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, claim uuid, fraction real, note text), LATERAL (
     SELECT j.id FROM callboard.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
-UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE j.id = t.id
+UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE {by_id("t.id")}
 """)
 
 

@@ -5,6 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from jobs.records import Source
+from jobs.requests import job_request
 from tests.e2e.stage import Process, Stage, until
 
 
@@ -76,3 +78,22 @@ def test_children_whose_supervisor_is_killed_drain_by_themselves(stage: Stage) -
     assert states.total() == states["queued"] + states["succeeded"] == 40
     assert states["succeeded"] == stage.starts().total() >= 4
     assert {stage.job(job).attempt for job in jobs if stage.job(job).state == "queued"} == {0}
+
+
+def test_long_sync_jobs_in_a_queue_of_async_ones_are_not_hoarded(stage: Stage) -> None:
+    many = stage.platform.enqueue
+    naps = job_request({"name": "naps", "kwargs": {"seconds": 0}})
+    many.many_of(naps, [naps.kwargs] * 2000, Source("python"))
+    second = job_request({"name": "second", "queue": "async", "kwargs": {"n": 0}})
+    many.many_of(second, [second.kwargs] * 400, Source("python"))
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, threads=4)
+    until(lambda: stage.states()["succeeded"] >= 2000)
+    # those that run, as many again, and a few
+    until(lambda: 0 < stage.states()["running"] <= 16)
+    assert worker.events("jobs.handed_back")
+    assert stage.states().total() == 2400
+    worker.send(signal.SIGTERM)
+    assert worker.ends() == 0
+    ended = stage.states()
+    assert ended.total() == ended["queued"] + ended["succeeded"] == 2400

@@ -125,7 +125,7 @@ def test_a_child_that_shows_no_pulse_within_a_minute_hangs_and_one_that_has_show
 
 def test_the_pulse_begins_before_any_job_that_may_keep_the_interpreter():
     board = Board(1)
-    monitor = Monitor(None, Slots(1, 1, 1), board, SYSTEM)
+    monitor = Monitor(None, Slots(1, 1, 1, SYSTEM), board, SYSTEM)
     monitor.start()
     begun = board.pulse
     monitor.stop()

@@ -1,6 +1,7 @@
 """In what order a worker asks its queues."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,7 @@ def served(wanted: list[str], there: list[str], busy: set[str], turns: int) -> l
     order = []
     for _ in range(turns):
         first = next(name for name in queues.in_turn(list(wanted or there)) if name in busy)
-        queues.served([first])
+        queues.served({first: (1, 0)})
         order.append(first)
     return order
 
@@ -70,9 +71,6 @@ class Room:
     def free(self, *, is_async: bool) -> int:
         return 256 if is_async else 64 - self._held
 
-    def worth_filling(self, *, is_async: bool) -> bool:
-        return True
-
     def idle(self) -> int:
         return max(8 - self._held, 0)
 
@@ -85,3 +83,36 @@ def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held,
     knows = Always("limited", "mail")
     queues = Queues(knows, [], {}, knows)
     assert queues.with_room(Room(held)) == (rooms, len(rooms) == 2)
+
+
+ASYNC, SYNC = SimpleNamespace(queue="mixed", is_async=True), SimpleNamespace(queue="mixed", is_async=False)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "room"),
+    [
+        # What is defined may all be of either kind until something has been claimed.
+        ([], 40),
+        ([(0, 10)], 80),
+        ([(0, 10)] * 8, 256),
+        ([(10, 0)] * 8, 40),
+        ([(5, 5)] * 12, 80),
+        ([(0, 10)] * 8 + [(5, 5)], 160),
+        ([(1, 3)] * 12, 160),
+    ],
+)
+def test_of_a_mixed_queue_so_much_is_claimed_that_each_kind_probably_has_room(claimed, room):
+    knows = Always("mixed")
+    queues = Queues(knows, [], {"a": ASYNC, "b": SYNC}, knows)
+    for sync, awaited in claimed:
+        queues.served({"mixed": (sync, awaited)})
+    assert queues.with_room(Room(24))[0]["mixed"] == pytest.approx(room, abs=1)
+
+
+def test_a_queue_of_unknown_kind_is_found_to_be_async():
+    knows = Always("sent_to")
+    queues = Queues(knows, [], {}, knows)
+    assert queues.with_room(Room(54))[0] == {"sent_to": 10}
+    for _ in range(7):
+        queues.served({"sent_to": (0, 10)})
+    assert queues.with_room(Room(64))[0]["sent_to"] == pytest.approx(256, abs=3)

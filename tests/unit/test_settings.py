@@ -26,7 +26,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
     assert settings.data_dir == tmp_path / ".callboard"
     assert settings.jobs == ()
     assert (settings.host, settings.port) == ("127.0.0.1", 8787)
-    assert (settings.processes, settings.threads, settings.slots) == (min(os.cpu_count() or 1, 256), 8, 256)
+    assert (settings.processes, settings.threads, settings.slots) == (min(os.cpu_count() or 1, 256), 8, 1024)
     assert settings.async_slots == 256
     assert settings.queues == ()
     assert (settings.retention.succeeded, settings.retention.other) == (timedelta(days=7), timedelta(days=30))
@@ -40,7 +40,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(tmp_path):
     settings = load(tmp_path, toml="port = 1000\nthreads = 2", PORT="2000")
-    assert (settings.port, settings.threads, settings.slots) == (2000, 2, 256)
+    assert (settings.port, settings.threads, settings.slots) == (2000, 2, 1024)
     assert [settings.source(field) for field in ("port", "threads", "slots")] == [
         "environment",
         "callboard.toml",

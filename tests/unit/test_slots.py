@@ -8,32 +8,49 @@ import pytest
 from workers.slots import Slots
 
 
-def held(*, is_async: bool = False, waited: float | None = 0.0):
-    """An attempt that waited so long for its thread; None: it never began."""
+class Clock:
+    """Stands until it is told to go."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def slots_of(slots: int = 256, async_slots: int = 256, threads: int = 8, clock: Clock | None = None) -> Slots:
+    return Slots(slots, async_slots, threads, clock or Clock())
+
+
+def held(*, is_async: bool = False, waited: float | None = 0.0, size: int = 4):
+    """An attempt that waited so long to begin (None: it never did), with so many bytes of arguments."""
     return SimpleNamespace(
-        job=SimpleNamespace(id=uuid4()), definition=SimpleNamespace(is_async=is_async), claimed_at=100.0,
+        job=SimpleNamespace(id=uuid4(), args_json="[]", kwargs_json=" " * (size - 2)), definition=SimpleNamespace(is_async=is_async), claimed_at=100.0,
         began_at=None if waited is None else 100.0 + waited,
     )  # fmt: skip
 
 
-def fill(slots: Slots, *, waited: float | None = 0.0) -> list:
+def claim(slots: Slots, batch: list) -> list:
+    for attempt in batch:
+        slots.take(attempt)
+    slots.taken([attempt.job for attempt in batch])
+    return batch
+
+
+def fill(slots: Slots, *, waited: float | None = 0.0, is_async: bool = False, size: int = 4) -> list:
     """Claim until no more is worth claiming; returns what was claimed."""
     taken = []
-    while slots.worth_filling(is_async=False):
-        batch = [held(waited=waited) for _ in range(slots.free(is_async=False))]
-        for attempt in batch:
-            slots.take(attempt)
-        slots.taken()
-        taken += batch
+    while free := slots.free(is_async=is_async):
+        taken += claim(slots, [held(waited=waited, is_async=is_async, size=size) for _ in range(free)])
     return taken
 
 
 def test_it_begins_with_as_many_ahead_as_there_are_threads():
-    assert len(fill(Slots(256, 256, 8))) == 16
+    assert len(fill(slots_of(256, 256, 8))) == 16
 
 
 def test_short_jobs_are_claimed_by_the_hundred_within_a_few_rounds():
-    slots = Slots(256, 256, 8)
+    slots = slots_of(256, 256, 8)
     sizes = []
     for _ in range(7):
         taken = fill(slots, waited=0.001)
@@ -43,53 +60,91 @@ def test_short_jobs_are_claimed_by_the_hundred_within_a_few_rounds():
 
 
 def test_of_long_jobs_hardly_any_waits_for_a_thread():
-    slots = Slots(256, 256, 8)
+    slots = slots_of(256, 256, 8)
     for _ in range(5):
         slots.release(fill(slots, waited=5.0))
     assert len(fill(slots)) == 8
 
 
 def test_it_finds_its_way_back_from_long_jobs_to_short_ones():
-    slots = Slots(64, 256, 8)
+    slots = slots_of(64, 256, 8)
     for waited in (5.0,) * 5 + (0.001,) * 9:
         slots.release(fill(slots, waited=waited))
     assert len(fill(slots)) == 64
 
 
 def test_what_was_never_held_in_full_says_nothing_about_more():
-    slots = Slots(256, 256, 8)
+    slots = slots_of(256, 256, 8)
     for _ in range(9):
-        few = [held(waited=0.001) for _ in range(3)]
-        for attempt in few:
-            slots.take(attempt)
-        slots.taken()
-        slots.release(few)
+        slots.release(claim(slots, [held(waited=0.001) for _ in range(3)]))
     assert len(fill(slots)) == 16
 
 
 @pytest.mark.parametrize(("slots", "threads", "claimed"), [(256, 8, 128), (6, 2, 3), (1, 1, 1), (4, 8, 4)])
 def test_no_claim_takes_more_than_half_unless_threads_are_idle(slots, threads, claimed):
-    made = Slots(slots, 256, threads)
+    made = slots_of(slots, 256, threads)
     for _ in range(9):
         made.release(fill(made, waited=0.001))
     assert made.free(is_async=False) == claimed
 
 
 def test_a_freed_thread_is_worth_a_claim_at_once():
-    slots = Slots(256, 256, 8)
+    slots = slots_of(256, 256, 8)
     for _ in range(5):
         slots.release(fill(slots, waited=5.0))
     first, *_ = fill(slots, waited=5.0)
-    assert not slots.worth_filling(is_async=False)
+    assert slots.free(is_async=False) == 0
     slots.release([first])
-    assert slots.worth_filling(is_async=False)
     assert slots.free(is_async=False) == 1
 
 
-def test_async_slots_are_what_they_are():
-    slots = Slots(256, 40, 8)
-    few = [held(is_async=True, waited=None) for _ in range(3)]
-    for attempt in few:
-        slots.take(attempt)
-    slots.release(few)
-    assert (slots.free(is_async=True), slots.count()) == (20, 0)
+def test_async_jobs_are_claimed_ahead_of_those_that_run_by_the_same_rule():
+    slots = slots_of(1024, 100, 8)
+    sizes = []
+    for _ in range(5):
+        taken = fill(slots, waited=0.001, is_async=True)
+        sizes.append(len(taken))
+        slots.release(taken)
+    assert sizes == [200, 300, 500, 900, 1024]
+    for _ in range(12):
+        slots.release(fill(slots, waited=5.0, is_async=True))
+    assert len(fill(slots, is_async=True)) == 100
+    assert slots.idle() == 8
+
+
+def test_as_many_async_jobs_run_at_once_as_there_are_async_slots_however_few_the_others_are():
+    assert len(fill(slots_of(1, 256, 8), is_async=True)) == 256
+
+
+def test_what_was_learned_is_forgotten_when_nothing_was_there_for_a_while():
+    clock = Clock()
+    slots = slots_of(clock=clock)
+    for _ in range(9):
+        slots.release(fill(slots, waited=0.001))
+    clock.seconds += 0.9
+    assert slots.free(is_async=False) == 128
+    clock.seconds += 0.2
+    assert slots.free(is_async=False) == 8
+    many = fill(slots, waited=0.001)
+    clock.seconds += 60
+    assert len(many) == 16
+    assert slots.free(is_async=False) == 0
+
+
+@pytest.mark.parametrize(("size", "kept"), [(16 * 1024, 1024), (64 * 1024, 256), (2 * 1024 * 1024, 8)])
+def test_of_jobs_with_large_arguments_no_more_is_held_than_sixteen_mebibytes_or_than_run(size, kept):
+    slots = slots_of(1024)
+    for _ in range(12):
+        slots.release(fill(slots, waited=0.001))
+    slots.release(claim(slots, [held(waited=0.001, size=size)]))
+    assert len(fill(slots, size=size)) == kept
+
+
+def test_few_sync_attempts_too_many_are_none():
+    slots = slots_of()
+    claim(slots, [held() for _ in range(24)])
+    assert slots.surplus() == 0
+    claim(slots, [held() for _ in range(40)])
+    assert slots.surplus() == 40
+    claim(slots, [held(is_async=True) for _ in range(400)])
+    assert slots.surplus() == 40

@@ -103,14 +103,14 @@ class StandInWorker:
         self._execution = execution
         self._broker = broker
         self._platform = platform
-        self._slots = Slots(_SLOTS, _SLOTS, worker_threads)
+        self._slots = Slots(_SLOTS, _SLOTS, worker_threads, SYSTEM)
         self._announcer = Announcer(platform.transport)
         self._flusher = Flusher(execution, self._slots, self._announcer)
         board = Board(2 * _SLOTS)
         self._monitor = Monitor(execution, self._slots, board, SYSTEM)
         put_on_board = board.writer()
         verdict = Verdict("here")
-        self._loop = AsyncRunner(put_on_board, broker.draining, self._flusher.put, broker.around)
+        self._loop = AsyncRunner(_SLOTS, put_on_board, broker.draining, self._flusher.put, broker.around)
         work_queue = WorkQueue()
 
         def attempt(job, definition):

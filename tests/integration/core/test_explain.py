@@ -177,7 +177,7 @@ HOT = {
 }  # fmt: skip
 #: Those that a backlog which has come since the last ANALYZE must not slow down.
 OUTRUN = (
-    "claim", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
+    "claim", "claim_free", "complete", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
     "limits_sweep", "limits_use", "limits_key_use", "limits_keys", "limits_heads", "limits_plain", "limits_outstanding",
     "look", "heads", "queues_seen",
 )  # fmt: skip
@@ -208,6 +208,15 @@ def analyzed(filled):
         connection.execute(text("VACUUM ANALYZE callboard.jobs"))
         connection.execute(text("ANALYZE callboard.schedules"))
     return filled
+
+
+@pytest.fixture(scope="module")
+def empty(database_url):
+    """A connection as the platform opens them, to a table in which there has never been a job."""
+    with own_database(database_url, "empty") as platform:
+        platform.migrations.upgrade()
+        with platform.database.autocommit() as connection:
+            yield connection.connection.driver_connection
 
 
 @pytest.fixture
@@ -244,6 +253,12 @@ def check(connection, name, *, generic):
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 def test_a_backlog_that_outran_its_statistics_is_read_by_index(ours, name, generic):
     check(ours, name, generic=generic)
+
+
+@pytest.mark.parametrize("name", OUTRUN)
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+def test_a_plan_that_was_made_for_an_empty_table_does_for_a_backlog(empty, name, generic):
+    check(empty, name, generic=generic)
 
 
 @pytest.mark.parametrize("name", ["claim", "finish", "hand_back", "cancel"])

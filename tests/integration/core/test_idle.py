@@ -253,9 +253,6 @@ class Room:
     def free(self, *, is_async):
         return 64
 
-    def worth_filling(self, *, is_async):
-        return True
-
     def idle(self):
         return 8
 
