@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Event, Thread
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from dramatiq.middleware import MiddlewareError, SkipMessage
@@ -71,7 +71,9 @@ class AsyncRunner(Thread):
     def _begin(self) -> None:
         with suppress(IndexError):
             while len(self._tasks) < self._at_once:
-                task = self._loop.create_task(self._run(self._waiting.popleft()))
+                interruption = Interruption(self._loop)
+                task = self._loop.create_task(self._run(self._waiting.popleft(), interruption))
+                interruption.task = task
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
 
@@ -80,26 +82,28 @@ class AsyncRunner(Thread):
         if self._waiting:
             self._begin()
 
-    async def _run(self, attempt: Attempt) -> None:
+    async def _run(self, attempt: Attempt, interruption: "Interruption") -> None:
         if self._draining.is_set():
             attempt.unstarted = True
             self._done(attempt)
             return
         try:
             if self._around.concern(attempt):
-                await self._surrounded(attempt, AttemptMessage(attempt))
+                await self._surrounded(attempt, interruption, AttemptMessage(attempt))
             else:
-                await self._attempt(attempt)
+                await self._attempt(attempt, interruption)
         finally:
             self._done(attempt)
 
-    async def _surrounded(self, attempt: Attempt, message: AttemptMessage) -> None:
+    async def _surrounded(
+        self, attempt: Attempt, interruption: "Interruption", message: AttemptMessage
+    ) -> None:
         """The attempt with the hooks of middleware around it, as Dramatiq's threads call them."""
         error: BaseException | None = None
         try:
             self._around.before(message)
             if not message.failed:
-                error = await self._attempt(attempt)
+                error = await self._attempt(attempt, interruption)
         except MiddlewareError as refusal:
             error = refusal
         if isinstance(error, SkipMessage):
@@ -109,12 +113,15 @@ class AsyncRunner(Thread):
         if not attempt.unstarted:
             self._around.acknowledge(message)
 
-    async def _attempt(self, attempt: Attempt) -> BaseException | None:
+    async def _attempt(self, attempt: Attempt, interruption: "Interruption") -> BaseException | None:
         """Run the attempt to its end; returns what it raised."""
         attempt.begin(self._put_on_board)
-        interruption = Interruption(self._loop, asyncio.current_task())
         try:
-            value = await self._call(attempt, interruption)
+            args, kwargs = attempt.arguments()
+            # A task has a context of its own, so the variable needs no resetting.
+            enter(attempt.running)
+            attempt.interrupt = interruption.send
+            value = await attempt.definition.call(*args, **kwargs)
             leave_copy()
             attempt.returned(value)
         except asyncio.CancelledError as error:
@@ -128,21 +135,17 @@ class AsyncRunner(Thread):
             return error
         return None
 
-    async def _call(self, attempt: Attempt, interruption: "Interruption") -> Any:
-        args, kwargs = attempt.arguments()
-        # A task has a context of its own, so the variable needs no resetting.
-        enter(attempt.running)
-        attempt.interrupt = interruption.send
-        return await attempt.definition.call(*args, **kwargs)
-
 
 class Interruption:
     """Cancels a task from another thread, and remembers why."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None] | None") -> None:
+    __slots__ = ("_asked", "_loop", "reason", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._task = task
         self._asked: dict[type[JobInterrupt], int] = {}
+        #: What it cancels; set before it runs.
+        self.task: asyncio.Task[None] | None = None
         self.reason: type[JobInterrupt] | None = None
 
     def send(self, interrupt: type[JobInterrupt]) -> bool:
@@ -151,17 +154,17 @@ class Interruption:
         Whether a task has swallowed it or is cleaning up cannot be seen from outside: it has until the fifth asking
         for the same reason, which come a second apart, and is cancelled again.
         """
-        if self._task is None:
+        if self.task is None:
             return False
         asked = self._asked.get(interrupt, 0)
         self._asked[interrupt] = asked + 1
         if asked % _ASKED_AGAIN:
             return False
         self.reason = interrupt
-        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._loop.call_soon_threadsafe(self.task.cancel)
         return True
 
     def withdraw(self) -> None:
         """The cancellations have been taken note of; the task goes on to report them."""
-        while self._task is not None and self._task.cancelling():
-            self._task.uncancel()
+        while self.task is not None and self.task.cancelling():
+            self.task.uncancel()

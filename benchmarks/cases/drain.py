@@ -45,13 +45,13 @@ CASES = [
     Case(
         "drain-sync",
         "no-op jobs, 2 processes x 8 threads",
-        {"callboard": ours("noop", 60_000), "dramatiq": theirs("noop", 20_000)},
+        {"callboard": ours("noop", 150_000), "dramatiq": theirs("noop", 20_000)},
         [Target("rate", at_least=3.5, of="dramatiq")],
     ),
     Case(
         "drain-async",
         "async no-op jobs, 2 processes; dramatiq with AsyncIO",
-        {"callboard": ours("noop_async", 60_000), "dramatiq": theirs("noop_async", 15_000, BENCH_ASYNC="1")},
+        {"callboard": ours("noop_async", 150_000), "dramatiq": theirs("noop_async", 15_000, BENCH_ASYNC="1")},
     ),
     Case(
         "drain-sleep",
