@@ -1,4 +1,4 @@
-"""Jobs as JSON, as JobObject describes them; written straight from the records, a quarter of the work of a model.
+"""Jobs as JSON, as JobObject describes them, and what deliveries came to; straight from the records, a quarter of a model's work.
 
 Every answer that shows a job comes from here, also the hundreds of a page.
 """
@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import orjson
 
-from api.schemas import JobObject
+from api.schemas import DeliveryResult, JobObject
 from jobs.durations import exact_duration
 from jobs.records import Job
+from jobs.services.deliveries import Accepted
 
 #: What a job's record has and nobody is shown stays out.
 _SHOWN: Final = tuple(JobObject.model_fields)
+_TOLD: Final = tuple(DeliveryResult.model_fields)
 
 
 def job_json(job: Job) -> bytes:
@@ -25,6 +27,11 @@ def job_json(job: Job) -> bytes:
 def jobs_json(jobs: Sequence[Job], next_cursor: str | None = None) -> bytes:
     """A page of them."""
     return _dump({"items": [_shown(job) for job in jobs], "next_cursor": next_cursor})
+
+
+def delivery_json(accepted: Accepted) -> bytes:
+    """What a delivery came to."""
+    return _dump({name: getattr(accepted, name) for name in _TOLD})
 
 
 def _shown(job: Job) -> dict[str, Any]:

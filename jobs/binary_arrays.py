@@ -36,12 +36,13 @@ class _Array:
 
 
 class Uuids(_Array):
-    """uuid[]"""
+    """uuid[]; None is NULL."""
 
     element = psycopg.adapters.types["uuid"].oid
 
-    def __init__(self, values: Iterable[UUID]) -> None:
-        super().__init__([_SIXTEEN + one.int.to_bytes(16) for one in values])
+    def __init__(self, values: Iterable[UUID | None]) -> None:
+        parts = [_NULL if one is None else _SIXTEEN + one.int.to_bytes(16) for one in values]
+        super().__init__(parts, nulls=_NULL in parts)
 
 
 class Integers(_Array):

@@ -38,8 +38,8 @@ _UNDEFINED_TABLE: Final = {"42P01", "3F000", "42883"}
 #: Classes of SQLSTATE that say the server, not the statement, is the trouble:
 #: connection exception, insufficient resources, operator intervention, system error.
 _OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
-#: Characters that jsonb does not take.
-_NUL: Final = "22P05"
+#: A NUL, in jsonb and in the bytes of a text.
+_NUL: Final = {"22P05", "22021"}
 
 
 def sqlstate(error: BaseException) -> str:
@@ -110,12 +110,21 @@ class Database:
         with self.autocommit() as connection:
             yield DirectConnection(cast("Any", connection.connection.driver_connection))
 
-    def retrying(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, again when Postgres broke it off for a deadlock or a serialization conflict."""
+    @contextmanager
+    def direct_transaction(self) -> Iterator[DirectConnection]:
+        """As `transaction`, past SQLAlchemy."""
+        with self.direct() as connection, connection.transaction():
+            yield connection
+
+    def retrying(self, work: Callable[[Connection], T], *, direct: bool = False) -> T:
+        """Run `work` in a transaction, again when Postgres broke it off for a deadlock or a serialization conflict.
+
+        direct: past SQLAlchemy, for statements that know of no more than `AnyConnection` has.
+        """
 
         def once() -> T:
-            with self.transaction() as connection:
-                return work(connection)
+            with self.direct_transaction() if direct else self.transaction() as connection:
+                return work(cast("Connection", connection))
 
         return again_on_conflict(once)
 
@@ -158,7 +167,7 @@ class Database:
                 raise Unavailable(
                     "the database has no Callboard tables yet; run 'callboard db upgrade'"
                 ) from error
-            if sqlstate(error) == _NUL or (isinstance(error, DataError) and "NUL" in str(error.orig)):
+            if sqlstate(error) in _NUL or (isinstance(error, DataError) and "NUL" in str(error.orig)):
                 raise InvalidInput("text with a NUL character (\\u0000) cannot be stored") from error
             raise
         except UnicodeEncodeError as error:

@@ -5,6 +5,7 @@ back travels in Postgres's binary format, which neither side has to spell out an
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -76,6 +77,15 @@ class DirectConnection:
                 raise
             raise wrapped from error
         return DirectRows(self._cursor)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction, of a connection in autocommit."""
+        try:
+            with self._connection.transaction():
+                yield
+        except psycopg.Error as error:
+            raise self._wrapped(error) from error
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return DBAPIError.instance(

@@ -5,8 +5,9 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from api.door import Api
+from api.job_json import delivery_json
 from api.openapi import fails
-from api.schemas import DeliveryResult, reply
+from api.schemas import DeliveryResult, reply_json
 from jobs.errors import CallboardError, NotFound
 from jobs.services.deliveries import Accepted, Incoming
 
@@ -40,14 +41,9 @@ async def receive_webhook(source: str, door: Api, request: Request) -> Response:
     """Take a delivery in; with the answer its job is committed. The same delivery again is acknowledged, and no more."""
     if "\0" in source:
         raise NotFound("no webhook source has a NUL character in its name")
-    incoming = Incoming(source, _headers(request), await request.body())
+    incoming = Incoming(source, request.headers, await request.body())
     try:
         told: Accepted | Exception = await door.deliveries.commit(incoming, size=len(incoming.body))
     except CallboardError as error:
         told = error
-    return reply(DeliveryResult.model_validate(door.intake.heard(incoming, told)), 202)
-
-
-def _headers(request: Request) -> dict[str, str]:
-    """By lower-case name; of one that comes more than once the first, as everywhere."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.headers.raw)}
+    return reply_json(delivery_json(door.intake.heard(incoming, told)), 202)

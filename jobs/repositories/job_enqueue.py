@@ -49,7 +49,7 @@ RETURNING {HINT}, j.name, j.state
 """)
 
 
-# Jobs that differ in their arguments alone: what is the same for all is said once, and no key can be held.
+# Jobs that differ in their arguments, and in what brought them about, alone: what is the same for all is said once, and no key can be held.
 _ALIKE: Final = text(f"""
 WITH seen_queue AS (
   INSERT INTO callboard.queues (name)
@@ -60,9 +60,10 @@ INSERT INTO callboard.jobs AS j (
   source_id, hard_timeout, options, limit_key)
 SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   CAST(i.args AS jsonb), CAST(i.kwargs AS jsonb), CAST(:priority AS smallint), :max_attempts, due.at, statement_timestamp(),
-  CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval), :source, CAST(:source_id AS text),
+  CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval), :source, i.source_id,
   CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
-FROM unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[])) AS i(id, args, kwargs),
+FROM unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]))
+    AS i(id, args, kwargs, source_id),
   (SELECT coalesce(CAST(:due AS timestamptz),
     statement_timestamp() + CAST(:delay AS double precision) * interval '1 second') AS at) AS due
 RETURNING {HINT}, j.state
@@ -77,14 +78,17 @@ class Written(NamedTuple):
     state: JobState
 
 
+_SOURCE: Final = NewJob._fields.index("source")
+
+
 def are_alike(jobs: Sequence[NewJob]) -> bool:
-    """Whether these jobs differ in their ids and arguments alone, and have no unique key."""
+    """Whether these jobs differ in their ids, arguments and the ids of their sources alone, and have no unique key."""
     first = _common(jobs[0]) if jobs else ()
     return bool(jobs) and jobs[0].unique_key is None and all(_common(job) == first for job in jobs[1:])
 
 
 def _common(job: NewJob) -> tuple[object, ...]:
-    return job[1], job[2], job[5:]
+    return job[1], job[2], job[5:_SOURCE], job.source.door, job[_SOURCE + 1 :]
 
 
 def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:
@@ -104,13 +108,17 @@ def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:
         "tags": list(first.tags),
         "timeout": first.timeout,
         "source": first.source.door,
-        "source_id": first.source.id,
+        "source_ids": Texts([_utf8(job.source.id) for job in jobs]),
         "hard_timeout": first.hard_timeout,
         "options": None if first.options is None else first.options.decode(),
         "limit_key": first.limit_key,
     }
     row = cast("Any", connection.execute(_ALIKE, parameters).first())
     return Written(row[4], row[5], JobState(row[6]))
+
+
+def _utf8(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
 
 
 _PLAIN: Final = _enqueue()

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection, text
+
+from jobs.binary_arrays import Texts, Uuids
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,21 @@ def delete(connection: Connection, name: str) -> bool:
     return connection.execute(_DELETE, {"name": name}).rowcount == 1
 
 
+_GIVEN: Final = """unnest(CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAST(:versions AS text[]), CAST(:external_ids AS text[]),
+  CAST(:events AS text[]), CAST(:hashes AS text[]), CAST(:job_ids AS uuid[]))
+  AS i(id, source_id, source_version, external_id, event, body_sha256, job_id)"""
 # In one order for everybody: two that take the same ids wait for each other, and never in a ring.
-_ACCEPT: Final = text("""
+_ACCEPT: Final = text(f"""
 INSERT INTO callboard.webhook_deliveries (id, source_id, external_id, event, body_sha256, job_id)
 SELECT i.id, i.source_id, i.external_id, i.event, i.body_sha256, i.job_id
-FROM jsonb_to_recordset(CAST(:deliveries AS jsonb)) AS i(
-  id uuid, source_id uuid, source_version text, external_id text, event text, body_sha256 text, job_id uuid)
+FROM {_GIVEN}
 JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
 ORDER BY i.source_id, i.external_id, i.id
 ON CONFLICT (source_id, external_id) DO NOTHING RETURNING id
 """)
-_EARLIER: Final = text("""
+_EARLIER: Final = text(f"""
 SELECT d.source_id, d.external_id, d.id, d.job_id
-FROM jsonb_to_recordset(CAST(:deliveries AS jsonb)) AS i(source_id uuid, source_version text, external_id text)
+FROM {_GIVEN}
 JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
 JOIN callboard.webhook_deliveries d ON d.source_id = i.source_id AND d.external_id = i.external_id
 """)
@@ -102,19 +105,28 @@ def accept(connection: Connection, deliveries: Sequence[NewDelivery]) -> set[UUI
 
     One whose id is being written by another transaction waits for that one.
     """
-    return set(connection.execute(_ACCEPT, {"deliveries": _written(deliveries)}).scalars())
+    return {row[0] for row in connection.execute(_ACCEPT, _given(deliveries))} if deliveries else set()
 
 
 def earlier(connection: Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[UUID, str], Kept]:
     """Those that had these ids first, by source and the sender's id; none of a source that has changed."""
-    rows = connection.execute(_EARLIER, {"deliveries": _written(deliveries)})
+    rows = connection.execute(_EARLIER, _given(deliveries))
     return {(row[0], row[1]): Kept(row[2], row[3]) for row in rows}
 
 
 def attach(connection: Connection, jobs: Mapping[UUID, UUID]) -> None:
     """Say of deliveries that they became other jobs than they were kept with."""
-    connection.execute(_ATTACH, {"ids": list(jobs.keys()), "jobs": list(jobs.values())})
+    connection.execute(_ATTACH, {"ids": Uuids(jobs.keys()), "jobs": Uuids(jobs.values())})
 
 
-def _written(deliveries: Sequence[NewDelivery]) -> str:
-    return orjson.dumps([one._asdict() for one in deliveries]).decode()
+def _given(deliveries: Sequence[NewDelivery]) -> dict[str, Any]:
+    ids, source_ids, versions, external_ids, events, hashes, job_ids = zip(*deliveries, strict=True)
+    return {
+        "ids": Uuids(ids),
+        "source_ids": Uuids(source_ids),
+        "versions": Texts([version.encode() for version in versions]),
+        "external_ids": Texts([external_id.encode() for external_id in external_ids]),
+        "events": Texts([event.encode() for event in events]),
+        "hashes": Texts([digest.encode() for digest in hashes]),
+        "job_ids": Uuids(job_ids),
+    }

@@ -4,7 +4,6 @@ https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
 The signature covers the body alone, so the delivery id and the event's name are only as true as the way they came.
 """
 
-import hashlib
 import hmac
 import re
 import secrets as randomness
@@ -65,4 +64,4 @@ class GitHub:
 
 
 def _signature(key: bytes, body: bytes) -> str:
-    return "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
+    return "sha256=" + hmac.digest(key, body, "sha256").hex()

@@ -159,7 +159,10 @@ class Deliveries:
         return self._enqueue.check(request, Source("webhook", str(delivery_id)))
 
     def _keep(self, group: Sequence[_Verified], patience: timedelta) -> list[Accepted | Exception]:
-        written = self._database.retrying(lambda connection: self._write(connection, group, patience))
+        written = self._database.retrying(
+            lambda connection: self._write(connection, group, patience),
+            direct=self._enqueue.is_direct([one.job for one in group if one.job is not None]),
+        )
         if written.jobs:
             self._enqueue.committed(written.jobs, written.outcomes, written.hints)
         return [_told(one, written) for one in group]

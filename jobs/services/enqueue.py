@@ -112,6 +112,10 @@ class Enqueue:
         _be_patient(connection, jobs, patience)
         return _each(connection, jobs)
 
+    def is_direct(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether `each_within` can write them by a direct connection."""
+        return not jobs or job_enqueue.are_alike(jobs)
+
     def committed(self, jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]) -> None:
         """Push and count what `each_within` wrote."""
         self.push(hints)
@@ -135,7 +139,7 @@ class Enqueue:
 
     def _commit(self, jobs: Sequence[NewJob], work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction. Few jobs that are alike are one statement, which is one by itself."""
-        if len(jobs) > ROWS or not job_enqueue.are_alike(jobs):
+        if len(jobs) > ROWS or not self.is_direct(jobs):
             return self._database.retrying(work)
         if self._lane_taken.acquire(blocking=False):
             try:
