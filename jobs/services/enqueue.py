@@ -1,9 +1,8 @@
 """Enqueue: check, write, commit, and only then tell Redis. A receipt means that the job is committed."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from threading import Lock
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import structlog
@@ -45,9 +44,8 @@ class Enqueue:
         self._transport = transport
         self._checking = Checking(catalogue)
         self._combining = Combining(self._write_plain)
-        #: For whoever writes when nobody else does: most of the time there is but one.
-        self._lane = database.lane()
-        self._lane_taken = Lock()
+        #: For those who write; whoever finds none goes the way through the pool. Most of the time there is but one.
+        self._lanes = deque([database.lane(), database.lane()])
 
     def check(self, request: JobRequest, source: Source) -> NewJob:
         """Hold a request against what the workers published; raises UnknownJob or InvalidArguments."""
@@ -91,19 +89,18 @@ class Enqueue:
         _count(jobs, receipts)
         return receipts
 
-    def each(
-        self, jobs: Sequence[NewJob], *, patience: timedelta = _PATIENCE
-    ) -> tuple[list[Outcome], list[Hint]]:
+    def each(self, jobs: Sequence[NewJob], *, patience: timedelta) -> tuple[list[Outcome], list[Hint]]:
         """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other.
 
         patience: how long to wait for somebody's open transaction that holds one of the keys; then Busy.
         Returns the hints, too, of what is queued and was pushed.
         """
-        outcomes, hints = self._commit(
-            jobs, lambda connection: self.each_within(connection, jobs, patience=patience)
-        )
+        outcomes, hints = self._commit_each(jobs, patience)
         self.committed(jobs, outcomes, hints)
         return outcomes, hints
+
+    def _commit_each(self, jobs: Sequence[NewJob], patience: timedelta) -> tuple[list[Outcome], list[Hint]]:
+        return self._commit(jobs, lambda connection: self.each_within(connection, jobs, patience=patience))
 
     def each_within(
         self, connection: Connection, jobs: Sequence[NewJob], *, patience: timedelta
@@ -141,31 +138,37 @@ class Enqueue:
         """Run `work` in one transaction. Few jobs that are alike are one statement, which is one by itself."""
         if len(jobs) > ROWS or not self.is_direct(jobs):
             return self._database.retrying(work)
-        if self._lane_taken.acquire(blocking=False):
-            try:
-                return self._lane.run(lambda connection: work(cast("Connection", connection)))
-            finally:
-                self._lane_taken.release()
-        with self._database.direct() as connection:
-            return work(cast("Connection", connection))
+        try:
+            lane = self._lanes.pop()
+        except IndexError:
+            with self._database.direct() as connection:
+                return work(cast("Connection", connection))
+        try:
+            return lane.run(lambda connection: work(cast("Connection", connection)))
+        finally:
+            self._lanes.append(lane)
 
-    def _write_plain(self, jobs: Sequence[NewJob]) -> Sequence[Accepted | Exception]:
-        """Write jobs without unique keys that have nothing to do with each other."""
-        return together(jobs, self._write_some, has_key=lambda _: False)
+    def _write_plain(
+        self, jobs: Sequence[NewJob]
+    ) -> tuple[Sequence[Accepted | Exception], Callable[[], None]]:
+        """Write jobs without unique keys that have nothing to do with each other; to push them is left to do."""
+        written: list[tuple[Sequence[NewJob], list[Outcome], list[Hint]]] = []
 
-    def _write_some(self, jobs: Sequence[NewJob], patience: timedelta) -> list[Accepted | Exception]:
-        outcomes, hints = self.each(jobs, patience=patience)
-        due = {hint.id: hint.run_at for hint in hints}
-        return [
-            Accepted(outcome, as_written(job, outcome, due.get(job.id)))
-            if isinstance(outcome, Receipt)
-            else outcome
-            for job, outcome in zip(jobs, outcomes, strict=True)
-        ]
+        def write(some: Sequence[NewJob], patience: timedelta) -> list[Accepted | Exception]:
+            outcomes, hints = self._commit_each(some, patience)
+            written.append((some, outcomes, hints))
+            return _accepted(some, outcomes, hints)
+
+        def push() -> None:
+            for one in written:
+                self.committed(*one)
+
+        return together(jobs, write, has_key=lambda _: False), push
 
     def close(self) -> None:
-        """Let the kept connection go; a later call opens another."""
-        self._lane.close()
+        """Let the kept connections go; a later call opens others."""
+        for lane in self._lanes:
+            lane.close()
 
     def push(self, hints: Sequence[Hint]) -> None:
         """Tell Redis; when it is away the feeder will, once it is back."""
@@ -176,6 +179,18 @@ class Enqueue:
         except Unavailable as error:
             STORE_ERRORS.labels("redis", "push").inc()
             log.debug("redis.push_skipped", reason=error.message, count=len(hints))
+
+
+def _accepted(
+    jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]
+) -> list[Accepted | Exception]:
+    due = {hint.id: hint.run_at for hint in hints}
+    return [
+        Accepted(outcome, as_written(job, outcome, due.get(job.id)))
+        if isinstance(outcome, Receipt)
+        else outcome
+        for job, outcome in zip(jobs, outcomes, strict=True)
+    ]
 
 
 def _all(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
