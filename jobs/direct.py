@@ -32,11 +32,11 @@ class DirectRows:
         self.rowcount = cursor.rowcount
 
     def all(self) -> list[Any]:
-        return self._cursor.fetchall() if self._cursor.description else []
+        return self._cursor.fetchall() if self._has_rows() else []
 
     def first(self) -> Any:
         """The first row; the others are not made."""
-        return self._cursor.fetchone() if self._cursor.description else None
+        return self._cursor.fetchone() if self._has_rows() else None
 
     def one_or_none(self) -> Any:
         rows = self.all()
@@ -47,6 +47,11 @@ class DirectRows:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.all())
+
+    def _has_rows(self) -> bool:
+        # The cursor's own `description` describes every column to find that out.
+        result = self._cursor.pgresult
+        return result is not None and result.nfields > 0
 
 
 class DirectConnection:
