@@ -23,10 +23,11 @@ class _Waiting(NamedTuple):
 
 
 class GroupCommit(Generic[Asked, Told]):
-    """One thread writes whatever waits, as often as it can; a group is what came during the last one.
+    """Threads write whatever waits, as often as they can: while one waits for the disk, the other does what came meanwhile.
 
     write: takes a group, and says of each, in order, what became of it once that is committed; an error is for its own
     request to hear. most_waiting, most_bytes: how many requests, and bytes of them, may wait; what comes on top is refused.
+    at_once: how many groups are written at the same time.
     """
 
     def __init__(
@@ -36,15 +37,17 @@ class GroupCommit(Generic[Asked, Told]):
         *,
         most_waiting: int = 10_000,
         most_bytes: int = 64 * 1024 * 1024,
+        at_once: int = 2,
     ) -> None:
         self._name = name
         self._write = write
         self._most_waiting = most_waiting
         self._most_bytes = most_bytes
+        self._at_once = at_once
         self._changed = Condition()
         self._waiting: list[_Waiting] = []
         self._bytes = 0
-        self._thread: Thread | None = None
+        self._threads: list[Thread] = []
         self._closing = False
 
     async def commit(self, asked: Asked, *, size: int) -> Told:
@@ -59,9 +62,8 @@ class GroupCommit(Generic[Asked, Told]):
             full = len(self._waiting) >= self._most_waiting or self._bytes + size > self._most_bytes
             if full and self._waiting:
                 raise Unavailable(f"too many {self._name} wait to be written; try again")
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name=f"callboard-commits-{self._name}", daemon=True)
-                self._thread.start()
+            if not self._threads:
+                self._start()
             self._waiting.append(_Waiting(asked, size, future))
             self._bytes += size
             if len(self._waiting) == 1:
@@ -73,9 +75,15 @@ class GroupCommit(Generic[Asked, Told]):
         """Take no more, write what waits, and end."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        name = f"callboard-commits-{self._name}"
+        self._threads = [Thread(target=self._run, name=name, daemon=True) for _ in range(self._at_once)]
+        for thread in self._threads:
+            thread.start()
 
     def _run(self) -> None:
         while group := self._next():

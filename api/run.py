@@ -5,6 +5,7 @@ from typing import Final
 
 from api.app import create_app
 from api.server import Server
+from config import garbage
 from config.embedded import ServerUrls, secret_key
 from config.settings import Settings, sqlalchemy_url
 from jobs.platform import Platform
@@ -30,6 +31,7 @@ def run(
         app = create_app(
             platform, secret_key=secret_key(settings), max_body=settings.max_body, threads=_THREADS
         )
+        garbage.settle()
         Server(
             app,
             host=settings.host,

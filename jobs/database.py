@@ -30,6 +30,8 @@ _OPTIONS: Final = (
 #: A connection older than this is replaced: what stands between may forget about old ones. Seconds.
 _RECYCLE: Final = 1800
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
+#: What runs on a lane has one plan that is good for any number of rows; to weigh another each time takes longer than to run it.
+_ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
 _IMPATIENT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 _SERIALIZATION_FAILURE: Final = "40001"
 _DEADLOCK: Final = "40P01"
@@ -245,6 +247,7 @@ class Lane:
             connection = self._opened.enter_context(self._database.autocommit())
             # With settings of its own on it, it must not go back to the pool.
             self._opened.callback(connection.invalidate)
+            connection.execute(_ONE_PLAN)
             if not self._durable:
                 connection.execute(_NOT_DURABLE)
             if self._patience is not None:

@@ -1,6 +1,5 @@
 """A worker child: one process that runs jobs, from boot to a clean end. Its composition root."""
 
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from uuid import UUID
 import dramatiq
 import structlog
 
+from config import garbage
 from config.fields import LOG_LEVELS
 from config.logging import configure
 from config.settings import Settings, sqlalchemy_url
@@ -58,8 +58,6 @@ EXIT_UNAVAILABLE: Final = 7
 _WORKER_TIMEOUT: Final = 500
 #: After the grace period, for interrupted jobs to clean up. Seconds.
 _LAST_SECONDS: Final = 2.0
-#: Objects made, and not yet let go, between two garbage collections: a claimed batch is thousands, and no garbage.
-_COLLECT_AFTER: Final = 20_000
 
 log = structlog.get_logger(__name__)
 
@@ -207,10 +205,7 @@ class Child:
         self._monitor.start()
         self._broker.emit_after("process_boot")
         self._broker.declare_queue(VIRTUAL_QUEUE)
-        # What is loaded by now stays: no collection need look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
+        garbage.settle()
         self._worker.start()
 
     def is_done(self) -> bool:

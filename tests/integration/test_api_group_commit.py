@@ -53,7 +53,7 @@ async def held(group, gated):
 
 def test_what_came_during_a_write_is_written_together(platform, gated):
     async def scenario():
-        group = JobCommits(gated, platform.jobs)
+        group = JobCommits(gated, platform.jobs, at_once=1)
         first = await held(group, gated)
         others = [commit(group, report(n)) for n in range(50)]
         await asyncio.sleep(0)
@@ -69,7 +69,7 @@ def test_what_came_during_a_write_is_written_together(platform, gated):
 
 def test_of_a_group_each_hears_its_own_error(platform, gated):
     async def scenario():
-        group = JobCommits(gated, platform.jobs)
+        group = JobCommits(gated, platform.jobs, at_once=1)
         first = await held(group, gated)
         requests = [report(1), report(name="nothing"), report("x"), report(4)]
         others = [commit(group, request) for request in requests]
@@ -84,7 +84,7 @@ def test_of_a_group_each_hears_its_own_error(platform, gated):
 @pytest.mark.parametrize("bound", [{"most_waiting": 2}, {"most_bytes": 250}])
 def test_what_does_not_fit_is_refused_and_the_rest_is_written(platform, gated, bound):
     async def scenario():
-        group = JobCommits(gated, platform.jobs, **bound)
+        group = JobCommits(gated, platform.jobs, at_once=1, **bound)
         first = await held(group, gated)
         others = [commit(group, report(n)) for n in range(3)]
         await asyncio.sleep(0)
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_is_written(platform, gated, b
 def test_a_request_that_alone_is_larger_than_what_may_wait_is_written(platform, gated):
     async def scenario():
         gated.gate.set()
-        return await commit(JobCommits(gated, platform.jobs, most_bytes=10), report(), size=1000)
+        return await commit(JobCommits(gated, platform.jobs, at_once=1, most_bytes=10), report(), size=1000)
 
     assert asyncio.run(scenario()).job.state == "queued"
 
@@ -113,7 +113,7 @@ def test_a_job_that_was_written_but_cannot_be_read_says_so(platform, gated, monk
         gated.gate.set()
         monkeypatch.setattr(platform.jobs, "get_many", away)
         return await asyncio.gather(
-            commit(JobCommits(gated, platform.jobs), report(delay="1h")), return_exceptions=True
+            commit(JobCommits(gated, platform.jobs, at_once=1), report(delay="1h")), return_exceptions=True
         )
 
     (outcome,) = asyncio.run(scenario())
@@ -130,7 +130,7 @@ def test_while_the_database_is_away_it_is_asked_once_for_a_group(platform, gated
         raise Unavailable("Postgres does not answer")
 
     async def scenario():
-        group = JobCommits(gated, platform.jobs)
+        group = JobCommits(gated, platform.jobs, at_once=1)
         first = await held(group, gated)
         gated.check = away
         others = [commit(group, report(n)) for n in range(20)]
@@ -145,7 +145,7 @@ def test_while_the_database_is_away_it_is_asked_once_for_a_group(platform, gated
 
 def test_closing_writes_what_waits_and_takes_no_more(platform, gated):
     async def scenario():
-        group = JobCommits(gated, platform.jobs)
+        group = JobCommits(gated, platform.jobs, at_once=1)
         first = await held(group, gated)
         second = commit(group, report(2))
         await asyncio.sleep(0)
@@ -164,7 +164,7 @@ def test_closing_writes_what_waits_and_takes_no_more(platform, gated):
 
 def test_a_caller_that_left_does_not_trouble_the_others(platform, gated):
     async def scenario():
-        group = JobCommits(gated, platform.jobs)
+        group = JobCommits(gated, platform.jobs, at_once=1)
         first = await held(group, gated)
         gone, stays = commit(group, report(1)), commit(group, report(2))
         await asyncio.sleep(0)

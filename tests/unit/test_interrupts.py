@@ -94,7 +94,8 @@ def test_a_task_is_cancelled_once_for_each_reason_and_again_at_the_fifth_asking(
     cancelled: list[None] = []
     task = SimpleNamespace(cancel=lambda: cancelled.append(None))
     loop = SimpleNamespace(call_soon_threadsafe=lambda call: call())
-    interruption = Interruption(loop, task)
+    interruption = Interruption(loop)
+    interruption.task = task
     assert [interruption.send(CancelInterrupt) for _ in range(7)] == [
         True, False, False, False, False, True, False,
     ]  # fmt: skip
@@ -112,7 +113,9 @@ def test_a_task_that_was_cancelled_more_than_once_goes_on_to_report_it():
         try:
             await asyncio.sleep(PATIENCE)
         except asyncio.CancelledError:
-            Interruption(asyncio.get_running_loop(), task).withdraw()
+            interruption = Interruption(asyncio.get_running_loop())
+            interruption.task = task
+            interruption.withdraw()
         await asyncio.sleep(0)
         return task.cancelling()
 

@@ -132,11 +132,15 @@ def test_a_waiter_that_fails_does_not_leave_the_others_asleep(platform, waiting)
         raise RuntimeError("gone")
 
     job = new_id()
-    with waiting.listen(job, fail), waiting.listen(job, heard.set):
-        until(heard.is_set)
-        heard.clear()
+
+    def announced():
         platform.transport.announce([job])
-        until(heard.is_set)
+        return heard.wait(0.05)
+
+    with waiting.listen(job, fail), waiting.listen(job, heard.set):
+        until(announced)
+        heard.clear()
+        until(announced)
 
 
 def test_the_subscription_comes_back_after_it_was_cut(platform, waiting, redis_url, monkeypatch):
