@@ -94,6 +94,8 @@ class Database:
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lanes: WeakSet[Lane] = WeakSet()
+        #: How often all connections have been given up as dead.
+        self.outages = 0
         _databases.add(self)
 
     @contextmanager
@@ -159,6 +161,7 @@ class Database:
             if is_outage(error):
                 # The pool's other connections are as dead as this one.
                 if error.connection_invalidated:
+                    self.outages += 1
                     self.engine.dispose()
                 raise Unavailable(
                     f"Postgres does not answer at {self._where()}: {_first_line(error)}"
@@ -209,6 +212,7 @@ class Lane:
         self._opened = ExitStack()
         self._connection: DirectConnection | None = None
         self._opened_at = 0.0
+        self._outages = 0
         self._not_ours: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
@@ -221,7 +225,7 @@ class Lane:
                     if not is_conflict(error):
                         raise
                 return again_on_conflict(lambda: work(self._connect()))
-        except Busy:
+        except (Busy, InvalidInput):
             # The connection is as well as before.
             raise
         except BaseException:
@@ -240,10 +244,12 @@ class Lane:
         self._not_ours, self._opened, self._connection = self._opened, ExitStack(), None
 
     def _connect(self) -> DirectConnection:
-        if self._connection is not None and time.monotonic() - self._opened_at > _RECYCLE:
+        if self._connection is not None and (
+            self._outages != self._database.outages or time.monotonic() - self._opened_at > _RECYCLE
+        ):
             self.close()
         if self._connection is None:
-            self._opened_at = time.monotonic()
+            self._opened_at, self._outages = time.monotonic(), self._database.outages
             connection = self._opened.enter_context(self._database.autocommit())
             # With settings of its own on it, it must not go back to the pool.
             self._opened.callback(connection.invalidate)

@@ -181,7 +181,7 @@ class ClaimedJob(NamedTuple):
     name: str
     queue: str
     priority: int
-    #: JSON, as it is stored.
+    #: JSON, as it is stored; both empty while they are too large to have come with the claim.
     args_json: str
     kwargs_json: str
     attempt: int

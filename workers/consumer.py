@@ -165,8 +165,9 @@ class JobConsumer(dramatiq.Consumer):
         elif self._hints.away:
             self._draining.wait(_FALLBACK_BEAT)
 
-    def _accept(self, claimed: Sequence[ClaimedJob]) -> None:
+    def _accept(self, claimed: list[ClaimedJob]) -> None:
         """Take slots and send each job to where it runs, most urgent first."""
+        claimed = self._execution.with_arguments(claimed)
         sync: list[Attempt] = []
         awaited: list[Attempt] = []
         kinds: dict[str, list[int]] = {}
@@ -174,6 +175,9 @@ class JobConsumer(dramatiq.Consumer):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
             self._slots.take(attempt)
+            if not job.args_json:
+                self._hand_back(attempt)
+                continue
             if definition is None:
                 self._put_off(attempt)
                 continue
@@ -185,11 +189,15 @@ class JobConsumer(dramatiq.Consumer):
         for attempt in sync[:kept]:
             self._work_queue.put(attempt)
         for attempt in sync[kept:]:
-            attempt.unstarted = True
-            self._ends.put(attempt)
+            self._hand_back(attempt)
         if awaited:
             self._loop.submit(awaited)
         self._slots.taken(claimed)
+
+    def _hand_back(self, attempt: Attempt) -> None:
+        """It was too much for this child: back to the queue at once, as it came."""
+        attempt.unstarted = True
+        self._ends.put(attempt)
 
     def _put_off(self, attempt: Attempt) -> None:
         """Another worker may know this job (a rolling deploy): later, without spending an attempt."""

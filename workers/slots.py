@@ -80,7 +80,8 @@ class Slots:
                 if attempt.began_at is not None:
                     longest[is_async] = max(longest[is_async], attempt.began_at - attempt.claimed_at)
             for is_async, kind in self._kinds.items():
-                kind.adapt(longest[is_async])
+                if longest[is_async] >= 0:
+                    kind.adapt(longest[is_async])
             if not self.count():
                 self._empty_since = self._clock.monotonic()
             self._changed.notify_all()
@@ -138,10 +139,10 @@ class _Kind:
             self._filled = True
 
     def adapt(self, longest: float) -> None:
-        """Heed how long, of what was released, that waited to begin which waited longest; less than 0: nothing began."""
+        """Heed how long, of what was released, that waited to begin which waited longest."""
         if longest > _LONG:
             self._ahead //= 2
-        elif 0 <= longest < _SHORT and self._filled:
+        elif longest < _SHORT and self._filled:
             self._ahead = min(max(self._ahead * 2, 1), self._capacity)
         self._filled = False
 

@@ -20,8 +20,12 @@ Token = tuple[UUID | str, int]
 # with statistics older than the backlog it would rather walk the whole queue for each batch. For the same reason
 # the state is compared as an expression, which no partial index answers to. The ids come sorted.
 _IS_QUEUED: Final = "(j.state || '') = 'queued'"
+#: Larger arguments, as they are stored, are read apart: hundreds of them would not fit into a worker's memory. Bytes.
+_LARGE: Final = 8 * 1024
+_IS_LARGE: Final = f"pg_column_size(j.args) + pg_column_size(j.kwargs) > {_LARGE}"
 _CLAIMED: Final = (
-    "j.id, j.epoch, j.claim_id, j.name, j.queue, j.priority, j.args::text, j.kwargs::text, j.attempt, j.max_attempts, j.timeout,"
+    f"j.id, j.epoch, j.claim_id, j.name, j.queue, j.priority, CASE WHEN {_IS_LARGE} THEN '' ELSE j.args::text END,"
+    f" CASE WHEN {_IS_LARGE} THEN '' ELSE j.kwargs::text END, j.attempt, j.max_attempts, j.timeout,"
     " j.run_at, j.enqueued_at, j.started_at, j.hard_timeout, j.options, j.put_off"
 )
 
@@ -31,6 +35,16 @@ def _pairs(tokens: Sequence[Token]) -> dict[str, str]:
     ordered = sorted((str(job), int(epoch)) for job, epoch in tokens)
     ids, epochs = ",".join(job for job, _ in ordered), ",".join(str(epoch) for _, epoch in ordered)
     return {"ids": f"{{{ids}}}", "epochs": f"{{{epochs}}}"}
+
+
+_ARGUMENTS: Final = text(
+    "SELECT j.id, j.args::text, j.kwargs::text FROM callboard.jobs j WHERE j.id = ANY(:ids)"
+)
+
+
+def arguments(connection: AnyConnection, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    """The arguments of these jobs, as JSON, however large."""
+    return {row[0]: (row[1], row[2]) for row in connection.execute(_ARGUMENTS, {"ids": list(ids)})}
 
 
 # A claim needs a live lease, and holds it (FOR KEY SHARE) until it commits: a reaper that ends the lease

@@ -83,12 +83,17 @@ _SOURCE: Final = NewJob._fields.index("source")
 
 def are_alike(jobs: Sequence[NewJob]) -> bool:
     """Whether these jobs differ in their ids, arguments and the ids of their sources alone, and have no unique key."""
-    first = _common(jobs[0]) if jobs else ()
-    return bool(jobs) and jobs[0].unique_key is None and all(_common(job) == first for job in jobs[1:])
-
-
-def _common(job: NewJob) -> tuple[object, ...]:
-    return job[1], job[2], job[5:_SOURCE], job.source.door, job[_SOURCE + 1 :]
+    if not jobs or jobs[0].unique_key is not None:
+        return False
+    first = jobs[0]
+    names, middle, rest, door = first[1:3], first[5:_SOURCE], first[_SOURCE + 1 :], first.source.door
+    return all(
+        job[1:3] == names
+        and job[5:_SOURCE] == middle
+        and job[_SOURCE + 1 :] == rest
+        and job.source.door == door
+        for job in jobs
+    )
 
 
 def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:

@@ -78,11 +78,15 @@ class Checking:
         # Keys that are derived are others for each.
         if kind and (kind.unique or kind.limit_by):
             return _numbered(kwargs, alone)
-        first = _numbered(kwargs[:1], alone)
+        if not kwargs:
+            return []
+        [first] = _numbered(kwargs[:1], alone)
+        rest: tuple[Any, ...] = first[5:]
 
         def like_first(one: dict[str, Any]) -> NewJob:
             _check_fit(known, request, one)
-            return first[0]._replace(id=new_id(), kwargs=_encoded(one))
+            # Not by `_replace`, which takes three times as long.
+            return NewJob(new_id(), first.name, first.queue, first.args, _encoded(one), *rest)
 
         return _numbered(kwargs, like_first)
 

@@ -1,106 +1,122 @@
-"""Combining: of callers that come at the same time, one does the work of all, in one transaction."""
+"""Combining: of callers that come at the same time, the work of most is done together, in one transaction."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
-from typing import Generic, TypeVar
-
-from jobs.errors import Unavailable
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 R = TypeVar("R")
+#: Says of each of a group, in order, what came of it (an error is for its own caller to hear), and what is left to do that
+#: no caller need wait for.
+Work = Callable[[Sequence[T]], tuple[Sequence[R | BaseException], Callable[[], None]]]
 
 
 class _Call(Generic[T, R]):
-    """What a caller wants done, and what came of it. Its caller waits until it is woken: to hear that, or to lead."""
+    """What a caller wants done, and what came of it; the caller waits for `done`, which it has locked."""
 
-    __slots__ = ("item", "outcome", "woken")
+    __slots__ = ("done", "item", "outcome")
 
     def __init__(self, item: T) -> None:
         self.item = item
-        self.outcome: R | Exception | None = None
-        self.woken = Lock()
-        self.woken.acquire()
+        self.outcome: R | BaseException | None = None
+        self.done = Lock()
+        self.done.acquire()
 
 
 class Combining(Generic[T, R]):
-    """A caller who is alone does its work at once; whoever comes meanwhile is done together with the others who did.
+    """A caller who is alone does its own work, at once. Whoever comes meanwhile leaves it to a thread of ours, which does
+    what has come in one go.
 
-    work: says of each of a group, in order, what came of it (an error is for its own caller to hear), and what is left to
-    do that no other caller need wait for. at_once: how many groups are worked on: while one waits for the disk, another
-    does what came meanwhile.
+    A caller does nobody's work but its own: its thread may be interrupted anywhere, by Ctrl-C or because the job that
+    it runs is cancelled, and nobody else is to suffer for that.
     """
 
-    def __init__(
-        self,
-        work: Callable[[Sequence[T]], tuple[Sequence[R | Exception], Callable[[], None]]],
-        *,
-        at_once: int = 2,
-    ) -> None:
+    def __init__(self, work: Work[T, R]) -> None:
         self._work = work
-        self._at_once = at_once
         self._begin()
+        _combinings.add(self)
 
     def _begin(self) -> None:
-        self._process = os.getpid()
-        self._changing = Lock()
-        self._waiting: deque[_Call[T, R]] = deque()
-        #: Who does the work of all that wait, or is about to: a leader that has not begun takes whoever waits by then.
-        self._leading: set[_Call[T, R]] = set()
+        self._alone = Lock()
+        self._starting = Lock()
+        self._thread: Thread | None = None
+        self._waiting: SimpleQueue[_Call[T, R] | None] = SimpleQueue()
 
     def run(self, item: T) -> R:
         """What came of it; raises its error."""
-        if self._process != os.getpid():
-            # A copy of the process: whoever was at work there when it was made is not here to end it.
-            self._begin()
-        call: _Call[T, R] = _Call(item)
-        rest = None
+        if not self._alone.acquire(blocking=False):
+            return _answer(self._left_to_us(item))
         try:
-            with self._changing:
-                self._waiting.append(call)
-                if len(self._leading) < self._at_once:
-                    self._leading.add(call)
-            if call in self._leading:
-                rest = self._lead(call)
-            while call.outcome is None:
-                call.woken.acquire()
-                if call in self._leading and call.outcome is None:
-                    rest = self._lead(call)
+            [outcome], rest = self._work([item])
         finally:
-            self._leave(call)
-        if rest is not None:
-            rest()
-        if isinstance(call.outcome, Exception):
-            raise call.outcome
+            self._alone.release()
+        rest()
+        return _answer(outcome)
+
+    def close(self) -> None:
+        """End the thread; a later call starts another."""
+        with self._starting:
+            if self._thread is not None:
+                self._waiting.put(None)
+                self._thread.join()
+                self._thread = None
+
+    def _left_to_us(self, item: T) -> R | BaseException | None:
+        call: _Call[T, R] = _Call(item)
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    thread = Thread(target=self._serve, name="callboard-combining", daemon=True)
+                    thread.start()
+                    self._thread = thread
+        self._waiting.put(call)
+        call.done.acquire()
         return call.outcome
 
-    def _lead(self, call: _Call[T, R]) -> Callable[[], None] | None:
-        """Do the work of all that wait, this one's too; None when another leader has taken this one with it."""
-        with self._changing:
-            if call not in self._waiting:
-                return None
-            calls = list(self._waiting)
-            self._waiting.clear()
-        interrupted = Unavailable("interrupted while it was written together with others; try again")
-        outcomes: Sequence[R | Exception] = [interrupted] * len(calls)
-        try:
-            outcomes, rest = self._work([call.item for call in calls])
-        finally:
+    def _serve(self) -> None:
+        while (call := self._waiting.get()) is not None:
+            calls = [call, *self._more()]
+            outcomes: Sequence[R | BaseException]
+            rest: Callable[[], None] | None = None
+            try:
+                outcomes, rest = self._work([each.item for each in calls])
+            except BaseException as error:  # noqa: BLE001 - nobody else is there to tell them
+                outcomes = [error] * len(calls)
             for each, outcome in zip(calls, outcomes, strict=True):
                 each.outcome = outcome
-                if each.woken.locked():
-                    each.woken.release()
-        return rest
+                each.done.release()
+            if rest is not None:
+                rest()
 
-    def _leave(self, call: _Call[T, R]) -> None:
-        """Wait no more and lead no more; whoever has waited longest leads next."""
-        with self._changing:
-            if call.outcome is None and call in self._waiting:
-                self._waiting.remove(call)
-            if call not in self._leading:
-                return
-            self._leading.remove(call)
-            if self._waiting and self._waiting[0] not in self._leading:
-                self._leading.add(self._waiting[0])
-                self._waiting[0].woken.release()
+    def _more(self) -> list[_Call[T, R]]:
+        more: list[_Call[T, R]] = []
+        try:
+            while (call := self._waiting.get_nowait()) is not None:
+                more.append(call)
+        except Empty:
+            return more
+        # What comes after the end comes to the next thread.
+        self._waiting.put(None)
+        return more
+
+
+def _answer(outcome: R | BaseException | None) -> R:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome  # type: ignore[return-value]
+
+
+#: Of this process, and of each that is forked from it.
+_combinings: Final[WeakSet[Combining[Any, Any]]] = WeakSet()
+
+
+def _begin_all() -> None:
+    """In a process that was forked: whoever was at work when it was made is not here to end it."""
+    for combining in _combinings:
+        combining._begin()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_begin_all)

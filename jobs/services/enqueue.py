@@ -150,7 +150,7 @@ class Enqueue:
 
     def _write_plain(
         self, jobs: Sequence[NewJob]
-    ) -> tuple[Sequence[Accepted | Exception], Callable[[], None]]:
+    ) -> tuple[Sequence[Accepted | BaseException], Callable[[], None]]:
         """Write jobs without unique keys that have nothing to do with each other; to push them is left to do."""
         written: list[tuple[Sequence[NewJob], list[Outcome], list[Hint]]] = []
 
@@ -167,6 +167,7 @@ class Enqueue:
 
     def close(self) -> None:
         """Let the kept connections go; a later call opens others."""
+        self._combining.close()
         for lane in self._lanes:
             lane.close()
 

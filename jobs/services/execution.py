@@ -29,7 +29,15 @@ _LOOK_FOR_CLAIMS: Final = 30.0
 #: How long a claim waits for a row that somebody else has locked, before it leaves such rows alone.
 _PATIENCE: Final = timedelta(milliseconds=10)
 
+#: So many bytes of large arguments are read for one claim, in steps of so many jobs.
+_LARGE_BYTES: Final = 16 * 1024 * 1024
+_LARGE_AT_ONCE: Final = 4
+
 log = structlog.get_logger(__name__)
+
+
+def _size(arguments: tuple[str, str]) -> int:
+    return len(arguments[0]) + len(arguments[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,29 @@ class Execution:
             return self._claims.run(lambda to: job_claims.claim_free(to, self._worker, claim_id, tokens))
         except Busy:
             return []
+
+    def with_arguments(self, claimed: list[ClaimedJob]) -> list[ClaimedJob]:
+        """Read arguments that are too large to come with a claim: of as many jobs as fit into memory, at least a few.
+
+        The others stay without (`args_json` is empty), and are to be handed back.
+        """
+        large = [job.id for job in claimed if not job.args_json]
+        if not large:
+            return claimed
+        read: dict[UUID, tuple[str, str]] = {}
+        try:
+            while large and sum(map(_size, read.values())) < _LARGE_BYTES:
+                some, large = large[:_LARGE_AT_ONCE], large[_LARGE_AT_ONCE:]
+                read |= self._arguments(some)
+        except Unavailable as error:
+            log.debug("claim.without_arguments", reason=error.message, count=len(large))
+        return [
+            job._replace(args_json=read[job.id][0], kwargs_json=read[job.id][1]) if job.id in read else job
+            for job in claimed
+        ]
+
+    def _arguments(self, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+        return self._claims.run(lambda connection: job_claims.arguments(connection, ids))
 
     def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
         """Claim from one queue straight from Postgres, while Redis is away or knows of nothing."""

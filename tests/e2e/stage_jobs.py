@@ -45,6 +45,11 @@ def clock() -> float:
 
 
 @job
+def swallows(text: str) -> int:
+    return len(text)
+
+
+@job
 def until_there(path: str) -> int:
     """Wait for a file; returns which process did."""
     note_start()

@@ -1,8 +1,11 @@
 """A worker that is told to stop: what has not begun goes back at once, what runs may end, nothing is lost."""
 
+import os
 import signal
+import time
 from uuid import UUID
 
+import psutil
 import pytest
 
 from jobs.records import Source
@@ -97,3 +100,20 @@ def test_long_sync_jobs_in_a_queue_of_async_ones_are_not_hoarded(stage: Stage) -
     assert worker.ends() == 0
     ended = stage.states()
     assert ended.total() == ended["queued"] + ended["succeeded"] == 2400
+
+
+def test_jobs_with_large_arguments_by_the_hundred_fit_into_a_child(stage: Stage) -> None:
+    text = os.urandom(500_000).hex()
+    swallow = job_request({"name": "swallows", "kwargs": {"text": text}})
+    for _ in range(10):
+        stage.platform.enqueue.many_of(swallow, [swallow.kwargs] * 15, Source("python"))
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, threads=4)
+    most = 0
+    while stage.states()["succeeded"] < 150:
+        children = psutil.Process(worker.pid).children(recursive=True)
+        most = max([most, *(child.memory_info().rss for child in children)])
+        time.sleep(0.02)
+    print(f"a child took {most / 2**20:.0f} MiB")
+    assert most < 300 * 2**20
+    assert stage.attempts() == {1: 150}

@@ -1,9 +1,12 @@
-"""Combining: who comes at the same time is done together, and each hears of its own."""
+"""Combining: who comes at the same time is done together, each hears of its own, and nobody suffers for another."""
 
+import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -14,92 +17,168 @@ PATIENCE = 10.0
 
 
 class Desk:
-    """Does the work: doubles numbers, refuses odd ones; the first group is held up until the gate opens.
+    """Does the work: doubles numbers, refuses odd ones; what is left to do is to file the group.
 
-    What is left to do is to file the group.
+    held: so many groups, the first ones, wait until the gate opens. breaks: what then becomes of those.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, held: int = 0, breaks: BaseException | None = None) -> None:
         self.groups: list[list[int]] = []
-        self.begun = threading.Event()
-        self.gate = threading.Event()
-        self.breaks: BaseException | None = None
         self.filed: list[list[int]] = []
+        self.gate = threading.Event()
+        self._held = held
+        self._breaks = breaks
 
     def __call__(self, numbers: Sequence[int]) -> tuple[list[int | Exception], Callable[[], None]]:
         self.groups.append(list(numbers))
-        if not self.begun.is_set():
-            self.begun.set()
+        if len(self.groups) <= self._held:
             assert self.gate.wait(PATIENCE)
-            if self.breaks is not None:
-                raise self.breaks
+            if self._breaks is not None:
+                raise self._breaks
         told = [Conflict(f"{number} is odd") if number % 2 else number * 2 for number in numbers]
         return told, lambda: self.filed.append(list(numbers))
 
 
-def come_meanwhile(desk: Desk, combining: Combining, first: int, others: Sequence[int]):
-    """The answers of all, of whom the others come while the first one's work is being done."""
-    with ThreadPoolExecutor(1 + len(others)) as pool:
-        futures = [pool.submit(combining.run, first)]
-        assert desk.begun.wait(PATIENCE)
-        futures += [pool.submit(combining.run, number) for number in others]
-        while len(combining._waiting) < len(others):
-            pass
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def come(desk: Desk, *numbers: int) -> list[object]:
+    """The answers of all, who come one after the other while what came before is held up."""
+    combining = Combining(desk)
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        futures = []
+        for number in numbers:
+            futures.append(pool.submit(combining.run, number))
+            until(lambda: sum(map(len, desk.groups)) + combining._waiting.qsize() == len(futures))
         desk.gate.set()
-        return [future.exception(PATIENCE) or future.result() for future in futures]
+        answers = [future.exception(PATIENCE) or future.result() for future in futures]
+    combining.close()
+    return answers
 
 
-def test_who_comes_alone_is_done_at_once():
+def test_who_comes_alone_is_done_at_once_by_itself():
     desk = Desk()
-    desk.gate.set()
     combining = Combining(desk)
     assert [combining.run(2), combining.run(4)] == [4, 8]
     assert desk.groups == desk.filed == [[2], [4]]
+    assert combining._thread is None
 
 
 def test_who_comes_meanwhile_is_done_together_and_an_error_is_its_own_callers_alone():
-    desk = Desk()
-    answers = come_meanwhile(desk, Combining(desk, at_once=1), 2, [4, 5, 6, 8])
-    assert sorted(answer for answer in answers if isinstance(answer, int)) == [4, 8, 12, 16]
-    assert [str(answer) for answer in answers if isinstance(answer, Exception)] == ["5 is odd"]
-    assert [sorted(group) for group in desk.groups] == [[2], [4, 5, 6, 8]]
+    desk = Desk(held=2)
+    *answers, odd, last = come(desk, 2, 4, 6, 8, 5, 10)
+    assert answers == [4, 8, 12, 16]
+    assert (str(odd), last) == ("5 is odd", 20)
+    assert desk.groups == [[2], [4], [6, 8, 5, 10]]
+    assert sorted(desk.filed) == sorted(desk.groups)
 
 
 def test_work_that_fails_is_told_to_whom_it_was_for_and_the_next_are_done():
+    desk = Desk(held=2, breaks=Unavailable("not now"))
+    first, second, third = come(desk, 2, 4, 6)
+    assert (str(first), str(second), third) == ("not now", "not now", 12)
+
+
+def test_an_error_is_raised_and_not_returned():
+    with pytest.raises(Conflict, match="3 is odd"):
+        Combining(Desk()).run(3)
+
+
+def test_after_the_end_another_thread_begins():
+    desk = Desk(held=2)
+    combining = Combining(desk)
+    for _ in range(2):
+        desk.gate.clear()
+        desk.groups.clear()
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(combining.run, 2)
+            until(lambda: desk.groups == [[2]])
+            second = pool.submit(combining.run, 4)
+            until(lambda: desk.groups == [[2], [4]])
+            desk.gate.set()
+            assert (first.result(PATIENCE), second.result(PATIENCE)) == (4, 8)
+        combining.close()
+        assert combining._thread is None
+
+
+def test_many_at_once_hear_each_of_its_own():
     desk = Desk()
-    desk.breaks = Unavailable("not now")
-    answers = come_meanwhile(desk, Combining(desk, at_once=1), 2, [4])
-    assert (str(answers[0]), answers[1]) == ("not now", 8)
+    combining = Combining(desk)
+
+    def ask(thread: int) -> list[int]:
+        return [combining.run(2 * (1_000 * thread + turn)) for turn in range(300)]
+
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(ask, range(16)))
+    combining.close()
+    assert told == [[4 * (1_000 * thread + turn) for turn in range(300)] for thread in range(16)]
+    assert sum(map(len, desk.groups)) == sum(map(len, desk.filed)) == 16 * 300
 
 
-def test_who_was_done_by_somebody_who_was_interrupted_hears_that_it_may_not_be_done():
-    desk = Desk()
-    first = [2]
-
-    def interrupted(numbers: Sequence[int]) -> tuple[list[int | Exception], Callable[[], None]]:
-        if first:
-            first.clear()
-            return desk(numbers)
-        raise KeyboardInterrupt
-
-    combining = Combining(interrupted, at_once=1)
-    answers = come_meanwhile(desk, combining, 2, [4, 6])
-    assert answers[0] == 4
-    assert sorted(type(answer).__name__ for answer in answers[1:]) == ["KeyboardInterrupt", "Unavailable"]
+class Strike(BaseException):
+    """What comes over a thread whose job is cancelled, or over the main one with Ctrl-C."""
 
 
-def test_a_copy_of_the_process_does_not_wait_for_a_thread_that_it_does_not_have():
-    desk = Desk()
-    combining = Combining(desk, at_once=1)
-    busy = threading.Thread(target=combining.run, args=(2,))
-    busy.start()
-    assert desk.begun.wait(PATIENCE)
-    copy = os.fork()
-    if copy == 0:
-        os._exit(0 if combining.run(4) == 8 else 1)
-    status = wait_for(copy)
-    desk.gate.set()
-    busy.join(PATIENCE)
+def test_threads_that_are_interrupted_anywhere_are_the_only_ones_to_suffer():
+    combining = Combining(Desk())
+    stop = threading.Event()
+    right: list[int] = []
+    wrong: list[BaseException | int] = []
+
+    def innocent() -> None:
+        while not stop.is_set():
+            try:
+                told = combining.run(8)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it must not come
+                wrong.append(error)
+            else:
+                (right if told == 16 else wrong).append(told)
+
+    def victim() -> None:
+        while not stop.is_set():
+            with suppress(Strike):
+                while not stop.is_set():
+                    combining.run(4)
+
+    victims = [threading.Thread(target=victim, daemon=True) for _ in range(3)]
+    others = [threading.Thread(target=innocent, daemon=True) for _ in range(5)]
+    for thread in victims + others:
+        thread.start()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        for thread in victims:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Strike)
+            )
+        time.sleep(0.0003)
+    stop.set()
+    for thread in others:
+        thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in others)
+    assert wrong == []
+    assert len(right) > 100
+    assert combining.run(6) == 12
+
+
+def test_a_copy_of_the_process_does_not_wait_for_threads_that_it_does_not_have():
+    desk = Desk(held=2)
+    combining = Combining(desk)
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(combining.run, 2)]
+        until(lambda: desk.groups == [[2]])
+        futures.append(pool.submit(combining.run, 4))
+        until(lambda: desk.groups == [[2], [4]])
+        copy = os.fork()
+        if copy == 0:
+            with ThreadPoolExecutor(8) as own:
+                os._exit(0 if set(own.map(combining.run, [6] * 64)) == {12} else 1)
+        status = wait_for(copy)
+        desk.gate.set()
+        assert [future.result(PATIENCE) for future in futures] == [4, 8]
     assert os.waitstatus_to_exitcode(status) == 0
 
 
@@ -111,62 +190,3 @@ def wait_for(process: int) -> int:
         return os.waitpid(process, 0)[1]
     finally:
         hung.cancel()
-
-
-def test_an_error_is_raised_and_not_returned():
-    desk = Desk()
-    desk.gate.set()
-    with pytest.raises(Conflict, match="3 is odd"):
-        Combining(desk).run(3)
-
-
-def test_while_one_group_is_at_work_another_begins_and_what_comes_then_waits():
-    desk = Desk()
-    combining = Combining(desk)
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(combining.run, 2)
-        assert desk.begun.wait(PATIENCE)
-        assert combining.run(4) == 8
-        assert desk.groups == [[2], [4]]
-        desk.gate.set()
-        assert first.result(PATIENCE) == 4
-
-
-def test_many_at_once_hear_each_of_its_own():
-    desk = Desk()
-    desk.begun.set()
-    combining = Combining(desk)
-
-    def come(thread: int) -> list[int]:
-        return [combining.run(2 * (1_000 * thread + turn)) for turn in range(300)]
-
-    with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(come, range(16)))
-    assert told == [[4 * (1_000 * thread + turn) for turn in range(300)] for thread in range(16)]
-    assert sorted(number for group in desk.groups for number in group) == sorted(
-        number for group in desk.filed for number in group
-    )
-    assert sum(map(len, desk.groups)) == 16 * 300
-    assert combining._leading == set()
-    assert not combining._waiting
-
-
-def test_one_that_gives_up_waiting_leaves_the_others_their_turn():
-    desk = Desk()
-    combining = Combining(desk, at_once=1)
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(combining.run, 2)
-        assert desk.begun.wait(PATIENCE)
-        second = pool.submit(combining.run, 4)
-        while not combining._waiting:
-            pass
-        waiting = combining._waiting[0]
-        third = pool.submit(combining.run, 6)
-        while len(combining._waiting) < 2:
-            pass
-        waiting.outcome = Conflict("interrupted")
-        combining._waiting.remove(waiting)
-        waiting.woken.release()
-        assert isinstance(second.exception(PATIENCE), Conflict)
-        desk.gate.set()
-        assert (first.result(PATIENCE), third.result(PATIENCE)) == (4, 12)

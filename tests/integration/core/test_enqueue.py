@@ -1,14 +1,11 @@
 """Enqueue: what is refused and how it says so, what is committed, what happens to those who come at once."""
 
-import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from sqlalchemy import text
 
-from config.settings import sqlalchemy_url
 from jobs.client import Client
 from jobs.errors import CallboardError, Conflict, InvalidArguments, InvalidInput, UnknownJob
 from jobs.platform import Platform
@@ -22,7 +19,6 @@ from tests.integration.core.factories import (
     publish,
     run_sql,
     states,
-    until,
     without_redis,
 )  # fmt: skip
 
@@ -252,31 +248,6 @@ def test_a_key_that_changes_hands_is_an_answer_and_no_error(client, platform):
     answers = [job for jobs in at_once(5, ask) for job in jobs]
     assert {job.unique_key for job in answers} == {"one"}
     assert count(platform) == len({job.id for job in answers})
-
-
-def test_a_copy_of_the_process_enqueues_by_a_connection_of_its_own(client, platform):
-    client.enqueue("build_report", {"account_id": 1})
-    copy = os.fork()
-    if copy == 0:
-        try:
-            client.enqueue("build_report", {"account_id": 2})
-        except BaseException:  # noqa: BLE001 - told by the code
-            os._exit(1)
-        os._exit(0)
-    jobs = [client.enqueue("build_report", {"account_id": 3}) for _ in range(50)]
-    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
-    assert count(platform) == 2 + len(jobs)
-
-
-def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, redis_url):
-    publish(platform)
-    of_its_own = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'callboard leaver'"
-    leaver = Platform(sqlalchemy_url(database_url), redis_url, application="callboard leaver")
-    Client(leaver).enqueue("build_report", {"account_id": 1})
-    with platform.database.autocommit() as connection:
-        assert connection.execute(text(of_its_own)).scalar_one() == 1
-        leaver.close()
-        until(lambda: connection.execute(text(of_its_own)).scalar_one() == 0)
 
 
 def test_without_redis_an_enqueue_succeeds(client, platform):

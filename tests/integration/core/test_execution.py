@@ -1,10 +1,12 @@
 """An attempt's way through the database: claimed once, ended once, and no answer that is lost on the way loses a job."""
 
+import os
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 
+from jobs.errors import Unavailable
 from jobs.ids import new_id
 from jobs.metrics import STALE_WRITES
 from jobs.records import Finish
@@ -38,6 +40,31 @@ def test_a_claim_takes_what_the_job_is_and_counts_the_attempt(platform, worker):
     now = platform.jobs.get(job_id)
     assert (now.state, now.worker_id, now.started_at) == ("running", worker._worker, job.started_at)
     assert now.enqueued_at <= now.started_at
+
+
+def test_large_arguments_are_read_of_as_many_as_fit_and_small_ones_come_with_the_claim(platform, worker):
+    small = enqueue(platform, 20, kwargs={"text": "x" * 2_000})
+    # Letters in no order, so that they stay as large when they are stored.
+    large = {"text": os.urandom(600_000).hex()}
+    ids = enqueue(platform, 40, kwargs=large)
+    tokens = [(job, 0) for job in small + ids]
+    came = {job.id: job for job in worker.claim(tokens)}
+    assert {job.id for job in came.values() if job.args_json} == set(small)
+    whole = worker.with_arguments(list(came.values()))
+    assert [job.id for job in whole] == list(came)
+    read = [job for job in whole if job.args_json and job.id not in small]
+    assert len(read) == 16
+    assert all(job.kwargs == large and job.args == [] for job in read)
+    assert sum(not job.args_json for job in whole) == 24
+
+
+def test_large_arguments_that_cannot_be_read_now_are_left_for_later(platform, worker, monkeypatch):
+    def away(ids):
+        raise Unavailable("not now")
+
+    monkeypatch.setattr(worker, "_arguments", away)
+    taken = claimed(platform, worker, 3, kwargs={"text": os.urandom(20_000).hex()})
+    assert [job.args_json for job in worker.with_arguments(taken)] == [""] * 3
 
 
 def test_threads_that_claim_the_same_tokens_get_each_job_once(platform):

@@ -1,0 +1,86 @@
+"""The connections by which jobs are enqueued: kept, replaced when they die, given back, and never shared with a copy."""
+
+import os
+from contextlib import closing
+
+import pytest
+from sqlalchemy import text
+
+from config.settings import sqlalchemy_url
+from jobs.client import Client
+from jobs.errors import Unavailable
+from jobs.platform import Platform
+from tests.integration.core.factories import at_once, count, publish, until
+
+OURS = "callboard test of connections"
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
+
+
+@pytest.fixture
+def client(platform):
+    publish(platform)
+    return Client(platform)
+
+
+@pytest.fixture
+def own(platform, database_url, redis_url):
+    """A platform whose connections can be told from all others."""
+    publish(platform)
+    with closing(Platform(sqlalchemy_url(database_url), redis_url, application=OURS)) as made:
+        yield made
+
+
+def test_a_copy_of_the_process_enqueues_by_a_connection_of_its_own(client, platform):
+    client.enqueue("build_report", {"account_id": 1})
+    copy = os.fork()
+    if copy == 0:
+        try:
+            client.enqueue("build_report", {"account_id": 2})
+        except BaseException:  # noqa: BLE001 - told by the code
+            os._exit(1)
+        os._exit(0)
+    jobs = [client.enqueue("build_report", {"account_id": 3}) for _ in range(50)]
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+    assert count(platform) == 2 + len(jobs)
+
+
+def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, redis_url):
+    publish(platform)
+    of_its_own = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'callboard leaver'"
+    leaver = Platform(sqlalchemy_url(database_url), redis_url, application="callboard leaver")
+    Client(leaver).enqueue("build_report", {"account_id": 1})
+    with platform.database.autocommit() as connection:
+        assert connection.execute(text(of_its_own)).scalar_one() == 1
+        leaver.close()
+        until(lambda: connection.execute(text(of_its_own)).scalar_one() == 0)
+
+
+def test_after_an_outage_no_kept_connection_fails_later(platform, own):
+    client = Client(own)
+    at_once(8, lambda n: [client.enqueue("build_report", {"account_id": n}) for _ in range(20)])
+    with platform.database.autocommit() as connection:
+        assert len(connection.execute(text(KILL), {"name": OURS}).all()) >= 2
+    with pytest.raises(Unavailable):
+        client.enqueue("build_report", {"account_id": 1})
+    before = count(platform)
+    at_once(8, lambda n: [client.enqueue("build_report", {"account_id": n}) for _ in range(20)])
+    assert count(platform) == before + 160
+
+
+def test_an_argument_that_cannot_be_stored_costs_no_connection(platform, own):
+    client = Client(own)
+    pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = :name"
+
+    def connections():
+        with platform.database.autocommit() as connection:
+            return connection.execute(text(pids), {"name": OURS}).scalar_one()
+
+    client.enqueue("build_report", {"account_id": 1})
+    before = connections()
+    for _ in range(3):
+        with pytest.raises(Exception, match="NUL"):
+            client.enqueue(
+                "build_report", {"account_id": 1}, tags=["a"], unchecked=True, queue="q", args=["\x00"]
+            )
+    client.enqueue("build_report", {"account_id": 1})
+    assert connections() == before
