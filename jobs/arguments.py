@@ -63,9 +63,11 @@ class ArgumentChecker:
         if fields:
             raise refused(fields)
         positions = {name: f"args[{index}]" for index, name in enumerate(self._shape.positional[: len(args)])}
-        # A positional-only name that also comes by keyword belongs to **kwargs: the position's value is checked.
-        by_position = dict(zip(positions, args, strict=False))
-        instance = {**by_position, **kwargs, **by_position}
+        instance = dict(kwargs)
+        if positions:
+            # A positional-only name that also comes by keyword belongs to **kwargs: the position's value is checked.
+            by_position = dict(zip(positions, args, strict=False))
+            instance = {**by_position, **kwargs, **by_position}
         try:
             errors = self._errors(instance)
         except ValueError:

@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from jobs.database import Database
-from jobs.secrets import SecretBox
 from jobs.services.auth import Auth
 from jobs.services.catalogue import Catalogue
 from jobs.services.control import Control
@@ -13,7 +12,6 @@ from jobs.services.counters import Counters
 from jobs.services.dispatching import Dispatching
 from jobs.services.enqueue import Enqueue
 from jobs.services.idempotency import Idempotency
-from jobs.services.intake import Intake
 from jobs.services.job_logs import JobLogs
 from jobs.services.jobs import Jobs
 from jobs.services.queues import Queues
@@ -24,6 +22,7 @@ from jobs.services.workers import Workers
 from jobs.transport import Transport
 
 if TYPE_CHECKING:
+    from jobs.services.intake import Intake
     from jobs.services.migrations import Migrations
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
@@ -102,7 +101,11 @@ class Platform:
     def ticker(self, calendar: ReadCalendar) -> Ticker:
         return Ticker(self.database, self.enqueue, calendar)
 
-    def intake(self, secret_key: str) -> Intake:
+    def intake(self, secret_key: str) -> "Intake":
+        # What encrypts is 7 MiB, and a worker has no use for it.
+        from jobs.secret_box import SecretBox
+        from jobs.services.intake import Intake
+
         return Intake(self.database, self.enqueue, self.catalogue, SecretBox(secret_key))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from jobs.repositories import job_enqueue, webhooks
 from jobs.repositories.webhooks import Kept, NewDelivery, WebhookSource
 from jobs.requests import JobRequest
 from jobs.schemes import SCHEMES
-from jobs.secrets import SecretBox
+from jobs.secret_box import SecretBox
 from jobs.services.catalogue import Catalogue
 from jobs.services.enqueue import Enqueue
 from jobs.services.together import together

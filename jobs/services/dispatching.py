@@ -78,11 +78,10 @@ class Dispatching:
         if not born:
             return done, [], []
         writing = Writing(connection)
-        writing.write(born)
+        outcomes = writing.write(born)
         notices.limited(connection, writing.hints)
         new = []
-        for job in born:
-            outcome = writing.outcomes[job.id]
+        for job, outcome in zip(born, outcomes, strict=True):
             if isinstance(outcome, Conflict):
                 _refused(job.source.id, job.name, outcome)
             elif not outcome.existed:

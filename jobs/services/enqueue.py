@@ -207,9 +207,9 @@ def _all(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt],
 
 def _each(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Outcome], list[Hint]]:
     writing = Writing(connection)
-    writing.write(jobs)
+    outcomes = writing.write(jobs)
     notices.limited(connection, writing.hints)
-    return [writing.outcomes[job.id] for job in jobs], writing.hints
+    return outcomes, writing.hints
 
 
 def _count(jobs: Sequence[NewJob], outcomes: Sequence[Outcome]) -> None:

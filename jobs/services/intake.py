@@ -16,7 +16,7 @@ from jobs.repositories import webhooks
 from jobs.repositories.webhooks import WebhookSource
 from jobs.requests import Handle, JobName, Label, invalid_input
 from jobs.schemes import SCHEMES
-from jobs.secrets import SecretBox
+from jobs.secret_box import SecretBox
 from jobs.services.catalogue import Catalogue
 from jobs.services.deliveries import Accepted, Deliveries, Incoming
 from jobs.services.enqueue import Enqueue

@@ -23,40 +23,43 @@ Outcome = Receipt | Conflict
 
 
 class Writing:
-    """Jobs on their way into one transaction. `outcomes`: by their id, what became of them; `hints`: for Redis."""
+    """Jobs on their way into one transaction. `hints`: for Redis."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.outcomes: dict[UUID, Outcome] = {}
+        #: By the id of each job, of those that are not alike.
+        self._outcomes: dict[UUID, Outcome] = {}
         self.hints: list[Hint] = []
 
-    def write(self, jobs: Sequence[NewJob]) -> None:
+    def write(self, jobs: Sequence[NewJob]) -> list[Outcome]:
         """Write them all; a Conflict, for a key that is held, is an outcome like any other."""
         if job_enqueue.are_alike(jobs):
-            for batch in _batches(jobs):
-                self._enqueue_alike(batch)
-            return
+            return [outcome for batch in _batches(jobs) for outcome in self._enqueue_alike(batch)]
+        self._write_each(jobs)
+        return [self._outcomes[job.id] for job in jobs]
+
+    def _write_each(self, jobs: Sequence[NewJob]) -> None:
         # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
         ordered = sorted(jobs, key=lambda job: job.unique_key or "")
         for batch in _batches(ordered):
             self._enqueue(batch)
-        taken = [job for job in ordered if job.id not in self.outcomes]
+        taken = [job for job in ordered if job.id not in self._outcomes]
         for _ in range(_TRIES):
             if not taken:
                 return
             taken = self._settle(taken)
         for job in taken:
-            self.outcomes[job.id] = Conflict(
+            self._outcomes[job.id] = Conflict(
                 f"the unique key {job.unique_key!r} keeps changing hands; try again"
             )
 
-    def _enqueue_alike(self, jobs: Sequence[NewJob]) -> None:
+    def _enqueue_alike(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         written = job_enqueue.enqueue_alike(self._connection, jobs)
         name, queue, state = jobs[0].name, jobs[0].queue, written.state
-        self.outcomes.update({job.id: Receipt(job.id, name, queue, state, existed=False) for job in jobs})
         if state is JobState.QUEUED:
             priority, run_at, limited = jobs[0].priority, written.run_at, written.limited
             self.hints += [Hint(job.id, 0, queue, priority, run_at, limited) for job in jobs]
+        return [Receipt(job.id, name, queue, state, existed=False) for job in jobs]
 
     def _enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         receipts, hints = job_enqueue.enqueue(self._connection, jobs)
@@ -70,7 +73,7 @@ class Writing:
                 job_enqueue.withdraw(self._connection, list(late))
                 receipts = [receipt for receipt in receipts if receipt.id not in late]
                 hints = [hint for hint in hints if hint.id not in late]
-        self.outcomes.update({receipt.id: receipt for receipt in receipts})
+        self._outcomes.update({receipt.id: receipt for receipt in receipts})
         self.hints += hints
         return receipts
 
@@ -86,7 +89,7 @@ class Writing:
             if outcome is None:
                 left.append(job)
                 continue
-            self.outcomes[job.id] = outcome
+            self._outcomes[job.id] = outcome
             if isinstance(outcome, Receipt) and not outcome.existed:
                 # The key may come again in this batch.
                 holders[key] = Holder(outcome._replace(existed=True, moved=False), None)
@@ -100,7 +103,7 @@ class Writing:
         """What the rule of conflict makes of it; None when the holder was faster."""
         there = holder.receipt
         if job.on_conflict == "reject":
-            if there.id in self.outcomes:
+            if there.id in self._outcomes:
                 return Conflict(f"the unique key {key!r} comes twice in this batch")
             if there.queue != job.queue:
                 # Whoever is confined to one queue hears nothing of the others.

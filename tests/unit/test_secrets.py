@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import InvalidInput, Unauthorized
-from jobs.secrets import SecretBox, mask, new_api_key, parse_api_key, same_digest
+from jobs.secret_box import SecretBox
+from jobs.secrets import mask, new_api_key, parse_api_key, same_digest
 
 BOX = SecretBox("a key that is long enough")
 
