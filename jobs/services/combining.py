@@ -1,14 +1,17 @@
 """Combining: of callers that come at the same time, the work of most is done together, in one transaction."""
 
 import os
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
 R = TypeVar("R")
+#: Who waits makes sure so often that our thread is there. Seconds.
+_LOOK_EVERY: Final = 0.5
 #: Says of each of a group, in order, what came of it (an error is for its own caller to hear), and what is left to do that
 #: no caller need wait for.
 Work = Callable[[Sequence[T]], tuple[Sequence[R | BaseException], Callable[[], None]]]
@@ -42,7 +45,8 @@ class Combining(Generic[T, R]):
     def _begin(self) -> None:
         self._alone = Lock()
         self._starting = Lock()
-        self._thread: Thread | None = None
+        #: Whether our thread is there; it says so itself.
+        self._serving = False
         self._waiting: SimpleQueue[_Call[T, R] | None] = SimpleQueue()
 
     def run(self, item: T) -> R:
@@ -57,39 +61,44 @@ class Combining(Generic[T, R]):
         return _answer(outcome)
 
     def close(self) -> None:
-        """End the thread; a later call starts another."""
-        with self._starting:
-            if self._thread is not None:
-                self._waiting.put(None)
-                self._thread.join()
-                self._thread = None
+        """End our thread; a later call starts another."""
+        if self._serving:
+            self._waiting.put(None)
 
     def _left_to_us(self, item: T) -> R | BaseException | None:
         call: _Call[T, R] = _Call(item)
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    thread = Thread(target=self._serve, name="callboard-combining", daemon=True)
-                    thread.start()
-                    self._thread = thread
         self._waiting.put(call)
-        call.done.acquire()
-        return call.outcome
+        while True:
+            if not self._serving:
+                # Not by way of `threading`: its hand-over of a start does not survive an interrupt. What is meant for this
+                # thread may strike the new one as it is born; then the next look finds none.
+                start_new_thread(self._serve, ())
+            if call.done.acquire(timeout=_LOOK_EVERY):
+                return call.outcome
 
     def _serve(self) -> None:
-        while (call := self._waiting.get()) is not None:
-            calls = [call, *self._more()]
-            outcomes: Sequence[R | BaseException]
-            rest: Callable[[], None] | None = None
-            try:
-                outcomes, rest = self._work([each.item for each in calls])
-            except BaseException as error:  # noqa: BLE001 - nobody else is there to tell them
-                outcomes = [error] * len(calls)
-            for each, outcome in zip(calls, outcomes, strict=True):
-                each.outcome = outcome
-                each.done.release()
-            if rest is not None:
-                rest()
+        with self._starting:
+            if self._serving:
+                return
+            self._serving = True
+        try:
+            while (call := self._waiting.get()) is not None:
+                self._do([call, *self._more()])
+        finally:
+            self._serving = False
+
+    def _do(self, calls: Sequence[_Call[T, R]]) -> None:
+        outcomes: Sequence[R | BaseException]
+        rest: Callable[[], None] | None = None
+        try:
+            outcomes, rest = self._work([call.item for call in calls])
+        except BaseException as error:  # noqa: BLE001 - nobody else is there to tell them
+            outcomes = [error] * len(calls)
+        for call, outcome in zip(calls, outcomes, strict=True):
+            call.outcome = outcome
+            call.done.release()
+        if rest is not None:
+            rest()
 
     def _more(self) -> list[_Call[T, R]]:
         more: list[_Call[T, R]] = []
@@ -98,7 +107,7 @@ class Combining(Generic[T, R]):
                 more.append(call)
         except Empty:
             return more
-        # What comes after the end comes to the next thread.
+        # The end comes after these.
         self._waiting.put(None)
         return more
 

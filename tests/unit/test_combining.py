@@ -53,6 +53,8 @@ def come(desk: Desk, *numbers: int) -> list[object]:
         futures = []
         for number in numbers:
             futures.append(pool.submit(combining.run, number))
+            # The first is at work, the second with our thread, and the others wait for that.
+            until(lambda: len(desk.groups) == min(len(futures), 2))
             until(lambda: sum(map(len, desk.groups)) + combining._waiting.qsize() == len(futures))
         desk.gate.set()
         answers = [future.exception(PATIENCE) or future.result() for future in futures]
@@ -65,7 +67,7 @@ def test_who_comes_alone_is_done_at_once_by_itself():
     combining = Combining(desk)
     assert [combining.run(2), combining.run(4)] == [4, 8]
     assert desk.groups == desk.filed == [[2], [4]]
-    assert combining._thread is None
+    assert not combining._serving
 
 
 def test_who_comes_meanwhile_is_done_together_and_an_error_is_its_own_callers_alone():
@@ -102,7 +104,7 @@ def test_after_the_end_another_thread_begins():
             desk.gate.set()
             assert (first.result(PATIENCE), second.result(PATIENCE)) == (4, 8)
         combining.close()
-        assert combining._thread is None
+        until(lambda: not combining._serving)
 
 
 def test_many_at_once_hear_each_of_its_own():
@@ -124,7 +126,15 @@ class Strike(BaseException):
 
 
 def test_threads_that_are_interrupted_anywhere_are_the_only_ones_to_suffer():
-    combining = Combining(Desk())
+    desk = Desk(held=1)
+    combining = Combining(desk)
+    with ThreadPoolExecutor(1) as pool:
+        # Our thread is there already: what comes over a thread that starts another may come over that one.
+        first = pool.submit(combining.run, 2)
+        until(lambda: desk.groups == [[2]])
+        assert combining.run(4) == 8
+        desk.gate.set()
+        assert first.result(PATIENCE) == 4
     stop = threading.Event()
     right: list[int] = []
     wrong: list[BaseException | int] = []
@@ -162,6 +172,28 @@ def test_threads_that_are_interrupted_anywhere_are_the_only_ones_to_suffer():
     assert wrong == []
     assert len(right) > 100
     assert combining.run(6) == 12
+
+
+def test_a_thread_of_ours_that_dies_as_it_is_born_is_replaced(monkeypatch):
+    desk = Desk(held=1)
+    combining = Combining(desk)
+    born = []
+    serve = combining._serve
+
+    def dies_once():
+        born.append(1)
+        if len(born) > 1:
+            serve()
+
+    monkeypatch.setattr(combining, "_serve", dies_once)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(combining.run, 2)
+        until(lambda: desk.groups == [[2]])
+        others = list(pool.map(combining.run, [4, 6]))
+        desk.gate.set()
+        assert (others, first.result(PATIENCE)) == ([8, 12], 4)
+    assert len(born) > 1
+    combining.close()
 
 
 def test_a_copy_of_the_process_does_not_wait_for_threads_that_it_does_not_have():
