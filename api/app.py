@@ -26,9 +26,11 @@ from jobs.platform import Platform
 from jobs.requests import JobRequest
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
-#: Threads that may use the database at once, when nothing else is said; the platform's pool holds ten connections,
-#: of which the two writers of group commits have one each, and a reader of the catalogue another.
-DEFAULT_THREADS: Final = 7
+#: Connections to Postgres that no request's thread may take: four for those who write groups (two of jobs, two of
+#: deliveries), two that are kept for enqueueing, and one for the catalogue, which is read while a thread holds another.
+SERVERS_OWN: Final = 7
+#: Threads that may use the database at once, when nothing else is said: what a pool of ten leaves.
+DEFAULT_THREADS: Final = 10 - SERVERS_OWN
 
 
 def create_app(
@@ -40,7 +42,7 @@ def create_app(
 ) -> FastAPI:
     """The app over a platform, which stays the caller's to close.
 
-    max_body: bytes that a request's body may have. threads: must leave three of the platform's connections free.
+    max_body: bytes that a request's body may have. threads: must leave SERVERS_OWN of the platform's connections free.
     """
     intake = platform.intake(secret_key)
     door = Door(

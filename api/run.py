@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from typing import Final
 
-from api.app import create_app
+from api.app import SERVERS_OWN, create_app
 from api.server import Server
 from config import garbage
 from config.embedded import ServerUrls, secret_key
 from config.settings import Settings, sqlalchemy_url
 from jobs.platform import Platform
 
-#: The pool opens as many again under load. Three connections beyond the threads' own: one for each writer of group
-#: commits, one for the catalogue, which is read while a thread holds another.
-_POOL: Final = 8
-_THREADS: Final = 2 * _POOL - 3
+#: The pool opens as many again under load; so many are left to the server beyond the threads' own.
+_POOL: Final = 10
+_THREADS: Final = 2 * _POOL - SERVERS_OWN
 
 
 def run(

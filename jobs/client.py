@@ -1,6 +1,6 @@
 """Callboard from other Python programs: enqueue, look, wait."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
@@ -79,8 +79,9 @@ class Client:
         receipt = self._platform.enqueue.within(within, [request], current_source())[0]
         return self._platform.jobs.get_within(within, receipt.id)
 
-    def enqueue_many(self, name: str, kwargs: Sequence[dict[str, Any]], **options: Any) -> list[UUID]:
+    def enqueue_many(self, name: str, kwargs: Iterable[dict[str, Any]], **options: Any) -> list[UUID]:
         """Accept one job for each of these arguments, all of them or none; returns ids in their order."""
+        kwargs = list(kwargs)
         if not kwargs:
             return []
         request = job_request({"name": name, "kwargs": kwargs[0], **options})

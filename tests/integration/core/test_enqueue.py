@@ -177,7 +177,7 @@ def test_many_have_what_the_options_say_and_each_its_own_id(client, platform):
     options = {"tags": ["t"], "priority": 3, "delay": "1h", "unique_key": "all"}
     many = [{"account_id": number} for number in range(3)]
     assert len(set(client.enqueue_many("build_report", many, **options))) == 1
-    ids = client.enqueue_many("build_report", many, **(options | {"unique_key": None}))
+    ids = client.enqueue_many("build_report", iter(many), **(options | {"unique_key": None}))
     jobs = platform.jobs.get_many(ids)
     assert [job.kwargs for job in jobs] == many
     assert {(job.state, tuple(job.tags), job.priority, job.queue) for job in jobs} == {
