@@ -127,8 +127,10 @@ class Job:
         return self.state in TERMINAL
 
 
-def newborn(new: NewJob, now: datetime) -> Job:
-    """The row of a job that was enqueued at this time of the database, and was due at once."""
+def as_written(new: NewJob, receipt: Receipt, now: datetime | None) -> Job | None:
+    """A job that is new and was due at once, at this time of the database: known to the last column. Any other must be read."""
+    if receipt.existed or now is None or new.run_at is not None or new.delay is not None:
+        return None
     return Job(
         id=new.id,
         name=new.name,
@@ -163,13 +165,6 @@ def newborn(new: NewJob, now: datetime) -> Job:
         put_off=0,
         put_off_reason=None,
     )
-
-
-def as_written(new: NewJob, receipt: Receipt, now: datetime | None) -> Job | None:
-    """A job that is new and was due at once, at this time of the database: known to the last column. Any other must be read."""
-    if receipt.existed or now is None or new.run_at is not None or new.delay is not None:
-        return None
-    return newborn(new, now)
 
 
 class ClaimedJob(NamedTuple):

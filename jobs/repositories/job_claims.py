@@ -16,8 +16,8 @@ from jobs.records import ClaimedJob
 #: A job's id and the epoch in which it may be claimed.
 Token = tuple[UUID | str, int]
 
-# Statements that are given ids look each row up by primary key, in a LATERAL that the planner cannot turn round:
-# with statistics older than the backlog it would rather walk the whole queue for each batch. For the same reason
+# Statements that are given ids look each row up by primary key, in a LATERAL or by `by_id`, which the planner cannot turn
+# round: with statistics older than the backlog it would rather walk the whole queue for each batch. For the same reason
 # the state is compared as an expression, which no partial index answers to. The ids come sorted.
 _IS_QUEUED: Final = "(j.state || '') = 'queued'"
 #: Larger arguments, as they are stored, are read apart: hundreds of them would not fit into a worker's memory. Bytes.

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from uuid import UUID
 
 import psutil
@@ -110,10 +109,14 @@ def test_jobs_with_large_arguments_by_the_hundred_fit_into_a_child(stage: Stage)
     stage.start("scheduler")
     worker = stage.worker(processes=1, threads=4)
     most = 0
-    while stage.states()["succeeded"] < 150:
+
+    def done() -> bool:
+        nonlocal most
         children = psutil.Process(worker.pid).children(recursive=True)
         most = max([most, *(child.memory_info().rss for child in children)])
-        time.sleep(0.02)
+        return stage.states()["succeeded"] == 150
+
+    until(done)
     print(f"a child took {most / 2**20:.0f} MiB")
     assert most < 300 * 2**20
     assert stage.attempts() == {1: 150}
