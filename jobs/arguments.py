@@ -62,9 +62,12 @@ class ArgumentChecker:
         fields = self._shape.problems(len(args), kwargs)
         if fields:
             raise refused(fields)
-        positions = {name: f"args[{index}]" for index, name in enumerate(self._shape.positional[: len(args)])}
+        positions: dict[str, str] = {}
         instance = dict(kwargs)
-        if positions:
+        if args:
+            positions = {
+                name: f"args[{place}]" for place, name in enumerate(self._shape.positional[: len(args)])
+            }
             # A positional-only name that also comes by keyword belongs to **kwargs: the position's value is checked.
             by_position = dict(zip(positions, args, strict=False))
             instance = {**by_position, **kwargs, **by_position}

@@ -89,7 +89,7 @@ class Client:
             # Reading a request is what costs most: the others are read only to say what is wrong with them.
             if not (isinstance(one, dict) and all(isinstance(key, str) for key in one)):
                 job_request({"name": name, "kwargs": one, **options})
-        return [receipt.id for receipt in self._platform.enqueue.many_of(request, kwargs, current_source())]
+        return list(self._platform.enqueue.many_of(request, kwargs, current_source()))
 
     @property
     def platform(self) -> Platform:

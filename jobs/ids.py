@@ -4,6 +4,7 @@ import hashlib
 from typing import Final
 from uuid import UUID
 
+import uuid_utils
 from uuid_utils.compat import uuid7
 
 from jobs.errors import InvalidInput
@@ -12,6 +13,11 @@ from jobs.errors import InvalidInput
 def new_id() -> UUID:
     """Make a UUIDv7: its order is the order of creation, to the millisecond."""
     return uuid7()
+
+
+def text_of(job_id: UUID) -> str:
+    """As `str`, in half of the time."""
+    return str(uuid_utils.UUID(int=job_id.int))
 
 
 _VERSION: Final = 7

@@ -92,12 +92,12 @@ class Shape:
 
     def _is_plainly_right(self, taken: tuple[str, ...], given: int, kwargs: Mapping[str, Any]) -> bool:
         """Whether everything is named by the signature, once, and nothing is missing: nearly every call."""
-        names = {*taken, *kwargs}
-        return (
-            len(names) == given + len(kwargs)
-            and self.named.issuperset(kwargs)
-            and names.issuperset(self.required)
-        )
+        if not self.named.issuperset(kwargs):
+            return False
+        names = {*taken, *kwargs} if taken else kwargs
+        if len(names) != given + len(kwargs):
+            return False
+        return not self.required or all(name in names for name in self.required)
 
 
 def describe(function: Callable[..., Any]) -> ArgumentSpec:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from jobs.clock import SYSTEM, Clock
+from jobs.ids import text_of
 from jobs.records import Hint
 from jobs.redis_link import PATIENCE, Link, RedisUnavailable, unavailable
 
@@ -80,6 +81,15 @@ def read_token(raw: bytes) -> tuple[str, int] | None:
     return found[1].decode(), epoch
 
 
+class Offer(NamedTuple):
+    """Tokens of one queue, each as urgent as the other."""
+
+    queue: str
+    priority: int
+    run_at: datetime
+    tokens: Sequence[str]
+
+
 class Fed(NamedTuple):
     """What became of tokens that were fed: how many were new, and how many the queue's set holds now."""
 
@@ -121,29 +131,33 @@ class Transport:
 
         A queue whose set was full is not offered any for a moment: there is enough to do, and the feeder brings the rest.
         """
-        now = self._clock.monotonic()
         alike: dict[tuple[str, int, datetime], list[str]] = {}
         for hint in hints:
-            if not hint.limited and self._full_until.get(hint.queue, 0.0) <= now:
+            if not hint.limited:
                 tokens = alike.setdefault((hint.queue, hint.priority, hint.run_at), [])
-                if len(tokens) < WINDOW:
-                    tokens.append(token(hint.id, hint.epoch))
-        if not alike:
-            return 0
-        offers = [
+                tokens.append(token(text_of(hint.id), hint.epoch))
+        return self.offer([Offer(*same, tokens) for same, tokens in alike.items()])
+
+    def offer(self, offers: Iterable[Offer]) -> int:
+        """As `push`."""
+        now = self._clock.monotonic()
+        parts = [
             (queue, score(priority, int(run_at.timestamp() * 1000)), tokens[start : start + _CHUNK])
-            for (queue, priority, run_at), tokens in alike.items()
-            for start in range(0, len(tokens), _CHUNK)
+            for queue, priority, run_at, tokens in offers
+            if self._full_until.get(queue, 0.0) <= now
+            for start in range(0, min(len(tokens), WINDOW), _CHUNK)
         ]
+        if not parts:
+            return 0
         with self._producers.call() as client:
-            if len(offers) == 1:
-                taken = [self._offer(client, *offers[0])]
+            if len(parts) == 1:
+                taken = [self._offer(client, *parts[0])]
             else:
                 pipeline = client.pipeline(transaction=False)
-                for offer in offers:
-                    self._offer(pipeline, *offer)
+                for part in parts:
+                    self._offer(pipeline, *part)
                 taken = pipeline.execute()
-            for (queue, _, _), new in zip(offers, taken, strict=True):
+            for (queue, _, _), new in zip(parts, taken, strict=True):
                 if new == _FULL:
                     self._full_until[queue] = now + _FULL_FOR
             return sum(max(new, 0) for new in taken)

@@ -70,8 +70,26 @@ RETURNING {HINT}, j.state
 """)
 
 
+class Alike(NamedTuple):
+    """Jobs that are as `like` but for what is listed here, of each in turn; none has a unique key."""
+
+    like: NewJob
+    ids: Sequence[UUID]
+    args: Sequence[bytes]
+    kwargs: Sequence[bytes]
+    source_ids: Sequence[str | None]
+
+    def parts(self, size: int) -> "list[Alike]":
+        """The same in parts of at most so many."""
+        cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
+        return [
+            Alike(self.like, self.ids[cut], self.args[cut], self.kwargs[cut], self.source_ids[cut])
+            for cut in cuts
+        ]
+
+
 class Written(NamedTuple):
-    """What jobs that are alike have in common once they are written."""
+    """What jobs that are alike have in common, too, once they are written."""
 
     run_at: datetime
     limited: bool
@@ -81,28 +99,36 @@ class Written(NamedTuple):
 _SOURCE: Final = NewJob._fields.index("source")
 
 
-def are_alike(jobs: Sequence[NewJob]) -> bool:
-    """Whether these jobs differ in their ids, arguments and the ids of their sources alone, and have no unique key."""
+def alike(jobs: Sequence[NewJob]) -> Alike | None:
+    """These jobs as such that are alike; None when they differ in more than that, or have a unique key."""
     if not jobs or jobs[0].unique_key is not None:
-        return False
+        return None
     first = jobs[0]
     names, middle, rest, door = first[1:3], first[5:_SOURCE], first[_SOURCE + 1 :], first.source.door
-    return all(
-        job[1:3] == names
-        and job[5:_SOURCE] == middle
-        and job[_SOURCE + 1 :] == rest
-        and job.source.door == door
-        for job in jobs
+    for job in jobs:
+        if (
+            job[1:3] != names
+            or job[5:_SOURCE] != middle
+            or job[_SOURCE + 1 :] != rest
+            or job.source.door != door
+        ):
+            return None
+    return Alike(
+        first,
+        [job.id for job in jobs],
+        [job.args for job in jobs],
+        [job.kwargs for job in jobs],
+        [job.source.id for job in jobs],
     )
 
 
-def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:
-    """enqueue: - -> queued | scheduled, of jobs that are alike; all of them."""
-    first = jobs[0]
+def enqueue_alike(connection: AnyConnection, jobs: Alike) -> Written:
+    """enqueue: - -> queued | scheduled; all of them."""
+    first = jobs.like
     parameters = {
-        "ids": Uuids([job.id for job in jobs]),
-        "args": Texts([job.args for job in jobs]),
-        "kwargs": Texts([job.kwargs for job in jobs]),
+        "ids": Uuids(jobs.ids),
+        "args": Texts(jobs.args),
+        "kwargs": Texts(jobs.kwargs),
         "name": first.name,
         "queue": first.queue,
         "priority": first.priority,
@@ -113,7 +139,7 @@ def enqueue_alike(connection: AnyConnection, jobs: Sequence[NewJob]) -> Written:
         "tags": list(first.tags),
         "timeout": first.timeout,
         "source": first.source.door,
-        "source_ids": Texts([_utf8(job.source.id) for job in jobs]),
+        "source_ids": Texts([_utf8(one) for one in jobs.source_ids]),
         "hard_timeout": first.hard_timeout,
         "options": None if first.options is None else first.options.decode(),
         "limit_key": first.limit_key,

@@ -11,6 +11,7 @@ from jobs.errors import CallboardError, InvalidInput
 from jobs.ids import new_id
 from jobs.json_values import encode
 from jobs.records import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, NewJob, Source
+from jobs.repositories.job_enqueue import Alike
 from jobs.repositories.job_types import JobType
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue, KnownJob
@@ -22,6 +23,7 @@ ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 OPTIONS_LIMIT: Final = 256 * 1024
 
 T = TypeVar("T")
+R = TypeVar("R")
 Derived = Callable[[Sequence[str]], str]
 
 
@@ -65,37 +67,38 @@ class Checking:
         """Several; an error names the one it is about: `jobs[3]: kwargs.month: missing`."""
         return _numbered(requests, lambda request: self.check(request, source))
 
-    def check_each(
+    def check_alike(
         self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source
-    ) -> list[NewJob]:
-        """One request for each of these named arguments; whatever does not depend on them is checked once."""
+    ) -> Alike | None:
+        """One request for each of these named arguments; whatever does not depend on them is checked once.
+
+        None when the jobs are not alike: a unique key is in the way of all but one, and keys that are derived from
+        arguments are others for each.
+        """
         known = self._known(request)
-        kind = known.type if known else None
+        if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
+            return None
+        [like] = self.check_all([request.model_copy(update={"kwargs": kwargs[0]})], source)
 
-        def alone(one: dict[str, Any]) -> NewJob:
-            return self.check(request.model_copy(update={"kwargs": one}), source)
-
-        # Keys that are derived are others for each.
-        if kind and (kind.unique or kind.limit_by):
-            return _numbered(kwargs, alone)
-        if not kwargs:
-            return []
-        [first] = _numbered(kwargs[:1], alone)
-        rest: tuple[Any, ...] = first[5:]
-
-        def like_first(one: dict[str, Any]) -> NewJob:
+        def fit(one: dict[str, Any]) -> bytes:
             _check_fit(known, request, one)
-            # Not by `_replace`, which takes three times as long.
-            return NewJob(new_id(), first.name, first.queue, first.args, _encoded(one), *rest)
+            return _encoded(one)
 
-        return _numbered(kwargs, like_first)
+        count = len(kwargs)
+        return Alike(
+            like,
+            [new_id() for _ in range(count)],
+            [like.args] * count,
+            _numbered(kwargs, fit),
+            [like.source.id] * count,
+        )
 
     def _known(self, request: JobRequest) -> KnownJob | None:
         find = self._catalogue.find if request.unchecked else self._catalogue.get
         return find(request.name)
 
 
-def _numbered(items: Sequence[T], check: Callable[[T], NewJob]) -> list[NewJob]:
+def _numbered(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
     checked = []
     for index, item in enumerate(items):
         try:

@@ -4,22 +4,26 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeVar, cast
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
 
 from jobs.database import Database
 from jobs.errors import Conflict, Unavailable
+from jobs.ids import text_of
 from jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
 from jobs.records import Hint, Job, NewJob, Receipt, Source, as_written
 from jobs.repositories import job_enqueue, notices
+from jobs.repositories.job_enqueue import Alike, Written
 from jobs.requests import JobRequest
 from jobs.services.catalogue import Catalogue
 from jobs.services.checking import Checking
 from jobs.services.combining import Combining
 from jobs.services.together import together
 from jobs.services.uniqueness import ROWS, Outcome, Writing
-from jobs.transport import Transport
+from jobs.states import JobState
+from jobs.transport import Offer, Transport, token
 
 T = TypeVar("T")
 
@@ -73,9 +77,22 @@ class Enqueue:
         """
         return self.checked(self.check_all(requests, source))
 
-    def many_of(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> list[Receipt]:
-        """As `many`, of requests that are the same but for their named arguments: these, each in turn."""
-        return self.checked(self._checking.check_each(request, kwargs, source))
+    def many_of(
+        self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source
+    ) -> Sequence[UUID]:
+        """As `many`, of requests that are the same but for their named arguments: these, each in turn. Returns the ids."""
+        if not kwargs:
+            return []
+        alike = self._checking.check_alike(request, kwargs, source)
+        if alike is None:
+            requests = [request.model_copy(update={"kwargs": one}) for one in kwargs]
+            return [receipt.id for receipt in self.many(requests, source)]
+        parts = alike.parts(ROWS)
+        written = self._commit(lambda connection: _write_alike(connection, parts), single=len(parts) == 1)
+        _tell_redis(self._transport.offer, _offers(parts, written))
+        JOBS_ENQUEUED.labels(alike.like.queue, alike.like.name, source.door).inc(len(alike.ids))
+        log.debug("job.enqueued", count=len(alike.ids), first=str(alike.ids[0]))
+        return alike.ids
 
     def checked(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         """Write jobs that `check` has passed, in one transaction, and push them once it is committed; all or none."""
@@ -84,7 +101,7 @@ class Enqueue:
             _be_patient(connection, jobs, _PATIENCE)
             return _all(connection, jobs)
 
-        receipts, hints = self._commit(jobs, write)
+        receipts, hints = self._commit(write, single=self._is_single(jobs))
         self.push(hints)
         _count(jobs, receipts)
         return receipts
@@ -100,7 +117,10 @@ class Enqueue:
         return outcomes, hints
 
     def _commit_each(self, jobs: Sequence[NewJob], patience: timedelta) -> tuple[list[Outcome], list[Hint]]:
-        return self._commit(jobs, lambda connection: self.each_within(connection, jobs, patience=patience))
+        return self._commit(
+            lambda connection: self.each_within(connection, jobs, patience=patience),
+            single=self._is_single(jobs),
+        )
 
     def each_within(
         self, connection: Connection, jobs: Sequence[NewJob], *, patience: timedelta
@@ -111,7 +131,7 @@ class Enqueue:
 
     def is_direct(self, jobs: Sequence[NewJob]) -> bool:
         """Whether `each_within` can write them by a direct connection."""
-        return not jobs or job_enqueue.are_alike(jobs)
+        return not jobs or job_enqueue.alike(jobs) is not None
 
     def committed(self, jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]) -> None:
         """Push and count what `each_within` wrote."""
@@ -134,9 +154,12 @@ class Enqueue:
         _count(jobs, receipts)
         return receipts
 
-    def _commit(self, jobs: Sequence[NewJob], work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction. Few jobs that are alike are one statement, which is one by itself."""
-        if len(jobs) > ROWS or not self.is_direct(jobs):
+    def _is_single(self, jobs: Sequence[NewJob]) -> bool:
+        return len(jobs) <= ROWS and self.is_direct(jobs)
+
+    def _commit(self, work: Callable[[Connection], T], *, single: bool) -> T:
+        """Run `work` in one transaction. A single statement, of jobs that are alike, is one by itself."""
+        if not single:
             return self._database.retrying(work)
         try:
             lane = self._lanes.pop()
@@ -173,13 +196,31 @@ class Enqueue:
 
     def push(self, hints: Sequence[Hint]) -> None:
         """Tell Redis; when it is away the feeder will, once it is back."""
-        if not hints:
-            return
-        try:
-            self._transport.push(hints)
-        except Unavailable as error:
-            STORE_ERRORS.labels("redis", "push").inc()
-            log.debug("redis.push_skipped", reason=error.message, count=len(hints))
+        if hints:
+            _tell_redis(self._transport.push, hints)
+
+
+def _tell_redis(push: Callable[[Sequence[T]], int], what: Sequence[T]) -> None:
+    try:
+        push(what)
+    except Unavailable as error:
+        STORE_ERRORS.labels("redis", "push").inc()
+        log.debug("redis.push_skipped", reason=error.message, count=len(what))
+
+
+def _offers(parts: Sequence[Alike], written: Sequence[Written]) -> list[Offer]:
+    return [
+        Offer(part.like.queue, part.like.priority, one.run_at, [token(text_of(job), 0) for job in part.ids])
+        for part, one in zip(parts, written, strict=True)
+        if one.state is JobState.QUEUED and not one.limited
+    ]
+
+
+def _write_alike(connection: Connection, parts: Sequence[Alike]) -> list[Written]:
+    written = [job_enqueue.enqueue_alike(connection, part) for part in parts]
+    if written[0].limited and written[0].state is JobState.QUEUED:
+        notices.queued(connection, [parts[0].like.queue])
+    return written
 
 
 def _accepted(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from jobs.errors import Conflict
 from jobs.records import Hint, NewJob, Receipt
 from jobs.repositories import job_enqueue, unique_holds
+from jobs.repositories.job_enqueue import Alike
 from jobs.repositories.unique_holds import Holder
 from jobs.states import JobState
 
@@ -33,8 +34,9 @@ class Writing:
 
     def write(self, jobs: Sequence[NewJob]) -> list[Outcome]:
         """Write them all; a Conflict, for a key that is held, is an outcome like any other."""
-        if job_enqueue.are_alike(jobs):
-            return [outcome for batch in _batches(jobs) for outcome in self._enqueue_alike(batch)]
+        alike = job_enqueue.alike(jobs)
+        if alike is not None:
+            return [outcome for part in alike.parts(ROWS) for outcome in self._enqueue_alike(part)]
         self._write_each(jobs)
         return [self._outcomes[job.id] for job in jobs]
 
@@ -53,13 +55,13 @@ class Writing:
                 f"the unique key {job.unique_key!r} keeps changing hands; try again"
             )
 
-    def _enqueue_alike(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+    def _enqueue_alike(self, jobs: Alike) -> list[Receipt]:
         written = job_enqueue.enqueue_alike(self._connection, jobs)
-        name, queue, state = jobs[0].name, jobs[0].queue, written.state
+        name, queue, state = jobs.like.name, jobs.like.queue, written.state
         if state is JobState.QUEUED:
-            priority, run_at, limited = jobs[0].priority, written.run_at, written.limited
-            self.hints += [Hint(job.id, 0, queue, priority, run_at, limited) for job in jobs]
-        return [Receipt(job.id, name, queue, state, existed=False) for job in jobs]
+            priority, run_at, limited = jobs.like.priority, written.run_at, written.limited
+            self.hints += [Hint(job, 0, queue, priority, run_at, limited) for job in jobs.ids]
+        return [Receipt(job, name, queue, state, existed=False) for job in jobs.ids]
 
     def _enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         receipts, hints = job_enqueue.enqueue(self._connection, jobs)
