@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import text
 
@@ -27,6 +28,11 @@ from jobs.platform import Platform
 _FOLDER = pytest.StashKey[Path]()
 _IN_WORKER = "callboard_servers"
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+# a busy machine is slow, and what is slow on it may be right
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:

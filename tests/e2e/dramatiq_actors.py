@@ -63,8 +63,8 @@ def too_slow():
 
 @dramatiq.actor(notify_shutdown=True, max_retries=0)
 def waits_for_the_end():
-    note("waiting")
     try:
+        note("waiting")
         while True:
             time.sleep(0.01)
     except Shutdown:

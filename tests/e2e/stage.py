@@ -98,7 +98,8 @@ class Process:
     def metric(self, line: str) -> float:
         """A sample of its metrics endpoint, by name and labels; 0 when it has not been counted."""
         port = until(lambda: self.events("metrics.serving"))[0]["port"]
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # our own, on the loopback
+        # our own, on the loopback
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             samples = [row.rpartition(" ") for row in answer.read().decode().splitlines()]
         return sum(float(value) for name, _, value in samples if name == line)
 

@@ -196,12 +196,13 @@ def tidies_up(path: str) -> None:
 
 @job(queue="limited")
 def span(n: int, seconds: float, key: str = "") -> int:
-    """Note when it began and when it ended, on the clock that all processes of a machine share."""
-    began = time.monotonic()
+    """Note when it was claimed, and when it began and ended, on the clock that all processes of a machine share."""
+    began, job_ = time.monotonic(), current_job()
+    who = f"{job_.id}:{os.getpid()}:{job_._job.started_at.timestamp()}"
     ledger = os.open(os.environ["CALLBOARD_TEST_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(ledger, f"began:{current_job().id}:{os.getpid()}:{began}:{key}\n".encode())
+    os.write(ledger, f"began:{who}:{began}:{key}\n".encode())
     time.sleep(seconds)
-    os.write(ledger, f"ended:{current_job().id}:{os.getpid()}:{time.monotonic()}:{key}\n".encode())
+    os.write(ledger, f"ended:{who}:{time.monotonic()}:{key}\n".encode())
     os.close(ledger)
     return n
 

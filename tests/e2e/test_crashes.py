@@ -45,10 +45,10 @@ class Show:
             client.flushdb()
 
     def _start_worker(self) -> Process:
-        return self._stage.start("worker", processes=PROCESSES, threads=8, slots=SLOTS, lease_ttl="3s")
+        return self._stage.start("worker", processes=PROCESSES, threads=8, slots=SLOTS, lease_ttl="6s")
 
     def _start_scheduler(self) -> Process:
-        return self._stage.start("scheduler", lease_ttl="3s")
+        return self._stage.start("scheduler", lease_ttl="6s")
 
 
 @pytest.mark.timeout(300)

@@ -13,20 +13,20 @@ from tests.e2e.stage import Process, Stage, until
 
 
 def test_a_draining_worker_hands_back_what_has_not_begun_and_finishes_what_has(stage: Stage) -> None:
-    jobs = stage.enqueue_many("second", 200)
+    gate = stage.folder / "gate"
+    jobs = [stage.enqueue("until_there", path=str(gate)) for _ in range(200)]
     stage.start("scheduler")
     worker = stage.worker(processes=2, threads=8, slots=100)
     # what runs, and at first as many again that wait for a thread
     until(lambda: stage.states()["running"] >= 30)
+    stage.wait_started(16)
     worker.send(signal.SIGTERM)
-    # the first states without a waiting claim: while the running ones still run
-    until(lambda: 0 < stage.states()["running"] <= 16)
-    waiting = stage.states()["queued"]
-    assert waiting > 180
+    # what waits goes back while what runs still runs
+    until(lambda: stage.states() == {"running": 16, "queued": 184})
+    gate.touch()
     assert worker.ends() == 0
     states = stage.states()
-    assert states["queued"] == waiting
-    assert states.total() == states["queued"] + states["succeeded"] == 200
+    assert states == {"succeeded": 16, "queued": 184}
     began = stage.starts()
     ended = [stage.job(job) for job in jobs]
     assert {str(job.id) for job in ended if job.state == "succeeded"} == set(began)

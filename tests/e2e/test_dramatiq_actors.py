@@ -107,7 +107,7 @@ def test_a_group_calls_back_once_when_all_of_it_is_done(stage, actors, running):
     assert list(group.get_results(**IN_TIME)) == [2, 6]
     until(lambda: "told group None done" in notes(stage))
     assert group.completed
-    assert stage.states() == {"succeeded": 4}
+    until(lambda: stage.states() == {"succeeded": 4})
 
 
 def test_callbacks_follow_success_failure_and_the_last_retry(stage, actors, running):

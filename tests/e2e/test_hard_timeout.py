@@ -40,7 +40,8 @@ def test_a_job_that_nothing_else_stops_is_killed_and_those_beside_it_are_not_bla
     assert late.state == "failed"
     check_blamed(worker, late, 1)
     labels = f'{{job="{name}",queue="{late.queue}"}}'
-    assert worker.metric(f"callboard_hard_timeouts_total{labels}") == 1
+    # counted once it is committed
+    until(lambda: worker.metric(f"callboard_hard_timeouts_total{labels}") == 1)
     gate.touch()
     states = {
         (job.state, job.crash_count, job.attempt, job.solo) for job in (ended(stage, one) for one in siblings)

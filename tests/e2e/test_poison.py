@@ -36,7 +36,8 @@ def test_a_job_that_kills_its_process_dies_three_times_and_its_siblings_succeed(
 
 
 def check_told(worker: Process, poison: str) -> None:
-    (quarantined,) = worker.events("job.quarantined")
+    # told and counted once it is committed
+    (quarantined,) = until(lambda: worker.events("job.quarantined"))
     assert (quarantined["job_id"], quarantined["crash_count"]) == (poison, 3)
     assert poison in {event["job_id"] for event in worker.events("job.suspected")}
     assert {event["job_id"] for event in worker.events("job.crashed")} == {poison}

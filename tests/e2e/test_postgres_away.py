@@ -34,9 +34,9 @@ def test_an_outage_longer_than_the_lease_takes_no_running_job_away(redis_url) ->
     with own_servers() as servers:
         servers.postgres.ensure()
         with own_stage(servers, servers.urls.database_url, redis_url) as stage:
-            stage.start("scheduler", lease_ttl="2s")
+            stage.start("scheduler", lease_ttl="4s")
             job = stage.enqueue("until_there", path=str(stage.folder / "gate"))
-            worker = stage.worker(lease_ttl="2s")
+            worker = stage.worker(lease_ttl="4s")
             stage.wait_started(1)
             holder = stage.job(job).worker_id
             # a claim does not wait for the disk; this one is to outlive the crash
@@ -44,12 +44,12 @@ def test_an_outage_longer_than_the_lease_takes_no_running_job_away(redis_url) ->
                 connection.execute(text("CHECKPOINT"))
             strike(servers.postgres, signal.SIGQUIT)
             # longer than the lease: the outage itself is what is tested
-            time.sleep(4)
+            time.sleep(6)
             servers.postgres.ensure()
             stage.platform.database.close()
             # the reaper's time to judge has come and gone once a lease is renewed twice its length later
             until(lambda: stage.leases(worker) != [])
-            time.sleep(6)
+            time.sleep(10)
             (stage.folder / "gate").touch()
             done = stage.platform.waiting.wait(job, None)
             assert (done.state, done.attempt, done.crash_count) == ("succeeded", 1, 0)

@@ -7,13 +7,13 @@ cannot be run have `<!-- not run: why -->` above them.
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -75,9 +75,6 @@ def place(tmp_path_factory, database_url, redis_url) -> Iterator[Place]:
         path = folder / block.file
         path.parent.mkdir(exist_ok=True)
         path.write_text(block.code)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     modules = [block.file.removesuffix(".py").replace("/", ".") for block in FILES]
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("CALLBOARD_", "PYTEST_"))},
@@ -86,7 +83,7 @@ def place(tmp_path_factory, database_url, redis_url) -> Iterator[Place]:
         "CALLBOARD_DATABASE_URL": database_url,
         "CALLBOARD_REDIS_URL": redis_url,
         "CALLBOARD_SECRET_KEY": SECRET,
-        "CALLBOARD_PORT": str(port),
+        "CALLBOARD_PORT": "0",
         "CALLBOARD_JOBS": ",".join(["examples.jobs", *modules]),
         "CALLBOARD_PROCESSES": "1",
         "CALLBOARD_DATA_DIR": str(folder / "data"),
@@ -99,10 +96,14 @@ def place(tmp_path_factory, database_url, redis_url) -> Iterator[Place]:
     hang = threading.Timer(SECONDS, up.terminate)
     hang.start()
     try:
-        told = b"".join(iter(up.stdout.readline, b"}\n"))
+        told = b""
+        while not told.endswith(b"}\n"):
+            line = up.stdout.readline()
+            assert line, (folder / "up.log").read_text()
+            told += line
         hang.cancel()
-        assert b"url" in told, (folder / "up.log").read_text()
-        yield Place(folder, environment, database_url)
+        port = urlsplit(json.loads(told)["url"]).port
+        yield Place(folder, environment | {"CALLBOARD_PORT": str(port)}, database_url)
     finally:
         hang.cancel()
         up.terminate()

@@ -18,7 +18,7 @@ from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, 
 from tests.e2e.stage import Process, Stage, own_servers, own_stage, until
 
 #: An enqueue waits for Redis a fraction of a second at worst, and rarely at all; the rest is for a busy machine. Seconds.
-EACH, MEDIAN = 2.0, 0.3
+EACH, MEDIAN = 5.0, 0.3
 
 
 @dataclass
@@ -170,7 +170,7 @@ def test_a_job_is_picked_up_quickly_while_redis_is_silent_and_tokens_are_used_ag
         waited()
         assert statistics.median([waited() for _ in range(8)]) < 1.0
 
-    assert ward.worker.metric("callboard_claims_without_token_total") >= 8
+    until(lambda: ward.worker.metric("callboard_claims_without_token_total") >= 8)
 
     def by_token() -> bool:
         before = ward.worker.metric("callboard_claims_without_token_total")

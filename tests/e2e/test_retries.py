@@ -34,8 +34,9 @@ def test_a_job_that_fails_is_tried_again_after_its_delay_though_everything_is_re
             assert all("fails_twice" in error["traceback"] for error in done.errors)
             # the policy waits four seconds; a restart neither shortens that nor begins it anew
             failed = [datetime.fromisoformat(error["at"]) for error in done.errors]
+            # it begins when the failure is written, which may be a while after it happened
             assert all(
-                abs(when - at - timedelta(seconds=4)) < timedelta(seconds=2)
+                timedelta(seconds=4) <= when - at < timedelta(seconds=14)
                 for when, at in zip(due, failed, strict=True)
             )
             assert failed[1] > due[0]
@@ -52,9 +53,9 @@ def has_failed(stage: Stage, job: UUID, attempt: int) -> bool:
 def test_a_delayed_job_begins_when_it_is_due_and_not_before(stage) -> None:
     stage.start("scheduler")
     stage.worker()
-    due = SYSTEM.now() + timedelta(seconds=2)
+    due = SYSTEM.now() + timedelta(seconds=5)
     jobs = [
-        stage.enqueue_with("clock", {}, delay="2s"),
+        stage.enqueue_with("clock", {}, delay="5s"),
         stage.enqueue_with("clock", {}, run_at=due.isoformat()),
     ]
     assert stage.states() == {"scheduled": 2}
@@ -80,7 +81,7 @@ def test_a_job_that_snoozes_comes_back_and_spends_no_attempt(stage) -> None:
 
 def test_a_job_that_nobody_took_before_it_expired_never_runs(stage) -> None:
     stage.start("scheduler")
-    soon = (SYSTEM.now() + timedelta(seconds=1)).isoformat()
+    soon = (SYSTEM.now() + timedelta(seconds=4)).isoformat()
     late = stage.enqueue_with("ledger", {"n": 0}, expires_at=soon)
     timely = stage.enqueue_with("ledger", {"n": 1}, expires_at="2099-01-01T00:00:00Z")
     until(lambda: stage.job(late).state == "cancelled")

@@ -11,6 +11,7 @@ from jobs.services.combining import Combining
 
 PATIENCE = 10.0
 SECONDS = 1.5
+ENOUGH = 100
 
 
 class Strike(BaseException):
@@ -48,7 +49,8 @@ def main() -> str:
     for thread in victims + others:
         thread.start()
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    # a machine that stands still does nothing meanwhile
+    while time.monotonic() < end or (len(right) < ENOUGH and time.monotonic() < end + PATIENCE):
         for thread in victims:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Strike)
@@ -61,7 +63,7 @@ def main() -> str:
         return "some wait for ever"
     if wrong:
         return f"some heard {wrong[:3]}"
-    if len(right) < 100 or combining.run(6) != 12:
+    if len(right) < ENOUGH or combining.run(6) != 12:
         return "hardly anything was done"
     return ""
 

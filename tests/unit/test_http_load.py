@@ -38,13 +38,13 @@ async def loaded(requests, seconds):
 
 
 def test_every_answer_is_counted_by_its_status():
-    told = asyncio.run(loaded([REQUEST] * 20_000, 0.3))
+    told = asyncio.run(loaded([REQUEST] * 20_000, 2.0))
     refused, created = told["statuses"]["503"], told["statuses"]["201"]
     assert told["statuses"].keys() == {"201", "503"}
     # each of four connections has every fourth refused
     assert 3 * refused <= created <= 3 * refused + 4 * 3
     # what came while it warmed up is answered, but is not in the rate
-    assert 0 < told["rate"] * 0.3 < refused + created
+    assert 0 < told["rate"] * 2.0 < refused + created
     assert 0 < told["p50_ms"] <= told["p99_ms"] <= told["max_ms"]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from cli.processes import Child, Parent
 folder = Path(sys.argv[1])
 names = sys.argv[2:]
-children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, 1.0) for n in names]
+children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, PATIENCE) for n in names]
 parent = Parent(children, is_ready=lambda: all((folder / c.name).exists() for c in children), on_ready=lambda: (folder / "ready").touch(), back_off=0.01)
 sys.exit(parent.run())
 """
@@ -34,7 +34,14 @@ part.write_text(str(os.getpid()))
 part.rename(folder / name)
 while True: time.sleep(0.05)
 """
-STUBBORN, GENTLE, DIES = "stubborn = True\n", "stubborn = False\n", "raise SystemExit(3)\n"
+STUBBORN, GENTLE = "stubborn = True\n", "stubborn = False\n"
+#: Once the other is there.
+DIES = """
+import sys, time
+from pathlib import Path
+while not (Path(sys.argv[1]) / "api").exists(): time.sleep(0.01)
+raise SystemExit(3)
+"""
 DEADLINE = 20.0
 
 
@@ -43,9 +50,10 @@ class Stage:
         self.folder = folder
         self.parent: subprocess.Popen[bytes] | None = None
 
-    def start(self, **children: str) -> None:
+    def start(self, *, patience: float = 10 * DEADLINE, **children: str) -> None:
+        """Start the parent, which gives its children so many seconds to stop."""
         names = [f"{name}={text}" for name, text in children.items()]
-        program = PARENT.replace("WORK", repr(CHILD))
+        program = PARENT.replace("WORK", repr(CHILD)).replace("PATIENCE", str(patience))
         self.parent = subprocess.Popen(
             [sys.executable, "-c", program, str(self.folder), *names],
             stdout=subprocess.DEVNULL,
@@ -82,7 +90,10 @@ def stage(tmp_path):
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_children_are_stopped_one_after_the_other_from_the_last_on(stage):
@@ -123,7 +134,7 @@ def test_a_second_signal_asks_all_at_once_and_does_not_wait_for_the_stubborn(sta
 
 
 def test_a_child_that_does_not_stop_in_time_is_killed(stage):
-    stage.start(worker=STUBBORN)
+    stage.start(patience=1.0, worker=STUBBORN)
     stage.ready()
     stage.parent.send_signal(signal.SIGTERM)
     assert stage.ends() == 0

@@ -64,7 +64,7 @@ def up(callboard, tmp_path):
 
 def test_up_runs_everything_keeps_it_alive_and_stops_it(up, callboard):
     process, ready = up
-    assert healthy(ready["url"])
+    until(lambda: healthy(ready["url"]))
     ran = callboard("job", "enqueue", "add", "--args", "[1, 2]", "--wait", "--timeout", "30s", "--json")
     assert (ran.code, ran.json["result"]) == (0, 3)
     assert callboard("doctor", "--json", jobs="json").json["ok"] is True
@@ -77,7 +77,7 @@ def test_up_runs_everything_keeps_it_alive_and_stops_it(up, callboard):
         assert callboard.settings["database_url"] not in shown
 
     children["api"].kill()
-    until(lambda: not healthy(ready["url"]))
+    until(lambda: not children["api"].is_running())
     until(lambda: healthy(ready["url"]))
 
     family = psutil.Process(process.pid).children(recursive=True)

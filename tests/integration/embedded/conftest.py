@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from config.embedded import EmbeddedServers
 from config.embedded.processes import working_in
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 
 #: A command that uses the servers until its standard input ends, and says what it had to start.
@@ -67,15 +70,31 @@ def _processes(folder: Path) -> list[psutil.Process]:
     return working_in(postgres, "postgres") + working_in(valkey, "valkey-server")
 
 
+def _told(processes: list[psutil.Process], ask: Callable[[psutil.Process], T]) -> list[T]:
+    """What those say that are still there: a connection's own process may end meanwhile."""
+    answers = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            answers.append(ask(process))
+    return answers
+
+
 def _leaders(folder: Path) -> list[str]:
     pids = {process.pid for process in _processes(folder)}
-    return sorted(process.name() for process in _processes(folder) if process.ppid() not in pids)
+    told = _told(_processes(folder), lambda process: (process.name(), process.ppid()))
+    return sorted(name for name, parent in told if parent not in pids)
 
 
 @pytest.fixture
 def processes():
     """The processes of a folder's servers: folder -> list."""
     return _processes
+
+
+@pytest.fixture
+def told():
+    """What processes say of themselves, of those that are still there: (processes, question) -> list."""
+    return _told
 
 
 @pytest.fixture

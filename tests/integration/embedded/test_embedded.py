@@ -52,10 +52,9 @@ def test_postgres_is_durable_and_valkey_keeps_nothing(embedded):
     assert valkey == {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
 
 
-def test_they_listen_on_sockets_that_are_closed_to_others_and_on_no_port(folder, embedded, processes):
+def test_they_listen_on_sockets_that_are_closed_to_others_and_on_no_port(folder, embedded, processes, told):
     embedded.ensure()
-    processes = processes(folder)
-    assert [found for process in processes for found in process.net_connections("inet")] == []
+    assert not any(told(processes(folder), lambda process: process.net_connections("inet")))
     for name in ("postgres", "valkey"):
         assert (folder / name).stat().st_mode & 0o077 == 0
 
@@ -101,14 +100,13 @@ def test_folders_closed_to_others_are_no_hindrance(folder, embedded, leaders):
     assert folder.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_user_who_is_not_root_runs_them_as_himself(fresh, leaders, command, processes):
+def test_a_user_who_is_not_root_runs_them_as_himself(fresh, leaders, command, processes, told):
     account = Account.for_postgres()
     fresh.mkdir()
     os.chown(fresh, account.uid, account.gid)
     it = command(fresh, account.prefix((Path(sys.executable), Path(config.__file__))))
     assert it.started() == ["postgres", "valkey"]
-    found = processes(fresh)
-    assert {process.uids().effective for process in found} == {account.uid}
+    assert set(told(processes(fresh), lambda process: process.uids().effective)) == {account.uid}
     it.end()
     assert leaders(fresh) == []
 

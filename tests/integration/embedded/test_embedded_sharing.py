@@ -55,12 +55,11 @@ def test_commands_that_start_at_the_same_time_start_one_server(fresh, leaders, c
     assert leaders(fresh) == []
 
 
-def test_killed_servers_are_started_anew_with_their_data(folder, embedded, leaders, command, processes):
+def test_killed_servers_are_started_anew_with_their_data(folder, embedded, leaders, command, processes, told):
     urls = embedded.ensure()
     with psycopg.connect(urls.database_url) as connection:
         connection.execute("create table kept as select 7 as number")
-    for process in processes(folder):
-        process.kill()
+    told(processes(folder), lambda process: process.kill())
     it = command(folder)
     assert it.started() == ["postgres", "valkey"]
     with psycopg.connect(urls.database_url) as connection:
