@@ -79,12 +79,17 @@ def delete(connection: Connection, name: str) -> bool:
 _GIVEN: Final = """unnest(CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAST(:versions AS text[]), CAST(:external_ids AS text[]),
   CAST(:events AS text[]), CAST(:hashes AS text[]), CAST(:job_ids AS uuid[]))
   AS i(id, source_id, source_version, external_id, event, body_sha256, job_id)"""
+# A source that vouches for what is kept is held until the commit, so that nobody deletes it in between; one that is just
+# being deleted is not waited for, and vouches for nothing.
 # In one order for everybody: two that take the same ids wait for each other, and never in a ring.
 _ACCEPT: Final = text(f"""
+WITH s AS MATERIALIZED (
+  SELECT id, xmin::text AS version FROM callboard.webhook_sources WHERE id = ANY(:source_ids) FOR KEY SHARE SKIP LOCKED
+)
 INSERT INTO callboard.webhook_deliveries (id, source_id, external_id, event, body_sha256, job_id)
 SELECT i.id, i.source_id, i.external_id, i.event, i.body_sha256, i.job_id
 FROM {_GIVEN}
-JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
+JOIN s ON s.id = i.source_id AND s.version = i.source_version
 ORDER BY i.source_id, i.external_id, i.id
 ON CONFLICT (source_id, external_id) DO NOTHING RETURNING id
 """)

@@ -1,13 +1,16 @@
 """Webhook intake: proven, kept once, and its job with it in one transaction."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import orjson
 import pytest
+from sqlalchemy import text
 
-from jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound, Unauthorized, UnknownJob
+from jobs.errors import Busy, Conflict, InvalidArguments, InvalidInput, NotFound, Unauthorized, UnknownJob
 from jobs.schemes import SCHEMES
 from jobs.services.deliveries import Incoming
 from jobs.services.intake import source_request
-from tests.integration.core.factories import at_once, count, publish, run_sql
+from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 KEY = "0123456789abcdef0123456789abcdef"
 BODY = orjson.dumps({"action": "opened", "number": 7})
@@ -170,3 +173,36 @@ def test_a_source_that_is_none_is_not_found_and_a_deleted_one_leaves_its_jobs(pl
     for ask in (lambda: receive(intake, "hub", signed(secret), BODY), lambda: intake.delete("hub")):
         with pytest.raises(NotFound):
             ask()
+
+
+def test_a_delivery_that_meets_the_deletion_of_its_source_hears_of_that(platform, intake, secret):
+    receive(intake, "hub", signed(secret), BODY)
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%deliveries%'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with platform.database.transaction() as deleting:
+            deleting.execute(text("DELETE FROM callboard.webhook_sources WHERE name = 'hub'"))
+            told = pool.submit(receive, intake, "hub", signed(secret, delivery="d-2"), BODY)
+            until(lambda: told.done() or deleting.execute(waiting).scalar_one())
+        with pytest.raises((Busy, NotFound)):
+            told.result()
+    assert kept(platform) == (0, 1)
+
+
+def test_a_source_that_is_being_deleted_holds_up_no_other(platform, intake, secret):
+    _, other = make(intake, "other")
+    receive(intake, "hub", signed(secret), BODY)
+    group = [
+        Incoming("hub", signed(secret, delivery="d-2"), BODY),
+        Incoming("other", signed(other), BODY),
+        Incoming("hub", signed(secret), BODY),
+    ]
+    with platform.database.transaction() as deleting:
+        deleting.execute(text("DELETE FROM callboard.webhook_sources WHERE name = 'hub'"))
+        refused, accepted, again = intake.receive_all(group)
+        assert isinstance(refused, Busy)
+        assert "source is being changed" in refused.message
+        assert (accepted.result, again.result) == ("accepted", "duplicate")
+        deleting.rollback()
+    assert kept(platform) == (2, 2)
