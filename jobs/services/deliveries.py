@@ -25,7 +25,7 @@ from jobs.services.catalogue import Catalogue
 from jobs.services.enqueue import Enqueue
 from jobs.services.together import together
 from jobs.services.uniqueness import Outcome
-from jobs.services.webhook_sources import WebhookSources
+from jobs.services.webhook_sources import KnownSource, WebhookSources
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Deliveries:
 
     Sources are remembered for a few seconds, and yet nothing is accepted, and nobody refused, on what has changed:
     whatever is kept is held against its source once more in the statement that keeps it, and whoever
-    is refused on the strength of what was remembered is looked at again.
+    is answered otherwise on the strength of what was remembered is looked at again.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class Deliveries:
     def receive_all(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
         """What became of each, in order, once it is committed; an error is its own, and of that one nothing is kept."""
         begun = self._clock.monotonic()
-        told = self._attempt(group, since=float("-inf"))
+        told, known = self._attempt(group, since=float("-inf"))
+        remembered = {name for name, source in known.items() if source.read_at < begun}
         doubtful = [
             index
             for index, outcome in enumerate(told)
-            if isinstance(outcome, _Changed)
-            or (isinstance(outcome, CallboardError) and self._sources.remembers(group[index].source, begun))
+            if isinstance(outcome, _Changed) or (_is_unproven(outcome) and group[index].source in remembered)
         ]
         if doubtful:
-            again = self._attempt([group[index] for index in doubtful], since=begun)
+            again, _ = self._attempt([group[index] for index in doubtful], since=begun)
             for index, outcome in zip(doubtful, again, strict=True):
                 told[index] = outcome
         return [
@@ -109,21 +109,24 @@ class Deliveries:
             for one in told
         ]
 
-    def _attempt(self, group: Sequence[Incoming], *, since: float) -> list[Accepted | Exception]:
+    def _attempt(
+        self, group: Sequence[Incoming], *, since: float
+    ) -> tuple[list[Accepted | Exception], dict[str, KnownSource]]:
+        """What became of each, and the sources as they were known, by name."""
         try:
             known = self._sources.named({one.source for one in group}, since=since)
         except Exception as error:  # noqa: BLE001 - they all hear it
-            return [error for _ in group]
+            return [error for _ in group], {}
         checked = [self._check(one, known.get(one.source)) for one in group]
         verified = [one for one in checked if isinstance(one, _Verified)]
         kept = iter(together(verified, self._keep, has_key=_has_key))
-        return [next(kept) if isinstance(one, _Verified) else one for one in checked]
+        return [next(kept) if isinstance(one, _Verified) else one for one in checked], known
 
-    def _check(self, one: Incoming, source: WebhookSource | None) -> _Verified | Accepted | Exception:
-        if source is None:
+    def _check(self, one: Incoming, known: KnownSource | None) -> _Verified | Accepted | Exception:
+        if known is None:
             return NotFound(f"there is no webhook source {one.source[:100]!r}")
         try:
-            return self._verify(source, one.headers, one.body)
+            return self._verify(known.source, one.headers, one.body)
         except Exception as error:  # noqa: BLE001 - whatever it is, its own sender hears it
             return error
 
@@ -201,6 +204,11 @@ class _Written(NamedTuple):
     jobs: list[NewJob]
     outcomes: list[Outcome]
     hints: list[Hint]
+
+
+def _is_unproven(outcome: Accepted | Exception) -> bool:
+    """Whether no statement has held it against its source."""
+    return outcome == _HANDSHAKE or isinstance(outcome, CallboardError)
 
 
 def _told(one: _Verified, written: _Written) -> Accepted | Exception:

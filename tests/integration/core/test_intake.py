@@ -1,6 +1,8 @@
 """Webhook intake: proven, kept once, and its job with it in one transaction."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import orjson
 import pytest
@@ -8,9 +10,10 @@ from sqlalchemy import text
 
 from jobs.errors import Busy, Conflict, InvalidArguments, InvalidInput, NotFound, Unauthorized, UnknownJob
 from jobs.schemes import SCHEMES
+from jobs.secret_box import SecretBox
 from jobs.services.deliveries import Incoming
-from jobs.services.intake import source_request
-from tests.integration.core.factories import at_once, count, publish, run_sql, until
+from jobs.services.intake import Intake, source_request
+from tests.integration.core.factories import FakeClock, at_once, count, publish, run_sql, until
 
 KEY = "0123456789abcdef0123456789abcdef"
 BODY = orjson.dumps({"action": "opened", "number": 7})
@@ -206,3 +209,50 @@ def test_a_source_that_is_being_deleted_holds_up_no_other(platform, intake, secr
         assert (accepted.result, again.result) == ("accepted", "duplicate")
         deleting.rollback()
     assert kept(platform) == (2, 2)
+
+
+def test_a_handshake_is_not_answered_for_a_secret_that_was_just_removed(platform, intake, secret):
+    ping = signed(secret, event="ping")
+    assert receive(intake, "hub", ping, BODY).result == "handshake"
+    other = make(intake, "other")[1]
+    run_sql(platform, _TAKES_THE_OTHERS)
+    with pytest.raises(Unauthorized):
+        receive(intake, "hub", ping, BODY)
+    assert receive(intake, "hub", signed(other, event="ping"), BODY).result == "handshake"
+    run_sql(platform, "DELETE FROM callboard.webhook_sources WHERE name = 'hub'")
+    with pytest.raises(NotFound):
+        receive(intake, "hub", signed(other, event="ping"), BODY)
+
+
+def test_a_new_secret_holds_for_two_that_come_at_once(platform, secret):
+    clock = Meanwhile()
+    intake = Intake(platform.database, platform.enqueue, platform.catalogue, SecretBox(KEY), clock=clock)
+    receive(intake, "hub", signed(secret), BODY)
+    new = make(intake, "other")[1]
+    run_sql(platform, _TAKES_THE_OTHERS)
+    clock.advance(1)
+
+    def another() -> None:
+        clock.advance(1)
+        assert receive(intake, "hub", signed(new, delivery="d-3"), BODY).result == "accepted"
+
+    # While one is verified by what is remembered, the other finds out that this has changed.
+    clock.meanwhile = another
+    assert receive(intake, "hub", signed(new, delivery="d-2"), BODY).result == "accepted"
+
+
+#: What rotates the secret of `hub`.
+_TAKES_THE_OTHERS = """UPDATE callboard.webhook_sources h SET secrets = s.secrets FROM callboard.webhook_sources s
+WHERE h.name = 'hub' AND s.name = 'other'"""
+
+
+class Meanwhile(FakeClock):
+    """Does something else, once, when it is asked for the time of day."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def now(self) -> datetime:
+        work, self.meanwhile = self.meanwhile, None
+        if work is not None:
+            work()
+        return super().now()
