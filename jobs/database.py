@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import orjson
+import psycopg
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
@@ -112,7 +113,13 @@ class Database:
     def direct(self) -> Iterator[DirectConnection]:
         """As `autocommit`, past SQLAlchemy: for single statements that come by the thousand."""
         with self.autocommit() as connection:
-            yield DirectConnection(cast("Any", connection.connection.driver_connection))
+            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+            try:
+                yield DirectConnection(driver)
+            finally:
+                if driver.closed:
+                    # SQLAlchemy did not see it break, and would try to clear it, and log at length that it cannot.
+                    connection.invalidate()
 
     @contextmanager
     def direct_transaction(self) -> Iterator[DirectConnection]:

@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from config.settings import sqlalchemy_url
 from jobs.client import Client
+from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.platform import Platform
-from tests.integration.core.factories import at_once, count, publish, until
+from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 OURS = "callboard test of connections"
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
@@ -65,6 +66,19 @@ def test_after_an_outage_no_kept_connection_fails_later(platform, own):
     before = count(platform)
     at_once(8, lambda n: [client.enqueue("build_report", {"account_id": n}) for _ in range(20)])
     assert count(platform) == before + 160
+
+
+@pytest.mark.parametrize("lend", [Database.direct, Database.direct_transaction])
+def test_a_connection_that_breaks_is_heard_of_as_an_outage_and_nowhere_else(platform, own, lend, caplog):
+    def break_off():
+        with lend(own.database) as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(Unavailable):
+        break_off()
+    assert caplog.messages == []
 
 
 def test_an_argument_that_cannot_be_stored_costs_no_connection(platform, own):
