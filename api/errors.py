@@ -34,7 +34,8 @@ _HEADERS: Final[dict[int, dict[str, str]]] = {
     503: {"Retry-After": "1"},
 }
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_OUTAGE: Final = "a service that Callboard needs does not answer; nothing was done, try again"
+#: What was under way when it went away may have been done, so nothing is said of that.
+_OUTAGE: Final = "a service that Callboard needs does not answer; try again"
 _MOST_FIELDS: Final = 50
 _LONGEST: Final = 500
 

@@ -18,7 +18,7 @@ from cli.job_why import why
 from cli.options import DURATION, ID, json_option
 from cli.output import note
 from cli.request_options import request_options, request_values
-from jobs.errors import CallboardError, JobUnsuccessful, Unavailable, WaitTimeout
+from jobs.errors import CallboardError, JobUnsuccessful, WaitTimeout
 from jobs.records import Job, Receipt, Source
 from jobs.states import JobState
 
@@ -76,6 +76,7 @@ def enqueue(
     values = {**request_values(options), **read_arguments(arguments), "name": name}
     from cli.runtime import opened
     from jobs.requests import job_request
+    from jobs.services.jobs import accepted
 
     request = job_request(values)
     with opened() as runtime:
@@ -84,10 +85,12 @@ def enqueue(
         try:
             if receipt.existed or receipt.moved:
                 note(_held(receipt, request.unique_key))
-            if wait:
-                _wait(platform, receipt.id, timeout, as_json=as_json)
-            elif as_json:
-                print_job(_read_back(platform, receipt.id), as_json=True)
+            if wait or as_json:
+                with accepted(receipt.id):
+                    if wait:
+                        _wait(platform, receipt.id, timeout, as_json=as_json)
+                    else:
+                        print_job(platform.jobs.get(receipt.id), as_json=True)
             else:
                 click.echo(str(receipt.id))
         except OSError as error:
@@ -165,14 +168,6 @@ def _ending(finished: Job) -> str:
         last = finished.errors[-1]
         return f"failed: {last.get('class')}: {last.get('message')}"
     return str(finished.state) if finished.state is JobState.FAILED else f"was {finished.state}"
-
-
-def _read_back(platform: "Platform", job_id: UUID) -> Job:
-    try:
-        return platform.jobs.get(job_id)
-    except CallboardError as error:
-        # The job is committed: nobody shall think that it has to be sent again.
-        raise Unavailable(f"job {job_id} is enqueued, but cannot be shown: {error.message}") from error
 
 
 def _user() -> str:

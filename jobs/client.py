@@ -24,6 +24,7 @@ from jobs.repositories.job_logs import JobLogLine
 from jobs.requests import job_request
 from jobs.services.control import BULK_LIMIT, Bulk
 from jobs.services.job_logs import GATHER_LIMIT
+from jobs.services.jobs import accepted
 from jobs.services.selection import bulk_filter, bulk_verb
 from jobs.services.why import Explanation
 
@@ -68,12 +69,16 @@ class Client:
         connection: enqueue inside this connection's transaction; the job is there when, and only when, it commits.
         When the unique key is held, the answer is the job that holds it, with on_conflict="replace" after it got these
         arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict (on_conflict="reject") or
-        Unavailable; then nothing was written.
+        Unavailable. Then nothing was written, but for one case: Postgres went away between its commit and its answer, and
+        nobody knows. A unique_key makes it safe to enqueue again.
         """
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
         if connection is None:
-            accepted = self._platform.enqueue.accept(request, current_source())
-            return accepted.shown or self.get(accepted.receipt.id)
+            receipt, shown = self._platform.enqueue.accept(request, current_source())
+            if shown is not None:
+                return shown
+            with accepted(receipt.id):
+                return self.get(receipt.id)
         lent = LentConnection(connection) if isinstance(connection, psycopg.Connection) else connection
         within = cast("Connection", lent)
         receipt = self._platform.enqueue.within(within, [request], current_source())[0]

@@ -87,7 +87,7 @@ class PayloadTooLarge(CallboardError):
 
 
 class Unavailable(CallboardError):
-    """A service that is needed does not answer; nothing was done, try again."""
+    """A service that is needed does not answer; try again. What was under way when it went away may have been done."""
 
     code = "UNAVAILABLE"
 

@@ -1,14 +1,15 @@
 """Reading jobs: one, many, a page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from jobs.database import Database
-from jobs.errors import InvalidInput, NotFound
+from jobs.errors import InvalidInput, NotFound, Unavailable
 from jobs.records import Job
 from jobs.repositories import job_queries
 from jobs.repositories.job_queries import PAGE_LIMIT, JobFilter
@@ -64,6 +65,15 @@ class Jobs:
         more = len(items) > limit
         items = items[:limit]
         return JobPage(items, _write_cursor(items[-1].id) if more else None)
+
+
+@contextmanager
+def accepted(job_id: UUID) -> Iterator[None]:
+    """Where a job that is committed cannot be read within the block, say so: nobody shall think that it has to be sent again."""
+    try:
+        yield
+    except (Unavailable, NotFound) as error:
+        raise Unavailable(f"job {job_id} is enqueued, but cannot be shown: {error.message}") from error
 
 
 def _write_cursor(job_id: UUID) -> str:

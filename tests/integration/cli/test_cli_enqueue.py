@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from jobs.errors import Unavailable
+from jobs.repositories.job_queries import JobFilter
+from jobs.services.jobs import Jobs
 from jobs.states import Verb
 
 #: INTERFACE's job object.
@@ -249,6 +252,18 @@ def test_waiting_too_long_exits_with_124_and_shows_the_job_as_it_is(callboard):
     assert outcome.code == 124
     assert outcome.json["state"] == "queued"
     assert outcome.error == f"job {outcome.json['id']} is still queued"
+
+
+@pytest.mark.parametrize("option", ["--json", "--wait"])
+def test_an_outage_after_the_commit_does_not_hide_the_job(callboard, platform, monkeypatch, option):
+    def away(*_):
+        raise Unavailable("Postgres does not answer")
+
+    monkeypatch.setattr(Jobs, "get", away)
+    outcome = callboard("job", "enqueue", "build_report", "--args", REPORT, option)
+    (job,) = platform.jobs.page(JobFilter()).items
+    assert outcome.code == 7
+    assert outcome.error == f"job {job.id} is enqueued, but cannot be shown: Postgres does not answer"
 
 
 def test_waiting_works_without_redis(callboard, worker, enqueued):

@@ -11,6 +11,8 @@ from jobs.client import Client
 from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.platform import Platform
+from jobs.repositories.job_queries import JobFilter
+from jobs.services.jobs import Jobs
 from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 OURS = "callboard test of connections"
@@ -43,6 +45,17 @@ def test_a_copy_of_the_process_enqueues_by_a_connection_of_its_own(client, platf
     jobs = [client.enqueue("build_report", {"account_id": 3}) for _ in range(50)]
     assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
     assert count(platform) == 2 + len(jobs)
+
+
+def test_an_outage_after_the_commit_does_not_hide_the_job(client, platform, monkeypatch):
+    def away(*_):
+        raise Unavailable("Postgres does not answer")
+
+    monkeypatch.setattr(Jobs, "get", away)
+    with pytest.raises(Unavailable) as told:
+        client.enqueue("build_report", {"account_id": 1}, unique_key="r-1")
+    (job,) = platform.jobs.page(JobFilter()).items
+    assert told.value.message == f"job {job.id} is enqueued, but cannot be shown: Postgres does not answer"
 
 
 def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, redis_url):
