@@ -85,14 +85,13 @@ def enqueue(
         try:
             if receipt.existed or receipt.moved:
                 note(_held(receipt, request.unique_key))
-            if wait or as_json:
-                with accepted(receipt.id):
-                    if wait:
-                        _wait(platform, receipt.id, timeout, as_json=as_json)
-                    else:
-                        print_job(platform.jobs.get(receipt.id), as_json=True)
-            else:
-                click.echo(str(receipt.id))
+            with accepted(receipt.id):
+                if wait:
+                    _wait(platform, receipt.id, timeout, as_json=as_json)
+                elif as_json:
+                    print_job(platform.jobs.get(receipt.id), as_json=True)
+                else:
+                    click.echo(str(receipt.id))
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise

@@ -28,11 +28,11 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
     if len(encoded) > limit:
         raise _refused(what, f"is {len(encoded):,} bytes of JSON, at most {limit:,} are accepted")
     # What follows reads the value again; the encoded bytes tell when there is a reason to.
-    if b"null" not in encoded and b"\\u0000" not in encoded and len(encoded) <= DEEPEST:
-        return encoded
     if b"null" in encoded and not _is_finite(value):
         raise _refused(what, "holds NaN or an infinity, which JSON does not have")
-    if b"\\u0000" in encoded or encoded.count(b"[") + encoded.count(b"{") > DEEPEST:
+    if b"\\u0000" in encoded or (
+        len(encoded) > DEEPEST and encoded.count(b"[") + encoded.count(b"{") > DEEPEST
+    ):
         _inspect(orjson.loads(encoded), what)
     return encoded
 

@@ -97,7 +97,7 @@ class Shape:
         names = {*taken, *kwargs} if taken else kwargs
         if len(names) != given + len(kwargs):
             return False
-        return not self.required or all(name in names for name in self.required)
+        return all(map(names.__contains__, self.required))
 
 
 def describe(function: Callable[..., Any]) -> ArgumentSpec:

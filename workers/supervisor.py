@@ -186,7 +186,7 @@ class Supervisor:
         """Children that die at once, again and again, are a fault that restarting does not mend; a job's crash is none."""
         now = self._clock.monotonic()
         if charge.solo:
-            if charge.worked:
+            if charge.worked or charge.board.started():
                 self._ask_at = now
             elif code != 0:
                 self._solo_at = now + _SOLO_PAUSE

@@ -75,6 +75,13 @@ def test_a_child_that_cannot_run_as_it_is_configured_ends_the_worker_but_a_lone_
     assert supervisor._exit_code == EXIT_CONFIG
 
 
+def test_a_lone_child_that_died_of_its_job_holds_up_no_other_though_nobody_had_looked_at_it(supervisor):
+    die(supervisor, solo=True, begun=[uuid4()])
+    assert supervisor._solo_at <= 1_000.0
+    die(supervisor, solo=True)
+    assert supervisor._solo_at > 1_000.0
+
+
 def test_what_had_begun_is_suspected_whatever_the_code_unless_a_stop_was_asked_for(supervisor, ended):
     job = uuid4()
     die(supervisor, code=0, begun=[job])
