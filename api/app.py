@@ -10,20 +10,31 @@ import orjson
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api.door import Door
-from api.errors import handle_errors
-from api.filters import BulkBody, BulkCancelBody, CancelBody
-from api.group_commit import GroupCommit
-from api.job_commits import JobCommits
-from api.key_memory import KeyMemory
-from api.long_poll import LongPolls
-from api.middleware import Exchange
-from api.openapi import document
-from api.readiness import Readiness
-from api.routes import catalogue, health, job_control, job_logs, job_why, jobs, me, queues, webhooks, workers
-from api.short_way import ShortWay
-from jobs.platform import Platform
-from jobs.requests import JobRequest
+from callboard.api.door import Door
+from callboard.api.group_commit import GroupCommit
+from callboard.api.http.error_responses import handle_errors
+from callboard.api.http.long_poll import LongPolls
+from callboard.api.http.middleware import Exchange
+from callboard.api.job_commits import JobCommits
+from callboard.api.key_cache import KeyMemory
+from callboard.api.openapi import document
+from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody
+from callboard.api.readiness import Readiness
+from callboard.api.routes import (
+    health_routes,
+    job_control_routes,
+    job_log_routes,
+    job_routes,
+    job_type_routes,
+    job_why_routes,
+    me_routes,
+    queue_routes,
+    webhook_routes,
+    worker_routes,
+)
+from callboard.api.short_way import ShortWay
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.platform import Platform
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: Connections to Postgres that no request's thread may take: four for those who write groups (two of jobs, two of
@@ -72,18 +83,29 @@ def create_app(
     app.state.door = door
     app.add_middleware(
         ShortWay,
-        routers=[jobs.router, webhooks.router],
-        functions=[jobs.create_job, webhooks.receive_webhook],
+        routers=[job_routes.router, webhook_routes.router],
+        functions=[job_routes.create_job, webhook_routes.receive_webhook],
     )
     app.add_middleware(Exchange, max_body=max_body)
     handle_errors(app)
     # job_control first: /v1/jobs/cancel is not a job's id.
-    for module in (job_control, job_logs, job_why, jobs, queues, catalogue, workers, webhooks, me, health):
+    for module in (
+        job_control_routes, job_log_routes, job_why_routes, job_routes, queue_routes, job_type_routes, worker_routes,
+        webhook_routes, me_routes, health_routes,
+    ):  # fmt: skip
         app.include_router(module.router)
     app.state.openapi = cache(
         lambda: orjson.dumps(
             document(
-                app, [JobRequest, jobs.BatchRequest, queues.NewLimits, BulkBody, BulkCancelBody, CancelBody]
+                app,
+                [
+                    JobRequest,
+                    job_routes.BatchRequest,
+                    queue_routes.NewLimits,
+                    BulkBody,
+                    BulkCancelBody,
+                    CancelBody,
+                ],
             )
         )
     )

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.group_commit import GroupCommit
-from api.job_commits import JobCommits
-from api.key_memory import KeyMemory
-from api.long_poll import LongPolls
-from api.readiness import Readiness
-from jobs.platform import Platform
-from jobs.services.deliveries import Accepted, Incoming
-from jobs.services.intake import Intake
+from callboard.api.group_commit import GroupCommit
+from callboard.api.http.long_poll import LongPolls
+from callboard.api.job_commits import JobCommits
+from callboard.api.key_cache import KeyMemory
+from callboard.api.readiness import Readiness
+from callboard.jobs.platform import Platform
+from callboard.jobs.webhooks.deliveries import Accepted, Incoming
+from callboard.jobs.webhooks.intake import Intake
 
 
 @dataclass(frozen=True, slots=True)

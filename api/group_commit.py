@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Condition, Thread
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from jobs.errors import Unavailable
+from callboard.jobs.errors import Unavailable
 
 #: Of what waits, this much is written in one transaction at most.
 _MOST_AT_ONCE: Final = 1_000

@@ -7,13 +7,14 @@ from uuid import UUID
 
 import structlog
 
-from api.group_commit import GroupCommit
-from jobs.errors import Unavailable
-from jobs.records import Job, NewJob, Receipt, Source, as_written
-from jobs.requests import JobRequest
-from jobs.services.enqueue import Enqueue
-from jobs.services.jobs import Jobs
-from jobs.services.together import together
+from callboard.api.group_commit import GroupCommit
+from callboard.jobs.enqueue.batch import NewJob, Receipt, as_written
+from callboard.jobs.enqueue.enqueue import Enqueue
+from callboard.jobs.enqueue.isolate import together
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.job import Job, Source
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.operate.listing import Jobs
 
 log = structlog.get_logger(__name__)
 

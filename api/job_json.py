@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from api.schemas import DeliveryResult, JobObject
-from jobs.durations import exact_duration
-from jobs.records import Job
-from jobs.services.deliveries import Accepted
+from callboard.api.schemas import DeliveryResult, JobObject
+from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.job import Job
+from callboard.jobs.webhooks.deliveries import Accepted
 
 #: What a job's record has and nobody is shown stays out.
 _SHOWN: Final = tuple(JobObject.model_fields)

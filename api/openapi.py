@@ -7,8 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.errors import STATUS
-from api.schemas import ErrorObject
+from callboard.api.http.error_responses import STATUS
+from callboard.api.schemas import ErrorObject
 
 _DESCRIPTION: Final = """\
 Background jobs: create them, follow them, control them.

@@ -5,9 +5,9 @@ from typing import Final
 
 import structlog
 
-from jobs.clock import SYSTEM, Clock
-from jobs.errors import Unavailable
-from jobs.platform import Platform
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.platform import Platform
 
 #: An answer serves all who ask within this time, for anybody may ask. Seconds.
 _FRESH_SECONDS: Final = 1.0

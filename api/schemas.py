@@ -8,9 +8,9 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
-from jobs.durations import exact_duration
-from jobs.limits import Rate
-from jobs.states import JobState
+from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.queue_limits import Rate
+from callboard.jobs.model.states import JobState
 
 T = TypeVar("T", bound=BaseModel)
 

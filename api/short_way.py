@@ -12,8 +12,8 @@ from fastapi import Request, Response, params
 from fastapi.routing import APIRoute, APIRouter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import callboard_error
-from jobs.errors import CallboardError
+from callboard.api.http.error_responses import callboard_error
+from callboard.jobs.errors import CallboardError
 
 Handler = Callable[[Request], Awaitable[Response]]
 _PARAMETER: Final = "{}"

@@ -13,7 +13,7 @@ from benchmarks import cases, peers
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, chosen, run_case, with_peers
 from benchmarks.report import table, wording
-from config.logging import configure
+from callboard.config.logging import configure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

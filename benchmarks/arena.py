@@ -18,12 +18,12 @@ from sqlalchemy import text
 
 from benchmarks.counters import Counters
 from benchmarks.processes import Running, cpu_seconds, running
-from config.embedded import EmbeddedServers, ServerUrls
-from config.embedded.processes import working_in
-from config.settings import sqlalchemy_url
-from jobs.definition import define
-from jobs.models import Base
-from jobs.platform import Platform
+from callboard.config.embedded import EmbeddedServers, ServerUrls
+from callboard.config.embedded.processes import working_in
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.dramatiq.definition import define
+from callboard.jobs.platform import Platform
+from callboard.jobs.postgres.table_base import Base
 
 T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[1]
@@ -131,7 +131,7 @@ class Arena:
     @contextmanager
     def callboard(self, role: str, **settings: object) -> Iterator[Running]:
         """`callboard run ROLE` until the block ends; it is not waited for."""
-        command = [sys.executable, "-m", "cli.main", "run", role]
+        command = [sys.executable, "-m", "callboard", "run", role]
         with self.start(role, command, self.env(**settings)) as process:
             yield process
 

@@ -12,7 +12,7 @@ from typing import Final
 import redis
 from sqlalchemy import text
 
-from jobs.database import Database
+from callboard.jobs.postgres.database import Database
 
 #: One line for each statement: who told it, then how it was told. The wheel's Postgres has no pg_stat_statements.
 _PREFIX: Final = "BENCH|%a|"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from benchmarks.arena import PATIENCE, Arena
 from benchmarks.processes import Running
-from jobs.models import in_states
-from jobs.records import Source
-from jobs.requests import job_request
-from jobs.states import TERMINAL
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import job_request
+from callboard.jobs.model.states import TERMINAL
+from callboard.jobs.postgres.sql import in_states
 
 PYTHON = Source("python")
 _BATCH = 5_000

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks import work
-from jobs import job
+from callboard import job
 
 
 @job(queue="bench")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks import pace
-from jobs import Client
+from callboard import Client
 
 
 class OurSender:

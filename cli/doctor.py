@@ -1,21 +1,22 @@
 """`callboard doctor`: what may keep the platform from working, and how to mend it."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import json_option
-from cli.output import print_json, print_rich, state_text
-from cli.shadowing import missing, shadowed
-from cli.text import one_line
-from jobs.errors import CallboardError
+from callboard.cli.console.options import json_option
+from callboard.cli.console.output import print_json, print_rich, state_text
+from callboard.cli.console.text import one_line
+from callboard.jobs.errors import CallboardError
 
 if TYPE_CHECKING:
-    from config.settings import Settings
-    from jobs.services.health import Check
+    from callboard.config.settings import Settings
+    from callboard.jobs.operate.health import Check
 
 
 @click.command()
@@ -38,9 +39,9 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _checks() -> Iterator["Check"]:
-    from cli.runtime import build, quiet_settings
-    from config.embedded import secret_key, servers
-    from jobs.services.health import Check, Health
+    from callboard.cli.console.runtime import build, quiet_settings
+    from callboard.config.embedded import secret_key, servers
+    from callboard.jobs.operate.health import Check, Health
 
     try:
         settings = quiet_settings()
@@ -65,15 +66,10 @@ def _checks() -> Iterator["Check"]:
 
 
 def _imports(settings: "Settings") -> Iterator["Check"]:
-    from jobs.services.health import Check
+    from callboard.jobs.operate.health import Check
 
     folder = Path.cwd()
-    for name, place in shadowed(folder):
-        yield Check(
-            "imports", "warn", f"{place} has the name of our package {name!r}: one of the two is not importable",
-            "rename it, or run Callboard in an environment of its own",
-        )  # fmt: skip
-    lost = list(missing(settings.jobs, folder))
+    lost = _missing(settings.jobs, folder)
     if lost:
         yield Check(
             "modules", "fail", f"CALLBOARD_JOBS names what is not found: {', '.join(lost)}",
@@ -86,6 +82,12 @@ def _imports(settings: "Settings") -> Iterator["Check"]:
         )  # fmt: skip
     else:
         yield Check("modules", "ok", f"jobs from {', '.join(settings.jobs)}")
+
+
+def _missing(modules: Sequence[str], folder: Path) -> list[str]:
+    """The modules whose top-level package cannot be found."""
+    places = [*sys.path, str(folder)]
+    return [name for name in modules if PathFinder.find_spec(name.partition(".")[0], places) is None]
 
 
 def _print(check: "Check") -> None:

@@ -10,22 +10,22 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from cli import errors
+from callboard.cli.console import error_lines
 
 #: Where each command lives, in the order of `callboard --help`.
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "up": "cli.up:up",
-        "run": "cli.run:run",
-        "db": "cli.db:db",
-        "job": "cli.job:job",
-        "queue": "cli.queue:queue",
-        "schedule": "cli.schedule:schedule",
-        "webhook": "cli.webhook:webhook",
-        "worker": "cli.worker:worker",
-        "key": "cli.key:key",
-        "doctor": "cli.doctor:doctor",
-        "config": "cli.config:config",
+        "up": "callboard.cli.up:up",
+        "run": "callboard.cli.run_commands:run",
+        "db": "callboard.cli.db_commands:db",
+        "job": "callboard.cli.job.job_commands:job",
+        "queue": "callboard.cli.queue_commands:queue",
+        "schedule": "callboard.cli.schedule_commands:schedule",
+        "webhook": "callboard.cli.webhook_commands:webhook",
+        "worker": "callboard.cli.worker_commands:worker",
+        "key": "callboard.cli.key_commands:key",
+        "doctor": "callboard.cli.doctor:doctor",
+        "config": "callboard.cli.config_commands:config",
     }
 )
 #: Help is written for this many columns, on every terminal the same.
@@ -59,8 +59,8 @@ class Program(click.Group):
             sys.stdout.flush()
         # The last stop of every failure: what nobody handled is told in one line, whatever it is.
         except Exception as error:  # noqa: BLE001
-            code = errors.report(error)
-        sys.exit(code if isinstance(code, int) else errors.OK)
+            code = error_lines.report(error)
+        sys.exit(code if isinstance(code, int) else error_lines.OK)
 
 
 def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
@@ -109,7 +109,7 @@ def main() -> NoReturn:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(errors.TERMINATED)
+    sys.exit(error_lines.TERMINATED)
 
 
 if __name__ == "__main__":

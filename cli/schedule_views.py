@@ -5,13 +5,13 @@ from dataclasses import asdict
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.output import Column, print_fields, print_items, print_table, state_text
-from cli.text import ago, clock, iso
-from jobs.clock import SYSTEM
-from jobs.durations import exact_duration
+from callboard.cli.console.output import Column, print_fields, print_items, print_table, state_text
+from callboard.cli.console.text import ago, clock, iso
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.durations import exact_duration
 
 if TYPE_CHECKING:
-    from jobs.repositories.schedules import Schedule, Tick
+    from callboard.jobs.schedules.schedule import Schedule, Tick
 
 _COLUMNS: Final = (
     Column("NAME", cut=True),

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cli.options import json_option
-from cli.output import print_json, print_rich
-from jobs.errors import CallboardError, Conflict, Unavailable
+from callboard.cli.console.options import json_option
+from callboard.cli.console.output import print_json, print_rich
+from callboard.jobs.errors import CallboardError, Conflict, Unavailable
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from rich.console import RenderableType
 
-    from cli.processes import Child
-    from config.embedded import EmbeddedServers, ServerUrls
-    from config.settings import Settings
-    from jobs.platform import Platform
+    from callboard.cli.console.processes import Child
+    from callboard.config.embedded import EmbeddedServers, ServerUrls
+    from callboard.config.settings import Settings
+    from callboard.jobs.platform import Platform
 
 #: Beyond the grace period, what a worker needs to kill what does not stop. Seconds.
 _LAST_WORDS: Final = 10.0
@@ -38,9 +38,9 @@ def up(*, as_json: bool) -> None:
     Postgres and Valkey are started in the data folder unless CALLBOARD_DATABASE_URL
     and CALLBOARD_REDIS_URL are set. Ctrl-C stops all of it; twice, faster.
     """
-    from cli.processes import Parent
-    from cli.runtime import build, server_settings
-    from config.embedded import secret_key
+    from callboard.cli.console.processes import Parent
+    from callboard.cli.console.runtime import build, server_settings
+    from callboard.config.embedded import secret_key
 
     settings = server_settings()
     port, key = _port(settings), secret_key(settings)
@@ -78,7 +78,7 @@ def up(*, as_json: bool) -> None:
 @contextmanager
 def _servers(settings: "Settings") -> "Iterator[tuple[ServerUrls, EmbeddedServers | None]]":
     """The servers to work with, and those of them that are ours to keep up."""
-    from config.embedded import EmbeddedServers, ServerUrls
+    from callboard.config.embedded import EmbeddedServers, ServerUrls
 
     if settings.database_url and settings.redis_url:
         yield ServerUrls(settings.database_url, settings.redis_url), None
@@ -111,7 +111,7 @@ def _keep_up(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
 
 def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
     """The three processes, the first to stop at the end. What is secret goes by environment, where `ps` has no eyes."""
-    from cli.processes import Child
+    from callboard.cli.console.processes import Child
 
     patience = {
         "api": _STOP_PATIENCE,
@@ -125,7 +125,7 @@ def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
         Child(
             name,
             # -P: a package of the working folder that is called as one of ours must not take its place
-            [sys.executable, "-P", "-m", "cli.main", "run", name],
+            [sys.executable, "-P", "-m", "callboard", "run", name],
             {
                 **os.environ,
                 **shared,

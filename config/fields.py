@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from jobs.durations import format_duration, parse_duration
-from jobs.errors import InvalidInput
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.durations import format_duration, parse_duration
 
 DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")

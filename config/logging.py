@@ -14,8 +14,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from config.log_lines import HumanLines, Lines
-from config.redaction import MASK, is_secret_key, is_suspect, mask_text
+from callboard.config.log_format import HumanLines, Lines
+from callboard.config.redaction import MASK, is_secret_key, is_suspect, mask_text
 
 LogFormat = Literal["auto", "json", "human"]
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
-from config.fields import (
+from callboard.config.fields import (
     DATABASE_SCHEMES,
     Address,
     DatabaseUrl,
@@ -30,9 +30,9 @@ from config.fields import (
     RetentionPeriods,
     Size,
 )
-from config.redaction import MASK, mask_text
-from jobs.durations import format_duration
-from jobs.errors import InvalidInput
+from callboard.config.redaction import MASK, mask_text
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.durations import format_duration
 
 Source = Literal["environment", "callboard.toml", "default"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import dramatiq
 from tenacity import wait_fixed
 
-from jobs import Fail, RetryPolicy, current_job, job
+from callboard import Fail, RetryPolicy, current_job, job
 
 _LANGUAGES = {".md": "Markdown", ".py": "Python", ".rb": "Ruby", ".js": "JavaScript", ".toml": "TOML"}
 

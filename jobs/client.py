@@ -10,23 +10,23 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection
 
-from config.embedded import servers
-from config.logging import defer_to_host
-from config.settings import load_settings, sqlalchemy_url
-from jobs.context import current_source
-from jobs.direct import LentConnection
-from jobs.durations import parse_duration
-from jobs.ids import parse_id
-from jobs.limits import Limits, Rate
-from jobs.platform import Platform
-from jobs.records import Job
-from jobs.repositories.job_logs import JobLogLine
-from jobs.requests import job_request
-from jobs.services.control import BULK_LIMIT, Bulk
-from jobs.services.job_logs import GATHER_LIMIT
-from jobs.services.jobs import accepted
-from jobs.services.selection import bulk_filter, bulk_verb
-from jobs.services.why import Explanation
+from callboard.config.embedded import servers
+from callboard.config.logging import defer_to_host
+from callboard.config.settings import load_settings, sqlalchemy_url
+from callboard.jobs.attempts.context import current_source
+from callboard.jobs.attempts.job_logs import GATHER_LIMIT
+from callboard.jobs.attempts.log_line import JobLogLine
+from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.ids import parse_id
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.queue_limits import Limits, Rate
+from callboard.jobs.model.request import job_request
+from callboard.jobs.operate.control import BULK_LIMIT, Bulk
+from callboard.jobs.operate.listing import accepted
+from callboard.jobs.operate.selection import bulk_filter, bulk_verb
+from callboard.jobs.operate.why import Explanation
+from callboard.jobs.platform import Platform
+from callboard.jobs.postgres.statements import LentConnection
 
 Wait = str | float | timedelta | None
 

@@ -6,7 +6,6 @@ CallboardError
 ├── UnknownJob            UNKNOWN_JOB        no worker has published a job of this name
 ├── NotFound              NOT_FOUND
 ├── Conflict              CONFLICT           the state of things does not allow it
-│   └── StaleJob          CONFLICT           a fenced write came too late
 ├── Unauthorized          UNAUTHORIZED       who are you
 ├── Forbidden             FORBIDDEN          you may not
 ├── PayloadTooLarge       PAYLOAD_TOO_LARGE
@@ -27,6 +26,8 @@ class CallboardError(Exception):
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
+    #: The error's name in a job's `errors`. It never changes, even when the class is renamed or moved.
+    stored_as: ClassVar[str] = "CallboardError"
 
     def __init__(self, message: str, *, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -38,71 +39,80 @@ class InvalidInput(CallboardError):
     """A value that was given does not fit."""
 
     code = "VALIDATION_ERROR"
+    stored_as = "InvalidInput"
 
 
 class InvalidArguments(InvalidInput):
     """A job's arguments do not fit its signature."""
 
     code = "INVALID_ARGUMENTS"
+    stored_as = "InvalidArguments"
 
 
 class UnknownJob(CallboardError):
     """No worker has published a job of this name."""
 
     code = "UNKNOWN_JOB"
+    stored_as = "UnknownJob"
 
 
 class NotFound(CallboardError):
     """There is no such thing."""
 
     code = "NOT_FOUND"
+    stored_as = "NotFound"
 
 
 class Conflict(CallboardError):
     """The state of things does not allow it."""
 
     code = "CONFLICT"
-
-
-class StaleJob(Conflict):
-    """A write to a running job came too late: the attempt it belongs to is over."""
+    stored_as = "Conflict"
 
 
 class Unauthorized(CallboardError):
     """The caller is not known."""
 
     code = "UNAUTHORIZED"
+    stored_as = "Unauthorized"
 
 
 class Forbidden(CallboardError):
     """The caller is known and may not do this."""
 
     code = "FORBIDDEN"
+    stored_as = "Forbidden"
 
 
 class PayloadTooLarge(CallboardError):
     """More bytes than the bound allows."""
 
     code = "PAYLOAD_TOO_LARGE"
+    stored_as = "PayloadTooLarge"
 
 
 class Unavailable(CallboardError):
     """A service that is needed does not answer; try again. What was under way when it went away may have been done."""
 
     code = "UNAVAILABLE"
+    stored_as = "Unavailable"
 
 
 class Busy(Unavailable):
     """Somebody's open transaction holds what this needs; nothing was done, try again."""
+
+    stored_as = "Busy"
 
 
 class JobUnsuccessful(CallboardError):
     """The job that was waited for ended otherwise than succeeded."""
 
     code = "JOB_UNSUCCESSFUL"
+    stored_as = "JobUnsuccessful"
 
 
 class WaitTimeout(CallboardError):
     """The job that was waited for is not done yet."""
 
     code = "TIMED_OUT"
+    stored_as = "WaitTimeout"

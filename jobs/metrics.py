@@ -10,8 +10,8 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-from jobs.records import Cancelled
-from jobs.states import JobState, Verb
+from callboard.jobs.model.endings import Cancelled
+from callboard.jobs.model.states import JobState, Verb
 
 _WAIT_BUCKETS: Final = (
     0.001,

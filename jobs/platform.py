@@ -4,26 +4,27 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from jobs.database import Database
-from jobs.services.auth import Auth
-from jobs.services.catalogue import Catalogue
-from jobs.services.control import Control
-from jobs.services.counters import Counters
-from jobs.services.dispatching import Dispatching
-from jobs.services.enqueue import Enqueue
-from jobs.services.idempotency import Idempotency
-from jobs.services.job_logs import JobLogs
-from jobs.services.jobs import Jobs
-from jobs.services.queues import Queues
-from jobs.services.schedules import ReadCalendar, Schedules, Ticker
-from jobs.services.waiting import Waiting
-from jobs.services.why import Why
-from jobs.services.workers import Workers
-from jobs.transport import Transport
+from callboard.jobs.access.api_keys import Auth
+from callboard.jobs.attempts.job_logs import JobLogs
+from callboard.jobs.attempts.leases import Workers
+from callboard.jobs.counters.shared_counters import Counters
+from callboard.jobs.definitions.catalogue import Catalogue
+from callboard.jobs.enqueue.enqueue import Enqueue
+from callboard.jobs.followers.dispatching import Dispatching
+from callboard.jobs.idempotency.replay import Idempotency
+from callboard.jobs.operate.control import Control
+from callboard.jobs.operate.listing import Jobs
+from callboard.jobs.operate.queues import Queues
+from callboard.jobs.operate.waiting import Waiting
+from callboard.jobs.operate.why import Why
+from callboard.jobs.postgres.database import Database
+from callboard.jobs.redis.transport import Transport
+from callboard.jobs.schedules.manage import ReadCalendar, Schedules
+from callboard.jobs.schedules.ticker import Ticker
 
 if TYPE_CHECKING:
-    from jobs.services.intake import Intake
-    from jobs.services.migrations import Migrations
+    from callboard.jobs.postgres.migrating import Migrations
+    from callboard.jobs.webhooks.intake import Intake
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
 
@@ -91,7 +92,7 @@ class Platform:
     @cached_property
     def migrations(self) -> "Migrations":
         # Alembic is as much to import as all the rest, and only a migration needs it.
-        from jobs.services.migrations import Migrations
+        from callboard.jobs.postgres.migrating import Migrations
 
         return Migrations(self.database)
 
@@ -103,8 +104,8 @@ class Platform:
 
     def intake(self, secret_key: str) -> "Intake":
         # What encrypts is 7 MiB, and a worker has no use for it.
-        from jobs.secret_box import SecretBox
-        from jobs.services.intake import Intake
+        from callboard.jobs.webhooks.intake import Intake
+        from callboard.jobs.webhooks.secret_box import SecretBox
 
         return Intake(self.database, self.enqueue, self.catalogue, SecretBox(secret_key))
 

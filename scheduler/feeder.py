@@ -13,14 +13,15 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter, Gauge
 
-from jobs.clock import Clock
-from jobs.database import Database
-from jobs.errors import Unavailable
-from jobs.redis_link import RedisUnavailable
-from jobs.repositories import job_moves, job_queries, upkeep, workers
-from jobs.repositories.upkeep import Upkeep
-from jobs.services.limits import Grants
-from jobs.transport import WINDOW, Transport
+from callboard.jobs.attempts.repository import lease_rows
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.feed.upkeep import Upkeep
+from callboard.jobs.limits.grants import Grants
+from callboard.jobs.model.clock import Clock
+from callboard.jobs.postgres.database import Database
+from callboard.jobs.redis.link import RedisUnavailable
+from callboard.jobs.redis.transport import WINDOW, Transport
 
 TOKENS_FED = Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
 LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last finished a round.")
@@ -93,14 +94,14 @@ class Feeder:
 
     def _look(self) -> Upkeep:
         with self._database.autocommit() as connection:
-            return upkeep.look(connection)
+            return feed_repository.look(connection)
 
     def _feed(self, found: Upkeep) -> int:
         # Grants are made while Redis is away, too: workers then claim straight from Postgres.
         batches = {name: self._grants.make(name) for name in found.limited}
         if found.plain:
             with self._database.autocommit() as connection:
-                batches |= job_queries.heads(connection, found.plain, _TOP)
+                batches |= feed_repository.heads(connection, found.plain, _TOP)
         offer = _Offer(self._transport)
         for name, rows in batches.items():
             offer.put(name, rows)
@@ -132,7 +133,7 @@ class Feeder:
 
     def _queued(self, name: str, limit: int, offset: int) -> list[Row]:
         with self._database.autocommit() as connection:
-            return job_queries.queued(connection, name, limit, offset)
+            return feed_repository.queued(connection, name, limit, offset)
 
     def _wake(self, found: Upkeep) -> None:
         """Tell workers of queues that are new to them, or newly limited. Who does not hear it finds out by himself."""
@@ -140,7 +141,7 @@ class Feeder:
         if now <= self._known:
             return
         with self._database.autocommit() as connection:
-            ids = workers.ids(connection)
+            ids = lease_rows.ids(connection)
         try:
             self._transport.wake(ids)
         except Unavailable as error:
@@ -149,7 +150,7 @@ class Feeder:
 
     def _stage(self) -> None:
         while True:
-            staged = self._database.retrying(lambda connection: job_moves.stage(connection, _BATCH))
+            staged = self._database.retrying(lambda connection: feed_repository.stage(connection, _BATCH))
             if staged:
                 log.debug("jobs.staged", count=len(staged))
             if len(staged) < _BATCH:
@@ -157,7 +158,7 @@ class Feeder:
 
     def _expire(self) -> None:
         while True:
-            expired = self._database.retrying(lambda connection: job_moves.expire(connection, _BATCH))
+            expired = self._database.retrying(lambda connection: feed_repository.expire(connection, _BATCH))
             if expired:
                 log.info("jobs.expired", count=len(expired))
                 self._announce([job.id for job in expired])

@@ -5,10 +5,10 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from jobs.clock import SYSTEM, Clock
-from jobs.database import Database
-from jobs.repositories import queues
-from jobs.states import JobState
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.states import JobState
+from callboard.jobs.operate.repository import queue_rows
+from callboard.jobs.postgres.database import Database
 
 QUEUE_JOBS = Gauge("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"])
 QUEUE_OLDEST = Gauge(
@@ -45,7 +45,7 @@ class Gauges:
         if began < self._not_before:
             return
         with self._database.autocommit() as connection:
-            found = queues.gauged(connection)
+            found = queue_rows.gauged(connection)
         self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _SHARE
         for queue, at, workers in found:
             for state in _STATES:

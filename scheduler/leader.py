@@ -8,8 +8,8 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy import Connection
 
-from jobs.database import Database
-from jobs.repositories import locks
+from callboard.jobs.postgres import locks
+from callboard.jobs.postgres.database import Database
 
 T = TypeVar("T")
 LEADER = Gauge("callboard_scheduler_leader", "1 in the scheduler that leads, 0 in those that stand by.")

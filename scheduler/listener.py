@@ -6,11 +6,11 @@ from typing import Final
 
 import structlog
 
-from jobs.database import Database
-from jobs.errors import Unavailable
-from jobs.repositories import notices
-from scheduler.feeder import Feeder
-from scheduler.leader import Leader
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.postgres import notices
+from callboard.jobs.postgres.database import Database
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.leader import Leader
 
 _LOOK_UP: Final = 0.5
 _RETRY_AFTER: Final = 1.0

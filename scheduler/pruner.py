@@ -8,9 +8,11 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
-from jobs.database import Database
-from jobs.repositories import idempotency, job_moves, unique_holds
-from jobs.states import TERMINAL, JobState
+from callboard.jobs.enqueue.repository import holding
+from callboard.jobs.idempotency import repository as idempotency_repository
+from callboard.jobs.model.states import TERMINAL, JobState
+from callboard.jobs.operate.repository import pruning
+from callboard.jobs.postgres.database import Database
 
 _BATCH: Final = 1_000
 #: Batches of one round; the next round goes on.
@@ -35,11 +37,12 @@ class Pruner:
     def round(self) -> int:
         """Remove what is too old; returns how many jobs that were."""
         pruned = sum(
-            self._prune(partial(job_moves.prune, states=states, age=age, limit=_BATCH))
+            self._prune(partial(pruning.prune, states=states, age=age, limit=_BATCH))
             for states, age in self._spans
         )
         keys = sum(
-            self._prune(partial(repository.prune, limit=_BATCH)) for repository in (unique_holds, idempotency)
+            self._prune(partial(repository.prune, limit=_BATCH))
+            for repository in (holding, idempotency_repository)
         )
         if pruned or keys:
             log.info("jobs.pruned", count=pruned, keys=keys)

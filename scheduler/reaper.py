@@ -1,8 +1,8 @@
 """The reaper: ends workers whose lease has run out, and gives their jobs back."""
 
-from jobs.clock import Clock
-from jobs.errors import Unavailable
-from jobs.services.workers import Workers
+from callboard.jobs.attempts.leases import Workers
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.clock import Clock
 
 
 class Reaper:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from jobs.repositories import upkeep
-from scheduler.feeder import Feeder
-from scheduler.leader import Leader
-from scheduler.reaper import Reaper
+from callboard.jobs.feed import repository as feed_repository
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.leader import Leader
+from callboard.scheduler.reaper import Reaper
 
 #: Between two looks, when nothing is known to be due before; and the least, however much is due. Seconds.
 LOOK_EVERY: Final = 0.3
@@ -34,7 +34,7 @@ class Watch:
     def look(self) -> float:
         """See what there is to do, and have it done; returns after how many seconds the next look is worth while."""
         try:
-            found = self._leader.ask(upkeep.look)
+            found = self._leader.ask(feed_repository.look)
         except Exception:
             self._reaper.unwell()
             raise

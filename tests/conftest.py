@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import text
 
-from config.embedded import EmbeddedServers, ServerUrls
-from config.settings import sqlalchemy_url
-from jobs.models import Base
-from jobs.platform import Platform
+from callboard.config.embedded import EmbeddedServers, ServerUrls
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.platform import Platform
+from callboard.jobs.tables import METADATA
 
 _FOLDER = pytest.StashKey[Path]()
 _IN_WORKER = "callboard_servers"
@@ -124,7 +124,7 @@ def migrated(database_url: str, redis_url: str) -> Iterator[Platform]:
     platform.close()
 
 
-_TABLES = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
+_TABLES = ", ".join(table.fullname for table in METADATA.sorted_tables)
 
 
 @pytest.fixture

@@ -18,38 +18,38 @@ from uuid import UUID
 import dramatiq
 import structlog
 
-from config import garbage
-from config.fields import LOG_LEVELS
-from config.logging import configure
-from config.settings import Settings, sqlalchemy_url
-from jobs.broker import VIRTUAL_QUEUE
-from jobs.clock import SYSTEM
-from jobs.context import RunningJob
-from jobs.definition import JobDefinition
-from jobs.dramatiq_support.loading import load_middleware
-from jobs.errors import CallboardError, InvalidInput, Unavailable
-from jobs.platform import Platform
-from jobs.records import ClaimedJob
-from jobs.repositories.workers import WorkerCard
-from jobs.services.execution import Execution
-from jobs.services.job_logs import LastWords
-from jobs.services.verdict import Verdict
-from workers import forks
-from workers.announcer import Announcer
-from workers.async_runner import AsyncRunner
-from workers.attempt import Attempt
-from workers.board import Board
-from workers.broker import WorkerBroker
-from workers.consumer import JobConsumer
-from workers.flusher import Flusher
-from workers.interrupts import ShutdownInterrupt
-from workers.job_logs import JobLogHandler, Scribe
-from workers.monitor import Monitor, interrupt
-from workers.runner import Runner, run
-from workers.slots import Slots
-from workers.solo import SoloConsumer
-from workers.threads import JobWorker
-from workers.work_queue import WorkQueue
+from callboard.config import garbage
+from callboard.config.fields import LOG_LEVELS
+from callboard.config.logging import configure
+from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.jobs.attempts.context import RunningJob
+from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.job_logs import LastWords
+from callboard.jobs.attempts.verdict import Verdict
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
+from callboard.jobs.dramatiq.definition import JobDefinition
+from callboard.jobs.dramatiq.loading import load_middleware
+from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.platform import Platform
+from callboard.workers.board import Board
+from callboard.workers.execute import forks
+from callboard.workers.execute.async_runner import AsyncRunner
+from callboard.workers.execute.attempt import Attempt
+from callboard.workers.execute.interrupts import ShutdownInterrupt
+from callboard.workers.execute.runner import Runner, run
+from callboard.workers.execute.threads import JobWorker
+from callboard.workers.execute.worker_broker import WorkerBroker
+from callboard.workers.fetch.consumer import JobConsumer
+from callboard.workers.fetch.slots import Slots
+from callboard.workers.fetch.solo import SoloConsumer
+from callboard.workers.fetch.work_queue import WorkQueue
+from callboard.workers.report.announcer import Announcer
+from callboard.workers.report.flusher import Flusher
+from callboard.workers.report.job_log_writer import JobLogHandler, Scribe
+from callboard.workers.report.monitor import Monitor, interrupt
 
 #: Exit codes that the supervisor understands.
 EXIT_CONFIG: Final = 2

@@ -16,7 +16,7 @@ from benchmarks import serving
 from benchmarks.arena import PATIENCE, SECRET_KEY, Arena
 from benchmarks.harness import Case, Contender, Figures, Target
 from benchmarks.http_load import write_requests
-from jobs.services.intake import source_request
+from callboard.jobs.webhooks.intake import source_request
 
 CONNECTIONS: Final = 32
 _WARM, _SECONDS = 1.0, 5.0

@@ -6,7 +6,7 @@ from typing import Final
 from benchmarks import serving
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Figures, Target
-from jobs.limits import Limits
+from callboard.jobs.model.queue_limits import Limits
 
 #: What was new to anybody is known by then, and what one does once at the start is done. Seconds.
 _SETTLE: Final = 8

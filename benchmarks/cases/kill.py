@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks import draining, work
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Contender, Figures, Target
-from config.settings import Settings
+from callboard.config.settings import Settings
 
 #: What a child may have run without having written it: its slots.
 _SLOTS: Final = int(Settings.model_fields["slots"].default)

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from benchmarks import loading, serving
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Figures, Target, percentiles
-from jobs.clock import SYSTEM
-from scheduler.feeder import Feeder
-from scheduler.gauges import Gauges
+from callboard.jobs.model.clock import SYSTEM
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.gauges import Gauges
 
 JOBS: Final = 1_000_000
 _FEW: Final = 5_000

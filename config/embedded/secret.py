@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from config.embedded.folder import make_data_dir
-from config.settings import Settings
-from jobs.errors import InvalidInput
+from callboard.config.embedded.folder import make_data_dir
+from callboard.config.settings import Settings
+from callboard.jobs.errors import InvalidInput
 
 _FILE: Final = "secret.key"
 

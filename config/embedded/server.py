@@ -22,9 +22,9 @@ from typing import ClassVar, Final
 import psutil
 import structlog
 
-from config.embedded.lock import Usage, exclusive
-from config.embedded.processes import end, wait_until, working_in
-from jobs.errors import Unavailable
+from callboard.config.embedded.lock import Usage, exclusive
+from callboard.config.embedded.processes import end, wait_until, working_in
+from callboard.jobs.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from jobs.errors import Unavailable
+from callboard.jobs.errors import Unavailable
 
 
 def program_in_wheel(package: str, pattern: str, *, instead: str) -> Path:

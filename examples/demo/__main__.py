@@ -10,15 +10,15 @@ from typing import Final, NoReturn
 import httpx
 import psycopg
 
-from config.embedded import servers
-from config.logging import configure
-from config.settings import load_settings
+from callboard import CallboardError, Client
+from callboard.config.embedded import servers
+from callboard.config.logging import configure
+from callboard.config.settings import load_settings
+from callboard.jobs.model.clock import SYSTEM
 from examples.demo.doors import Doors
 from examples.demo.ran import Ran
 from examples.demo.show import Show
 from examples.demo.stage import DemoFailed, Stage
-from jobs import CallboardError, Client
-from jobs.clock import SYSTEM
 
 #: By then something hangs. Seconds.
 _DEADLINE: Final = 240

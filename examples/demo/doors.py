@@ -13,12 +13,12 @@ import dramatiq
 import httpx
 import psycopg
 
+from callboard import Client
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.model.clock import SYSTEM
 from examples.demo.ran import Ran
 from examples.demo.show import Step
 from examples.demo.stage import DemoFailed, Stage
-from jobs import Client
-from jobs.broker import CallboardBroker
-from jobs.clock import SYSTEM
 
 PUSH: Final = Path(__file__).parents[1] / "github_push.json"
 PRIMES_BELOW: Final = 1_000_000

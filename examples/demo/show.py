@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from callboard.jobs.model.clock import SYSTEM
 from examples.demo.ran import Ran
-from jobs.clock import SYSTEM
 
 _WIDEST: Final = 96
 _PLAIN_WIDTH: Final = 80

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from config.settings import load_settings
+from callboard.config.settings import load_settings
 
 CHECKOUT: Final = Path(__file__).parents[2]
-_CALLBOARD: Final = (sys.executable, "-m", "cli.main")
+_CALLBOARD: Final = (sys.executable, "-m", "callboard")
 _COMMAND_SECONDS: Final = 60
 _STOP_SECONDS: Final = 60
 _LOG_LINES: Final = 15

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.main import cli
+from callboard.cli.main import cli
 
 PINNED = Path(__file__).with_name("cli_help.txt")
 

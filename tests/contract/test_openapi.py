@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from api.app import create_app
-from jobs.platform import Platform
+from callboard.api.app import create_app
+from callboard.jobs.platform import Platform
 
 PINNED = Path(__file__).with_name("openapi.json")
 OPEN = {"/healthz", "/readyz", "/metrics", "/webhooks/{source}"}

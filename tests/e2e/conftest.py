@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.platform import Platform
+from callboard.jobs.platform import Platform
 from tests.e2e.stage import Stage, staged
 
 

@@ -7,7 +7,7 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage, Shutdown, TimeLimitExceeded
 from dramatiq_witness import note
 
-from jobs import Fail
+from callboard import Fail
 
 dramatiq.get_broker().add_middleware(CurrentMessage())
 

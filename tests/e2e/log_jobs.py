@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from tenacity import wait_fixed
 
-from jobs import RetryPolicy, current_job, job
+from callboard import RetryPolicy, current_job, job
 
 log = logging.getLogger("shop.reports")
 TWICE = RetryPolicy(max_attempts=2, wait=wait_fixed(0.1))

@@ -19,14 +19,14 @@ import orjson
 import psutil
 from sqlalchemy import text
 
-from config.embedded import EmbeddedServers
-from config.embedded.server import Server
-from config.settings import sqlalchemy_url
-from jobs.definition import define
-from jobs.platform import Platform
-from jobs.records import Job, Source
-from jobs.repositories.workers import Worker
-from jobs.requests import job_request
+from callboard.config.embedded import EmbeddedServers
+from callboard.config.embedded.server import Server
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.attempts.worker import Worker
+from callboard.jobs.dramatiq.definition import define
+from callboard.jobs.model.job import Job, Source
+from callboard.jobs.model.request import job_request
+from callboard.jobs.platform import Platform
 from tests.e2e import stage_jobs
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Process:
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "run", role],
+                [sys.executable, "-m", "callboard", "run", role],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tenacity import wait_fixed
 
-from jobs import RetryPolicy, Snooze, current_job, job
+from callboard import RetryPolicy, Snooze, current_job, job
 
 ONCE = RetryPolicy(max_attempts=1)
 _NAP = 0.02

@@ -7,8 +7,8 @@ from uuid import UUID
 import psutil
 import pytest
 
-from jobs.records import Source
-from jobs.requests import job_request
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import job_request
 from tests.e2e.stage import Process, Stage, until
 
 

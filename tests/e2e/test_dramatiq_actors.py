@@ -10,9 +10,9 @@ import dramatiq
 import pytest
 from dramatiq.results import ResultFailure, ResultMissing, ResultTimeout
 
-from jobs.broker import CallboardBroker
-from jobs.dramatiq_support.loading import load_middleware
-from jobs.states import JobState
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.dramatiq.loading import load_middleware
+from callboard.jobs.model.states import JobState
 from tests.e2e.stage import PATIENCE, Stage, until
 
 MODULES = ("dramatiq_witness", "dramatiq_actors")
@@ -137,7 +137,7 @@ def test_retries_and_time_limits_are_those_of_dramatiq(stage, actors, running):
         slow.get_result(**IN_TIME)
     assert notes(stage)[0] == "interrupted"
     errors = stage.job(slow.message_id).errors
-    assert [error["class"] for error in errors] == ["jobs.services.verdict.TimedOut"]
+    assert [error["class"] for error in errors] == ["TimedOut"]
 
 
 def test_a_job_that_asked_for_it_hears_of_a_shutdown_at_once(stage, actors, running):

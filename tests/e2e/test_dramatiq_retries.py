@@ -9,8 +9,8 @@ from pathlib import Path
 import dramatiq
 import pytest
 
-from jobs.broker import CallboardBroker
-from jobs.states import JobState
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.model.states import JobState
 from tests.e2e.stage import Stage, until
 
 MODULES = ("dramatiq_witness", "dramatiq_actors")

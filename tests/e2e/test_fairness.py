@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
-from jobs.requests import job_request
+from callboard.jobs.model.request import job_request
 from tests.e2e.stage import PYTHON, Stage, until
 
 NOWHERE = "redis://127.0.0.1:1/0"

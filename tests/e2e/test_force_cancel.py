@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from jobs.platform import Platform
-from jobs.records import Job
+from callboard.jobs.model.job import Job
+from callboard.jobs.platform import Platform
 from tests.e2e.stage import Process, Stage, staged, until
 
 PATIENCE = 60.0
@@ -80,7 +80,7 @@ def test_a_job_that_does_not_heed_it_is_killed_by_force_and_what_runs_beside_it_
     print(f"{name} was cancelled by force in {took(done):.2f} s")
     assert (done.state, done.crash_count) == ("cancelled", 0)
     assert [(error["class"], error["message"]) for error in done.errors] == [
-        ("jobs.outcomes.Cancel", "cancelled by force: it did not stop, and its process was killed")
+        ("Cancelled", "cancelled by force: it did not stop, and its process was killed")
     ]
     assert str(job) in {event["job_id"] for event in worker.events("job.cancel_forced")}
     gate.touch()

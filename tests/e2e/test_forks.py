@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.states import JobState
+from callboard.jobs.model.states import JobState
 from tests.e2e.stage import Stage, until
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs.records import Job
+from callboard.jobs.model.job import Job
 from tests.e2e.stage import Process, Stage, until
 
 PATIENCE = 60.0
@@ -17,7 +17,7 @@ def ended(stage: Stage, job: UUID) -> Job:
 
 def check_blamed(worker: Process, job: Job, times: int) -> None:
     """The job was killed so often for being late, and says so."""
-    assert [error["class"] for error in job.errors] == ["jobs.services.verdict.TimedOut"] * times
+    assert [error["class"] for error in job.errors] == ["TimedOut"] * times
     assert [error["attempt"] for error in job.errors] == list(range(1, times + 1))
     assert "hard timeout of 1.5 s" in job.errors[0]["message"]
     assert (job.crash_count, job.solo, job.attempt) == (0, False, times)

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from jobs.platform import Platform
-from jobs.records import Job
+from callboard.jobs.model.job import Job
+from callboard.jobs.platform import Platform
 from tests.e2e.stage import Stage, staged, until
 
 
@@ -45,7 +45,7 @@ def test_a_running_job_that_is_cancelled_ends_as_cancelled(stage: Stage, name: s
 def test_a_time_limit_interrupts_a_job_that_sleeps(stage: Stage, name: str) -> None:
     done = ended(stage, stage.enqueue_with(name, {"seconds": 60}, timeout="1s"))
     assert done.state == "failed"
-    assert done.errors[0]["class"] == "jobs.services.verdict.TimedOut"
+    assert done.errors[0]["class"] == "TimedOut"
     assert "longer than its timeout of 1 s" in done.errors[0]["message"]
 
 

@@ -12,9 +12,9 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from jobs.limits import Limits
-from jobs.repositories.workers import Worker
-from jobs.requests import job_request
+from callboard.jobs.attempts.worker import Worker
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.model.request import job_request
 from tests.e2e.stage import PYTHON, Process, Stage, until
 
 #: All of the work of a test, on a machine that does other things, too. Seconds.

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from jobs.records import Job
-from jobs.repositories.job_logs import JobLogLine
-from jobs.states import JobState
+from callboard.jobs.attempts.log_line import JobLogLine
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.states import JobState
 from tests.e2e.stage import HERE, PATIENCE, Process, Stage, own_servers, own_stage, strike, until
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from jobs.states import JobState
+from callboard.jobs.model.states import JobState
 from tests.e2e.stage import Stage
 
 

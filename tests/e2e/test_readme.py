@@ -90,7 +90,7 @@ def place(tmp_path_factory, database_url, redis_url) -> Iterator[Place]:
     }
     log = (folder / "up.log").open("wb")
     up = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "up", "--json"], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "callboard", "up", "--json"], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=log,
     )  # fmt: skip
     hang = threading.Timer(SECONDS, up.terminate)

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import redis
 
-from jobs.transport import Transport
+from callboard.jobs.redis.transport import Transport
 from tests.e2e.stage import Stage, own_servers, own_stage, strike, until
 
 #: How long Redis stays away, seconds. The promise holds for any time; a minute takes a minute to show.
@@ -67,7 +67,7 @@ class Doors:
         command = [
             sys.executable,
             "-m",
-            "cli.main",
+            "callboard",
             "job",
             "enqueue",
             "ledger",

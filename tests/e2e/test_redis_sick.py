@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from jobs.models import Base
+from callboard.jobs.tables import METADATA
 from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, refusing, sick_redis
 from tests.e2e.stage import Process, Stage, own_servers, own_stage, until
 
@@ -46,7 +46,7 @@ class Ward:
 def ward(migrated, database_url) -> Iterator[Ward]:
     with migrated.database.transaction() as connection:
         connection.execute(
-            text(f"TRUNCATE {', '.join(table.fullname for table in Base.metadata.sorted_tables)}")
+            text(f"TRUNCATE {', '.join(table.fullname for table in METADATA.sorted_tables)}")
         )
     with own_servers() as servers:
         servers.valkey.ensure()

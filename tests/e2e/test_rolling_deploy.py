@@ -4,13 +4,13 @@ import signal
 
 import pytest
 
-from jobs.services.reasons import Code
-from jobs.states import JobState
+from callboard.jobs.model.states import JobState
+from callboard.jobs.operate.reasons import Code
 from tests.e2e.stage import Stage, until
 
 OLD = """
-from jobs import RetryPolicy, job
-from jobs.errors import InvalidArguments
+from callboard import RetryPolicy, job
+from callboard.jobs.errors import InvalidArguments
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -31,7 +31,7 @@ def confused() -> None:
     raise InvalidArguments("kwargs.tone: no such argument")
 """
 NEW = """
-from jobs import RetryPolicy, job
+from callboard import RetryPolicy, job
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -117,5 +117,5 @@ def test_a_mistake_in_a_jobs_own_code_is_a_failure_of_the_job(versions: Stage) -
     jobs = [enqueue(stage, name, {}) for name in ("mistaken", "confused")]
     ends = [stage.platform.waiting.wait(job, None) for job in jobs]
     assert [(end.state, end.attempt, end.put_off) for end in ends] == [(JobState.FAILED, 1, 0)] * 2
-    assert [end.errors[0]["class"] for end in ends] == ["TypeError", "jobs.errors.InvalidArguments"]
+    assert [end.errors[0]["class"] for end in ends] == ["TypeError", "InvalidArguments"]
     assert worker.events("job.put_off") == []

@@ -13,11 +13,11 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from api.app import create_app
-from api.server import Server
-from jobs.arguments import describe
-from jobs.platform import Platform
-from jobs.repositories.job_types import JobType
+from callboard.api.app import create_app
+from callboard.api.http.server import Server
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.definitions.job_type import JobType
+from callboard.jobs.platform import Platform
 
 SECRET = "0123456789abcdef0123456789abcdef"
 

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from jobs.ids import new_id
-from jobs.repositories.workers import WorkerCard
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.model.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import structlog
 
-from jobs.errors import Unavailable
+from callboard.jobs.errors import Unavailable
 from tests.integration.api_client import api_in_process, error_of
 
 HOSTILE = [
@@ -119,8 +119,8 @@ def lines(monkeypatch):
     log = structlog.wrap_logger(
         logger, processors=processors, wrapper_class=structlog.make_filtering_bound_logger(0)
     )
-    monkeypatch.setattr("api.middleware.log", log)
-    monkeypatch.setattr("api.errors.log", log)
+    monkeypatch.setattr("callboard.api.http.middleware.log", log)
+    monkeypatch.setattr("callboard.api.http.error_responses.log", log)
     return logger
 
 

@@ -5,11 +5,11 @@ from threading import Event
 
 import pytest
 
-from api.job_commits import JobCommits
-from jobs.errors import Busy, Unavailable
-from jobs.records import Source
-from jobs.repositories.job_queries import JobFilter
-from jobs.requests import JobRequest
+from callboard.api.job_commits import JobCommits
+from callboard.jobs.errors import Busy, Unavailable
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.operate.job_filter import JobFilter
 from tests.integration.api_client import publish, until
 
 SOURCE = Source("http", "me")

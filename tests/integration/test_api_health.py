@@ -7,8 +7,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.ids import new_id
-from jobs.platform import Platform
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.platform import Platform
 from tests.integration.api_client import api_in_process, build_app
 
 
@@ -27,7 +27,7 @@ def test_it_is_alive_and_ready(api):
 
 
 def test_it_is_alive_but_not_ready_without_a_database(platform):
-    from api.readiness import Readiness
+    from callboard.api.readiness import Readiness
 
     nowhere = Platform("postgresql+psycopg://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
     checks = Readiness(nowhere).checks()
@@ -37,7 +37,7 @@ def test_it_is_alive_but_not_ready_without_a_database(platform):
 
 
 def test_it_is_not_ready_on_another_schema_version(api, monkeypatch):
-    from jobs.services.migrations import SchemaStatus
+    from callboard.jobs.postgres.migrating import SchemaStatus
 
     monkeypatch.setattr(api.platform.migrations, "status", lambda: SchemaStatus("0001", "0002"))
     answer = api.anonymous.get("/readyz")

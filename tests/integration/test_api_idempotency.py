@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import Unavailable
-from jobs.repositories.job_queries import JobFilter
-from jobs.services import idempotency
-from scheduler.pruner import Pruner
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.idempotency import replay
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.scheduler.pruner import Pruner
 from tests.integration.api_client import api_in_process, api_on_a_port, error_of
 
 REPORT = {"name": "build_report", "kwargs": {"account_id": 7}}
@@ -112,7 +112,7 @@ def test_when_the_transaction_fails_neither_key_nor_job_is_there(api, monkeypatc
         raise Unavailable("Postgres does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(idempotency.idempotency, "keep", away)
+        broken.setattr(replay.repository, "keep", away)
         error_of(send(api.operator), 503, "UNAVAILABLE")
     assert stored(api.platform) == 0
     assert send(api.operator).status_code == 201

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from jobs.ids import new_id
-from jobs.log_lines import LogLine, Portion
-from jobs.services.job_logs import LastWords
+from callboard.jobs.attempts.job_logs import LastWords
+from callboard.jobs.attempts.log_lines import LogLine, Portion
+from callboard.jobs.model.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
 
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api.server import Server
-from jobs.errors import Unavailable
+from callboard.api.http.server import Server
+from callboard.jobs.errors import Unavailable
 from tests.integration.api_client import SECRET, api_on_a_port, build_app, error_of, finish, until
 
 
@@ -151,7 +151,7 @@ def test_a_port_that_is_taken_is_named(platform):
 
 def test_the_process_ends_well_on_sigterm(platform, database_url, redis_url, tmp_path):
     program = (
-        "from config.embedded import ServerUrls; from config.settings import load_settings; from api.run import run\n"
+        "from callboard.config.embedded import ServerUrls; from callboard.config.settings import load_settings; from callboard.api.api_process import run\n"
         "import sys, os\n"
         "urls = ServerUrls(os.environ['CALLBOARD_DATABASE_URL'], os.environ['CALLBOARD_REDIS_URL'])\n"
         "sys.exit(run(load_settings(), urls, on_listening=lambda url: print(url, flush=True)))\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobs.services.intake import source_request
+from callboard.jobs.webhooks.intake import source_request
 from tests.integration.api_client import SECRET, api_in_process, error_of
 
 SHARED = "it's a secret to everybody"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from jobs.services.combining import Combining
+from callboard.jobs.enqueue.combining import Combining
 
 PATIENCE = 10.0
 SECONDS = 1.5

@@ -5,8 +5,8 @@ import typing
 import pytest
 from pydantic import BaseModel, Field
 
-from jobs.arguments import ArgumentBinder, ArgumentChecker, describe
-from jobs.errors import InvalidArguments
+from callboard.jobs.definitions.arguments import ArgumentBinder, ArgumentChecker, describe
+from callboard.jobs.errors import InvalidArguments
 
 
 class Address(BaseModel):

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.arguments import ArgumentBinder, ArgumentChecker, describe
-from jobs.errors import InvalidArguments
+from callboard.jobs.definitions.arguments import ArgumentBinder, ArgumentChecker, describe
+from callboard.jobs.errors import InvalidArguments
 
 if typing.TYPE_CHECKING:
     from nowhere import Missing

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Event
 from types import SimpleNamespace
 
-from workers.async_runner import AsyncRunner
+from callboard.workers.execute.async_runner import AsyncRunner
 
 PATIENCE = 10.0
 

@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.clock import SYSTEM
-from workers.board import Board
-from workers.charge import LONGEST_BOOT, Charge
-from workers.monitor import Monitor
-from workers.slots import Slots
+from callboard.jobs.model.clock import SYSTEM
+from callboard.workers.board import Board
+from callboard.workers.fetch.slots import Slots
+from callboard.workers.report.monitor import Monitor
+from callboard.workers.supervise.charge import LONGEST_BOOT, Charge
 
 ONE, TWO = uuid4(), uuid4()
 

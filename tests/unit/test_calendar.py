@@ -13,8 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidInput
-from scheduler.cron import Calendar, DstGap, cron_calendar, interval_calendar, jitter, once_calendar
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.schedules.cron import (
+    Calendar,
+    DstGap,
+    cron_calendar,
+    interval_calendar,
+    jitter,
+    once_calendar,
+)
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "dst.json").read_text())["cases"]
 START = datetime(2026, 1, 1, tzinfo=UTC)

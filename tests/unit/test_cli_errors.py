@@ -9,9 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.errors import exit_code, report
-from cli.main import Program
-from jobs import errors
+from callboard.cli.console.error_lines import exit_code, report
+from callboard.cli.main import Program
+from callboard.jobs import errors
 
 CODES = {
     errors.CallboardError: 1,
@@ -23,7 +23,6 @@ CODES = {
     errors.Unauthorized: 4,
     errors.Forbidden: 4,
     errors.Conflict: 5,
-    errors.StaleJob: 5,
     errors.JobUnsuccessful: 6,
     errors.Unavailable: 7,
     errors.Busy: 7,
@@ -48,7 +47,7 @@ def subclasses(kind: type) -> set[type]:
 
 
 def test_every_error_of_the_domain_has_its_exit_code():
-    ours = {kind for kind in subclasses(errors.CallboardError) if kind.__module__ == "jobs.errors"}
+    ours = {kind for kind in subclasses(errors.CallboardError) if kind.__module__ == "callboard.jobs.errors"}
     assert {kind: exit_code(kind("x")) for kind in ours} == CODES
 
 
@@ -89,7 +88,7 @@ def test_a_reader_that_has_gone_is_told_nothing(capsys):
 )
 def test_help_imports_nothing_heavy(args):
     program = (
-        "import sys\nfrom cli.main import cli\n"
+        "import sys\nfrom callboard.cli.main import cli\n"
         f"try: cli.main({args!r})\nexcept SystemExit: pass\n"
         "heavy = {'sqlalchemy', 'pydantic', 'rich', 'redis', 'structlog', 'apscheduler', 'alembic', 'fastapi', 'dramatiq'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cli.output import Column, coloured, print_table
+from callboard.cli.console.output import Column, coloured, print_table
 
 
 class Terminal(io.StringIO):

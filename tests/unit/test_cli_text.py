@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from cli.text import ago, count, iso, one_line, span, visible
+from callboard.cli.console.text import ago, count, iso, one_line, span, visible
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ def test_span_has_the_precision_that_matters(seconds, text):
 
 @pytest.mark.parametrize("text", ["0ms", "250ms", "30s", "10m", "1h30m", "1d1h1m", "1d1h1m1s", "90.5s"])
 def test_exact_loses_nothing(text):
-    from jobs.durations import exact_duration, parse_duration
+    from callboard.jobs.model.durations import exact_duration, parse_duration
 
     assert exact_duration(parse_duration(text)) == text
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.errors import Conflict, Unavailable
-from jobs.services.combining import Combining
+from callboard.jobs.enqueue.combining import Combining
+from callboard.jobs.errors import Conflict, Unavailable
 
 PATIENCE = 10.0
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs.metrics import JOB_RESCUES
-from workers.counts import Counts
+from callboard.jobs.metrics import JOB_RESCUES
+from callboard.workers.supervise.counts import Counts
 
 QUEUE = "counts of children"
-CHILD = f"from jobs.metrics import JOB_RESCUES; JOB_RESCUES.labels({QUEUE!r}).inc(3)"
+CHILD = f"from callboard.jobs.metrics import JOB_RESCUES; JOB_RESCUES.labels({QUEUE!r}).inc(3)"
 
 
 def counted(folder: Path) -> float:

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import InvalidInput
-from jobs.records import ScheduleRule
-from scheduler.cron import (
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.schedules.cron import (
     cron_calendar,
     interval_calendar,
     once_calendar,
@@ -15,6 +14,7 @@ from scheduler.cron import (
     parse_timezone,
     spec_calendar,
 )
+from callboard.jobs.schedules.rule import ScheduleRule
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 MINUTE = timedelta(minutes=1)

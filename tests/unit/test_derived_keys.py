@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import Unique, job
-from jobs.arguments import describe
-from jobs.definition import define
-from jobs.derived_keys import derived_key, unique_key
-from jobs.errors import InvalidInput
+from callboard import Unique, job
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.dramatiq.definition import define
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.derived_keys import derived_key, unique_key
 
 
 def build_report(account_id: int, month: str = "2026-10", *, draft: bool = False) -> None: ...

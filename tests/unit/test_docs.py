@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-from cli.main import cli
-from config.settings import Settings
-from jobs.states import TRANSITIONS, JobState
+from callboard.cli.main import cli
+from callboard.config.settings import Settings
+from callboard.jobs.model.states import TRANSITIONS, JobState
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -105,7 +105,12 @@ def test_every_command_that_is_named_exists():
 
 
 def test_every_series_that_is_named_is_counted():
-    for module in ("jobs.metrics", "jobs.services.intake", "api.middleware", "scheduler.run"):
+    for module in (
+        "callboard.jobs.metrics",
+        "callboard.jobs.webhooks.intake",
+        "callboard.api.http.middleware",
+        "callboard.scheduler.scheduler_process",
+    ):
         importlib.import_module(module)
     counted = {
         f"{name}_total" if collector._type == "counter" else name

@@ -20,13 +20,13 @@ from dramatiq.middleware import (
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
 
-from config.settings import load_settings
-from jobs.broker import CallboardBroker
-from jobs.definition import job
-from jobs.dramatiq_support.loading import load_middleware
-from jobs.dramatiq_support.messages import expiry, priority_of
-from jobs.errors import InvalidInput
-from jobs.ids import id_of, made_at, new_id
+from callboard.config.settings import load_settings
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.dramatiq.definition import job
+from callboard.jobs.dramatiq.loading import load_middleware
+from callboard.jobs.dramatiq.messages import expiry, priority_of
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.ids import id_of, made_at, new_id
 from tests.unit.test_docs import ROOT, rows
 
 

@@ -2,7 +2,7 @@
 
 import gc
 
-from config import garbage
+from callboard.config import garbage
 
 
 def test_what_is_loaded_is_looked_at_no_more_and_collections_are_rarer():

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from workers.async_runner import Interruption
-from workers.interrupts import CancelInterrupt, Guard, ShutdownInterrupt, TimeoutInterrupt
+from callboard.workers.execute.async_runner import Interruption
+from callboard.workers.execute.interrupts import CancelInterrupt, Guard, ShutdownInterrupt, TimeoutInterrupt
 
 PATIENCE = 10.0
 

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from api.schemas import JobObject
-from jobs.records import Job
+from callboard.api.schemas import JobObject
+from callboard.jobs.model.job import Job
 
 
 def test_every_field_that_is_shown_is_one_that_a_job_has():

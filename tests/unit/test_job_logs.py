@@ -10,18 +10,18 @@ import click
 import pytest
 import structlog
 
-from cli.job_logs import folded
-from config.logging import configure
-from jobs.clock import SYSTEM
-from jobs.context import RunningJob, enter, leave
-from jobs.errors import Unavailable
-from jobs.ids import new_id
-from jobs.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
-from jobs.outcomes import Cancel
-from jobs.records import ClaimedJob
-from jobs.repositories.job_logs import JobLogLine
-from jobs.repositories.progress import Progress
-from workers.job_logs import JobLogHandler, Scribe
+from callboard.cli.job.job_log_commands import folded
+from callboard.config.logging import configure
+from callboard.jobs.attempts.context import RunningJob, enter, leave
+from callboard.jobs.attempts.log_line import JobLogLine
+from callboard.jobs.attempts.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.outcomes import Cancel
+from callboard.workers.report.job_log_writer import JobLogHandler, Scribe
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from jobs.arguments import encode
-from jobs.errors import InvalidInput
+from callboard.jobs.definitions.arguments import encode
+from callboard.jobs.errors import InvalidInput
 
 ID = UUID("0190f1d2-0000-7000-8000-000000000000")
 

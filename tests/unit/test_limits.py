@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidInput
-from jobs.limits import LONGEST_PERIOD, MOST, Limits, Rate, Turn, shared
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.limits.sharing import Turn, shared
+from callboard.jobs.model.queue_limits import LONGEST_PERIOD, MOST, Limits, Rate
 
 periods = st.integers(1, int(LONGEST_PERIOD.total_seconds())).map(lambda seconds: timedelta(seconds=seconds))
 

@@ -8,8 +8,8 @@ import re
 import pytest
 import structlog
 
-from config.logging import configure, defer_to_host, redact
-from config.redaction import is_secret_key, mask_text
+from callboard.config.logging import configure, defer_to_host, redact
+from callboard.config.redaction import is_secret_key, mask_text
 
 
 class Terminal(io.StringIO):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.repositories.queues import Seen
-from workers.queues import Queues
+from callboard.jobs.attempts.repository.served_queues import Seen
+from callboard.workers.fetch.queue_order import Queues
 
 
 class Always:

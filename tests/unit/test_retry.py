@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tenacity.wait import wait_chain, wait_exponential, wait_fixed, wait_random_exponential
 
-from jobs.errors import InvalidInput
-from jobs.outcomes import Retry
-from jobs.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, RetryPolicy
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.outcomes import Retry
+from callboard.jobs.model.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, RetryPolicy
 
 SOON = timedelta(seconds=5)
 BOOM = ValueError("boom")

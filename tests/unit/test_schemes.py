@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidInput, Unauthorized
-from jobs.schemes import SCHEMES, Scheme
-from jobs.schemes.github import GitHub
-from jobs.schemes.standard import TOLERANCE, StandardWebhooks
+from callboard.jobs.errors import InvalidInput, Unauthorized
+from callboard.jobs.webhooks.schemes import SCHEMES, Scheme
+from callboard.jobs.webhooks.schemes.github import GitHub
+from callboard.jobs.webhooks.schemes.standard import TOLERANCE, StandardWebhooks
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "webhooks.json").read_text())
 KNOWN = [vector for vector in VECTORS if vector["scheme"] in SCHEMES]

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from config.embedded import secret_key
-from config.settings import Settings, load_settings
-from jobs.errors import InvalidInput
+from callboard.config.embedded import secret_key
+from callboard.config.settings import Settings, load_settings
+from callboard.jobs.errors import InvalidInput
 
 
 def settings(folder, **env: str) -> Settings:

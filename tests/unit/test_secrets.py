@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidInput, Unauthorized
-from jobs.secret_box import SecretBox
-from jobs.secrets import mask, new_api_key, parse_api_key, same_digest
+from callboard.jobs.access.tokens import mask, new_api_key, parse_api_key, same_digest
+from callboard.jobs.errors import InvalidInput, Unauthorized
+from callboard.jobs.webhooks.secret_box import SecretBox
 
 BOX = SecretBox("a key that is long enough")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from config.settings import Settings, explain, load_settings, sqlalchemy_url
-from jobs.errors import InvalidInput
+from callboard.config.settings import Settings, explain, load_settings, sqlalchemy_url
+from callboard.jobs.errors import InvalidInput
 
 KEY = "an-unguessable-key-of-some-length"
 

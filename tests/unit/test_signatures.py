@@ -14,8 +14,8 @@ import jsonschema_rs
 import pytest
 from pydantic import BaseModel
 
-from jobs.arguments import ArgumentSpec, describe
-from jobs.errors import InvalidInput
+from callboard.jobs.definitions.arguments import ArgumentSpec, describe
+from callboard.jobs.errors import InvalidInput
 
 if typing.TYPE_CHECKING:
     from nowhere import Missing

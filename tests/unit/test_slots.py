@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from workers.slots import Slots
+from callboard.workers.fetch.slots import Slots
 
 
 class Clock:

@@ -5,11 +5,11 @@ from uuid import uuid4
 
 import pytest
 
-from config.settings import Settings
-from workers.board import Board
-from workers.charge import Charge
-from workers.child import EXIT_CONFIG
-from workers.supervisor import Supervisor
+from callboard.config.settings import Settings
+from callboard.workers.board import Board
+from callboard.workers.child import EXIT_CONFIG
+from callboard.workers.supervise.charge import Charge
+from callboard.workers.supervise.supervisor import Supervisor
 
 
 class Ended:

@@ -5,16 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.context import RunningJob
-from jobs.definition import unknown
-from jobs.ids import new_id
-from jobs.records import ClaimedJob, Job
-from jobs.repositories.why import MOST_COUNTED, Server
-from jobs.services import reasons
-from jobs.services.put_off import Misfit, delay_after, put_off
-from jobs.services.reasons import Code, Reason
-from jobs.states import JobState, Verb
-from workers.attempt import Attempt, PutOff
+from callboard.jobs.attempts.context import RunningJob
+from callboard.jobs.attempts.put_off import Misfit, delay_after, put_off
+from callboard.jobs.dramatiq.definition import unknown
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.operate import reasons
+from callboard.jobs.operate.reasons import Code, Reason
+from callboard.jobs.operate.surroundings import MOST_COUNTED, Server
+from callboard.workers.execute.attempt import Attempt, PutOff
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 

@@ -9,30 +9,30 @@ import dramatiq
 from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import SkipMessage
 
-from jobs.broker import VIRTUAL_QUEUE
-from jobs.clock import SYSTEM
-from jobs.context import RunningJob
-from jobs.definition import define
-from jobs.ids import new_id
-from jobs.platform import Platform
-from jobs.repositories.job_queries import JobFilter
-from jobs.repositories.workers import WorkerCard
-from jobs.services.execution import Execution
-from jobs.services.verdict import Verdict
-from jobs.states import TERMINAL, JobState
-from scheduler.feeder import Feeder
-from workers.announcer import Announcer
-from workers.async_runner import AsyncRunner
-from workers.attempt import TOO_OLD, Attempt
-from workers.board import Board
-from workers.broker import WorkerBroker
-from workers.consumer import JobConsumer
-from workers.flusher import Flusher
-from workers.monitor import Monitor
-from workers.runner import Runner, run
-from workers.slots import Slots
-from workers.threads import JobWorker
-from workers.work_queue import WorkQueue
+from callboard.jobs.attempts.context import RunningJob
+from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.verdict import Verdict
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
+from callboard.jobs.dramatiq.definition import define
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import TERMINAL, JobState
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.platform import Platform
+from callboard.scheduler.feeder import Feeder
+from callboard.workers.board import Board
+from callboard.workers.execute.async_runner import AsyncRunner
+from callboard.workers.execute.attempt import TOO_OLD, Attempt
+from callboard.workers.execute.runner import Runner, run
+from callboard.workers.execute.threads import JobWorker
+from callboard.workers.execute.worker_broker import WorkerBroker
+from callboard.workers.fetch.consumer import JobConsumer
+from callboard.workers.fetch.slots import Slots
+from callboard.workers.fetch.work_queue import WorkQueue
+from callboard.workers.report.announcer import Announcer
+from callboard.workers.report.flusher import Flusher
+from callboard.workers.report.monitor import Monitor
 
 #: The queues of all the tests; a worker serves those that it is told of.
 QUEUES = ("default", "tasks", "foo", "some-queue")

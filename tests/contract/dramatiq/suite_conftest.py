@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import dramatiq
 import pytest
 
-from jobs.dramatiq_support.limits import PostgresLimits
-from jobs.dramatiq_support.results import PostgresResults
+from callboard.jobs.dramatiq.rate_limits import PostgresLimits
+from callboard.jobs.dramatiq.results import PostgresResults
 from tests.conftest import *  # noqa: F403 - the servers and the database of a run
 from tests.contract.dramatiq import stand_in
 

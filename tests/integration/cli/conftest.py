@@ -16,17 +16,17 @@ import structlog
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from cli.main import cli
-from config.settings import sqlalchemy_url
-from jobs.arguments import describe
-from jobs.ids import new_id
-from jobs.models import Base
-from jobs.platform import Platform
-from jobs.records import AttemptError, Finish
-from jobs.repositories import job_claims, jobs
-from jobs.repositories.job_types import JobType
-from jobs.repositories.workers import WorkerCard
-from jobs.states import Verb
+from callboard.cli.main import cli
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.attempts.repository import claiming, ending
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.definitions.job_type import JobType
+from callboard.jobs.model.endings import AttemptError, Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import Verb
+from callboard.jobs.platform import Platform
+from callboard.jobs.tables import METADATA
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -79,13 +79,13 @@ class Worker:
     ) -> None:
         self.platform.workers.register(WorkerCard(self.id, "stage", 4711, queues, names, 8, 64))
 
-    def start(self, queue: str) -> jobs.ClaimedJob:
+    def start(self, queue: str) -> ending.ClaimedJob:
         with self.platform.database.transaction() as connection:
-            return job_claims.claim_oldest(connection, self.id, new_id(), queue, 1)[0]
+            return claiming.claim_oldest(connection, self.id, new_id(), queue, 1)[0]
 
     def end(
         self,
-        job: jobs.ClaimedJob,
+        job: ending.ClaimedJob,
         verb: Verb,
         *,
         result: bytes | None = None,
@@ -100,7 +100,7 @@ class Worker:
         )
         delay = timedelta(minutes=3) if verb is Verb.RETRY else None
         with self.platform.database.transaction() as connection:
-            jobs.finish(connection, [Finish(job.id, job.epoch, job.claim_id, verb, result, error, delay)])
+            ending.finish(connection, [Finish(job.id, job.epoch, job.claim_id, verb, result, error, delay)])
         self.platform.transport.announce([job.id])
 
 
@@ -125,7 +125,7 @@ def platform(database_url: str, redis_url: str) -> Iterator[Platform]:
     with closing(Platform(sqlalchemy_url(database_url), redis_url)) as made:
         made.migrations.upgrade()
         with made.database.transaction() as connection:
-            tables = ", ".join(f"callboard.{table.name}" for table in Base.metadata.sorted_tables)
+            tables = ", ".join(f"callboard.{table.name}" for table in METADATA.sorted_tables)
             connection.execute(text(f"TRUNCATE {tables} CASCADE"))
         for queue in ("reports", "mail", "default"):
             made.transport.forget(queue)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs.errors import Unavailable
-from jobs.repositories.job_queries import JobFilter
-from jobs.services.jobs import Jobs
-from jobs.states import Verb
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.states import Verb
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.listing import Jobs
 
 #: INTERFACE's job object.
 FIELDS = [

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from cli import job_verbs
-from jobs.log_lines import LogLine, Portion
-from jobs.repositories.job_queries import JobFilter
-from jobs.services import control
-from jobs.services.job_logs import LastWords
-from jobs.states import Verb
+from callboard.cli.job import job_verbs
+from callboard.jobs.attempts.job_logs import LastWords
+from callboard.jobs.attempts.log_lines import LogLine, Portion
+from callboard.jobs.model.states import Verb
+from callboard.jobs.operate import control
+from callboard.jobs.operate.job_filter import JobFilter
 
 MISSING = "01900000-0000-7000-8000-000000000000"
 
@@ -113,7 +113,7 @@ def test_a_job_that_is_accepted_and_cannot_be_printed_is_named(callboard, platfo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cli.job.print_job", full)
+    monkeypatch.setattr("callboard.cli.job.job_commands.print_job", full)
     outcome = callboard("job", "enqueue", "send_mail", "--args", '{"to": "ann"}', "--json")
     (job,) = platform.jobs.page(JobFilter()).items
     assert (outcome.code, outcome.out) == (1, "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.states import Verb
+from callboard.jobs.model.states import Verb
 
 MISSING = "01a204f3-1779-7083-a62d-f85f810aa57a"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.schemes import SCHEMES
+from callboard.jobs.webhooks.schemes import SCHEMES
 
 
 def test_queues_are_listed_with_what_they_hold(callboard, enqueued):
@@ -40,7 +40,7 @@ def test_a_purge_cancels_what_is_queued_and_nothing_else(callboard, enqueued):
 
 def test_a_purge_asks_on_a_terminal(callboard, enqueued, monkeypatch):
     enqueued()
-    monkeypatch.setattr("cli.output.interactive", lambda: True)
+    monkeypatch.setattr("callboard.cli.console.output.interactive", lambda: True)
     outcome = callboard("queue", "purge", "reports", stdin="n\n")
     assert outcome.code == 1
     assert outcome.err.startswith("cancel 1 queued job of reports? [y/N]: ")

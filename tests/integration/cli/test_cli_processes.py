@@ -13,7 +13,7 @@ import pytest
 PARENT = """
 import os, sys
 from pathlib import Path
-from cli.processes import Child, Parent
+from callboard.cli.console.processes import Child, Parent
 folder = Path(sys.argv[1])
 names = sys.argv[2:]
 children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, PATIENCE) for n in names]
@@ -150,7 +150,7 @@ def test_children_do_not_outlive_a_parent_that_is_killed(stage):
 
 
 def test_a_closed_pipe_is_quiet(callboard):
-    program = "from cli.main import main; import sys; sys.argv = ['callboard', 'schedule', 'preview', '* * * * *', '--count', '1000']; main()"
+    program = "from callboard.cli.main import main; import sys; sys.argv = ['callboard', 'schedule', 'preview', '* * * * *', '--count', '1000']; main()"
     command = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -163,7 +163,7 @@ def test_an_interrupted_wait_exits_with_130(callboard, enqueued):
     job_id = enqueued()
     env = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
     env |= {f"CALLBOARD_{key.upper()}": value for key, value in callboard.settings.items()}
-    program = f"import sys; print('on', flush=True); from cli.main import main; sys.argv = ['callboard', 'job', 'wait', '{job_id}']; main()"
+    program = f"import sys; print('on', flush=True); from callboard.cli.main import main; sys.argv = ['callboard', 'job', 'wait', '{job_id}']; main()"
     command = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from scheduler.cron import spec_calendar
+from callboard.jobs.schedules.cron import spec_calendar
 
 DST = json.loads((Path(__file__).parents[2] / "vectors" / "dst.json").read_text())["cases"]
 ARGS = '{"account_id": 7, "month": "2026-10"}'
@@ -84,7 +84,7 @@ def test_ticks_are_listed_with_their_jobs(callboard, platform):
 
 def test_a_deleted_schedule_is_gone(callboard, monkeypatch):
     create(callboard, "often", "--every", "10m")
-    monkeypatch.setattr("cli.output.interactive", lambda: True)
+    monkeypatch.setattr("callboard.cli.console.output.interactive", lambda: True)
     assert callboard("schedule", "delete", "often", stdin="n\n").code == 1
     assert callboard("schedule", "delete", "often", "--yes").err == "schedule often is deleted\n"
     assert callboard("schedule", "show", "often").code == 3

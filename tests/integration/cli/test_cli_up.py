@@ -48,7 +48,7 @@ def up(callboard, tmp_path):
     env |= {f"CALLBOARD_{key.upper()}": value for key, value in settings.items()}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", "up", "--json"], cwd=tmp_path, env=env, stdout=subprocess.PIPE,
+            [sys.executable, "-P", "-m", "callboard", "up", "--json"], cwd=tmp_path, env=env, stdout=subprocess.PIPE,
             stderr=log, text=True,
         )  # fmt: skip
         said = ""

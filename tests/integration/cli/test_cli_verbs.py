@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.states import Verb
+from callboard.jobs.model.states import Verb
 
 MISSING = "01a204f3-1779-7083-a62d-f85f810aa57a"
 
@@ -111,7 +111,7 @@ def test_nothing_that_fits_is_no_failure(callboard):
 
 def test_on_a_terminal_it_asks_with_the_count_first(callboard, enqueued, monkeypatch):
     job_id = enqueued()
-    monkeypatch.setattr("cli.output.interactive", lambda: True)
+    monkeypatch.setattr("callboard.cli.console.output.interactive", lambda: True)
     refused = callboard("job", "cancel", "--state", "queued", "--queue", "reports", stdin="n\n")
     assert refused.code == 1
     assert refused.err.startswith("cancel 1 job (queued, queue reports)? [y/N]: ")
@@ -123,7 +123,7 @@ def test_on_a_terminal_it_asks_with_the_count_first(callboard, enqueued, monkeyp
 
 def test_yes_does_not_ask(callboard, enqueued, monkeypatch):
     enqueued()
-    monkeypatch.setattr("cli.output.interactive", lambda: True)
+    monkeypatch.setattr("callboard.cli.console.output.interactive", lambda: True)
     outcome = callboard("job", "cancel", "--state", "queued", "--yes")
     assert (outcome.code, outcome.err) == (0, "1 job cancelled, or asked to stop\n")
 

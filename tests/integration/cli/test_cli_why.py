@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.records import Finish
-from jobs.repositories import jobs
-from jobs.states import Verb
+from callboard.jobs.attempts.repository import ending
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.states import Verb
 
 MISSING = "01a204f3-1779-7083-a62d-f85f810aa57a"
 REASON = "stage:4711: does not know the job 'build_report'"
@@ -22,7 +22,7 @@ def put_off(platform, worker, enqueued):
         job = worker.start("reports")
         end = Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=timedelta(minutes=2), put_off=REASON)
         with platform.database.transaction() as connection:
-            jobs.finish(connection, [end])
+            ending.finish(connection, [end])
         return job_id
 
     return put_off

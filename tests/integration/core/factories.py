@@ -15,16 +15,17 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, event, text
 
-from config.settings import sqlalchemy_url
-from jobs.arguments import describe
-from jobs.ids import new_id
-from jobs.platform import Platform
-from jobs.records import ClaimedJob, Source
-from jobs.repositories.job_types import JobType
-from jobs.repositories.workers import WorkerCard
-from jobs.requests import job_request
-from jobs.services.execution import Execution
-from jobs.states import TERMINAL, JobState
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.definitions.job_type import JobType
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import job_request
+from callboard.jobs.model.states import TERMINAL, JobState
+from callboard.jobs.platform import Platform
 
 T = TypeVar("T")
 PYTHON = Source("python")

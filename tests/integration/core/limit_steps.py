@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from jobs.limits import Limits
-from jobs.records import Finish
-from jobs.states import Verb
-from jobs.transport import read_token
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.model.states import Verb
+from callboard.jobs.redis.transport import read_token
 from tests.integration.core.factories import run_sql
 
 

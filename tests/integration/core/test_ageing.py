@@ -3,9 +3,9 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from jobs.repositories import job_queries
-from jobs.states import JobState
-from jobs.transport import read_token
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.states import JobState
+from callboard.jobs.redis.transport import read_token
 from tests.integration.core.factories import execution, put_job
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -22,12 +22,12 @@ def put(platform, *waits: tuple[int, timedelta]) -> list[str]:
 
 def in_postgres(platform) -> list[str]:
     with platform.database.autocommit() as connection:
-        return [row[0] for row in job_queries.queued(connection, "reports", 1_000)]
+        return [row[0] for row in feed_repository.queued(connection, "reports", 1_000)]
 
 
 def in_redis(platform) -> list[str]:
     with platform.database.autocommit() as connection:
-        platform.transport.feed("reports", job_queries.queued(connection, "reports", 1_000))
+        platform.transport.feed("reports", feed_repository.queued(connection, "reports", 1_000))
     return [read_token(raw)[0] for raw in platform.transport.pop(["reports"], 1_000, 0.1)]
 
 

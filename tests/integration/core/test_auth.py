@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
-from jobs.services.auth import Auth, Role, require
+from callboard.jobs.access.api_keys import Auth, Role, require
+from callboard.jobs.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from tests.integration.core.factories import FakeClock, at_once, run_sql
 
 

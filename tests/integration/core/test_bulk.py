@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from jobs.client import Client
-from jobs.errors import InvalidInput
-from jobs.repositories.job_queries import JobFilter
-from jobs.services import control
-from jobs.states import JobState, Verb
+from callboard.jobs.client import Client
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.operate import control
+from callboard.jobs.operate.job_filter import JobFilter
 from tests.integration.core.factories import claimed, count, enqueue, execution, run_sql, states
 
 REPORTS = JobFilter(queue="reports")

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.errors import Conflict, InvalidInput, NotFound
-from jobs.ids import new_id
-from jobs.records import Finish
-from jobs.repositories.job_queries import JobFilter
-from jobs.services.control import Bulk
-from jobs.states import PENDING, TERMINAL, JobState, Verb
+from callboard.jobs.errors import Conflict, InvalidInput, NotFound
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import PENDING, TERMINAL, JobState, Verb
+from callboard.jobs.operate.control import Bulk
+from callboard.jobs.operate.job_filter import JobFilter
 from tests.integration.core.factories import (
     claimed,
     count,

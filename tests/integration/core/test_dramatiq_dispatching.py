@@ -6,14 +6,14 @@ import dramatiq
 import pytest
 from dramatiq.rate_limits import Barrier
 
-from jobs.broker import CallboardBroker
-from jobs.dispatch import Dispatch
-from jobs.dramatiq_support.limits import PostgresLimits
-from jobs.ids import id_of, made_at, new_id
-from jobs.records import Finish
-from jobs.requests import job_request
-from jobs.retry import UNLIMITED_ATTEMPTS
-from jobs.states import JobState, Verb
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.dramatiq.rate_limits import PostgresLimits
+from callboard.jobs.followers.dispatch import Dispatch
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import id_of, made_at, new_id
+from callboard.jobs.model.request import job_request
+from callboard.jobs.model.retry import UNLIMITED_ATTEMPTS
+from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import at_once, claimed, count, execution, lease, run_sql, states
 
 

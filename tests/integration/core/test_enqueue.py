@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from jobs.client import Client
-from jobs.errors import CallboardError, Conflict, InvalidArguments, InvalidInput, UnknownJob
-from jobs.platform import Platform
-from jobs.requests import job_request
-from jobs.services.checking import ARGUMENTS_LIMIT
+from callboard.jobs.client import Client
+from callboard.jobs.enqueue.check import ARGUMENTS_LIMIT
+from callboard.jobs.errors import CallboardError, Conflict, InvalidArguments, InvalidInput, UnknownJob
+from callboard.jobs.model.request import job_request
+from callboard.jobs.platform import Platform
 from tests.integration.core.factories import (
     NOWHERE,
     PYTHON,

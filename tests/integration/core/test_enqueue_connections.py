@@ -6,13 +6,13 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from config.settings import sqlalchemy_url
-from jobs.client import Client
-from jobs.database import Database
-from jobs.errors import Unavailable
-from jobs.platform import Platform
-from jobs.repositories.job_queries import JobFilter
-from jobs.services.jobs import Jobs
+from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.client import Client
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.listing import Jobs
+from callboard.jobs.platform import Platform
+from callboard.jobs.postgres.database import Database
 from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 OURS = "callboard test of connections"

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from jobs.client import Client
-from jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound
-from jobs.ids import new_id
-from jobs.repositories import notices
-from jobs.requests import job_request
+from callboard.jobs.client import Client
+from callboard.jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.request import job_request
+from callboard.jobs.postgres import notices
 from tests.integration.core.factories import PYTHON, count, publish, url_of, without_redis
 
 NOTES = "CREATE TEMPORARY TABLE notes (job uuid)"

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.errors import Unavailable
-from jobs.ids import new_id
-from jobs.metrics import STALE_WRITES
-from jobs.records import Finish
-from jobs.repositories import job_moves
-from jobs.repositories.progress import Progress
-from jobs.states import JobState, Verb
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.metrics import STALE_WRITES
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import (
     at_once,
     claimed,
@@ -238,7 +238,7 @@ def test_the_first_word_of_an_attempt_wipes_the_last_ones_progress(platform, wor
     worker.report([Progress(job.id, job.epoch, job.claim_id, 1.0, "nearly")])
     worker.finish([Finish(job.id, job.epoch, job.claim_id, Verb.RETRY, delay=timedelta(0))])
     with platform.database.transaction() as connection:
-        assert len(job_moves.stage(connection, 10)) == 1
+        assert len(feed_repository.stage(connection, 10)) == 1
     worker.claim([(job.id, job.epoch + 1)])
     again = platform.jobs.get(job.id)
     assert (again.progress, again.progress_note, again.attempt) == (None, None, 2)

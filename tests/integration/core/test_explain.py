@@ -10,29 +10,29 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from jobs.ids import new_id
-from jobs.log_lines import Portion
-from jobs.records import Finish, NewJob, Source
-from jobs.repositories import (
-    health,
-    job_claims,
-    job_enqueue,
-    job_logs,
-    job_moves,
-    job_queries,
-    jobs,
-    limits,
-    queues,
-    schedules,
-    unique_holds,
-    upkeep,
-    why,
-    workers,
+from callboard.jobs.attempts.log_lines import Portion
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.attempts.repository import (
+    claiming,
+    ending,
+    lease_rows,
+    log_rows,
+    progress_rows,
+    rescuing,
+    served_queues,
 )
-from jobs.repositories.job_queries import JobFilter
-from jobs.repositories.progress import Progress
-from jobs.repositories.progress import write as write_progress
-from jobs.states import TERMINAL, JobState, Verb
+from callboard.jobs.attempts.repository.progress_rows import write as write_progress
+from callboard.jobs.enqueue.batch import NewJob
+from callboard.jobs.enqueue.repository import holding, inserting
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.limits import repository as limits_repository
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.states import TERMINAL, JobState, Verb
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.repository import diagnosing, explaining, moving, pruning, queue_rows, reading
+from callboard.jobs.schedules import repository as schedules_repository
 from tests.integration.core.factories import own_database, url_of
 from tests.integration.core.plans import Explaining
 
@@ -95,85 +95,83 @@ class Hot:
 
 
 def page(*, walks: bool = False, indexes: set[str] = BY_ID, **which: Any) -> Hot:
-    return Hot(
-        lambda c: job_queries.page(c, JobFilter(**which), before=SOME[0], limit=51), indexes, walks=walks
-    )
+    return Hot(lambda c: reading.page(c, JobFilter(**which), before=SOME[0], limit=51), indexes, walks=walks)
 
 
 HOT = {
-    "claim": Hot(lambda c: job_claims.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
-    "claim_free": Hot(lambda c: job_claims.claim_free(c, WORKER, CLAIM, TOKENS), BY_ID),
-    "complete": Hot(lambda c: jobs.finish(c, ENDS), BY_ID),
-    "finish": Hot(lambda c: jobs.finish(c, [end._replace(verb=Verb.FAIL) for end in ENDS]), BY_ID),
-    "already_finished": Hot(lambda c: jobs.already_finished(c, ENDS), BY_ID),
-    "hand_back": Hot(lambda c: jobs.hand_back(c, ENDS), BY_ID),
+    "claim": Hot(lambda c: claiming.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
+    "claim_free": Hot(lambda c: claiming.claim_free(c, WORKER, CLAIM, TOKENS), BY_ID),
+    "complete": Hot(lambda c: ending.finish(c, ENDS), BY_ID),
+    "finish": Hot(lambda c: ending.finish(c, [end._replace(verb=Verb.FAIL) for end in ENDS]), BY_ID),
+    "already_finished": Hot(lambda c: ending.already_finished(c, ENDS), BY_ID),
+    "hand_back": Hot(lambda c: ending.hand_back(c, ENDS), BY_ID),
     "progress": Hot(lambda c: write_progress(c, [Progress(job, 1, CLAIM, 0.5, None) for job in SOME]), BY_ID),
-    "job_logs_write": Hot(lambda c: job_logs.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
-    "claimed_by": Hot(lambda c: job_claims.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
-    "claim_oldest": Hot(lambda c: job_claims.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
-    "queues_seen": Hot(lambda c: queues.seen(c, []), {"jobs_queued"}),
-    "queues_seen_of_some": Hot(lambda c: queues.seen(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
-    "heads": Hot(lambda c: job_queries.heads(c, ["mail", "queue1"], 50), {"jobs_queued"}),
-    "rescue": Hot(lambda c: job_moves.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
-    "overrun": Hot(lambda c: job_moves.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),
-    "claim_solo": Hot(lambda c: job_claims.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
-    "solo_waiting": Hot(lambda c: job_claims.solo_waiting(c, [WORKER], [], 2), {"jobs_solo"}, walks=True),
-    "forced": Hot(lambda c: job_queries.forced(c, [WORKER]), {"jobs_running"}),
-    "holders": Hot(lambda c: unique_holds.holders(c, ["key-20", "key-40"]), {"jobs_unique_active", *BY_ID}),
-    "let_go": Hot(lambda c: unique_holds.let_go(c, "key-20", SOME[0]), {"jobs_unique_active", *BY_ID}),
-    "replace": Hot(lambda c: job_enqueue.replace(c, SOME[0], NEW), BY_ID),
-    "queued": Hot(lambda c: job_queries.queued(c, "mail", 500), {"jobs_queued"}),
-    "queued_rest": Hot(lambda c: job_queries.queued(c, "mail", 4500, 500), {"jobs_queued"}),
-    "stage": Hot(lambda c: job_moves.stage(c, 5000), {"jobs_due", *BY_ID}),
-    "expire": Hot(lambda c: job_moves.expire(c, 5000), {"jobs_expiring", *BY_ID}),
+    "job_logs_write": Hot(lambda c: log_rows.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
+    "claimed_by": Hot(lambda c: claiming.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
+    "claim_oldest": Hot(lambda c: claiming.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
+    "queues_seen": Hot(lambda c: served_queues.seen(c, []), {"jobs_queued"}),
+    "queues_seen_of_some": Hot(lambda c: served_queues.seen(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
+    "heads": Hot(lambda c: feed_repository.heads(c, ["mail", "queue1"], 50), {"jobs_queued"}),
+    "rescue": Hot(lambda c: rescuing.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
+    "overrun": Hot(lambda c: rescuing.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),
+    "claim_solo": Hot(lambda c: claiming.claim_solo(c, WORKER, CLAIM, ["job1"], []), {"jobs_solo", *BY_ID}, walks=True),
+    "solo_waiting": Hot(lambda c: claiming.solo_waiting(c, [WORKER], [], 2), {"jobs_solo"}, walks=True),
+    "forced": Hot(lambda c: lease_rows.forced(c, [WORKER]), {"jobs_running"}),
+    "holders": Hot(lambda c: holding.holders(c, ["key-20", "key-40"]), {"jobs_unique_active", *BY_ID}),
+    "let_go": Hot(lambda c: holding.let_go(c, "key-20", SOME[0]), {"jobs_unique_active", *BY_ID}),
+    "replace": Hot(lambda c: inserting.replace(c, SOME[0], NEW), BY_ID),
+    "queued": Hot(lambda c: feed_repository.queued(c, "mail", 500), {"jobs_queued"}),
+    "queued_rest": Hot(lambda c: feed_repository.queued(c, "mail", 4500, 500), {"jobs_queued"}),
+    "stage": Hot(lambda c: feed_repository.stage(c, 5000), {"jobs_due", *BY_ID}),
+    "expire": Hot(lambda c: feed_repository.expire(c, 5000), {"jobs_expiring", *BY_ID}),
     "prune_succeeded": Hot(
-        lambda c: job_moves.prune(c, frozenset({JobState.SUCCEEDED}), timedelta(days=7), 1000),
+        lambda c: pruning.prune(c, frozenset({JobState.SUCCEEDED}), timedelta(days=7), 1000),
         {"jobs_finished", *BY_ID},
     ),
     "prune_other": Hot(
-        lambda c: job_moves.prune(c, TERMINAL - {JobState.SUCCEEDED}, timedelta(days=30), 1000),
+        lambda c: pruning.prune(c, TERMINAL - {JobState.SUCCEEDED}, timedelta(days=30), 1000),
         {"jobs_finished", "jobs_unsuccessful", *BY_ID},
     ),
-    "cancel": Hot(lambda c: job_moves.cancel(c, SOME), BY_ID),
-    "rerun": Hot(lambda c: job_moves.rerun(c, SOME), BY_ID),
-    "delete": Hot(lambda c: job_moves.delete(c, SOME), BY_ID),
-    "release": Hot(lambda c: job_moves.release(c, SOME), BY_ID),
-    "cancel_requested": Hot(lambda c: job_queries.cancel_requested(c, WORKER), {"jobs_running"}),
-    "get": Hot(lambda c: job_queries.get(c, SOME[0]), BY_ID),
+    "cancel": Hot(lambda c: moving.cancel(c, SOME), BY_ID),
+    "rerun": Hot(lambda c: moving.rerun(c, SOME), BY_ID),
+    "delete": Hot(lambda c: moving.delete(c, SOME), BY_ID),
+    "release": Hot(lambda c: moving.release(c, SOME), BY_ID),
+    "cancel_requested": Hot(lambda c: progress_rows.cancel_requested(c, WORKER), {"jobs_running"}),
+    "get": Hot(lambda c: reading.get(c, SOME[0]), BY_ID),
     "page": page(),
     "first_page": Hot(
-        lambda c: job_queries.page(c, JobFilter(), before=None, limit=51), BY_ID, walks=True
+        lambda c: reading.page(c, JobFilter(), before=None, limit=51), BY_ID, walks=True
     ),
     "page_of_failed": page(states=(JobState.FAILED,), indexes={"jobs_unsuccessful", *BY_ID}),
     "page_of_succeeded": page(states=(JobState.SUCCEEDED,)),
     "page_of_running": page(states=(JobState.RUNNING,), indexes={"jobs_running", *BY_ID}, walks=True),
     "page_of_queue": page(queue="mail"),
     "page_of_tag": page(tag="tag10", indexes={"jobs_tags", *BY_ID}),
-    "limits_sweep": Hot(lambda c: limits.sweep(c, "mail", timedelta(minutes=1)), BY_ID),
+    "limits_sweep": Hot(lambda c: limits_repository.sweep(c, "mail", timedelta(minutes=1)), BY_ID),
     "limits_use": Hot(
-        lambda c: c.execute(limits._USE, {"queue": "mail", "period": timedelta(minutes=1)}),
+        lambda c: c.execute(limits_repository._USE, {"queue": "mail", "period": timedelta(minutes=1)}),
         {"jobs_running"},
         walks=True,
     ),
     "limits_key_use": Hot(
-        lambda c: limits.key_use(c, "mail", ["a", "b"], timedelta(minutes=1)), {"jobs_running"}, walks=True
+        lambda c: limits_repository.key_use(c, "mail", ["a", "b"], timedelta(minutes=1)), {"jobs_running"}, walks=True
     ),
-    "limits_keys": Hot(lambda c: limits.keys(c, "mail", "a", 500), {"jobs_keyed"}),
-    "limits_heads": Hot(lambda c: limits.heads(c, "mail", [("a", 5), ("b", 5)]), {"jobs_keyed"}),
-    "limits_plain": Hot(lambda c: limits.plain(c, "mail", limits.START, 3000, 500), {"jobs_queued"}),
-    "limits_place": Hot(lambda c: limits.place_behind(c, "mail", limits.START, 3000), {"jobs_queued"}),
-    "limits_outstanding": Hot(lambda c: limits.outstanding(c, "mail"), BY_ID),
-    "look": Hot(lambda c: c.execute(upkeep._LOOK), {"jobs_queued", "jobs_due", "jobs_expiring"}),
-    "queues_gauged": Hot(queues.gauged, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
-    "queue_counts": Hot(queues.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
-    "purgeable": Hot(lambda c: queues.purgeable(c, "mail", 1000), {"jobs_queued"}),
-    "workers_live": Hot(workers.live, {"jobs_running"}),
-    "why_surroundings": Hot(lambda c: why.surroundings(c, A_JOB), BY_ID),
-    "why_servers": Hot(lambda c: why.servers(c, A_JOB), {"jobs_running"}),
-    "why_ahead": Hot(lambda c: why.ahead(c, A_JOB), {"jobs_queued"}),
-    "why_use_of_queue": Hot(lambda c: why.use(c, A_JOB, 10, by_key=False), {"jobs_running"}, walks=True),
-    "why_use_of_key": Hot(lambda c: why.use(c, A_JOB, 10, by_key=True), {"jobs_running"}, walks=True),
-    "put_off": Hot(health.put_off, {"jobs_put_off"}, walks=True),
+    "limits_keys": Hot(lambda c: limits_repository.keys(c, "mail", "a", 500), {"jobs_keyed"}),
+    "limits_heads": Hot(lambda c: limits_repository.heads(c, "mail", [("a", 5), ("b", 5)]), {"jobs_keyed"}),
+    "limits_plain": Hot(lambda c: limits_repository.plain(c, "mail", limits_repository.START, 3000, 500), {"jobs_queued"}),
+    "limits_place": Hot(lambda c: limits_repository.place_behind(c, "mail", limits_repository.START, 3000), {"jobs_queued"}),
+    "limits_outstanding": Hot(lambda c: limits_repository.outstanding(c, "mail"), BY_ID),
+    "look": Hot(lambda c: c.execute(feed_repository._LOOK), {"jobs_queued", "jobs_due", "jobs_expiring"}),
+    "queues_gauged": Hot(queue_rows.gauged, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "queue_counts": Hot(queue_rows.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "purgeable": Hot(lambda c: queue_rows.purgeable(c, "mail", 1000), {"jobs_queued"}),
+    "workers_live": Hot(lease_rows.live, {"jobs_running"}),
+    "why_surroundings": Hot(lambda c: explaining.surroundings(c, A_JOB), BY_ID),
+    "why_servers": Hot(lambda c: explaining.servers(c, A_JOB), {"jobs_running"}),
+    "why_ahead": Hot(lambda c: explaining.ahead(c, A_JOB), {"jobs_queued"}),
+    "why_use_of_queue": Hot(lambda c: explaining.use(c, A_JOB, 10, by_key=False), {"jobs_running"}, walks=True),
+    "why_use_of_key": Hot(lambda c: explaining.use(c, A_JOB, 10, by_key=True), {"jobs_running"}, walks=True),
+    "put_off": Hot(diagnosing.put_off, {"jobs_put_off"}, walks=True),
 }  # fmt: skip
 #: Those that a backlog which has come since the last ANALYZE must not slow down.
 OUTRUN = (
@@ -279,14 +277,14 @@ def test_the_planner_reads_jobs_by_index_by_itself(analyzed, plain, name):
 
 def test_the_ticker_finds_due_schedules_by_index(analyzed, plain):
     explaining = Explaining(plain, generic=False)
-    schedules.lock_due(explaining, 100)
+    schedules_repository.lock_due(explaining, 100)
     accesses = explaining.plans[0].accesses("schedules")
     assert [(access.index, access.leads) for access in accesses] == [("schedules_due", True)]
 
 
 def test_a_lease_is_renewed_by_its_key(analyzed, ours):
     explaining = Explaining(ours, generic=False)
-    workers.renew(explaining, [WORKER], timedelta(seconds=30))
+    lease_rows.renew(explaining, [WORKER], timedelta(seconds=30))
     accesses = explaining.plans[0].accesses("workers")
     assert [(access.index, access.leads) for access in accesses] == [("workers_pkey", True)]
 
@@ -294,9 +292,9 @@ def test_a_lease_is_renewed_by_its_key(analyzed, ours):
 @pytest.mark.parametrize("attempt", [None, 2])
 def test_lines_of_a_job_are_read_and_trimmed_by_their_key(analyzed, ours, attempt):
     explaining = Explaining(ours, generic=True)
-    job_logs.page(explaining, SOME[0], attempt=attempt, after=(1, 7), limit=50)
-    job_logs.newest(explaining, SOME[0], attempt=attempt, limit=50)
-    job_logs.trim(explaining, [Portion(SOME[0], 1, 1, [], 500, 0)])
+    log_rows.page(explaining, SOME[0], attempt=attempt, after=(1, 7), limit=50)
+    log_rows.newest(explaining, SOME[0], attempt=attempt, limit=50)
+    log_rows.trim(explaining, [Portion(SOME[0], 1, 1, [], 500, 0)])
     for plan in explaining.plans:
         accesses = plan.accesses("job_logs")
         assert [(access.index, access.leads) for access in accesses] == [("job_logs_pkey", True)]

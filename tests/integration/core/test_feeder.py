@@ -3,12 +3,12 @@
 import pytest
 import redis
 
-from jobs.errors import Unavailable
-from jobs.states import JobState
-from jobs.transport import WINDOW, read_token
-from scheduler.feeder import LAG, TOKENS_FED, Feeder
-from scheduler.leader import Leader
-from scheduler.listener import Listener
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.states import JobState
+from callboard.jobs.redis.transport import WINDOW, read_token
+from callboard.scheduler.feeder import LAG, TOKENS_FED, Feeder
+from callboard.scheduler.leader import Leader
+from callboard.scheduler.listener import Listener
 from tests.integration.core.factories import (
     FakeClock,
     at_once,

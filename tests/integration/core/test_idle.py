@@ -7,18 +7,20 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from config.embedded import EmbeddedServers
-from jobs.clock import SYSTEM
-from jobs.errors import Unavailable
-from jobs.limits import Limits
-from jobs.platform import Platform
-from jobs.transport import WAKE
-from scheduler.feeder import Feeder
-from scheduler.gauges import QUEUE_JOBS, QUEUE_OLDEST, WORKERS, Gauges
-from scheduler.leader import Leader
-from scheduler.pruner import Pruner
-from scheduler.reaper import Reaper
-from scheduler.watch import LOOK_EVERY, Watch
+from callboard.config.embedded import EmbeddedServers
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.platform import Platform
+from callboard.jobs.redis.transport import WAKE
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.gauges import QUEUE_JOBS, QUEUE_OLDEST, WORKERS, Gauges
+from callboard.scheduler.leader import Leader
+from callboard.scheduler.pruner import Pruner
+from callboard.scheduler.reaper import Reaper
+from callboard.scheduler.watch import LOOK_EVERY, Watch
+from callboard.workers.fetch.hints import Hints
+from callboard.workers.fetch.queue_order import Queues
 from tests.integration.core.factories import (
     FakeClock,
     backlog,
@@ -33,8 +35,6 @@ from tests.integration.core.factories import (
     url_of,
     without_redis,
 )
-from workers.hints import Hints
-from workers.queues import Queues
 
 
 @pytest.fixture

@@ -8,11 +8,19 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import Busy, Conflict, InvalidArguments, InvalidInput, NotFound, Unauthorized, UnknownJob
-from jobs.schemes import SCHEMES
-from jobs.secret_box import SecretBox
-from jobs.services.deliveries import Incoming
-from jobs.services.intake import Intake, source_request
+from callboard.jobs.errors import (
+    Busy,
+    Conflict,
+    InvalidArguments,
+    InvalidInput,
+    NotFound,
+    Unauthorized,
+    UnknownJob,
+)
+from callboard.jobs.webhooks.deliveries import Incoming
+from callboard.jobs.webhooks.intake import Intake, source_request
+from callboard.jobs.webhooks.schemes import SCHEMES
+from callboard.jobs.webhooks.secret_box import SecretBox
 from tests.integration.core.factories import FakeClock, at_once, count, publish, run_sql, until
 
 KEY = "0123456789abcdef0123456789abcdef"

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from jobs.client import Client
-from jobs.errors import InvalidInput, NotFound
-from jobs.ids import new_id
-from jobs.log_lines import LogLine, Portion
-from jobs.repositories.progress import Progress
-from jobs.services.job_logs import GATHER_LIMIT, LastWords
+from callboard.jobs.attempts.job_logs import GATHER_LIMIT, LastWords
+from callboard.jobs.attempts.log_lines import LogLine, Portion
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.client import Client
+from callboard.jobs.errors import InvalidInput, NotFound
+from callboard.jobs.model.ids import new_id
 from tests.integration.core.factories import at_once, claimed, count, enqueue, execution, run_sql, states
 
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import Busy
-from jobs.ids import new_id
-from jobs.metrics import JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
-from jobs.platform import Platform
-from jobs.records import Finish
-from jobs.states import Verb
+from callboard.jobs.errors import Busy
+from callboard.jobs.metrics import JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import Verb
+from callboard.jobs.platform import Platform
 from tests.integration.core.factories import (
     at_once,
     claimed,

@@ -6,17 +6,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from jobs.client import Client
-from jobs.errors import InvalidInput, Unavailable
-from jobs.ids import new_id
-from jobs.limits import Limits
-from jobs.metrics import GRANTS
-from jobs.repositories import job_claims as repository
-from jobs.repositories import notices
-from jobs.services.limits import Grants
-from jobs.states import JobState
-from scheduler.feeder import Feeder
-from scheduler.gauges import QUEUE_GRANTED, Gauges
+from callboard.jobs.attempts.repository import claiming as repository
+from callboard.jobs.client import Client
+from callboard.jobs.errors import InvalidInput, Unavailable
+from callboard.jobs.limits.grants import Grants
+from callboard.jobs.metrics import GRANTS
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres import notices
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.gauges import QUEUE_GRANTED, Gauges
 from tests.integration.core.factories import (
     FakeClock,
     at_once,

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.repositories import limits
-from scheduler.feeder import Feeder
+from callboard.jobs.limits import repository as limits_repository
+from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import (
     FakeClock,
     count,
@@ -138,7 +138,7 @@ def test_old_starts_are_swept_once_no_rate_counts_them(platform, feeder, worker)
     started(platform, feeder, worker)
     age(platform, 1)
     with platform.database.transaction() as connection:
-        limits.sweep(connection, "reports", timedelta(seconds=1))
+        limits_repository.sweep(connection, "reports", timedelta(seconds=1))
     assert count(platform, "grants") == 0
 
 

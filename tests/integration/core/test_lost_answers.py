@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import text
 
-from jobs.database import Lane
-from jobs.errors import Unavailable
-from jobs.records import Finish
-from jobs.repositories.progress import Progress
-from jobs.states import JobState, Verb
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.postgres.database import Lane
 from tests.integration.core.factories import claimed, enqueue, execution, run_sql
 
 

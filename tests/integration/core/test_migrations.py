@@ -7,9 +7,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from jobs.errors import InvalidInput, Unavailable
-from jobs.models import SCHEMA, Base
-from jobs.services import migrations
+from callboard.jobs.errors import InvalidInput, Unavailable
+from callboard.jobs.postgres import migrating
+from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.tables import METADATA
 from tests.integration.core.factories import at_once, enqueue, own_database
 
 # Everything that a table is made of, as Postgres itself writes it.
@@ -80,7 +81,7 @@ def test_each_version_can_be_gone_back_to_alone(empty):
 def test_the_first_sql_function_comes_back_as_it_was(empty):
     empty.migrations.upgrade()
     empty.migrations.downgrade("0003")
-    script = (Path(migrations.__file__).parents[1] / "migrations" / "sql" / "enqueue_v1.sql").read_text()
+    script = (Path(migrating.__file__).parent / "migrations" / "sql" / "enqueue_v1.sql").read_text()
     with empty.database.transaction() as connection:
         sources = (
             connection.execute(text("SELECT prosrc FROM pg_proc WHERE proname = 'enqueue'")).scalars().all()
@@ -101,14 +102,14 @@ def test_alembic_finds_no_difference_between_models_and_migrations(empty):
     }  # fmt: skip
     with empty.database.autocommit() as connection:
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, METADATA) == []
 
 
 def test_tables_made_from_the_models_equal_those_made_by_migrations(empty, migrated):
     """With the constraints and storage options, which Alembic does not compare."""
     with empty.database.transaction() as connection:
         connection.execute(text("CREATE SCHEMA callboard"))
-        Base.metadata.create_all(connection)
+        METADATA.create_all(connection)
     assert catalogue(empty) == catalogue(migrated)
 
 

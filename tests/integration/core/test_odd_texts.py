@@ -4,11 +4,11 @@ from contextlib import suppress
 
 import pytest
 
-from jobs.errors import CallboardError, InvalidInput
-from jobs.repositories.job_queries import JobFilter
-from jobs.services.deliveries import Incoming
-from jobs.states import Verb
-from scheduler.cron import spec_calendar
+from callboard.jobs.errors import CallboardError, InvalidInput
+from callboard.jobs.model.states import Verb
+from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.schedules.cron import spec_calendar
+from callboard.jobs.webhooks.deliveries import Incoming
 
 ASKED = {
     "queue": lambda platform, text: platform.queues.get(text),

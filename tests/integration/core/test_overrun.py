@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from jobs.metrics import HARD_TIMEOUTS
+from callboard.jobs.metrics import HARD_TIMEOUTS
 from tests.integration.core.factories import claimed, execution, run_sql, states
 
 
@@ -32,7 +32,7 @@ def test_the_late_job_is_tried_again_and_the_others_go_back_untouched(platform, 
     )
     assert (error["attempt"], error["class"], error["worker"]) == (
         1,
-        "jobs.services.verdict.TimedOut",
+        "TimedOut",
         "host:1",
     )
     assert error["at"].endswith("Z")
@@ -85,7 +85,7 @@ def test_what_was_asked_to_stop_is_cancelled(platform, worker):
     assert states(platform, [late.id, asked.id, other.id]) == ["cancelled", "cancelled", "queued"]
     (error,) = platform.jobs.get(late.id).errors
     assert (error["class"], error["message"]) == (
-        "jobs.outcomes.Cancel", "cancelled by force: it did not stop, and its process was killed",
+        "Cancelled", "cancelled by force: it did not stop, and its process was killed",
     )  # fmt: skip
     assert platform.jobs.get(asked.id).errors == []
 

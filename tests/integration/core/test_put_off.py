@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.ids import new_id
-from jobs.records import Finish
-from jobs.repositories import job_moves, jobs
-from jobs.services.execution import Execution
-from jobs.states import JobState, Verb
+from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.repository import ending
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import claimed, execution, run_sql
 
 
@@ -28,7 +29,7 @@ def again(platform, worker: Execution, job):
     """The job's next attempt."""
     run_sql(platform, "UPDATE callboard.jobs SET run_at = now() WHERE id = :id", id=job.id)
     with platform.database.transaction() as connection:
-        (hint,) = job_moves.stage(connection, 10)
+        (hint,) = feed_repository.stage(connection, 10)
     (taken,) = worker.claim([(hint.id, hint.epoch)])
     return taken
 
@@ -89,4 +90,4 @@ def test_a_late_put_off_is_refused_like_any_end(platform, worker):
     (job,) = claimed(platform, worker)
     with platform.database.transaction() as connection:
         stale = Finish(job.id, job.epoch, new_id(), Verb.SNOOZE, delay=timedelta(0), put_off="no")
-        assert jobs.finish(connection, [stale]) == []
+        assert ending.finish(connection, [stale]) == []

@@ -4,15 +4,16 @@ from datetime import datetime
 
 import pytest
 
-from jobs.errors import NotFound
-from jobs.repositories import notices, queues
-from jobs.states import JobState
+from callboard.jobs.definitions import repository as definitions_repository
+from callboard.jobs.errors import NotFound
+from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres import notices
 from tests.integration.core.factories import count, enqueue, execution, put_job, states, until, without_redis
 
 
 def put(platform, state, number=1, **columns):
     with platform.database.transaction() as connection:
-        queues.declare(connection, ["reports"])
+        definitions_repository.declare(connection, ["reports"])
         return [put_job(connection, state, **columns).id for _ in range(number)]
 
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.platform import Platform
-from jobs.states import JobState
-from scheduler.reaper import Reaper
+from callboard.jobs.model.states import JobState
+from callboard.jobs.platform import Platform
+from callboard.scheduler.reaper import Reaper
 from tests.integration.core.factories import NOWHERE, FakeClock, lease, put_job, run_out
 
 

@@ -9,15 +9,17 @@ from datetime import timedelta
 import pytest
 import redis
 
-from api.readiness import Readiness
-from jobs.clock import SYSTEM
-from jobs.errors import Unavailable
-from jobs.ids import new_id
-from jobs.platform import Platform
-from jobs.redis_link import PATIENCE, Link
-from jobs.services.health import Health
-from jobs.transport import Transport
-from scheduler.feeder import Feeder
+from callboard.api.readiness import Readiness
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.operate.health import Health
+from callboard.jobs.platform import Platform
+from callboard.jobs.redis.link import PATIENCE, Link
+from callboard.jobs.redis.transport import Transport
+from callboard.scheduler.feeder import Feeder
+from callboard.workers.fetch.hints import Hints
+from callboard.workers.fetch.queue_order import Queues
 from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, refusing, sick_redis
 from tests.e2e.stage import own_servers
 from tests.integration.core.factories import (
@@ -30,8 +32,6 @@ from tests.integration.core.factories import (
     until,
     url_of,
 )
-from workers.hints import Hints
-from workers.queues import Queues
 
 OOM = refusing("OOM command not allowed when used memory > 'maxmemory'.")
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.limits import Limits
-from jobs.records import Finish
-from jobs.repositories import job_queries
-from jobs.states import Verb
-from scheduler.feeder import Feeder
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.model.states import Verb
+from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import FakeClock, at_once, claimed, execution
 
 
@@ -37,7 +37,7 @@ def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platfo
     with execution(platform) as other, platform.database.autocommit() as connection:
         assert other.claim([(job.id, job.epoch + 1)]) == []
         assert other.claim_oldest("reports", 9) == []
-        assert job_queries.queued(connection, "reports", 9) == []
+        assert feed_repository.queued(connection, "reports", 9) == []
 
         def wanted(queues):
             return platform.workers.solo_waiting([other._worker], queues, 2)

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from jobs.ids import new_id
-from jobs.repositories import notices
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.postgres import notices
 from tests.integration.core.factories import count, execution, publish, until, url_of
 
 CALL = "SELECT callboard.enqueue('build_report', '{\"account_id\": 7}'"

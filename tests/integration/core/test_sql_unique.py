@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import errors
 
-from jobs.arguments import describe
-from jobs.client import Client
-from jobs.derived_keys import derived_key
-from jobs.repositories.job_types import JobType, UniqueRule
+from callboard.jobs.client import Client
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.definitions.job_type import JobType, UniqueRule
+from callboard.jobs.model.derived_keys import derived_key
 from tests.integration.core.factories import at_once, count, publish, run_sql, url_of
 
 CALL = "SELECT callboard.enqueue('build_report', '{\"account_id\": 7}'"

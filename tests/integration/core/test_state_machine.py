@@ -10,11 +10,15 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from jobs.ids import new_id
-from jobs.records import AttemptError, Finish, NewJob
-from jobs.repositories import job_claims, job_enqueue, job_moves, jobs, workers
-from jobs.repositories.workers import WorkerCard
-from jobs.states import TERMINAL, TRANSITIONS, JobState, Verb
+from callboard.jobs.attempts.repository import claiming, ending, lease_rows, rescuing
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.enqueue.batch import NewJob
+from callboard.jobs.enqueue.repository import inserting
+from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.endings import AttemptError, Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import TERMINAL, TRANSITIONS, JobState, Verb
+from callboard.jobs.operate.repository import moving, pruning
 from tests.integration.core.factories import PYTHON, Put, put_job, row
 
 Ids = list[UUID]
@@ -37,7 +41,7 @@ def _enqueue(connection: Connection, job: Put, worker: UUID) -> Ids:
     new = NewJob(
         new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, None, None, KEY, (), None, PYTHON
     )  # fmt: skip
-    receipts, _ = job_enqueue.enqueue(connection, [new])
+    receipts, _ = inserting.enqueue(connection, [new])
     assert len(receipts) == (_kept(connection, job)["state"] in TERMINAL)
     return [receipt.id for receipt in receipts if receipt.id != new.id]
 
@@ -46,7 +50,7 @@ def _replace(connection: Connection, job: Put, worker: UUID) -> Ids:
     new = NewJob(
         new_id(), "build_report", "reports", b"[]", b'{"account_id": 8}', 5, 10, None, None, None, KEY, (), None, PYTHON
     )  # fmt: skip
-    replaced = job_enqueue.replace(connection, job.id, new)
+    replaced = inserting.replace(connection, job.id, new)
     return [] if replaced is None else [replaced[0].id]
 
 
@@ -57,7 +61,7 @@ def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
     def act(connection: Connection, job: Put, worker: UUID) -> Ids:
         result = b"7" if verb is Verb.COMPLETE else None
         return _ids(
-            jobs.finish(connection, [Finish(job.id, job.epoch, job.claim_id, verb, result, error, delay)])
+            ending.finish(connection, [Finish(job.id, job.epoch, job.claim_id, verb, result, error, delay)])
         )
 
     return act
@@ -67,18 +71,18 @@ def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
 ACTS: dict[Verb, Callable[[Connection, Put, UUID], Ids]] = {
     Verb.ENQUEUE: _enqueue,
     Verb.REPLACE: _replace,
-    Verb.STAGE: lambda connection, job, worker: _ids(job_moves.stage(connection, 10)),
-    Verb.RELEASE: lambda connection, job, worker: _ids(job_moves.release(connection, [job.id])),
+    Verb.STAGE: lambda connection, job, worker: _ids(feed_repository.stage(connection, 10)),
+    Verb.RELEASE: lambda connection, job, worker: _ids(moving.release(connection, [job.id])),
     Verb.CLAIM: lambda connection, job, worker: _ids(
-        job_claims.claim(connection, worker, new_id(), [(job.id, job.epoch)])
+        claiming.claim(connection, worker, new_id(), [(job.id, job.epoch)])
     ),
     **{verb: _ending(verb) for verb in (Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP)},
-    Verb.CANCEL: lambda connection, job, worker: _ids(job_moves.cancel(connection, [job.id])),
-    Verb.HAND_BACK: lambda connection, job, worker: _ids(jobs.hand_back(connection, [job])[0]),
-    Verb.RESCUE: lambda connection, job, worker: _ids(job_moves.rescue(connection, [job.worker], None)[0]),
-    Verb.RERUN: lambda connection, job, worker: _ids(job_moves.rerun(connection, [job.id])),
-    Verb.EXPIRE: lambda connection, job, worker: _ids(job_moves.expire(connection, 10)),
-    Verb.DELETE: lambda connection, job, worker: job_moves.delete(connection, [job.id]),
+    Verb.CANCEL: lambda connection, job, worker: _ids(moving.cancel(connection, [job.id])),
+    Verb.HAND_BACK: lambda connection, job, worker: _ids(ending.hand_back(connection, [job])[0]),
+    Verb.RESCUE: lambda connection, job, worker: _ids(rescuing.rescue(connection, [job.worker], None)[0]),
+    Verb.RERUN: lambda connection, job, worker: _ids(moving.rerun(connection, [job.id])),
+    Verb.EXPIRE: lambda connection, job, worker: _ids(feed_repository.expire(connection, 10)),
+    Verb.DELETE: lambda connection, job, worker: moving.delete(connection, [job.id]),
 }
 FENCED = (
     Verb.CLAIM, Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP, Verb.HAND_BACK,
@@ -109,7 +113,7 @@ def connection(migrated):
 def worker(connection):
     """A worker with a live lease."""
     card = WorkerCard(new_id(), "host", 1, (), (), 8, 64)
-    workers.register(connection, card, timedelta(seconds=30))
+    lease_rows.register(connection, card, timedelta(seconds=30))
     return card.id
 
 
@@ -167,7 +171,7 @@ def _enqueued(connection: Connection, **more: Any) -> str:
     new = NewJob(
         new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, more.get("delay"), None, None, (), None, PYTHON
     )  # fmt: skip
-    receipts, hints = job_enqueue.enqueue(connection, [new])
+    receipts, hints = inserting.enqueue(connection, [new])
     assert len(hints) == (receipts[0].state is JobState.QUEUED)
     return receipts[0].state
 
@@ -210,7 +214,7 @@ def test_a_replaced_job_is_queued_or_scheduled_by_its_new_time_and_what_waits_go
         new = NewJob(
             new_id(), "build_report", "reports", b"[1]", b"{}", 5, 10, None, delay, None, None, (), None, PYTHON
         )  # fmt: skip
-        replaced = job_enqueue.replace(connection, job.id, new)
+        replaced = inserting.replace(connection, job.id, new)
         assert replaced is not None
         receipt, hints = replaced
         assert receipt.state == (JobState.WAITING if state is JobState.WAITING else target)
@@ -228,8 +232,8 @@ def test_what_is_neither_due_nor_expired_is_neither_staged_nor_expired(connectio
     later = {"run_at": "2999-01-01T00:00:00Z", "expires_at": "2999-01-02T00:00:00Z"}
     kept = [put_job(connection, state, **later) for state in JobState]
     before = [row(connection, job.id) for job in kept]
-    assert job_moves.stage(connection, 100) == []
-    assert job_moves.expire(connection, 100) == []
+    assert feed_repository.stage(connection, 100) == []
+    assert feed_repository.expire(connection, 100) == []
     assert [row(connection, job.id) for job in kept] == before
 
 
@@ -238,7 +242,7 @@ def test_a_rescue_blames_only_the_suspects(connection):
     suspect, other = (
         put_job(connection, JobState.RUNNING, worker_id=worker, crash_count=2) for _ in range(2)
     )
-    moved, hints = job_moves.rescue(connection, [worker], [suspect.id])
+    moved, hints = rescuing.rescue(connection, [worker], [suspect.id])
     assert {job.id: job.state for job in moved} == {
         suspect.id: JobState.QUARANTINED,
         other.id: JobState.QUEUED,
@@ -251,9 +255,9 @@ def test_a_rescue_blames_only_the_suspects(connection):
 def test_the_pruner_removes_what_is_terminal_and_old_enough_and_nothing_else(connection, state):
     job = put_job(connection, state)
     too_young = timedelta(days=3650)
-    assert job_moves.prune(connection, TERMINAL, too_young, 10) == 0
-    assert job_moves.prune(connection, TERMINAL - {state}, timedelta(0), 10) == 0
-    assert job_moves.prune(connection, frozenset(JobState), timedelta(0), 10) == (state in TERMINAL)
+    assert pruning.prune(connection, TERMINAL, too_young, 10) == 0
+    assert pruning.prune(connection, TERMINAL - {state}, timedelta(0), 10) == 0
+    assert pruning.prune(connection, frozenset(JobState), timedelta(0), 10) == (state in TERMINAL)
     assert (row(connection, job.id) is None) == (state in TERMINAL)
 
 

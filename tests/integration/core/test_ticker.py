@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound, UnknownJob
-from jobs.repositories import schedules as repository
-from jobs.services.schedules import schedule_request
-from jobs.states import JobState
-from scheduler.cron import spec_calendar
+from callboard.jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound, UnknownJob
+from callboard.jobs.model.states import JobState
+from callboard.jobs.schedules import repository
+from callboard.jobs.schedules.cron import spec_calendar
+from callboard.jobs.schedules.manage import schedule_request
 from tests.integration.core.factories import at_once, count, publish, put_job, run_sql, states
 
 MINUTE = timedelta(minutes=1)

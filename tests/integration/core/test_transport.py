@@ -8,10 +8,10 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import Unavailable
-from jobs.ids import new_id
-from jobs.records import Hint
-from jobs.transport import WAKE, WINDOW, Transport, read_token, token
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.redis.transport import WAKE, WINDOW, Transport, read_token, token
 from tests.integration.core.factories import NOWHERE, enqueue, execution, until
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

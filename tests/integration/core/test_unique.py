@@ -8,15 +8,16 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
-from jobs.arguments import describe
-from jobs.client import Client
-from jobs.errors import Conflict, InvalidInput
-from jobs.records import Finish, Source
-from jobs.repositories import job_enqueue
-from jobs.repositories.job_types import JobType, UniqueRule
-from jobs.requests import job_request
-from jobs.states import JobState, Verb
-from scheduler.pruner import Pruner
+from callboard.jobs.client import Client
+from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.definitions.job_type import JobType, UniqueRule
+from callboard.jobs.enqueue.repository import inserting
+from callboard.jobs.errors import Conflict, InvalidInput
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import job_request
+from callboard.jobs.model.states import JobState, Verb
+from callboard.scheduler.pruner import Pruner
 from tests.integration.core.factories import (
     PYTHON,
     at_once,
@@ -92,7 +93,7 @@ def test_a_key_that_was_held_while_the_statement_ran_is_found_out(client, platfo
     """As when another takes the key, and is finished with the job, after this enqueue began to look."""
     first = report(client, **KEYED)
     end(platform)
-    monkeypatch.setattr(job_enqueue, "_KEYED", job_enqueue._PLAIN)
+    monkeypatch.setattr(inserting, "_KEYED", inserting._PLAIN)
     receipt = platform.enqueue.one(
         job_request({"name": "build_report", "kwargs": {"account_id": 8}, **KEYED, "on_conflict": "existing"}), PYTHON
     )  # fmt: skip

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 import redis
 
-from jobs.client import Client
-from jobs.clock import SYSTEM
-from jobs.errors import NotFound, WaitTimeout
-from jobs.ids import new_id
-from jobs.platform import Platform
-from jobs.records import Finish
-from jobs.services import waiting as module
-from jobs.services.waiting import Waiting
-from jobs.states import JobState, Verb
+from callboard.jobs.client import Client
+from callboard.jobs.errors import NotFound, WaitTimeout
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.operate import waiting as module
+from callboard.jobs.operate.waiting import Waiting
+from callboard.jobs.platform import Platform
 from tests.integration.core.factories import (
     at_once,
     claimed,

@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from jobs.errors import NotFound
-from jobs.ids import new_id
-from jobs.records import Finish
-from jobs.repositories.workers import WorkerCard
-from jobs.services.reasons import Code
-from jobs.states import JobState, Verb
-from scheduler.leader import Leader
+from callboard.jobs.attempts.worker import WorkerCard
+from callboard.jobs.errors import NotFound
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.operate.reasons import Code
+from callboard.scheduler.leader import Leader
 from tests.integration.core.factories import claimed, enqueue, execution, lease, put_job, run_out, run_sql
 
 

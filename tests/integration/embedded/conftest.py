@@ -13,8 +13,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from config.embedded import EmbeddedServers
-from config.embedded.processes import working_in
+from callboard.config.embedded import EmbeddedServers
+from callboard.config.embedded.processes import working_in
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
 USER = """
 import sys
 from pathlib import Path
-from config.embedded import EmbeddedServers
-from config.logging import configure
+from callboard.config.embedded import EmbeddedServers
+from callboard.config.logging import configure
 configure(level="error")
 embedded = EmbeddedServers(Path(sys.argv[1]), durable=False)
 print(embedded.postgres.ensure(), embedded.valkey.ensure(), flush=True)

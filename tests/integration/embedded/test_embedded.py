@@ -9,11 +9,12 @@ import psycopg
 import pytest
 import redis
 
-import config.embedded.wheels
-from config.embedded import EmbeddedServers, servers
-from config.embedded.account import Account
-from config.settings import load_settings
-from jobs.errors import InvalidInput, Unavailable
+import callboard
+import callboard.config.embedded.wheels
+from callboard.config.embedded import EmbeddedServers, servers
+from callboard.config.embedded.account import Account
+from callboard.config.settings import load_settings
+from callboard.jobs.errors import InvalidInput, Unavailable
 
 BOTH = ["postgres", "valkey-server"]
 
@@ -104,7 +105,7 @@ def test_a_user_who_is_not_root_runs_them_as_himself(fresh, leaders, command, pr
     account = Account.for_postgres()
     fresh.mkdir()
     os.chown(fresh, account.uid, account.gid)
-    it = command(fresh, account.prefix((Path(sys.executable), Path(config.__file__))))
+    it = command(fresh, account.prefix((Path(sys.executable), Path(callboard.__file__))))
     assert it.started() == ["postgres", "valkey"]
     assert set(told(processes(fresh), lambda process: process.uids().effective)) == {account.uid}
     it.end()
@@ -136,7 +137,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
 
 
 def test_without_the_wheels_the_error_says_what_to_install(monkeypatch, fresh):
-    monkeypatch.setattr(config.embedded.wheels, "find_spec", lambda _name: None)
+    monkeypatch.setattr(callboard.config.embedded.wheels, "find_spec", lambda _name: None)
     with pytest.raises(
         Unavailable, match=r"pip install 'callboard\[embedded\]' or set CALLBOARD_DATABASE_URL"
     ):

@@ -6,8 +6,8 @@ import signal
 
 import psycopg
 
-from config.embedded import EmbeddedServers
-from config.embedded.processes import alive, wait_until
+from callboard.config.embedded import EmbeddedServers
+from callboard.config.embedded.processes import alive, wait_until
 
 BOTH = ["postgres", "valkey-server"]
 

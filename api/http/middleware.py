@@ -1,0 +1,163 @@
+"""What is done around every request: an id, a bound on the body, the last word on failures, a log line, two metrics."""
+
+import asyncio
+import re
+from collections.abc import MutableMapping
+from functools import cache
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from callboard.api.http.error_responses import error_response
+from callboard.jobs.errors import PayloadTooLarge
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.ids import new_id
+
+HTTP_REQUESTS: Final = Counter(
+    "callboard_http_requests_total", "Requests answered, by route.", ["route", "method", "code"]
+)
+HTTP_DURATION: Final = Histogram(
+    "callboard_http_request_duration_seconds",
+    "From the request's head to the end of its answer.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+#: Stands for the route of a request that met none, so that labels are bounded by what there is.
+UNKNOWN_ROUTE: Final = "(unknown)"
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
+_NOT_KEPT: Final = {**_ALWAYS, b"cache-control": b"no-store"}
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
+#: Of a body that is too large this much more is read and dropped, so that the sender comes to read the answer.
+_DROPPED: Final = 16 * 1024 * 1024
+_DROPPING_SECONDS: Final = 2.0
+#: Asked every few seconds by machines; their lines are for debugging.
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = structlog.get_logger(__name__)
+
+
+class Exchange:
+    """Middleware: the outermost that a request meets, and the last that its answer does."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = self._clock.monotonic()
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        given, length = _given(scope)
+        request_id = state["request_id"] = given if _SANE_ID.fullmatch(given) else str(new_id())
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, scope["path"], request_id)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, capped(length, receive, self._max_body), sending)
+            except Exception:
+                # Whatever it is: the caller hears nothing of it, the log hears all.
+                log.exception("http.failed", method=scope["method"], path=scope["path"][:200])
+                if status:
+                    raise
+                message = f"something went wrong here; the log says more under request_id {request_id}"
+                state["error"] = "INTERNAL_ERROR"
+                await error_response(request_id, "INTERNAL_ERROR", message)(scope, receive, sending)
+            finally:
+                self._record(scope, status, self._clock.monotonic() - started)
+
+    @staticmethod
+    def _record(scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        method = scope["method"] if scope["method"] in _METHODS else "(other)"
+        # 499, as others write it: whoever asked was gone before the answer.
+        code = status or 499
+        requests, duration = _series(route, method, code)
+        requests.inc()
+        duration.observe(seconds)
+        extra = {name: scope["state"][name] for name in ("error", "key") if name in scope["state"]}
+        (log.debug if route in _QUIET else log.info)(
+            "http.request",
+            method=method,
+            route=route,
+            path=scope["path"][:200],
+            status=code,
+            duration_ms=round(seconds * 1000, 2),
+            **extra,
+        )
+
+
+@cache
+def _series(route: str, method: str, code: int) -> tuple[Counter, Histogram]:
+    """The series that a request counts in; as few as there are labels."""
+    return HTTP_REQUESTS.labels(route, method, str(code)), HTTP_DURATION.labels(route)
+
+
+def _given(scope: Scope) -> tuple[str, str]:
+    """The first x-request-id and content-length; empty when there is none."""
+    request_id = length = ""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            request_id = request_id or value.decode("latin-1")
+        elif name == b"content-length":
+            length = length or value.decode("latin-1")
+    return request_id, length
+
+
+def capped(declared: str, receive: Receive, limit: int) -> Receive:
+    """A `receive` that raises PayloadTooLarge once more than `limit` bytes were declared or have come."""
+    announced = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
+    received = 0
+
+    async def receiving() -> Message:
+        nonlocal received
+        if received == 0 and announced > limit:
+            await _drop(receive)
+            raise _too_large(limit)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            await _drop(receive)
+            raise _too_large(limit)
+        return message
+
+    return receiving
+
+
+async def _drop(receive: Receive) -> None:
+    dropped = 0
+    try:
+        async with asyncio.timeout(_DROPPING_SECONDS):
+            while dropped < _DROPPED:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is larger than {limit:,} bytes (CALLBOARD_MAX_BODY)")
+
+
+def _add_headers(message: Message, path: str, request_id: str) -> None:
+    kept_nowhere = path.startswith(("/v1/", "/webhooks/")) or message["status"] >= 400  # noqa: PLR2004 - errors
+    ours = _NOT_KEPT if kept_nowhere else _ALWAYS
+    message["headers"] = [
+        *(pair for pair in message["headers"] if pair[0] not in ours),
+        (b"x-request-id", request_id.encode("latin-1")),
+        *ours.items(),
+    ]

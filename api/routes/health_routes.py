@@ -1,0 +1,75 @@
+"""For machines and for reading: alive, ready, metrics, the OpenAPI document and its page."""
+
+import hashlib
+import re
+from base64 import b64encode
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from callboard.api.door import Api
+from callboard.api.openapi import fails
+from callboard.api.readiness import OK
+from callboard.api.schemas import Health, ReadyState, reply
+
+router = APIRouter(tags=["self"])
+
+_PAGE: Final = (files("callboard.api") / "static" / "docs.html").read_bytes()
+
+
+def _policy(page: bytes) -> str:
+    """A content policy that lets the page's own script and style run, and nothing else."""
+    script, style = (
+        b64encode(
+            hashlib.sha256(re.findall(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[0]).digest()
+        ).decode()
+        for tag in (b"script", b"style")
+    )
+    return (
+        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+_PAGE_HEADERS: Final = {"Content-Security-Policy": _policy(_PAGE), "Cache-Control": "no-cache"}
+
+
+@router.get("/healthz", response_model=Health, responses=fails())
+async def healthz() -> Response:
+    """The process is alive. Says nothing of what it needs."""
+    return reply(Health(status="ok"))
+
+
+@router.get(
+    "/readyz",
+    response_model=ReadyState,
+    responses={**fails(), 503: {"model": ReadyState, "description": "something that is needed is not there"}},
+)
+def readyz(door: Api) -> Response:
+    """Whether the database, its schema and Redis are there. Without Redis jobs are still accepted, and run later."""
+    checks = door.readiness.checks()
+    ready = set(checks.values()) == {OK}
+    return reply(ReadyState(status="ready" if ready else "unavailable", checks=checks), 200 if ready else 503)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **fails()},
+)
+def metrics() -> Response:
+    """The series of this process, for Prometheus."""
+    return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> Response:
+    return Response(request.app.state.openapi(), media_type="application/json")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    return Response(_PAGE, media_type="text/html", headers=_PAGE_HEADERS)

@@ -1,0 +1,15 @@
+"""Which jobs there are, and what each accepts."""
+
+from fastapi import APIRouter, Response
+
+from callboard.api.callers import Viewer
+from callboard.api.openapi import guarded
+from callboard.api.schemas import JobTypeObject, Page, page_of, reply
+
+router = APIRouter(prefix="/v1/job-types", tags=["catalogue"])
+
+
+@router.get("", response_model=Page[JobTypeObject], responses=guarded())
+def list_job_types(caller: Viewer) -> Response:
+    """All jobs that workers have published, by name."""
+    return reply(page_of(JobTypeObject, caller.platform.catalogue.every()))

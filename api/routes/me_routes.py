@@ -1,0 +1,15 @@
+"""Who am I."""
+
+from fastapi import APIRouter, Response
+
+from callboard.api.callers import Viewer
+from callboard.api.openapi import guarded
+from callboard.api.schemas import Me, reply
+
+router = APIRouter(prefix="/v1/me", tags=["self"])
+
+
+@router.get("", response_model=Me, responses=guarded())
+async def show_me(caller: Viewer) -> Response:
+    """The key that asks: its name, role and queue."""
+    return reply(Me.model_validate(caller.key))

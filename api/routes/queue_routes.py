@@ -1,0 +1,87 @@
+"""Queues: list, show, pause, resume, limit."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from callboard.api.callers import Operator, Viewer
+from callboard.api.http.bodies import body, takes
+from callboard.api.openapi import guarded
+from callboard.api.schemas import Page, QueueObject, page_of, reply
+from callboard.jobs.errors import InvalidInput, NotFound
+from callboard.jobs.model.queue_limits import MOST, Limits, Rate
+
+router = APIRouter(prefix="/v1/queues", tags=["queues"])
+
+
+@router.get("", response_model=Page[QueueObject], responses=guarded())
+def list_queues(caller: Viewer) -> Response:
+    """All queues, by name."""
+    queues = [queue for queue in caller.platform.queues.every() if caller.sees(queue.name)]
+    return reply(page_of(QueueObject, queues))
+
+
+@router.get("/{queue}", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+def show_queue(queue: str, caller: Viewer) -> Response:
+    """One queue."""
+    caller.check_queue(_name(queue))
+    return reply(QueueObject.model_validate(caller.platform.queues.get(queue)))
+
+
+@router.post("/{queue}/pause", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+def pause_queue(queue: str, caller: Operator) -> Response:
+    """Let nothing of this queue start; what runs goes on."""
+    caller.check_queue(_name(queue))
+    return reply(QueueObject.model_validate(caller.platform.queues.pause(queue)))
+
+
+@router.post("/{queue}/resume", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+def resume_queue(queue: str, caller: Operator) -> Response:
+    """Let the queue's jobs start again."""
+    caller.check_queue(_name(queue))
+    return reply(QueueObject.model_validate(caller.platform.queues.resume(queue)))
+
+
+def _rate(value: str) -> str:
+    try:
+        Rate.parse(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+Most = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+Often = Annotated[str, Field(max_length=40, examples=["100/1m"]), AfterValidator(_rate)]
+
+
+class NewLimits(BaseModel):
+    """All limits of a queue at once; what is left out or null is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: Most | None = Field(default=None, description="jobs that run at once, over all workers")
+    rate: Often | None = Field(default=None, description="jobs that start within any such time")
+    key_concurrency: Most | None = Field(
+        default=None, description="the same as concurrency, of each limit key"
+    )
+    key_rate: Often | None = Field(default=None, description="the same as rate, of each limit key")
+
+
+@router.put(
+    "/{queue}/limits",
+    response_model=QueueObject,
+    responses=guarded("VALIDATION_ERROR"),
+    openapi_extra=takes(NewLimits),
+)
+def limit_queue(queue: str, caller: Operator, limits: Annotated[NewLimits, body(NewLimits)]) -> Response:
+    """Replace all limits of a queue, at once and for all workers; the queue may be one without jobs."""
+    caller.check_queue(_name(queue))
+    wanted = Limits.read(**limits.model_dump())
+    return reply(QueueObject.model_validate(caller.platform.queues.limit(queue, wanted)))
+
+
+def _name(queue: str) -> str:
+    if "\0" in queue:
+        raise NotFound("no queue has a NUL character in its name")
+    return queue

@@ -1,0 +1,253 @@
+"""What commands print: JSON documents, tables and messages. Data goes to stdout, messages to stderr."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+from callboard.cli.console.text import iso, one_line
+from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.job import Job
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+#: Columns of a table that is not for a terminal: nothing is cut there.
+_PIPE_WIDTH: Final = 400
+#: From this width on tables show their `wide` columns.
+_WIDE: Final = 110
+_GAP: Final = 2
+#: A column that is cut keeps so much.
+_NARROWEST: Final = 6
+
+_STATE_STYLES: Final = {
+    "waiting": "bright_black",
+    "scheduled": "magenta",
+    "queued": "cyan",
+    "running": "bold blue",
+    "retrying": "yellow",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "bright_black",
+    "quarantined": "bold red",
+    "ok": "green",
+    "live": "green",
+    "active": "green",
+    "warn": "yellow",
+    "paused": "yellow",
+    "draining": "yellow",
+    "fail": "bold red",
+    "lost": "bold red",
+    "expired": "bright_black",
+    "revoked": "bright_black",
+    "ended": "bright_black",
+    "fired": "green",
+    "caught_up": "green",
+    "skipped": "yellow",
+    "missed": "yellow",
+}
+
+
+def job_object(job: Job) -> dict[str, Any]:
+    """A job as JSON shows it: the fields that HTTP has too."""
+    return {
+        "id": str(job.id),
+        "name": job.name,
+        "queue": job.queue,
+        "state": str(job.state),
+        "priority": job.priority,
+        "args": job.args,
+        "kwargs": job.kwargs,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "run_at": job.run_at,
+        "enqueued_at": job.enqueued_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "progress": job.progress,
+        "progress_note": job.progress_note,
+        "result": job.result,
+        "errors": job.errors,
+        "tags": job.tags,
+        "source": job.source,
+        "source_id": job.source_id,
+        "unique_key": job.unique_key,
+        "worker_id": job.worker_id,
+        "timeout": job.timeout,
+        "cancel_requested_at": job.cancel_requested_at,
+        "crash_count": job.crash_count,
+        "hard_timeout": None if job.hard_timeout is None else exact_duration(job.hard_timeout),
+        "options": job.options,
+        "limit_key": job.limit_key,
+        "solo": job.solo,
+        "put_off": job.put_off,
+        "put_off_reason": job.put_off_reason,
+    }
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON document; instants become ISO 8601 in UTC, durations their text."""
+    import orjson
+
+    click.echo(
+        orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME)
+    )
+
+
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """Print one line of a stream of JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME))
+
+
+def print_items(items: Iterable[Mapping[str, Any]], next_cursor: str | None = None) -> None:
+    """Print a list as HTTP has it: `{"items": [...], "next_cursor": null}`."""
+    print_json({"items": list(items), "next_cursor": next_cursor})
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return iso(value)
+        case timedelta():
+            return exact_duration(value)
+        case _:
+            return str(value)
+
+
+def note(text: str) -> None:
+    """Say something to the person; programs do not read it."""
+    click.echo(one_line(text), err=True)
+
+
+def interactive() -> bool:
+    """Whether somebody sits there who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Whether to go on: asks on a terminal only, and not after --yes."""
+    if yes or not interactive():
+        return True
+    if click.confirm(one_line(question), err=True):
+        return True
+    note("nothing was done")
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table. `wide`: shown where there is room; `cut`: shortened where there is not."""
+
+    title: str
+    wide: bool = False
+    cut: bool = False
+    right: bool = False
+    fold: bool = False
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]], *, empty: str) -> None:
+    """Print rows under their titles, as wide as the terminal; without rows, say so on stderr."""
+    if not rows:
+        note(empty)
+        return
+    from rich.table import Table
+
+    width = stdout_width()
+    shown = [index for index, column in enumerate(columns) if not column.wide or width >= _WIDE]
+    cells = [[_cell(row[index]) for index in shown] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for index, size in zip(shown, _widths([columns[index] for index in shown], cells, width), strict=True):
+        column = columns[index]
+        table.add_column(
+            column.title,
+            width=size,
+            no_wrap=not column.fold,
+            overflow="fold" if column.fold else "ellipsis",
+            justify="right" if column.right else "left",
+        )
+    for line in cells:
+        table.add_row(*line)
+    print_rich(table)
+
+
+def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width: int) -> list[int]:
+    """Every column as wide as its longest cell; where that is too much, the widest that may be cut give way."""
+    sizes = [
+        max([len(column.title), *(line[index].cell_len for line in cells)])
+        for index, column in enumerate(columns)
+    ]
+    yielding = [index for index, column in enumerate(columns) if column.cut or column.fold]
+    excess = sum(sizes) + _GAP * (len(sizes) - 1) - width
+    for _ in range(max(0, excess)):
+        widest = max(yielding, key=lambda index: sizes[index], default=None)
+        if widest is None or sizes[widest] <= _NARROWEST:
+            break
+        sizes[widest] -= 1
+    return sizes
+
+
+def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
+    """Print one thing field by field; what is neither text nor drawn is shown as JSON."""
+    import orjson
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bright_black", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in fields:
+        text = value if isinstance(value, str | Text) else orjson.dumps(value).decode()
+        grid.add_row(label, _cell(text))
+    print_rich(grid)
+
+
+def state_text(state: str, more: str = "") -> "Text":
+    """A state in its colour."""
+    from rich.text import Text
+
+    return Text(f"{state} {more}".rstrip(), style=_STATE_STYLES.get(state, ""))
+
+
+def print_rich(*parts: "RenderableType", err: bool = False) -> None:
+    """Print what rich draws; colours only on a terminal that wants them."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    buffer = StringIO()
+    console = Console(
+        file=buffer,
+        width=stdout_width(),
+        force_terminal=coloured(stream),
+        color_system="auto" if coloured(stream) else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    console.print(*parts, sep="\n")
+    text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+    click.echo(text, err=err, color=coloured(stream))
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether colours may be written: to a terminal, unless NO_COLOR is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def stdout_width() -> int:
+    return shutil.get_terminal_size((80 if sys.stdout.isatty() else _PIPE_WIDTH, 24)).columns
+
+
+def _cell(value: "str | Text") -> "Text":
+    from rich.text import Text
+
+    return value if isinstance(value, Text) else Text(one_line(value))

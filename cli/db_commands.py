@@ -1,0 +1,70 @@
+"""`callboard db`: the schema in Postgres."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from callboard.cli.console.options import json_option, yes_option
+from callboard.cli.console.output import confirmed, note, print_json
+
+if TYPE_CHECKING:
+    from callboard.jobs.postgres.migrating import SchemaStatus
+
+
+@click.group()
+def db() -> None:
+    """Create, upgrade and remove the tables in Postgres."""
+
+
+@db.command()
+@json_option
+def upgrade(*, as_json: bool) -> None:
+    """Bring the tables to the version that this code needs."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        _print(runtime.platform.migrations.upgrade(), as_json=as_json)
+
+
+@db.command()
+@click.argument("revision", metavar="REV")
+@yes_option
+@json_option
+def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
+    """Take the tables back to the earlier version REV.
+
+    'base' removes them with all that is in them.
+    """
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        what = (
+            "remove all tables and every job"
+            if revision == "base"
+            else f"go back to {revision}, and lose what came since"
+        )
+        if not confirmed(f"{what}?", yes=yes):
+            raise click.exceptions.Exit(1)
+        _print(runtime.platform.migrations.downgrade(revision), as_json=as_json)
+
+
+@db.command()
+@json_option
+def status(*, as_json: bool) -> None:
+    """Show the version of the tables, and the one needed."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        _print(runtime.platform.migrations.status(), as_json=as_json)
+
+
+def _print(status: "SchemaStatus", *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(status) | {"up_to_date": status.up_to_date})
+        return
+    click.echo(status.current or "none")
+    if status.up_to_date:
+        note("the tables are up to date")
+    else:
+        note(f"this code needs {status.needed}: run 'callboard db upgrade'")

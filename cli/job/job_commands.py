@@ -1,0 +1,177 @@
+"""`callboard job`: enqueue, list, show and wait; the verbs that change jobs are in `job_verbs.py`."""
+
+import errno
+import os
+import pwd
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from callboard.cli.console.arguments_option import read_arguments
+from callboard.cli.console.filter_options import Criteria, filter_options
+from callboard.cli.console.options import DURATION, ID, json_option
+from callboard.cli.console.output import note
+from callboard.cli.console.request_options import request_options, request_values
+from callboard.cli.job.job_log_commands import logs
+from callboard.cli.job.job_verbs import cancel, delete, retry
+from callboard.cli.job.job_views import print_job, print_jobs
+from callboard.cli.job.job_why_commands import why
+from callboard.jobs.enqueue.batch import Receipt
+from callboard.jobs.errors import CallboardError, JobUnsuccessful, WaitTimeout
+from callboard.jobs.model.job import Job, Source
+from callboard.jobs.model.states import JobState
+
+if TYPE_CHECKING:
+    from callboard.jobs.platform import Platform
+
+
+@click.group()
+def job() -> None:
+    """Enqueue jobs, look at them, cancel, retry and delete them."""
+
+
+for _verb in (cancel, retry, delete, why, logs):
+    job.add_command(_verb)
+
+
+@job.command()
+@click.argument("name")
+@click.option(
+    "--args",
+    "arguments",
+    metavar="JSON",
+    help="An object (by name) or an array (by position); @FILE, or - for stdin.",
+)
+@request_options
+@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet, and any arguments.")
+@click.option("--wait", is_flag=True, help="Wait for the job's end; exits with 6 unless it succeeded.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    metavar="DURATION",
+    help="With --wait: this long at most; then exits with 124.",
+)
+@json_option
+def enqueue(
+    *,
+    name: str,
+    arguments: str | None,
+    wait: bool,
+    timeout: timedelta | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Enqueue a job; prints its id.
+
+    The job is committed when this exits with 0.
+
+    \b
+    callboard job enqueue build_report --args '{"account_id": 7}' --in 10m
+    callboard job enqueue build_report --args @report.json --wait --timeout 1m
+    callboard job enqueue reindex --unique-key r-7 --on-conflict replace --in 30s
+    """  # noqa: D301 - click's mark for lines to keep
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout belongs to --wait; an attempt's limit is --job-timeout")
+    values = {**request_values(options), **read_arguments(arguments), "name": name}
+    from callboard.cli.console.runtime import opened
+    from callboard.jobs.model.request import job_request
+    from callboard.jobs.operate.listing import accepted
+
+    request = job_request(values)
+    with opened() as runtime:
+        platform = runtime.platform
+        receipt = platform.enqueue.one(request, Source("cli", _user()))
+        try:
+            if receipt.existed or receipt.moved:
+                note(_held(receipt, request.unique_key))
+            with accepted(receipt.id):
+                if wait:
+                    _wait(platform, receipt.id, timeout, as_json=as_json)
+                elif as_json:
+                    print_job(platform.jobs.get(receipt.id), as_json=True)
+                else:
+                    click.echo(str(receipt.id))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            # The job is committed: nobody shall think that it has to be sent again.
+            raise CallboardError(
+                f"job {receipt.id} is enqueued, but nothing can be printed: {error.strerror}"
+            ) from error
+
+
+@job.command("list")
+@filter_options
+@click.option(
+    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, metavar="N", help="Jobs on a page."
+)
+@click.option("--cursor", metavar="CURSOR", help="The next page, as the last one named it.")
+@json_option
+def list_(*, which: Criteria, limit: int, cursor: str | None, as_json: bool) -> None:
+    """List jobs, newest first."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        page = runtime.platform.jobs.page(which.filter(), cursor=cursor, limit=limit)
+        print_jobs(page, as_json=as_json)
+
+
+@job.command()
+@click.argument("job_id", metavar="ID", type=ID)
+@click.option("--traceback", is_flag=True, help="With the traceback of every failed attempt.")
+@json_option
+def show(*, job_id: UUID, traceback: bool, as_json: bool) -> None:
+    """Show one job: its life, arguments, result and errors."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        print_job(runtime.platform.jobs.get(job_id), as_json=as_json, traceback=traceback)
+
+
+@job.command()
+@click.argument("job_id", metavar="ID", type=ID)
+@click.option("--timeout", type=DURATION, metavar="DURATION", help="This long at most; then exits with 124.")
+@json_option
+def wait(*, job_id: UUID, timeout: timedelta | None, as_json: bool) -> None:
+    """Wait for a job's end and show it; exits with 6 unless it succeeded."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        _wait(runtime.platform, job_id, timeout, as_json=as_json)
+
+
+def _held(receipt: Receipt, key: str | None) -> str:
+    """What became of an enqueue whose unique key was held."""
+    which = f"the key {key}" if key else "its key"
+    if receipt.replaced:
+        return f"{which} is held by job {receipt.id} ({receipt.state}), which has these arguments and this time now"
+    if receipt.moved:
+        return f"{which} was held by a job that is running, which goes on; this one has it now"
+    return f"{which} is held by job {receipt.id} ({receipt.state}); nothing was enqueued"
+
+
+def _wait(platform: "Platform", job_id: UUID, timeout: timedelta | None, *, as_json: bool) -> None:
+    try:
+        finished = platform.waiting.wait(job_id, timeout)
+    except WaitTimeout:
+        print_job(platform.jobs.get(job_id), as_json=as_json)
+        raise
+    print_job(finished, as_json=as_json)
+    if finished.state is not JobState.SUCCEEDED:
+        raise JobUnsuccessful(f"job {finished.id} {_ending(finished)}")
+
+
+def _ending(finished: Job) -> str:
+    if finished.state is JobState.FAILED and finished.errors:
+        last = finished.errors[-1]
+        return f"failed: {last.get('class')}: {last.get('message')}"
+    return str(finished.state) if finished.state is JobState.FAILED else f"was {finished.state}"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,242 @@
+"""Jobs on the screen: the table of many, the card of one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from callboard.cli.console.output import (
+    Column,
+    job_object,
+    note,
+    print_items,
+    print_json,
+    print_rich,
+    print_table,
+    state_text,
+    stdout_width,
+)
+from callboard.cli.console.text import ago, clock, one_line, span, visible
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.states import JobState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from callboard.jobs.operate.listing import JobPage
+
+_CARD_WIDTH: Final = 80
+_BAR: Final = 20
+#: JSON up to this length stands in one line.
+_SHORT: Final = 56
+#: Lines of JSON, and of a traceback, that a card shows.
+_MOST_LINES: Final = 24
+_MOST_TRACE: Final = 60
+_COLUMNS: Final = (
+    Column("ID"),
+    Column("STATE"),
+    Column("NAME", cut=True),
+    Column("QUEUE", wide=True, cut=True),
+    Column("ATTEMPT", wide=True, right=True),
+    Column("WHEN"),
+)
+
+
+def print_jobs(page: "JobPage", *, as_json: bool) -> None:
+    """Print a page of jobs."""
+    if as_json:
+        print_items([job_object(job) for job in page.items], page.next_cursor)
+        return
+    now = SYSTEM.now()
+    rows = [
+        (
+            str(job.id),
+            _state(job),
+            job.name,
+            job.queue,
+            f"{job.attempt}/{job.max_attempts}",
+            ago(_when(job), now),
+        )
+        for job in page.items
+    ]
+    print_table(_COLUMNS, rows, empty="no jobs fit")
+    if page.next_cursor:
+        note(f"there are more: --cursor {page.next_cursor}")
+
+
+def print_job_objects(jobs: Sequence[tuple[UUID, Job | None]]) -> None:
+    """Print the jobs that a verb has changed; of one that is gone, its id."""
+    print_items([{"id": str(job_id)} if job is None else job_object(job) for job_id, job in jobs])
+
+
+def print_job(job: Job, *, as_json: bool, traceback: bool = False) -> None:
+    """Print one job, as an object or as a card."""
+    if as_json:
+        print_json(job_object(job))
+    else:
+        print_rich(_card(job, SYSTEM.now(), traceback=traceback))
+
+
+def _when(job: Job) -> datetime:
+    if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
+        return job.run_at
+    return job.finished_at or (job.started_at if job.state is JobState.RUNNING else None) or job.enqueued_at
+
+
+def _state(job: Job) -> "Text":
+    running = job.state is JobState.RUNNING and job.progress is not None
+    return state_text(str(job.state), f"{(job.progress or 0) * 100:.0f}%" if running else "")
+
+
+def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    width = min(_CARD_WIDTH, stdout_width())
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="bright_black", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for label, value in _facts(job, now):
+        facts.add_row(label, value if isinstance(value, Text) else Text(visible(value)))
+    parts: list[RenderableType] = [facts]
+    for heading, content in (("args", job.args), ("kwargs", job.kwargs), ("result", job.result)):
+        if content not in ([], {}, None):
+            line = _line(content)
+            if len(line) <= _SHORT:
+                facts.add_row(heading, Text(line))
+            else:
+                parts += [_heading(heading), _block(content)]
+    if job.errors:
+        parts += [_heading("errors"), _errors(job, now, traceback=traceback)]
+    title = Text.assemble(" ", (one_line(job.name), "bold"), "  ", state_text(str(job.state)), " ")
+    return Panel(
+        Group(*parts),
+        title=title,
+        title_align="left",
+        box=box.ROUNDED,
+        width=width,
+        padding=(0, 2),
+        border_style="bright_black",
+    )
+
+
+def _facts(job: Job, now: datetime) -> "list[tuple[str, str | Text]]":
+    door = job.source if job.source_id is None else f"{job.source} ({job.source_id})"
+    facts: list[tuple[str, str | Text]] = [
+        ("id", str(job.id)),
+        ("queue", f"{job.queue}, priority {job.priority}"),
+        ("attempt", f"{job.attempt} of {job.max_attempts}" + _crashes(job)),
+        ("enqueued", f"{_moment(job.enqueued_at, now)}, by {door}"),
+    ]
+    if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
+        facts.append(("due", _moment(job.run_at, now)))
+    if job.started_at:
+        waited = span(job.started_at - max(job.run_at, job.enqueued_at))
+        facts.append(("started", f"{_moment(job.started_at, now)}, waited {waited}"))
+    if job.finished_at:
+        ran = f", ran {span(job.finished_at - job.started_at)}" if job.started_at else ""
+        facts.append(("finished", _moment(job.finished_at, now) + ran))
+    if job.progress is not None or job.progress_note:
+        facts.append(("progress", _progress(job)))
+    for label, value in (
+        ("timeout", exact_duration(job.timeout) if job.timeout else None),
+        ("hard timeout", exact_duration(job.hard_timeout) if job.hard_timeout else None),
+        ("expires", _moment(job.expires_at, now) if job.expires_at else None),
+        ("unique key", job.unique_key),
+        ("limit key", job.limit_key),
+        ("tags", ", ".join(job.tags) or None),
+        ("put off", f"{job.put_off} times, {job.put_off_reason}" if job.put_off else None),
+        ("worker", str(job.worker_id) if job.worker_id else None),
+        ("cancel", _moment(job.cancel_requested_at, now) if job.cancel_requested_at else None),
+    ):
+        if value is not None:
+            facts.append((label, value))
+    return facts
+
+
+def _crashes(job: Job) -> str:
+    return (
+        f", its worker died {job.crash_count} times"
+        if job.crash_count > 1
+        else (", its worker died once" if job.crash_count else "")
+    )
+
+
+def _moment(moment: datetime, now: datetime) -> str:
+    return f"{clock(moment)} ({ago(moment, now)})"
+
+
+def _progress(job: Job) -> "Text":
+    from rich.text import Text
+
+    if job.progress is None:
+        return Text(visible(job.progress_note or ""))
+    done = round(job.progress * _BAR)
+    return Text.assemble(
+        ("█" * done, "green"), ("░" * (_BAR - done), "bright_black"),
+        f" {job.progress * 100:.0f}%  {one_line(job.progress_note or '')}",
+    )  # fmt: skip
+
+
+def _heading(text: str) -> "Text":
+    from rich.text import Text
+
+    return Text(f"\n{text}", style="bold")
+
+
+def _line(value: Any) -> str:
+    import orjson
+
+    return visible(orjson.dumps(value).decode().replace('":', '": ').replace(',"', ', "'))
+
+
+def _block(value: Any) -> "Text":
+    import orjson
+    from rich.text import Text
+
+    lines = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()
+    return Text(visible(_some(lines, _MOST_LINES)))
+
+
+def _errors(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
+    """Every failed attempt: its number, when, and what it said."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bright_black", justify="right", no_wrap=True)
+    grid.add_column(style="bright_black", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for entry in job.errors:
+        said = Text.assemble(
+            (visible(str(entry.get("class"))), "red"), f": {visible(str(entry.get('message')))}"
+        )
+        if traceback and entry.get("traceback"):
+            said.append(f"\n{_tail(str(entry['traceback']))}\n", style="bright_black")
+        grid.add_row(str(entry.get("attempt")), ago(_instant(entry.get("at")), now), said)
+    return grid
+
+
+def _tail(traceback: str) -> str:
+    """The end of a traceback, which says what happened."""
+    lines = traceback.rstrip().splitlines()
+    return visible("\n".join(lines if len(lines) <= _MOST_TRACE else ["…", *lines[-_MOST_TRACE:]]))
+
+
+def _instant(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _some(lines: Sequence[str], most: int) -> str:
+    if len(lines) <= most:
+        return "\n".join(lines)
+    return "\n".join([*lines[:most], f"… {len(lines) - most} more lines; --json has them all"])

@@ -1,0 +1,69 @@
+"""`callboard job why`: the reasons for which a job is not running."""
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import click
+
+from callboard.cli.console.options import ID, json_option
+from callboard.cli.console.output import print_json, print_rich, state_text, stdout_width
+from callboard.cli.console.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from callboard.jobs.operate.why import Explanation
+
+_WIDTH: Final = 80
+
+
+@click.command()
+@click.argument("job_id", metavar="ID", type=ID)
+@json_option
+def why(*, job_id: UUID, as_json: bool) -> None:
+    """Say why a job is not running.
+
+    All reasons that hold now, the most decisive first, each with its mend where there is one.
+    """
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        explained = runtime.platform.why.explain(job_id)
+    if as_json:
+        print_json(_object(explained))
+    else:
+        print_rich(_card(explained))
+
+
+def _object(explained: "Explanation") -> dict[str, Any]:
+    """What HTTP answers too."""
+    return {
+        "job_id": str(explained.job_id),
+        "state": str(explained.state),
+        "reasons": [
+            {"code": str(reason.code), "message": reason.message, "data": dict(reason.data)}
+            for reason in explained.reasons
+        ],
+    }
+
+
+def _card(explained: "Explanation") -> "RenderableType":
+    from rich import box
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bright_black", justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for number, reason in enumerate(explained.reasons, 1):
+        grid.add_row(str(number), Text(one_line(reason.text), style="bold" if number == 1 else ""))
+        if reason.mend:
+            grid.add_row("", Text(one_line(reason.mend), style="green"))
+    title = Text.assemble(
+        " ", (one_line(explained.name), "bold"), "  ", state_text(str(explained.state)), " "
+    )
+    return Panel(
+        grid, title=title, title_align="left", subtitle=f" {explained.job_id} ", subtitle_align="left",
+        box=box.ROUNDED, width=min(_WIDTH, stdout_width()), padding=(0, 2), border_style="bright_black",
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""`callboard key`: API keys for HTTP."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from callboard.cli.console.options import DURATION, json_option
+from callboard.cli.console.output import Column, note, print_items, print_json, print_table, state_text
+from callboard.cli.console.text import ago
+from callboard.jobs.model.clock import SYSTEM
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from callboard.jobs.access.api_key import ApiKey
+
+_COLUMNS: Final = (
+    Column("NAME", cut=True),
+    Column("PREFIX"),
+    Column("ROLE"),
+    Column("STATE"),
+    Column("QUEUE", wide=True, cut=True),
+    Column("CREATED"),
+    Column("EXPIRES"),
+)
+
+
+@click.group()
+def key() -> None:
+    """Make, list and revoke the API keys that HTTP asks for."""
+
+
+@key.command()
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "operator", "admin"], case_sensitive=False),
+    required=True,
+    help="viewer reads; operator enqueues and changes jobs; admin may everything.",
+)
+@click.option("--queue", metavar="QUEUE", help="Confine the key to one queue.")
+@click.option("--expires", type=DURATION, metavar="DURATION", help="It ends by itself after 90d, 12h.")
+@json_option
+def create(*, name: str, role: str, queue: str | None, expires: timedelta | None, as_json: bool) -> None:
+    """Make a key and print it, this once: only its digest is kept."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        made, token = runtime.platform.auth.create(name, role, queue=queue, expires=expires)
+    if as_json:
+        print_json(asdict(made) | {"token": token})
+        return
+    click.echo(token)
+    note(f"{made.role} key {made.name}; keep it now, it is not shown again")
+
+
+@key.command("list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List all keys; their secret part is nowhere kept."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        found = runtime.platform.auth.every()
+    now = SYSTEM.now()
+    if as_json:
+        print_items(asdict(each) for each in found)
+        return
+    rows = [
+        (
+            each.name,
+            each.prefix,
+            each.role,
+            state_text(_state(each, now)),
+            each.queue or "all",
+            ago(each.created_at, now),
+            ago(each.expires_at, now) or "never",
+        )
+        for each in found
+    ]
+    print_table(_COLUMNS, rows, empty="there are no keys yet; make one with 'callboard key create'")
+
+
+@key.command()
+@click.argument("name")
+@json_option
+def revoke(*, name: str, as_json: bool) -> None:
+    """Revoke a key by its name, prefix or id.
+
+    Within 5 seconds nobody accepts it.
+    """
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        revoked = runtime.platform.auth.revoke(name)
+    if as_json:
+        print_json(asdict(revoked))
+    else:
+        note(f"key {revoked.name} ({revoked.prefix}) is revoked")
+
+
+def _state(key: "ApiKey", now: "datetime") -> str:
+    if key.revoked_at:
+        return "revoked"
+    return "expired" if key.expires_at and key.expires_at <= now else "active"

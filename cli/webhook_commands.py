@@ -1,0 +1,143 @@
+"""`callboard webhook`: external systems whose deliveries become jobs."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from callboard.cli.console.arguments_option import read_text
+from callboard.cli.console.options import json_option, yes_option
+from callboard.cli.console.output import Column, confirmed, note, print_items, print_json, print_table
+from callboard.cli.console.text import ago
+from callboard.jobs.model.clock import SYSTEM
+
+if TYPE_CHECKING:
+    from callboard.jobs.webhooks.source import WebhookSource
+
+_COLUMNS: Final = (
+    Column("NAME", cut=True),
+    Column("SCHEME"),
+    Column("JOB", cut=True),
+    Column("EVENTS", cut=True),
+    Column("CREATED"),
+)
+
+
+@click.group()
+def webhook() -> None:
+    """Let external systems enqueue jobs."""
+
+
+@webhook.group("source")
+def source() -> None:
+    """Keep the sources: who may post, and what job it becomes."""
+
+
+@source.command()
+@click.argument("name")
+@click.option(
+    "--scheme", required=True, metavar="SCHEME", help="How the sender signs: github or standard-webhooks."
+)
+@click.option("--job", required=True, metavar="JOB", help="The job that each delivery becomes.")
+@click.option(
+    "--event", "events", metavar="EVENT", multiple=True, help="Only this event; may be given more than once."
+)
+@click.option(
+    "--secret",
+    metavar="TEXT",
+    help="What the sender signs with: @FILE, - for stdin, or the text. Without it one is made and printed.",
+)
+@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet.")
+@json_option
+def create(
+    *,
+    name: str,
+    scheme: str,
+    job: str,
+    events: tuple[str, ...],
+    secret: str | None,
+    unchecked: bool,
+    as_json: bool,
+) -> None:
+    """Make a source; prints its signing secret, this once.
+
+    Its job gets three arguments: event, delivery_id and payload.
+
+    \b
+    callboard webhook source create github --scheme github --job on_push
+    """  # noqa: D301 - click's mark for lines to keep
+    given = None if secret is None else read_text(secret, "--secret").strip()
+    from callboard.cli.console.runtime import opened
+    from callboard.jobs.webhooks.intake import source_request
+
+    request = source_request(
+        {
+            "name": name,
+            "scheme": scheme,
+            "job": job,
+            "events": list(events),
+            "secret": given,
+            "unchecked": unchecked,
+        }
+    )
+    with opened() as runtime:
+        made, signing = runtime.intake().create(request)
+        address = f"http://{runtime.settings.host}:{runtime.settings.port}{_path(made)}"
+    if as_json:
+        print_json(_object(made) | {"secret": signing})
+        return
+    if given is None:
+        click.echo(signing)
+    note(f"source {made.name} takes deliveries at {address}")
+
+
+@source.command("list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List all sources."""
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        found = runtime.intake().every()
+    if as_json:
+        print_items(_object(each) for each in found)
+        return
+    now = SYSTEM.now()
+    rows = [
+        (each.name, each.scheme, each.job, ", ".join(each.events) or "all", ago(each.created_at, now))
+        for each in found
+    ]
+    print_table(
+        _COLUMNS, rows, empty="there are no sources yet; make one with 'callboard webhook source create'"
+    )
+
+
+@source.command()
+@click.argument("name")
+@yes_option
+@json_option
+def delete(*, name: str, yes: bool, as_json: bool) -> None:
+    """Delete a source.
+
+    The record of its deliveries goes with it; jobs that it made stay.
+    """
+    from callboard.cli.console.runtime import opened
+
+    with opened() as runtime:
+        if not confirmed(f"delete the source {name} and the record of its deliveries?", yes=yes):
+            raise click.exceptions.Exit(1)
+        runtime.intake().delete(name)
+    if as_json:
+        print_json({"name": name, "deleted": True})
+    else:
+        note(f"source {name} is deleted")
+
+
+def _path(source: "WebhookSource") -> str:
+    return f"/webhooks/{source.name}"
+
+
+def _object(source: "WebhookSource") -> dict[str, Any]:
+    shown = asdict(source) | {"path": _path(source)}
+    del shown["secrets"]
+    return shown

@@ -1,0 +1,174 @@
+"""The verbs of an attempt: the five ends and hand_back; how it begins is in `job_claims.py`. One guarded statement each.
+
+These two files, `job_enqueue.py` and `job_moves.py` are the only writers of a job's state. Every function returns what it changed. A row that is missing from the answer was not in a state the verb
+starts from, or its epoch had moved on; the caller decides what that means. Rows are locked in id order.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Row, text
+
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.endings import Finish, Finished
+from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.postgres.arrays import Integers, Texts, Uuids
+from callboard.jobs.postgres.sql import HINT, by_id
+from callboard.jobs.postgres.statements import AnyConnection
+
+_IS_RUNNING: Final = "(j.state || '') = 'running'"
+#: What an attempt's writes must match: the epoch, and the claim that made it. The epoch alone would not do: a crash of
+#: Postgres can undo a claim, and the next one then counts to the same.
+_FENCES: Final = "unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:claims AS uuid[])"
+_HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
+
+# The end of nearly every attempt. The input is the outer side of a nested loop, as below.
+_COMPLETE: Final = text(f"""
+UPDATE callboard.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
+  suspected = 0, solo = false, finished_at = clock_timestamp()
+FROM {_FENCES}, CAST(:results AS text[])) AS f(id, epoch, claim, result)
+WHERE {by_id("f.id")} AND {_HELD}
+RETURNING j.id
+""")
+
+
+def _complete(connection: AnyConnection, ends: Sequence[Finish]) -> list[Finished]:
+    if not ends:
+        return []
+    done = connection.execute(_COMPLETE, {**_fences(ends), "results": Texts(end.result for end in ends)})
+    if done.rowcount == len(ends):
+        # Most batches are whole: the answer need not be read row by row.
+        return [Finished(end.id, JobState.SUCCEEDED) for end in ends]
+    return [Finished(row[0], JobState.SUCCEEDED) for row in done.all()]
+
+
+# The input comes sorted and is the outer side of a nested loop (a connection of ours has no other join), so rows are
+# locked in id order here too, and each is looked up once instead of twice. What few ends have lies apart, by id.
+_ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL)"
+#: Asked of the state first: no other end pays for it.
+_PUTS_OFF: Final = "f.state = 'scheduled' AND f.more -> 'put_off' IS NOT NULL"
+_FINISH: Final = text(f"""
+UPDATE callboard.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
+  result = f.more -> 'result',
+  errors = CASE WHEN f.more -> 'error' IS NULL THEN j.errors ELSE j.errors || (f.more -> 'error') END,
+  attempt = j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END,
+  put_off = CASE WHEN {_PUTS_OFF} THEN least(j.put_off, 32766) + 1 ELSE 0 END,
+  put_off_reason = CASE WHEN {_PUTS_OFF} THEN f.more ->> 'put_off' END,
+  suspected = CASE WHEN {_PUTS_OFF} THEN j.suspected ELSE 0 END, solo = {_PUTS_OFF} AND j.solo,
+  run_at = CASE WHEN f.more -> 'delay' IS NULL THEN j.run_at
+    ELSE clock_timestamp() + CAST(f.more ->> 'delay' AS double precision) * interval '1 second' END,
+  finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+FROM (
+  SELECT t.*, CAST(:more AS jsonb) -> CAST(t.id AS text) AS more
+  FROM {_FENCES}, CAST(:states AS text[])) AS t(id, epoch, claim, state)
+) f
+WHERE {by_id("f.id")} AND {_HELD}
+RETURNING j.id, j.state
+""")
+
+_FINISH_STATE: Final = {
+    Verb.COMPLETE: JobState.SUCCEEDED,
+    Verb.RETRY: JobState.RETRYING,
+    Verb.SNOOZE: JobState.SCHEDULED,
+    Verb.FAIL: JobState.FAILED,
+    Verb.STOP: JobState.CANCELLED,
+}
+
+
+def finish(connection: AnyConnection, finishes: Sequence[Finish]) -> list[Finished]:
+    """complete | retry | snooze | fail | stop: running -> where the verb leads, fenced by epoch.
+
+    A job that was asked to cancel and would run again ends as cancelled instead. One that has ended kills nobody: it is
+    no longer suspected, and need not run alone.
+    """
+    ordered = sorted(finishes, key=_place)
+    plain = [end for end in ordered if end.verb is Verb.COMPLETE]
+    done = _complete(connection, plain)
+    if len(plain) < len(ordered):
+        done += _end(connection, [end for end in ordered if end.verb is not Verb.COMPLETE])
+    return done
+
+
+def _end(connection: AnyConnection, ends: Sequence[Finish]) -> list[Finished]:
+    more = {
+        str(end.id): _more(end)
+        for end in ends
+        if end.result is not None or end.error is not None or end.delay is not None
+    }
+    states = ",".join([_FINISH_STATE[end.verb] for end in ends])
+    parameters = {**_fences(ends), "states": f"{{{states}}}", "more": orjson.dumps(more).decode()}
+    return [Finished(row[0], JobState(row[1])) for row in connection.execute(_FINISH, parameters).all()]
+
+
+def _more(end: Finish) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if end.result is not None:
+        more["result"] = orjson.Fragment(end.result)
+    if end.error is not None:
+        more["error"] = end.error.entry()
+    if end.delay is not None:
+        more["delay"] = end.delay.total_seconds()
+    if end.put_off is not None:
+        more["put_off"] = end.put_off
+    return more
+
+
+_ALREADY: Final = text(f"""
+SELECT found.id, found.state FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
+  SELECT j.id, j.state FROM callboard.jobs j
+  WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND j.state <> 'running' OFFSET 0
+) AS found
+""")
+
+
+def already_finished(connection: AnyConnection, finishes: Sequence[Finish]) -> list[Finished]:
+    """Those of the finishes that an earlier try wrote, its answer lost: the same claim, no longer running.
+
+    Nobody else can have moved them: every other way out of running adds to the epoch.
+    """
+    rows = connection.execute(_ALREADY, _fences(sorted(finishes, key=_place)))
+    return [Finished(row[0], JobState(row[1])) for row in rows]
+
+
+def _place(one: Finish | ClaimedJob) -> int:
+    """What ids are sorted by: as Postgres does it, and quicker than a UUID compares."""
+    return one.id.int
+
+
+def _fences(held: Sequence[Finish | ClaimedJob]) -> dict[str, Any]:
+    """What the writes must match, from what is in id order."""
+    return {
+        "ids": Uuids([one.id for one in held]),
+        "epochs": Integers([one.epoch for one in held]),
+        "claims": Uuids([one.claim_id for one in held]),
+    }
+
+
+_HAND_BACK: Final = text(f"""
+WITH target AS MATERIALIZED (
+  SELECT found.id, found.cancelled FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
+    SELECT j.id, j.cancel_requested_at IS NOT NULL AS cancelled FROM callboard.jobs j
+    WHERE j.id = f.id AND {_HELD} FOR UPDATE OF j
+  ) AS found
+)
+UPDATE callboard.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
+  epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
+FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
+""")
+
+
+def hand_back(connection: AnyConnection, held: Sequence[ClaimedJob]) -> tuple[list[Finished], list[Hint]]:
+    """hand_back: running -> queued, for what was claimed and not started; cancelled when that was asked for.
+
+    The attempt is given back, epoch+1.
+    """
+    return moved(connection.execute(_HAND_BACK, _fences(sorted(held, key=_place))).all())
+
+
+def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
+    """What became of jobs that were taken back, and hints for those that are queued again."""
+    queued = [row for row in rows if row.state == JobState.QUEUED]
+    hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at, row.limited) for row in queued]
+    return [Finished(row.id, JobState(row.state)) for row in rows], hints

@@ -1,0 +1,89 @@
+"""What attempts log: written in batches, read by keyset. Goes with its job."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from callboard.jobs.attempts.log_line import JobLogLine
+from callboard.jobs.attempts.log_lines import Portion
+from callboard.jobs.postgres.statements import AnyConnection
+
+# Jobs are looked up by primary key, as in jobs.py, and held against deletion: the lines of one that is gone are left out.
+# A line that stands already was written by a try whose answer was lost, or becomes the notice of what was dropped.
+_WRITE: Final = text("""
+WITH target AS MATERIALIZED (
+  SELECT p.job, p.epoch, p.attempt, p.lines
+  FROM jsonb_to_recordset(CAST(:portions AS jsonb)) AS p(job uuid, epoch int, attempt int, lines jsonb), LATERAL (
+    SELECT j.id FROM callboard.jobs j WHERE j.id = p.job FOR KEY SHARE OF j
+  ) AS found
+)
+INSERT INTO callboard.job_logs (job_id, epoch, line, attempt, logged_at, level, logger, message)
+SELECT t.job, t.epoch, l.line, t.attempt, to_timestamp(l.at), l.level, l.logger, l.message
+FROM target t, LATERAL jsonb_to_recordset(t.lines) AS l(line int, at double precision, level text, logger text, message text)
+ON CONFLICT (job_id, epoch, line) DO UPDATE SET level = EXCLUDED.level, logger = EXCLUDED.logger, message = EXCLUDED.message
+""")
+
+
+def write(connection: AnyConnection, portions: Sequence[Portion]) -> int:
+    """Write lines of attempts, those of jobs that are gone left out; returns how many were written."""
+    encoded = [
+        {
+            "job": portion.job_id,
+            "epoch": portion.epoch,
+            "attempt": portion.attempt,
+            "lines": [
+                {"line": line, "at": at, "level": level, "logger": logger, "message": message}
+                for line, at, level, logger, message in portion.lines
+            ],
+        }
+        for portion in sorted(portions, key=lambda portion: portion.job_id)
+    ]
+    return connection.execute(_WRITE, {"portions": orjson.dumps(encoded).decode()}).rowcount
+
+
+_TRIM: Final = text("""
+DELETE FROM callboard.job_logs l
+USING jsonb_to_recordset(CAST(:bounds AS jsonb)) AS b(job uuid, epoch int, first int)
+WHERE l.job_id = b.job AND l.epoch = b.epoch AND l.line < b.first
+""")
+
+
+def trim(connection: AnyConnection, portions: Sequence[Portion]) -> int:
+    """Remove the lines of these attempts that are older than what is kept; returns how many went."""
+    bounds = [{"job": one.job_id, "epoch": one.epoch, "first": one.keep_from} for one in portions]
+    return connection.execute(_TRIM, {"bounds": orjson.dumps(bounds).decode()}).rowcount
+
+
+_COLUMNS: Final = "l.epoch, l.line, l.attempt, l.logged_at, l.level, l.logger, l.message"
+
+
+def page(
+    connection: Connection, job_id: UUID, *, attempt: int | None, after: tuple[int, int], limit: int
+) -> list[JobLogLine]:
+    """Lines of a job beyond the keyset position `after` (epoch, line), oldest first."""
+    narrowed, parameters = _of(job_id, attempt)
+    statement = text(
+        f"SELECT {_COLUMNS} FROM callboard.job_logs l WHERE {narrowed} AND (l.epoch, l.line) > (:epoch, :line)"
+        " ORDER BY l.epoch, l.line LIMIT :limit"
+    )
+    values = {**parameters, "epoch": after[0], "line": after[1], "limit": limit}
+    return [JobLogLine(*row) for row in connection.execute(statement, values)]
+
+
+def newest(connection: Connection, job_id: UUID, *, attempt: int | None, limit: int) -> list[JobLogLine]:
+    """The newest lines of a job, oldest first."""
+    narrowed, parameters = _of(job_id, attempt)
+    statement = text(
+        f"SELECT {_COLUMNS} FROM callboard.job_logs l WHERE {narrowed} ORDER BY l.epoch DESC, l.line DESC LIMIT :limit"
+    )
+    found = connection.execute(statement, {**parameters, "limit": limit}).all()
+    return [JobLogLine(*row) for row in reversed(found)]
+
+
+def _of(job_id: UUID, attempt: int | None) -> tuple[str, dict[str, Any]]:
+    if attempt is None:
+        return "l.job_id = :job", {"job": job_id}
+    return "l.job_id = :job AND l.attempt = :attempt", {"job": job_id, "attempt": attempt}

@@ -1,0 +1,127 @@
+"""The verbs outside an attempt: what the reaper, the feeder, an operator and the pruner do to jobs. One guarded statement each.
+
+With `jobs.py` the only writer of a job's state; the same rules hold.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from callboard.jobs.attempts.repository.ending import moved
+from callboard.jobs.model.endings import TakenBack
+from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres.sql import HINT, by_id
+
+#: The third crash is the last.
+CRASHES_BEFORE_QUARANTINE: Final = 3
+#: How a worker died of which nothing else is known.
+LEASE_RAN_OUT: Final = "the lease of the worker that ran it ran out: its process, or its machine, died"
+#: The classes of errors that are told of attempts whose process was killed, as a living worker calls them.
+TIMED_OUT: Final = "TimedOut"
+CANCELLED: Final = "Cancelled"
+_LONGEST_BACK_OFF: Final = timedelta(hours=1)
+
+#: An entry of a job's errors, for an attempt whose worker cannot write it any more.
+_ENTRY: Final = """jsonb_build_object('attempt', j.attempt, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    'class', CAST({kind} AS text), 'message', CAST({message} AS text), 'traceback', '', 'worker',
+    coalesce((SELECT w.hostname || ':' || w.pid FROM callboard.workers w WHERE w.id = j.worker_id), ''))"""
+_DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
+
+# In id order, but not by the index of ids, which Postgres would walk whole for it while it thinks that the table is empty.
+# Blame: sole (it ran alone when the worker died), shared (others had begun too), vague (who had begun is not known), none.
+_RESCUE: Final = text(f"""
+WITH held AS MATERIALIZED (
+  SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
+  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
+), blamed AS (
+  SELECT h.*, CASE
+    WHEN CAST(:suspects AS uuid[]) IS NULL
+      THEN CASE WHEN count(*) OVER (PARTITION BY h.worker_id) = 1 THEN 'sole' ELSE 'vague' END
+    WHEN h.id <> ALL(CAST(:suspects AS uuid[])) THEN 'none'
+    WHEN cardinality(CAST(:suspects AS uuid[])) = 1 THEN 'sole' ELSE 'shared' END AS blame
+  FROM held h
+), counted AS (
+  SELECT b.id, b.blame, b.cancel_requested_at,
+    CASE b.blame WHEN 'sole' THEN least(b.crash_count + 1 + b.suspected, 32767) ELSE b.crash_count END AS crash_count,
+    CASE b.blame WHEN 'sole' THEN 0 WHEN 'none' THEN b.suspected ELSE least(b.suspected + 1, 32767) END AS suspected,
+    CASE b.blame WHEN 'none' THEN b.solo WHEN 'vague' THEN b.solo OR b.suspected > 0 ELSE true END AS solo
+  FROM blamed b
+), verdict AS (
+  SELECT c.*, CASE WHEN c.cancel_requested_at IS NOT NULL THEN 'cancelled'
+    WHEN c.blame = 'sole' AND c.crash_count >= :quarantine THEN 'quarantined' ELSE 'queued' END AS state
+  FROM counted c
+)
+UPDATE callboard.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected, solo = v.solo,
+  errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END, attempt = j.attempt - 1,
+  epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
+FROM verdict v WHERE {by_id("v.id")}
+RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo
+""")
+
+
+def rescue(
+    connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None, how: str = LEASE_RAN_OUT
+) -> tuple[list[TakenBack], list[Hint]]:
+    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was asked for.
+
+    suspects: the jobs that had begun when the worker died; None when nobody knows.
+    how:      how it died, for the errors of a job that is the cause.
+
+    A lone suspect is the cause: its crash_count goes up, by those crashes too of which it was suspected. Of several, each
+    is suspected, and runs alone from now on, which shows who it is; when nobody knows who had begun, from the second
+    time on. The attempt is given back to all, epoch+1. The hints leave out what runs alone.
+    """
+    parameters = {
+        "workers": list(workers),
+        "suspects": None if suspects is None else [str(job) for job in suspects],
+        "how": how,
+        "quarantine": CRASHES_BEFORE_QUARANTINE,
+    }
+    rows = connection.execute(_RESCUE, parameters).all()
+    _, hints = moved([row for row in rows if not row.solo])
+    return [_taken_back(row, blamed=row.blamed) for row in rows], hints
+
+
+_OVERRUN: Final = text(f"""
+WITH target AS MATERIALIZED (
+  SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS text[])) AS o(id, message), LATERAL (
+    SELECT j.id, o.message, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
+      WHEN j.attempt >= j.max_attempts THEN 'failed' ELSE 'retrying' END AS state
+    FROM callboard.jobs j WHERE j.id = o.id AND j.worker_id = :worker AND (j.state || '') = 'running' FOR UPDATE OF j
+  ) AS found
+)
+UPDATE callboard.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
+  errors = j.errors || {_ENTRY.format(kind=f"CASE t.state WHEN 'cancelled' THEN '{CANCELLED}' ELSE '{TIMED_OUT}' END", message="t.message")},
+  run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at ELSE clock_timestamp() + interval '1 second' * greatest(
+    CAST(j.options ->> 'min_backoff' AS double precision), least(CAST(j.options ->> 'max_backoff' AS double precision),
+    random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
+  finished_at = CASE WHEN t.state <> 'retrying' THEN clock_timestamp() END
+FROM target t WHERE {by_id("t.id")}
+RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo
+""")
+
+
+def overrun(connection: Connection, worker: UUID, overdue: Sequence[tuple[UUID, str]]) -> list[TakenBack]:
+    """retry | fail | stop of a worker that was killed for it: running -> retrying, failed or cancelled.
+
+    overdue: the jobs that ran beyond their hard deadline, in id order, and what to tell of each. The attempt counts; the
+    next one comes after a full-jitter exponential delay within the job's bounds, since its own policy is code that nobody
+    here has. epoch+1.
+    """
+    parameters = {
+        "worker": worker,
+        "ids": [str(job) for job, _ in overdue],
+        "messages": [message for _, message in overdue],
+        "longest": _LONGEST_BACK_OFF.total_seconds(),
+    }
+    return [_taken_back(row, blamed=True) for row in connection.execute(_OVERRUN, parameters)]
+
+
+def _taken_back(row: Any, *, blamed: bool) -> TakenBack:
+    return TakenBack(
+        row.id, row.name, row.queue, JobState(row.state), blamed, row.crash_count, row.suspected, row.solo
+    )

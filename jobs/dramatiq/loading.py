@@ -1,0 +1,33 @@
+"""Middleware that an operator names by a setting."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from operator import attrgetter
+
+from dramatiq.middleware import Middleware
+
+from callboard.jobs.errors import InvalidInput
+
+
+def load_middleware(names: Iterable[str]) -> list[Middleware]:
+    """The middleware of these names (`module:attribute`), in their order; a class is made without arguments.
+
+    Raises InvalidInput that says which name is wrong, and why.
+    """
+    return [_load(name) for name in names]
+
+
+def _load(name: str) -> Middleware:
+    module, _, attribute = name.partition(":")
+    try:
+        found = attrgetter(attribute)(import_module(module))
+        made = found() if isinstance(found, type) else found
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise InvalidInput(
+            f"CALLBOARD_MIDDLEWARE: {name!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, Middleware):
+        raise InvalidInput(
+            f"CALLBOARD_MIDDLEWARE: {name!r} is no middleware (a subclass of dramatiq.Middleware, or an instance of one)"
+        )
+    return made

@@ -1,1 +1,0 @@
-"""What stands between Dramatiq's ways and ours, in producers and workers alike."""

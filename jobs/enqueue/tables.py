@@ -1,0 +1,148 @@
+"""The tables of jobs and of unique keys that are held for a period."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from callboard.jobs.model.states import ACTIVE, PENDING, TERMINAL, JobState
+from callboard.jobs.postgres.sql import URGENCY, in_states
+from callboard.jobs.postgres.table_base import EMPTY_ARRAY, EMPTY_LIST, EMPTY_OBJECT, NOW, Base
+
+
+class JobRow(Base):
+    """A job. Its state is written by the verbs of `job_enqueue.py`, `jobs.py` and `job_moves.py` in `jobs/repositories` alone."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    queue: Mapped[str]
+    state: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("5"))
+    args: Mapped[list[Any]] = mapped_column(server_default=EMPTY_LIST)
+    kwargs: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+    #: Attempts begun that count: a claim adds one; snooze, hand_back and rescue give it back.
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    max_attempts: Mapped[int]
+    crash_count: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    #: The fence: whoever writes to a job names the epoch it knows; claim, stage, hand_back, rescue and rerun add one.
+    epoch: Mapped[int] = mapped_column(server_default=text("0"))
+    run_at: Mapped[datetime]
+    enqueued_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    worker_id: Mapped[UUID | None]
+    #: One claim's mark, by which a worker whose commit reply was lost finds what it claimed.
+    claim_id: Mapped[UUID | None]
+    progress: Mapped[float | None]
+    progress_note: Mapped[str | None]
+    result: Mapped[Any | None] = mapped_column(JSONB)
+    #: One entry for each failed attempt: attempt, at, class, message, traceback, worker.
+    errors: Mapped[list[Any]] = mapped_column(server_default=EMPTY_LIST)
+    unique_key: Mapped[str | None]
+    tags: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
+    source: Mapped[str]
+    source_id: Mapped[str | None]
+    timeout: Mapped[timedelta | None]
+    #: After this the child that runs the attempt is killed.
+    hard_timeout: Mapped[timedelta | None]
+    #: What the enqueue asked for that is rarely asked: back-off bounds, and a Dramatiq message's own options.
+    options: Mapped[dict[str, Any] | None]
+    #: Whose limits within its queue the job counts towards, such as a tenant's.
+    limit_key: Mapped[str | None]
+    #: A cancellation that kills the child when the job does not heed it.
+    cancel_forced: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: Crashes that this job or another that ran beside it has caused; which of them shows when it runs alone.
+    suspected: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    #: To be run alone, in a child of its own.
+    solo: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: How often, and why last, a worker put the job off that does not know it or its arguments.
+    put_off: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    put_off_reason: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(in_states(frozenset(JobState)), name="state_known"),
+        CheckConstraint(
+            f"(finished_at IS NOT NULL) = ({in_states(TERMINAL)})", name="finished_when_terminal"
+        ),
+        CheckConstraint(
+            "state <> 'running' OR (worker_id IS NOT NULL AND claim_id IS NOT NULL AND started_at IS NOT NULL)",
+            name="running_has_worker",
+        ),
+        CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+        CheckConstraint(
+            "attempt >= 0 AND max_attempts >= 1 AND crash_count >= 0 AND epoch >= 0 AND suspected >= 0 AND put_off >= 0",
+            name="counts",
+        ),
+        CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
+        CheckConstraint("length(name) BETWEEN 1 AND 200 AND length(queue) BETWEEN 1 AND 100", name="names"),
+        CheckConstraint("length(unique_key) BETWEEN 1 AND 200", name="unique_key_length"),
+        CheckConstraint("length(limit_key) BETWEEN 1 AND 200", name="limit_key_length"),
+        CheckConstraint("jsonb_typeof(args) = 'array' AND jsonb_typeof(kwargs) = 'object'", name="arguments"),
+        CheckConstraint(
+            "source IN ('cli', 'http', 'webhook', 'schedule', 'python', 'sql', 'job')", name="source_known"
+        ),
+        # What is queued, in the order in which it is fed; what is due; what runs, by worker.
+        Index("jobs_queued", "queue", text(f"({URGENCY})"), "id", postgresql_where=text("state = 'queued'")),
+        Index("jobs_due", "run_at", "id", postgresql_where=text("state IN ('scheduled', 'retrying')")),
+        # The same by key, where limits count by key; and those that run alone.
+        Index(
+            "jobs_keyed",
+            "queue",
+            "limit_key",
+            text(f"({URGENCY})"),
+            "id",
+            postgresql_where=text("state = 'queued' AND limit_key IS NOT NULL"),
+        ),
+        Index("jobs_solo", "queue", "id", postgresql_where=text("state = 'queued' AND solo")),
+        Index("jobs_put_off", "name", "id", postgresql_where=text(f"put_off > 0 AND {in_states(PENDING)}")),
+        Index("jobs_running", "worker_id", "id", postgresql_where=text("state = 'running'")),
+        Index(
+            "jobs_expiring",
+            "expires_at",
+            postgresql_where=text(f"expires_at IS NOT NULL AND {in_states(PENDING)}"),
+        ),
+        # Retention, and the lists of what went wrong; a job enters these once, at its end.
+        Index("jobs_finished", "finished_at", "id", postgresql_where=text(in_states(TERMINAL))),
+        Index(
+            "jobs_unsuccessful",
+            "state",
+            "id",
+            postgresql_where=text(in_states(TERMINAL - {JobState.SUCCEEDED})),
+        ),
+        Index(
+            "jobs_unique_active",
+            "unique_key",
+            unique=True,
+            postgresql_where=text(f"unique_key IS NOT NULL AND {in_states(ACTIVE)}"),
+        ),
+        Index("jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'::text[]")),
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0.02",
+                "autovacuum_analyze_scale_factor": "0.05",
+            }
+        },
+    )
+
+
+class UniqueHoldRow(Base):
+    """A unique key that is held for a period, whatever becomes of the job that took it."""
+
+    __tablename__ = "unique_holds"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(JobRow.id, ondelete="CASCADE"))
+    until: Mapped[datetime]
+
+    __table_args__ = (
+        Index("unique_holds_job", "job_id"),
+        Index("unique_holds_until", "until"),
+        CheckConstraint("length(key) BETWEEN 1 AND 200", name="key_length"),
+    )

@@ -1,0 +1,70 @@
+"""The values that travel between services and repositories.
+
+Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from callboard.jobs.model.states import TERMINAL, JobState
+
+if TYPE_CHECKING:
+    pass
+
+#: Sources: through which door a job came.
+SOURCES: Final = ("cli", "http", "webhook", "schedule", "python", "sql", "job")
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+DEFAULT_MAX_ATTEMPTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The door a job came through, and who stood there: a key's name, a schedule, a delivery, a parent job."""
+
+    door: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as everyone sees it; the fields are INTERFACE's job object. Times are aware, in UTC."""
+
+    id: UUID
+    name: str
+    queue: str
+    state: JobState
+    priority: int
+    args: list[Any]
+    kwargs: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    run_at: datetime
+    enqueued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    progress: float | None
+    progress_note: str | None
+    result: Any
+    errors: list[dict[str, Any]]
+    tags: list[str]
+    source: str
+    source_id: str | None
+    unique_key: str | None
+    worker_id: UUID | None
+    timeout: timedelta | None
+    cancel_requested_at: datetime | None
+    crash_count: int
+    hard_timeout: timedelta | None
+    options: dict[str, Any] | None
+    limit_key: str | None
+    solo: bool
+    put_off: int
+    put_off_reason: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in TERMINAL

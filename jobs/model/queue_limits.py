@@ -1,0 +1,107 @@
+"""Limits of a queue: what may be set, how a rate is written, and how free places are shared between keys."""
+
+import re
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Final
+
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.durations import format_duration, parse_duration
+
+#: The most that a concurrency or a rate may be.
+MOST: Final = 1_000_000
+SHORTEST_PERIOD: Final = timedelta(seconds=1)
+LONGEST_PERIOD: Final = timedelta(days=1)
+
+_RATE: Final = re.compile(r"\s*([0-9]{1,9})\s*/\s*(\S{1,20})\s*")
+_UNIT: Final = re.compile(r"ms|[smhdw]")
+_FORM: Final = "write it as 100/1m: how many, and in which period"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many starts within any `period`, and never more."""
+
+    amount: int
+    period: timedelta
+
+    def __post_init__(self) -> None:
+        _check("a rate", self.amount)
+        if not SHORTEST_PERIOD <= self.period <= LONGEST_PERIOD or self.period.microseconds:
+            raise InvalidInput(
+                "the period of a rate is whole seconds, between 1s and 1d", fields={"rate": _FORM}
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read `100/1m`, or `5/s` for `5/1s`; raises InvalidInput that shows the form."""
+        found = _RATE.fullmatch(text)
+        if found is None:
+            raise InvalidInput(f"not a rate: {text[:40]!r} ({_FORM})", fields={"rate": _FORM})
+        period = found[2].lower()
+        try:
+            length = parse_duration(f"1{period}" if _UNIT.fullmatch(period) else period)
+        except InvalidInput as error:
+            raise InvalidInput(error.message, fields={"rate": _FORM}) from None
+        return cls(int(found[1]), length)
+
+    def __str__(self) -> str:
+        # In its largest unit, so that 60 s read as 1m, and 90 s as 1m30s; no whole number of seconds is lost.
+        text = format_duration(self.period)
+        whole = parse_duration(text) == self.period
+        return f"{self.amount}/{text if whole else f'{int(self.period.total_seconds())}s'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a queue, and within it each limit_key, may do at once and within a period; None: no limit."""
+
+    concurrency: int | None = None
+    rate: Rate | None = None
+    key_concurrency: int | None = None
+    key_rate: Rate | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "key_concurrency"):
+            value = getattr(self, name)
+            if value is not None:
+                _check(name, value)
+
+    @classmethod
+    def read(cls, **given: Any) -> "Limits":
+        """From what a caller writes: whole numbers, and rates as text or Rate; raises InvalidInput that names the field."""
+        read: dict[str, Any] = dict(given)
+        for name in ("rate", "key_rate"):
+            if isinstance(read.get(name), str):
+                try:
+                    read[name] = Rate.parse(read[name])
+                except InvalidInput as error:
+                    raise InvalidInput(f"{name}: {error.message}", fields={name: error.message}) from None
+        return cls(**read)
+
+    @property
+    def any(self) -> bool:
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    @property
+    def longest_period(self) -> timedelta:
+        """For how long a start counts."""
+        return max([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
+
+    @property
+    def shortest_period(self) -> timedelta:
+        return min([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
+
+    def written(self) -> dict[str, int | str | None]:
+        """As JSON has it."""
+        return {
+            "concurrency": self.concurrency,
+            "rate": None if self.rate is None else str(self.rate),
+            "key_concurrency": self.key_concurrency,
+            "key_rate": None if self.key_rate is None else str(self.key_rate),
+        }
+
+
+def _check(what: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise InvalidInput(f"{what} is a whole number between 1 and {MOST:,}", fields={what: "out of range"})

@@ -1,0 +1,234 @@
+"""When a failed attempt is tried again: tenacity's own strategies, asked once per attempt, in whichever process."""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import tenacity
+from tenacity.retry import RetryBaseT, retry_base
+from tenacity.stop import StopBaseT
+from tenacity.wait import WaitBaseT, wait_base, wait_random_exponential
+
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.outcomes import Retry
+
+#: As good as without end, and still a number that a column and an operator can hold.
+UNLIMITED_ATTEMPTS: Final = 1_000_000
+LONGEST_DELAY: Final = timedelta(days=30)
+
+#: Exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+DEFAULT_WAIT: Final = wait_random_exponential(multiplier=1, max=3600)
+
+#: What Dramatiq does when nothing is said.
+MAX_RETRIES: Final = 20
+_DRAMATIQ_MIN_BACKOFF_MS: Final = 15_000
+_DRAMATIQ_MAX_BACKOFF_MS: Final = 7 * 86_400_000
+
+Exceptions = tuple[type[BaseException], ...]
+
+
+class Bounds(NamedTuple):
+    """Between what the delay before a job's retry lies, in seconds; None leaves that end to the policy."""
+
+    least: float | None = None
+    most: float | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None) -> "Bounds | None":
+        """Those of a job's options, if it has any."""
+        if not options:
+            return None
+        least, most = options.get("min_backoff"), options.get("max_backoff")
+        return None if least is None and most is None else cls(least, most)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often, when, and after which errors a job is tried again.
+
+    max_attempts: attempts in all, the first included; 1 never retries.
+    wait:         the delay before the next attempt, as tenacity writes it.
+    stop:         gives up earlier than max_attempts, e.g. stop_after_delay(timedelta(hours=6)), counted from the
+                  beginning of the first attempt.
+    retry:        tenacity's say on whether an error is worth another attempt; None means every error is.
+    retry_on:     only these errors are retried; None means all.
+    never_on:     these never are, whatever the rest says.
+    """
+
+    max_attempts: int = 10
+    wait: WaitBaseT = DEFAULT_WAIT
+    stop: StopBaseT | None = None
+    retry: RetryBaseT | None = None
+    retry_on: Exceptions | None = None
+    never_on: Exceptions = ()
+
+    def __post_init__(self) -> None:
+        if type(self.max_attempts) is not int or not 1 <= self.max_attempts <= UNLIMITED_ATTEMPTS:
+            raise _bad("max_attempts", f"a whole number from 1 to {UNLIMITED_ATTEMPTS:,}")
+        if not callable(self.wait):
+            raise _bad("wait", "one of tenacity's wait strategies, such as wait_fixed(30)")
+        if self.stop is not None and not callable(self.stop):
+            raise _bad("stop", "one of tenacity's stop strategies, such as stop_after_delay(3600)")
+        if self.retry is not None and not callable(self.retry):
+            raise _bad(
+                "retry", "one of tenacity's retry strategies, such as retry_if_exception_type(OSError)"
+            )
+        if self.retry_on is not None and not _are_exceptions(self.retry_on):
+            raise _bad("retry_on", "a tuple of exception classes, such as (OSError,)")
+        if not _are_exceptions(self.never_on):
+            raise _bad("never_on", "a tuple of exception classes, such as (ValueError,)")
+
+    def decide(
+        self,
+        attempt: int,
+        exception: BaseException,
+        since_first: timedelta,
+        max_attempts: int | None = None,
+        bounds: "Bounds | None" = None,
+    ) -> timedelta | None:
+        """The delay before the next attempt, within 0..30 days, or None when this was the last one.
+
+        attempt:      the number of the attempt that failed, from 1.
+        since_first:  from the beginning of the first attempt to this failure.
+        max_attempts: the job's own limit, where it has one.
+        bounds:       the job's own bounds of the delay, where it has them.
+
+        A job that raises Retry asked for another attempt: retry and retry_on are not consulted, and its delay,
+        if it names one, is used. Dramatiq's Retry only names the delay, as there.
+
+        A strategy or predicate is the user's code and may raise anything: the caller must take that as the failure
+        of the policy, not of the job, and still end the attempt.
+        """
+        if isinstance(exception, self.never_on):
+            return None
+        if attempt >= (self.max_attempts if max_attempts is None else max_attempts):
+            return None
+        state = _call_state(attempt, exception, since_first)
+        if not isinstance(exception, Retry) and not self._is_retried(state, exception):
+            return None
+        asked = _asked_delay(exception)
+        state.upcoming_sleep = self._wait(state, bounds) if asked is None else asked.total_seconds()
+        if self.stop is not None and self.stop(state):
+            return None
+        # min and max in this order turn a NaN into 0.
+        return timedelta(seconds=min(max(0.0, state.upcoming_sleep), LONGEST_DELAY.total_seconds()))
+
+    def _wait(self, state: tenacity.RetryCallState, bounds: "Bounds | None") -> float:
+        if bounds is None:
+            return self.wait(state)
+        if isinstance(self.wait, DramatiqBackoff):
+            return self.wait.within(bounds)(state)
+        least = bounds.least or 0.0
+        most = math.inf if bounds.most is None else max(bounds.most, least)
+        return min(max(self.wait(state), least), most)
+
+    def _is_retried(self, state: tenacity.RetryCallState, exception: BaseException) -> bool:
+        if self.retry_on is not None and not isinstance(exception, self.retry_on):
+            return False
+        return self.retry is None or bool(self.retry(state))
+
+    @classmethod
+    def from_dramatiq(
+        cls,
+        *,
+        max_retries: int | None = MAX_RETRIES,
+        min_backoff_ms: int | None = None,
+        max_backoff_ms: int | None = None,
+        throws: type[BaseException] | Exceptions | None = None,
+        retry_when: Callable[[int, BaseException], bool] | None = None,
+    ) -> "RetryPolicy":
+        """The policy that means what an actor's options mean to Dramatiq 2.2's Retries middleware.
+
+        max_retries None is without end; so is any max_retries when retry_when is given, which then decides alone.
+        """
+        if max_retries is not None and (
+            type(max_retries) is not int or not 0 <= max_retries < UNLIMITED_ATTEMPTS
+        ):
+            raise _bad("max_retries", f"a whole number from 0 to {UNLIMITED_ATTEMPTS - 1:,}, or None")
+        if retry_when is not None and not callable(retry_when):
+            raise _bad("retry_when", "a function of the number of retries so far and the exception")
+        never_on = (throws,) if isinstance(throws, type) else tuple(throws or ())
+        if not _are_exceptions(never_on):
+            raise _bad("throws", "an exception class or a tuple of them")
+        return cls(
+            max_attempts=UNLIMITED_ATTEMPTS
+            if max_retries is None or retry_when is not None
+            else max_retries + 1,
+            wait=DramatiqBackoff(
+                _DRAMATIQ_MIN_BACKOFF_MS if min_backoff_ms is None else min_backoff_ms,
+                _DRAMATIQ_MAX_BACKOFF_MS if max_backoff_ms is None else max_backoff_ms,
+            ),
+            retry=None if retry_when is None else _RetryWhen(retry_when),
+            never_on=never_on,
+        )
+
+
+class DramatiqBackoff(wait_base):
+    """Dramatiq's delays: doubling from min_backoff, each up to twice as long by chance, capped with jitter."""
+
+    def __init__(self, min_backoff_ms: int, max_backoff_ms: int) -> None:
+        for name, value in (("min_backoff", min_backoff_ms), ("max_backoff", max_backoff_ms)):
+            if type(value) is not int or value < 0:
+                raise _bad(name, "a number of milliseconds, 0 or more")
+        self._min = min_backoff_ms
+        self._max = min(max_backoff_ms, _DRAMATIQ_MAX_BACKOFF_MS)
+
+    def within(self, bounds: Bounds) -> "DramatiqBackoff":
+        """The same with a message's own bounds in place of the actor's."""
+        return DramatiqBackoff(
+            self._min if bounds.least is None else round(bounds.least * 1000),
+            self._max if bounds.most is None else round(bounds.most * 1000),
+        )
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        retries = min(retry_state.attempt_number - 1, 32)
+        milliseconds = int(self._min * 2**retries * random.uniform(1, 2))  # noqa: S311 - jitter
+        if milliseconds > self._max:
+            milliseconds = int(self._max * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        return milliseconds / 1000
+
+
+class _RetryWhen(retry_base):
+    """Dramatiq's retry_when, which is told the number of retries before this failure."""
+
+    def __init__(self, predicate: Callable[[int, BaseException], bool]) -> None:
+        self._predicate = predicate
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        exception = retry_state.outcome.exception() if retry_state.outcome is not None else None
+        return exception is not None and self._predicate(retry_state.attempt_number - 1, exception)
+
+
+def _call_state(attempt: int, exception: BaseException, since_first: timedelta) -> tenacity.RetryCallState:
+    """What tenacity would know at this point, had it run every attempt itself."""
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = attempt
+    state.outcome = tenacity.Future.construct(attempt, exception, has_exception=True)
+    state.start_time = 0.0
+    state.outcome_timestamp = max(0.0, since_first.total_seconds())
+    return state
+
+
+def _asked_delay(exception: BaseException) -> timedelta | None:
+    """The delay that the exception itself names, if it does."""
+    if isinstance(exception, Retry):
+        return exception.delay
+    # By name: only the workers and the definition of jobs import Dramatiq.
+    kind = type(exception)
+    if any(base.__module__ == "dramatiq.errors" and base.__name__ == "Retry" for base in kind.__mro__):
+        milliseconds = getattr(exception, "delay", None)
+        return None if milliseconds is None else timedelta(milliseconds=milliseconds)
+    return None
+
+
+def _are_exceptions(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(item, type) and issubclass(item, BaseException) for item in value
+    )
+
+
+def _bad(name: str, expected: str) -> InvalidInput:
+    return InvalidInput(f"RetryPolicy: {name} must be {expected}", fields={name: f"must be {expected}"})

@@ -1,0 +1,120 @@
+"""Queues as an operator sees them: list, show, pause, resume, limit, purge."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection
+
+from callboard.jobs.definitions import repository as definitions_repository
+from callboard.jobs.errors import NotFound, Unavailable
+from callboard.jobs.limits import repository as limits_repository
+from callboard.jobs.metrics import count_cancelled
+from callboard.jobs.model.fields import QueueName, invalid_input
+from callboard.jobs.model.queue_limits import Limits
+from callboard.jobs.operate.queue_counts import QueueCounts
+from callboard.jobs.operate.repository import moving, queue_rows
+from callboard.jobs.postgres import notices
+from callboard.jobs.postgres.database import Database
+from callboard.jobs.redis.transport import Transport
+
+_BATCH: Final = 1_000
+_QUEUE_NAME: Final = TypeAdapter(QueueName)
+
+log = structlog.get_logger(__name__)
+
+
+class Queues:
+    """What may be done to a queue as a whole."""
+
+    def __init__(self, database: Database, transport: Transport) -> None:
+        self._database = database
+        self._transport = transport
+
+    def every(self) -> list[QueueCounts]:
+        with self._database.autocommit() as connection:
+            return queue_rows.counts(connection)
+
+    def get(self, name: str) -> QueueCounts:
+        with self._database.autocommit() as connection:
+            found = queue_rows.count(connection, name)
+        if found is None:
+            raise NotFound(f"there is no queue {name[:100]!r}")
+        return found
+
+    def pause(self, name: str) -> QueueCounts:
+        """Let nothing of this queue start; what runs goes on. Holds until it is resumed."""
+        with self._database.transaction() as connection:
+            found = queue_rows.pause(connection, name)
+        self._check(name, found=found)
+        self._forget(name)
+        log.info("queue.paused", queue=name)
+        return self.get(name)
+
+    def resume(self, name: str) -> QueueCounts:
+        """Let the queue's jobs start again."""
+        with self._database.transaction() as connection:
+            found = queue_rows.resume(connection, name)
+            notices.queued(connection, [name] if found else [])
+        self._check(name, found=found)
+        log.info("queue.resumed", queue=name)
+        return self.get(name)
+
+    def limit(self, name: str, change: Limits | Callable[[Limits], Limits]) -> QueueCounts:
+        """Set a queue's limits, or change those it has; from now on they hold for all workers.
+
+        The queue may be one that has no job yet. What runs goes on, even where it is more than the new limits allow.
+        """
+        _check_name(name)
+
+        def work(connection: Connection) -> Limits:
+            definitions_repository.declare(connection, [name])
+            now = limits_repository.now(connection, name)
+            wanted = change if isinstance(change, Limits) else change(now)
+            limits_repository.change(connection, name, wanted)
+            notices.queued(connection, [name])
+            return wanted
+
+        wanted = self._database.retrying(work)
+        # Tokens of jobs that have no grant would only be refused.
+        self._forget(name)
+        log.info("queue.limited", queue=name, **wanted.written())
+        return self.get(name)
+
+    def purge(self, name: str, *, dry_run: bool = False) -> int:
+        """Cancel everything that is queued (not what is scheduled or runs); returns how many."""
+        counts = self.get(name)
+        if dry_run:
+            return counts.queued
+        purged = 0
+        while True:
+            with self._database.transaction() as connection:
+                ids = queue_rows.purgeable(connection, name, _BATCH)
+                moved = moving.cancel(connection, ids)
+            count_cancelled(moved)
+            purged += len(moved)
+            if not moved:
+                break
+        self._forget(name)
+        log.info("queue.purged", queue=name, count=purged)
+        return purged
+
+    def _forget(self, name: str) -> None:
+        try:
+            self._transport.forget(name)
+        except Unavailable as error:
+            # Tokens that stay behind match no claim.
+            log.debug("redis.forget_skipped", reason=error.message, queue=name)
+
+    @staticmethod
+    def _check(name: str, *, found: bool) -> None:
+        if not found:
+            raise NotFound(f"there is no queue {name[:100]!r}")
+
+
+def _check_name(name: str) -> None:
+    try:
+        _QUEUE_NAME.validate_python(name)
+    except ValidationError as error:
+        raise invalid_input(error, prefix="queue") from None

@@ -1,0 +1,266 @@
+"""The reasons for which a job does not run, in words: one line each, with the mend where there is one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from callboard.jobs.model.durations import exact_duration, format_duration
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.states import JobState
+from callboard.jobs.operate.surroundings import MOST_COUNTED, Server
+
+_LONGEST_QUOTE: Final = 200
+_HOSTS_NAMED: Final = 3
+#: Who has waited longer, with nothing to wait for, has reason to wonder.
+_AT_ONCE: Final = timedelta(seconds=10)
+
+
+class Code(StrEnum):
+    """What keeps a job from running; the words may change, these do not."""
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    CANCEL_REQUESTED = "cancel_requested"
+    NOT_DUE = "not_due"
+    WAITING_FOR_PARENTS = "waiting_for_parents"
+    QUEUE_PAUSED = "queue_paused"
+    QUEUE_CONCURRENCY = "queue_concurrency"
+    QUEUE_RATE = "queue_rate"
+    KEY_CONCURRENCY = "key_concurrency"
+    KEY_RATE = "key_rate"
+    SOLO = "solo"
+    NO_WORKER = "no_worker"
+    JOB_UNKNOWN = "job_unknown"
+    WORKERS_BUSY = "workers_busy"
+    PUT_OFF = "put_off"
+    BACKLOG = "backlog"
+    NO_SCHEDULER = "no_scheduler"
+    EXPIRES_SOON = "expires_soon"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: its stable code, a line for people, the same as values, and what to do about it."""
+
+    code: Code
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    mend: str | None = None
+
+    @property
+    def message(self) -> str:
+        return self.text if self.mend is None else f"{self.text}; {self.mend}"
+
+
+def finished(job: Job, now: datetime) -> Reason:
+    """It has ended."""
+    at = job.finished_at or now
+    said = _last_error(job)
+    data = {"state": str(job.state), "finished_at": at, "attempt": job.attempt, "error": said}
+    again = f"run it again: callboard job retry {job.id}"
+    when = f"{_span(now - at)} ago"
+    match job.state:
+        case JobState.SUCCEEDED:
+            return Reason(Code.FINISHED, f"it succeeded {when}, {_attempt(job)}", data)
+        case JobState.FAILED:
+            return Reason(Code.FINISHED, f"it failed {when}, {_attempt(job)}{_after(said)}", data, again)
+        case JobState.QUARANTINED:
+            told = f"it is in quarantine since {when}: {job.crash_count} workers died while it ran"
+            return Reason(Code.FINISHED, told + _after(said), data, f"once it is mended, {again}")
+        case _ if job.cancel_requested_at is None and job.progress_note == "expired":
+            return Reason(Code.FINISHED, f"it expired {when}, before it had begun", data, again)
+        case _:
+            return Reason(Code.FINISHED, f"it was cancelled {when}", data, again)
+
+
+def running(job: Job, worker: str | None, now: datetime) -> Reason:
+    """It runs."""
+    since = job.started_at or now
+    data = {"started_at": since, "worker_id": job.worker_id, "worker": worker, "attempt": job.attempt}
+    told = f"it has been running for {_span(now - since)}, {_attempt(job)}"
+    if worker is None:
+        told += ", on a worker whose lease is over: the scheduler takes it back"
+        return Reason(Code.RUNNING, told, data)
+    return Reason(Code.RUNNING, f"{told}, on worker {worker}", data)
+
+
+def cancel_requested(job: Job, at: datetime, now: datetime) -> Reason:
+    return Reason(
+        Code.CANCEL_REQUESTED, f"it was asked to stop {_span(now - at)} ago and has not ended yet", {"at": at},
+        f"kill the process that runs it: callboard job cancel {job.id} --force",
+    )  # fmt: skip
+
+
+def not_due(job: Job, now: datetime) -> Reason:
+    """Its time has not come."""
+    when = f"in {_span(job.run_at - now)}, at {_clock(job.run_at)}"
+    said = _last_error(job)
+    if job.state is JobState.RETRYING:
+        kind, told = (
+            "retry",
+            f"attempt {job.attempt} of {job.max_attempts} failed; the next is due {when}{_after(said)}",
+        )
+    elif job.put_off:
+        kind, told = "put_off", f"it is offered to a worker again {when}"
+    elif job.started_at is not None:
+        kind, told = "snooze", f"it asked to be run again {when}"
+    else:
+        kind, told = "delay", f"it is due {when}"
+    return Reason(Code.NOT_DUE, told, {"kind": kind, "run_at": job.run_at})
+
+
+def waiting_for_parents() -> Reason:
+    return Reason(Code.WAITING_FOR_PARENTS, "it waits until the jobs that it depends on have succeeded")
+
+
+def queue_paused(job: Job, since: datetime, now: datetime) -> Reason:
+    return Reason(
+        Code.QUEUE_PAUSED, f"the queue {job.queue} has been paused for {_span(now - since)}",
+        {"queue": job.queue, "paused_at": since}, f"resume it: callboard queue resume {job.queue}",
+    )  # fmt: skip
+
+
+def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> Reason:
+    """As many run as may."""
+    data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
+    more = " ..." if limit > len(jobs) else ""
+    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or about to: {', '.join(map(str, jobs))}{more}"
+    if by_key:
+        return Reason(Code.KEY_CONCURRENCY, told, data | {"limit_key": job.limit_key}, _limits(job))
+    return Reason(Code.QUEUE_CONCURRENCY, told, data, _limits(job))
+
+
+def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime, *, by_key: bool) -> Reason:
+    """As many have started as may within the period."""
+    data = {"queue": job.queue, "limit": limit, "period": exact_duration(period), "next_at": until}
+    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}, or is about to: as many as may"
+    told = f"{told}; there is room for another in {_span(until - now)}"
+    if by_key:
+        return Reason(Code.KEY_RATE, told, data | {"limit_key": job.limit_key}, _limits(job))
+    return Reason(Code.QUEUE_RATE, told, data, _limits(job))
+
+
+def solo(servers: Sequence[Server]) -> Reason:
+    """It runs alone next."""
+    hosts = list(dict.fromkeys(server.place.rpartition(":")[0] for server in servers))
+    told = "a worker died while it ran, so it runs alone next, in a process of its own"
+    if hosts:
+        more = f" and {len(hosts) - _HOSTS_NAMED} more" if len(hosts) > _HOSTS_NAMED else ""
+        told += f", which a worker on {', '.join(hosts[:_HOSTS_NAMED])}{more} starts"
+    return Reason(Code.SOLO, told, {"hosts": hosts})
+
+
+def no_worker(job: Job) -> Reason:
+    return Reason(
+        Code.NO_WORKER, f"no live worker serves the queue {job.queue}", {"queue": job.queue},
+        f"start one: CALLBOARD_QUEUES={job.queue} callboard run worker",
+    )  # fmt: skip
+
+
+def job_unknown(job: Job, servers: Sequence[Server]) -> Reason:
+    number = len(servers)
+    told = f"the one live worker that serves the queue {job.queue} does" if number == 1 else (
+        f"the {number} live workers that serve the queue {job.queue} do"
+    )  # fmt: skip
+    return Reason(
+        Code.JOB_UNKNOWN, f"{told} not know the job {job.name}",
+        {"queue": job.queue, "name": job.name, "workers": number},
+        "start one whose CALLBOARD_JOBS names the module that defines it",
+    )  # fmt: skip
+
+
+def workers_busy(able: Sequence[Server]) -> Reason:
+    threads, held = sum(one.threads for one in able), sum(one.running for one in able)
+    told = (
+        "the one worker that can run it is busy"
+        if len(able) == 1
+        else f"all {len(able)} workers that can run it are busy"
+    )
+    return Reason(
+        Code.WORKERS_BUSY, f"{told}: {held:,} jobs for {threads:,} threads",
+        {"workers": len(able), "threads": threads, "running": held, "slots": sum(one.slots for one in able)},
+    )  # fmt: skip
+
+
+def put_off(job: Job) -> Reason:
+    times = "once" if job.put_off == 1 else f"{job.put_off} times"
+    return Reason(
+        Code.PUT_OFF, f"it was put off {times} by workers that cannot run it{_after(job.put_off_reason)}",
+        {"times": job.put_off, "reason": job.put_off_reason},
+        "start a worker with the code that it was enqueued for, or cancel it",
+    )  # fmt: skip
+
+
+def backlog(job: Job, ahead: int) -> Reason:
+    counted = ahead < MOST_COUNTED
+    noun = "job comes" if ahead == 1 else "jobs come"
+    told = f"{ahead:,} {noun}" if counted else f"at least {ahead:,} jobs come"
+    return Reason(
+        Code.BACKLOG, f"{told} before it in the queue {job.queue}",
+        {"queue": job.queue, "ahead": ahead, "at_least": not counted},
+    )  # fmt: skip
+
+
+def no_scheduler(job: Job) -> Reason:
+    told = "nobody queues what falls due" if job.state is not JobState.QUEUED else (
+        "nobody feeds to workers what was not pushed to them"
+    )  # fmt: skip
+    return Reason(Code.NO_SCHEDULER, f"no scheduler leads: {told}", {}, "start one: callboard run scheduler")
+
+
+def expires_soon(at: datetime, now: datetime) -> Reason:
+    return Reason(
+        Code.EXPIRES_SOON, f"it expires in {_span(at - now)}: it is cancelled unless it has begun by then",
+        {"expires_at": at},
+    )  # fmt: skip
+
+
+def ready(job: Job, now: datetime) -> Reason:
+    """There is no reason that can be seen from here."""
+    waited = now - job.run_at
+    data = {"due_for": exact_duration(max(timedelta(seconds=round(waited.total_seconds())), timedelta(0)))}
+    if waited < _AT_ONCE:
+        return Reason(Code.READY, "nothing stands in its way: it should start within a second", data)
+    return Reason(
+        Code.READY, f"nothing stands in its way that can be seen from here, though it has been due for {_span(waited)}",
+        data, "look at the logs of the workers, and at: callboard doctor",
+    )  # fmt: skip
+
+
+def _whose(job: Job, *, by_key: bool) -> str:
+    return f"the key {job.limit_key} in the queue {job.queue}" if by_key else f"the queue {job.queue}"
+
+
+def _limits(job: Job) -> str:
+    return f"see its limits: callboard queue show {job.queue}"
+
+
+def _attempt(job: Job) -> str:
+    return f"at attempt {job.attempt} of {job.max_attempts}"
+
+
+def _last_error(job: Job) -> str | None:
+    if not job.errors:
+        return None
+    last = job.errors[-1]
+    return f"{last.get('class')}: {last.get('message')}"[:_LONGEST_QUOTE]
+
+
+def _after(said: str | None) -> str:
+    return f" ({said})" if said else ""
+
+
+def _span(length: timedelta) -> str:
+    """A span for people, in whole seconds from ten on."""
+    exact = max(length, timedelta(0))
+    return format_duration(
+        exact if exact < timedelta(seconds=10) else timedelta(seconds=round(exact.total_seconds()))
+    )
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

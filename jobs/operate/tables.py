@@ -1,0 +1,43 @@
+"""The tables of the work itself: jobs, their types, queues, workers."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import CheckConstraint, Computed, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from callboard.jobs.postgres.table_base import NOW, Base
+
+
+class QueueRow(Base):
+    """A queue; a row comes to be with the first job or worker that names it."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: How many jobs may run at once, and how many may start within `rate_period`; of the queue, and of each limit_key.
+    concurrency: Mapped[int | None]
+    rate: Mapped[int | None]
+    rate_period: Mapped[timedelta | None]
+    key_concurrency: Mapped[int | None]
+    key_rate: Mapped[int | None]
+    key_rate_period: Mapped[timedelta | None]
+    #: Whether a job of the queue needs a grant to start.
+    limited: Mapped[bool] = mapped_column(
+        Computed("num_nonnulls(concurrency, rate, key_concurrency, key_rate) > 0", persisted=True)
+    )
+
+    __table_args__ = (
+        Index("queues_limited", "name", postgresql_where=text("limited")),
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint(
+            "least(concurrency, rate, key_concurrency, key_rate) >= 1"
+            " AND greatest(concurrency, rate, key_concurrency, key_rate) <= 1000000",
+            name="limits_range",
+        ),
+        CheckConstraint(
+            "(rate IS NULL) = (rate_period IS NULL) AND (key_rate IS NULL) = (key_rate_period IS NULL)",
+            name="rates_whole",
+        ),
+    )

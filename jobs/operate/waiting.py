@@ -1,0 +1,100 @@
+"""Waiting for jobs to end: one subscription for all who wait in this process.
+
+An announcement only says 'look now'; the answer is always read from Postgres. While Redis is away a
+waiter looks once a second.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event, Lock, Thread
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from callboard.jobs.errors import Unavailable, WaitTimeout
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.job import Job
+from callboard.jobs.operate.listing import Jobs
+from callboard.jobs.redis.transport import Transport
+
+#: A waiter looks at least this often, announced or not. Seconds.
+LOOK_EVERY: Final = 1.0
+_RETRY_AFTER: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Waiting:
+    """Wakes those who wait for a job."""
+
+    def __init__(self, jobs: Jobs, transport: Transport, *, clock: Clock = SYSTEM) -> None:
+        self._jobs = jobs
+        self._transport = transport
+        self._clock = clock
+        self._lock = Lock()
+        self._waiters: dict[UUID, list[Callable[[], None]]] = defaultdict(list)
+        self._stopping = Event()
+        self._thread: Thread | None = None
+
+    def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:
+        """The job once it is in a terminal state; raises WaitTimeout when that takes longer than `timeout`."""
+        deadline = None if timeout is None else self._clock.monotonic() + timeout.total_seconds()
+        woken = Event()
+        with self.listen(job_id, woken.set):
+            while not (job := self._jobs.get(job_id)).finished:
+                left = LOOK_EVERY if deadline is None else min(LOOK_EVERY, deadline - self._clock.monotonic())
+                if left <= 0:
+                    raise WaitTimeout(f"job {job_id} is still {job.state}")
+                woken.wait(left)
+                woken.clear()
+        return job
+
+    @contextmanager
+    def listen(self, job_id: UUID, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` (from another thread) whenever it is worth looking at the job again."""
+        with self._lock:
+            self._waiters[job_id].append(wake)
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="callboard-waiting", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiters[job_id].remove(wake)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                announcements = self._transport.announcements()
+                # What ended before the subscription stood was not heard: let all look once.
+                self._wake(None)
+                try:
+                    while not self._stopping.is_set():
+                        self._wake(announcements.next(timeout=0.5))
+                finally:
+                    announcements.close()
+            except Unavailable:
+                self._stopping.wait(_RETRY_AFTER)
+
+    def _wake(self, finished: set[UUID] | None) -> None:
+        with self._lock:
+            ids = (
+                list(self._waiters) if finished is None else [job for job in finished if job in self._waiters]
+            )
+            wakes = [wake for job in ids for wake in self._waiters[job]]
+        for wake in wakes:
+            try:
+                wake()
+            except Exception:  # one waiter that is gone must not leave the others asleep
+                log.exception("waiting.wake_failed")

@@ -1,0 +1,127 @@
+"""Why a job is not running: the reasons that hold now, the most decisive first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from callboard.jobs.errors import NotFound
+from callboard.jobs.model.job import Job
+from callboard.jobs.model.states import JobState
+from callboard.jobs.operate import reasons
+from callboard.jobs.operate.reasons import Reason
+from callboard.jobs.operate.repository import diagnosing, explaining, reading
+from callboard.jobs.operate.surroundings import Server, Surroundings
+from callboard.jobs.postgres.database import Database
+
+#: From so long before it on, an expiry is told.
+_SOON: Final = timedelta(minutes=5)
+#: States that end by themselves when the time has come.
+_TIMED: Final = frozenset({JobState.SCHEDULED, JobState.RETRYING})
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a job stands, and why; there is always one reason at least."""
+
+    job_id: UUID
+    name: str
+    queue: str
+    state: JobState
+    reasons: tuple[Reason, ...]
+
+
+class Why:
+    """Explains jobs; changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def explain(self, job_id: UUID) -> Explanation:
+        """The reasons for which this job does not run, or that it does, or did; raises NotFound."""
+        with self._database.autocommit() as connection:
+            job = reading.get(connection, job_id)
+            around = None if job is None else explaining.surroundings(connection, job)
+            if job is None or around is None:
+                raise NotFound(f"there is no job {job_id}")
+            found = tuple(_reasons(connection, job, around))
+            return Explanation(job.id, job.name, job.queue, job.state, found)
+
+
+def _reasons(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+    if job.finished:
+        yield reasons.finished(job, around.now)
+    elif job.state is JobState.RUNNING:
+        yield reasons.running(job, around.worker, around.now)
+        if job.cancel_requested_at is not None:
+            yield reasons.cancel_requested(job, job.cancel_requested_at, around.now)
+    else:
+        hindrances = list(_hindrances(connection, job, around))
+        if not hindrances:
+            yield reasons.ready(job, around.now)
+        yield from hindrances
+        if job.expires_at is not None and job.expires_at - around.now < _SOON:
+            yield reasons.expires_soon(job.expires_at, around.now)
+
+
+def _hindrances(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+    queued = job.state is JobState.QUEUED
+    # Without one, what falls due is not queued and what needs a grant gets none; a plain queued job may still be claimed.
+    idle = [] if diagnosing.has_leader(connection) else [reasons.no_scheduler(job)]
+    decisive = (job.state in _TIMED and job.run_at <= around.now) or (queued and _limited(around))
+    if decisive:
+        yield from idle
+    if job.state in _TIMED and job.run_at > around.now:
+        yield reasons.not_due(job, around.now)
+    if job.state is JobState.WAITING:
+        yield reasons.waiting_for_parents()
+    if job.put_off and not queued:
+        yield reasons.put_off(job)
+    if around.paused_at is not None:
+        yield reasons.queue_paused(job, around.paused_at, around.now)
+    if queued and not around.granted:
+        yield from _limits(connection, job, around)
+    servers = explaining.servers(connection, job)
+    if job.solo:
+        yield reasons.solo(servers)
+    yield from _workers(job, servers)
+    if queued and job.put_off:
+        yield reasons.put_off(job)
+    if queued and not job.solo and (ahead := explaining.ahead(connection, job)):
+        yield reasons.backlog(job, ahead)
+    if not decisive:
+        yield from idle
+
+
+def _limited(around: Surroundings) -> bool:
+    limits = (around.concurrency, around.rate, around.key_concurrency, around.key_rate)
+    return any(limit is not None for limit in limits)
+
+
+def _limits(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+    """The limits that are used up; a key's only where the job has one."""
+    for by_key, limit in ((False, around.concurrency), (True, around.key_concurrency)):
+        if limit is not None and (job.limit_key is not None or not by_key):
+            use = explaining.use(connection, job, limit, by_key=by_key)
+            if use.number >= limit:
+                yield reasons.concurrency(job, limit, use.jobs, by_key=by_key)
+    for by_key, limit, period in (
+        (False, around.rate, around.rate_period), (True, around.key_rate, around.key_rate_period),
+    ):  # fmt: skip
+        if limit is not None and period is not None and (job.limit_key is not None or not by_key):
+            until = explaining.filled_until(connection, job, limit, period, by_key=by_key)
+            if until is not None:
+                yield reasons.rate(job, limit, period, until, around.now, by_key=by_key)
+
+
+def _workers(job: Job, servers: list[Server]) -> Iterator[Reason]:
+    able = [server for server in servers if server.knows]
+    if not servers:
+        yield reasons.no_worker(job)
+    elif not able:
+        yield reasons.job_unknown(job, servers)
+    elif job.state is JobState.QUEUED and not job.solo and all(one.running >= one.threads for one in able):
+        yield reasons.workers_busy(able)

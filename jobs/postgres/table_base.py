@@ -1,0 +1,42 @@
+"""What all tables share: one schema, named constraints, aware times, jsonb."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Interval, MetaData, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase
+
+from callboard.jobs.postgres.sql import SCHEMA
+
+_NAMING: Final = {
+    "ix": "%(table_name)s_%(column_0_N_name)s",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ck": "%(table_name)s_%(constraint_name)s",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
+
+
+class Base(DeclarativeBase):
+    """The mother of all rows."""
+
+    metadata = MetaData(schema=SCHEMA, naming_convention=_NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to say it
+        datetime: TIMESTAMP(timezone=True),
+        timedelta: Interval(),
+        str: Text(),
+        UUID: PG_UUID(as_uuid=True),
+        dict[str, Any]: JSONB(),
+        list[Any]: JSONB(),
+        list[str]: ARRAY(Text()),
+        float: REAL(),
+    }
+
+
+NOW: Final = text("now()")
+EMPTY_OBJECT: Final = text("'{}'::jsonb")
+EMPTY_LIST: Final = text("'[]'::jsonb")
+EMPTY_ARRAY: Final = text("'{}'::text[]")

@@ -1,0 +1,133 @@
+"""Schedules and their ticks."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from callboard.jobs.model.states import JobState
+from callboard.jobs.schedules.schedule import Schedule, Tick
+
+_COLUMNS: Final = (
+    "id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap, catchup, catchup_window,"
+    " paused_at, created_at, next_fire_at, last_fire_at, last_job_id"
+)
+_CREATE: Final = text(f"""
+INSERT INTO callboard.schedules (id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap,
+  catchup, catchup_window, created_at, next_fire_at)
+VALUES (:id, :name, :job, :queue, :priority, CAST(:args AS jsonb), CAST(:kwargs AS jsonb), :cron, :every, :at, :timezone,
+  :dst_gap, :overlap, :catchup, :catchup_window, :created_at, :next_fire_at)
+RETURNING {_COLUMNS}
+""")
+
+
+def create(connection: Connection, values: dict[str, Any]) -> Schedule:
+    encoded = {key: orjson.dumps(values[key]).decode() for key in ("args", "kwargs")}
+    return Schedule(*connection.execute(_CREATE, {**values, **encoded}).one())
+
+
+_LIST: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules ORDER BY name LIMIT 1000")
+_GET: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules WHERE name = :name")
+_GET_LOCKED: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules WHERE name = :name FOR UPDATE")
+_DELETE: Final = text("DELETE FROM callboard.schedules WHERE name = :name")
+
+
+def every(connection: Connection) -> list[Schedule]:
+    return [Schedule(*row) for row in connection.execute(_LIST)]
+
+
+def get(connection: Connection, name: str, *, lock: bool = False) -> Schedule | None:
+    row = connection.execute(_GET_LOCKED if lock else _GET, {"name": name}).one_or_none()
+    return None if row is None else Schedule(*row)
+
+
+def delete(connection: Connection, name: str) -> bool:
+    return connection.execute(_DELETE, {"name": name}).rowcount == 1
+
+
+_PAUSE: Final = text("""
+UPDATE callboard.schedules SET paused_at = coalesce(paused_at, statement_timestamp()), next_fire_at = NULL WHERE id = :id
+""")
+_RESUME: Final = text("UPDATE callboard.schedules SET paused_at = NULL, next_fire_at = :next WHERE id = :id")
+
+
+def pause(connection: Connection, schedule: UUID) -> None:
+    connection.execute(_PAUSE, {"id": schedule})
+
+
+def resume(connection: Connection, schedule: UUID, next_fire_at: datetime | None) -> None:
+    connection.execute(_RESUME, {"id": schedule, "next": next_fire_at})
+
+
+_DUE: Final = text(f"""
+SELECT {_COLUMNS} FROM callboard.schedules WHERE next_fire_at <= statement_timestamp()
+ORDER BY next_fire_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+
+
+def lock_due(connection: Connection, limit: int) -> list[Schedule]:
+    """The schedules whose next tick is due, held still until the transaction ends."""
+    return [Schedule(*row) for row in connection.execute(_DUE, {"limit": limit})]
+
+
+_TICK: Final = text("""
+INSERT INTO callboard.schedule_ticks (schedule_id, nominal_at, result, reason, job_id)
+VALUES (:schedule_id, :nominal_at, :result, :reason, :job_id) ON CONFLICT DO NOTHING
+""")
+
+
+_TICKED: Final = text("""
+SELECT EXISTS (SELECT FROM callboard.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
+""")
+
+
+def ticked(connection: Connection, schedule: UUID, nominal: datetime) -> bool:
+    """Whether this nominal time has been decided; asked under the schedule's lock."""
+    return bool(connection.execute(_TICKED, {"schedule": schedule, "nominal": nominal}).scalar_one())
+
+
+def record(connection: Connection, tick: Tick) -> bool:
+    """Write a tick; whether it is the first for its nominal time."""
+    values = {
+        "schedule_id": tick.schedule_id, "nominal_at": tick.nominal_at, "result": tick.result,
+        "reason": tick.reason, "job_id": tick.job_id,
+    }  # fmt: skip
+    return connection.execute(_TICK, values).rowcount == 1
+
+
+_ADVANCE: Final = text("""
+UPDATE callboard.schedules SET next_fire_at = :next, last_fire_at = coalesce(:fired, last_fire_at),
+  last_job_id = coalesce(:job, last_job_id) WHERE id = :id
+""")
+
+
+def advance(
+    connection: Connection,
+    schedule: UUID,
+    *,
+    next_fire_at: datetime | None,
+    fired: datetime | None,
+    job: UUID | None,
+) -> None:
+    connection.execute(_ADVANCE, {"id": schedule, "next": next_fire_at, "fired": fired, "job": job})
+
+
+_LAST_STATE: Final = text("SELECT state FROM callboard.jobs WHERE id = :id")
+
+
+def last_state(connection: Connection, schedule: Schedule) -> JobState | None:
+    """The state of the job that the last tick enqueued; None when there is none (any more)."""
+    state = connection.execute(_LAST_STATE, {"id": schedule.last_job_id}).scalar_one_or_none()
+    return None if state is None else JobState(state)
+
+
+_TICKS: Final = text("""
+SELECT t.schedule_id, t.nominal_at, t.result, t.reason, t.job_id FROM callboard.schedule_ticks t
+JOIN callboard.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY t.nominal_at DESC LIMIT :limit
+""")
+
+
+def ticks(connection: Connection, name: str, limit: int) -> list[Tick]:
+    return [Tick(*row) for row in connection.execute(_TICKS, {"name": name, "limit": limit})]

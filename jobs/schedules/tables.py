@@ -1,0 +1,71 @@
+"""The tables of the doors: schedules and their ticks, webhooks, API keys."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from callboard.jobs.postgres.table_base import EMPTY_LIST, EMPTY_OBJECT, NOW, Base
+
+
+class ScheduleRow(Base):
+    """When to enqueue what. Exactly one of cron, every and at is set."""
+
+    __tablename__ = "schedules"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    job: Mapped[str]
+    queue: Mapped[str | None]
+    priority: Mapped[int | None] = mapped_column(SmallInteger)
+    args: Mapped[list[Any]] = mapped_column(server_default=EMPTY_LIST)
+    kwargs: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+    cron: Mapped[str | None]
+    every: Mapped[timedelta | None]
+    at: Mapped[datetime | None]
+    timezone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
+    dst_gap: Mapped[str] = mapped_column(server_default=text("'shift'"))
+    overlap: Mapped[str] = mapped_column(server_default=text("'skip'"))
+    catchup: Mapped[str] = mapped_column(server_default=text("'latest'"))
+    catchup_window: Mapped[timedelta] = mapped_column(server_default=text("'01:00:00'::interval"))
+    paused_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: The next tick's nominal time; null when paused or when no tick is left.
+    next_fire_at: Mapped[datetime | None]
+    last_fire_at: Mapped[datetime | None]
+    #: The job of the last tick that fired: what `overlap` is judged on.
+    last_job_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        Index("schedules_name_key", "name", unique=True),
+        Index("schedules_due", "next_fire_at", postgresql_where=text("next_fire_at IS NOT NULL")),
+        CheckConstraint("num_nonnulls(cron, every, at) = 1", name="one_rule"),
+        CheckConstraint("dst_gap IN ('shift', 'skip')", name="dst_gap_known"),
+        CheckConstraint("overlap IN ('skip', 'allow_all')", name="overlap_known"),
+        CheckConstraint("catchup IN ('latest', 'none')", name="catchup_known"),
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+    )
+
+
+class ScheduleTickRow(Base):
+    """One tick of a schedule: the primary key is what makes it one, however many schedulers run."""
+
+    __tablename__ = "schedule_ticks"
+
+    schedule_id: Mapped[UUID] = mapped_column(
+        ForeignKey(ScheduleRow.id, ondelete="CASCADE"), primary_key=True
+    )
+    nominal_at: Mapped[datetime] = mapped_column(primary_key=True)
+    decided_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: fired | caught_up | skipped (its predecessor still runs) | missed (too late to catch up)
+    result: Mapped[str]
+    reason: Mapped[str | None]
+    job_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        CheckConstraint("result IN ('fired', 'caught_up', 'skipped', 'missed')", name="result_known"),
+        CheckConstraint("(job_id IS NOT NULL) = (result IN ('fired', 'caught_up'))", name="job_when_fired"),
+    )

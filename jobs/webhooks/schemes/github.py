@@ -1,0 +1,74 @@
+"""GitHub's webhooks: `X-Hub-Signature-256`, an HMAC over the body.
+
+https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+The signature covers the body alone, so the delivery id and the event's name are only as true as the way they came.
+"""
+
+import hmac
+import re
+import secrets as randomness
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from callboard.jobs.errors import InvalidInput, Unauthorized
+from callboard.jobs.webhooks.schemes.scheme import (
+    Verified,
+    any_equal,
+    delivery_id,
+    header,
+    label,
+    usable_keys,
+)
+
+_SIGNATURE: Final = "x-hub-signature-256"
+_SIGNATURE_FORM: Final = re.compile(r"sha256=[0-9a-f]{64}")
+_SHORTEST: Final = 16
+_LONGEST: Final = 256
+
+
+def _key(secret: str) -> bytes:
+    if not _SHORTEST <= len(secret) <= _LONGEST or not secret.isprintable():
+        raise InvalidInput(f"a GitHub secret has {_SHORTEST} to {_LONGEST} printable characters")
+    return secret.encode()
+
+
+class GitHub:
+    """Verifies what GitHub sends; `ping` is the handshake of a new webhook."""
+
+    name: Final = "github"
+
+    def verify(
+        self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime
+    ) -> Verified:
+        self.authenticate(headers, body, secrets, now)
+        event = label(headers, "x-github-event")
+        return Verified(delivery_id(headers, "x-github-delivery"), event, handshake=event == "ping")
+
+    def authenticate(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        secrets: Sequence[str],
+        now: datetime,  # noqa: ARG002 - GitHub signs no time
+    ) -> None:
+        given = header(headers, _SIGNATURE)
+        if not _SIGNATURE_FORM.fullmatch(given):
+            raise Unauthorized(f"the {_SIGNATURE} header is not of the form sha256=<64 hex digits>")
+        expected = [_signature(key, body) for key in usable_keys(secrets, _key)]
+        if not any_equal(expected, [given]):
+            raise Unauthorized(f"the {_SIGNATURE} header does not match the body")
+
+    def sign(self, secret: str, body: bytes) -> dict[str, str]:
+        """The header that GitHub sends with this body."""
+        return {_SIGNATURE: _signature(_key(secret), body)}
+
+    def new_secret(self) -> str:
+        return randomness.token_urlsafe(32)
+
+    def check_secret(self, text: str) -> None:
+        _key(text)
+
+
+def _signature(key: bytes, body: bytes) -> str:
+    return "sha256=" + hmac.digest(key, body, "sha256").hex()

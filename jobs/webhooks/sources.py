@@ -1,0 +1,57 @@
+"""Webhook sources as intake knows them: what was read a moment ago is believed, and proven by whoever writes."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.postgres.database import Database
+from callboard.jobs.webhooks import repository
+from callboard.jobs.webhooks.source import WebhookSource
+
+_FRESH_SECONDS: Final = 5.0
+
+
+class KnownSource(NamedTuple):
+    """A source, as it was at `read_at` or later; that is on the monotonic clock."""
+
+    read_at: float
+    source: WebhookSource
+
+
+class WebhookSources:
+    """Looks sources up by name. An answer is at most 5 seconds old; a name that is not known is always asked for anew."""
+
+    def __init__(self, database: Database, *, clock: Clock = SYSTEM) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[str, KnownSource] = {}
+
+    def named(self, names: Iterable[str], *, since: float) -> dict[str, KnownSource]:
+        """The sources of these names that there are, as they were 5 seconds ago or `since`, whichever is later."""
+        now = self._clock.monotonic()
+        oldest = max(since, now - _FRESH_SECONDS)
+        found, missing = {}, []
+        for name in set(names):
+            known = self._known.get(name)
+            if known is not None and known.read_at >= oldest:
+                found[name] = known
+            else:
+                missing.append(name)
+        if missing:
+            with self._database.autocommit() as connection:
+                read = {
+                    source.name: KnownSource(now, source) for source in repository.named(connection, missing)
+                }
+            for name in missing:
+                self._known.pop(name, None)
+            self._known.update(read)
+            found.update(read)
+        return found
+
+    def knows(self, name: str) -> bool:
+        """Whether there was such a source when it was last asked for."""
+        return name in self._known
+
+    def forget(self, name: str) -> None:
+        """Ask anew with the next look-up."""
+        self._known.pop(name, None)

@@ -1,0 +1,51 @@
+"""The tables of the doors: schedules and their ticks, webhooks, API keys."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from callboard.jobs.postgres.table_base import EMPTY_ARRAY, NOW, Base
+
+
+class WebhookSourceRow(Base):
+    """An external system that may post to /webhooks/{name}, and the job its deliveries become."""
+
+    __tablename__ = "webhook_sources"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    scheme: Mapped[str]
+    job: Mapped[str]
+    #: Events that become jobs; empty means all.
+    events: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
+    #: Signing secrets, each encrypted with the platform's secret key; every one of them verifies.
+    secrets: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    __table_args__ = (
+        Index("webhook_sources_name_key", "name", unique=True),
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint("cardinality(secrets) BETWEEN 1 AND 5", name="secrets_count"),
+    )
+
+
+class WebhookDeliveryRow(Base):
+    """A verified request; the sender's own id makes it one, however often it is sent."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    source_id: Mapped[UUID] = mapped_column(ForeignKey(WebhookSourceRow.id, ondelete="CASCADE"))
+    external_id: Mapped[str]
+    event: Mapped[str]
+    received_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    body_sha256: Mapped[str]
+    #: The job that the delivery became; none when the source does not listen to the event.
+    job_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        Index("webhook_deliveries_source_external_key", "source_id", "external_id", unique=True),
+        CheckConstraint("length(external_id) BETWEEN 1 AND 200 AND length(event) <= 200", name="lengths"),
+    )

@@ -1,0 +1,156 @@
+"""`callboard run scheduler`: APScheduler drives the loops. Its composition root."""
+
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from threading import Event
+from typing import Final
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from prometheus_client import Counter, start_http_server
+
+from callboard.config.embedded import ServerUrls
+from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.metrics import STORE_ERRORS
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.platform import Platform
+from callboard.jobs.schedules.cron import spec_calendar
+from callboard.scheduler.feeder import Feeder
+from callboard.scheduler.gauges import GAUGE_EVERY, Gauges
+from callboard.scheduler.leader import Leader
+from callboard.scheduler.listener import Listener
+from callboard.scheduler.pruner import Pruner
+from callboard.scheduler.reaper import Reaper
+from callboard.scheduler.watch import LOOK_EVERY, Watch
+
+TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became of them.", ["result"])
+
+_LEAD_EVERY: Final = 2.0
+_PRUNE_EVERY: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, urls: ServerUrls) -> int:
+    """Schedule until SIGTERM or SIGINT; returns the exit code."""
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with ExitStack() as opened:
+        platform = Platform(
+            sqlalchemy_url(urls.database_url), urls.redis_url, lease=settings.lease_ttl, pool_size=8,
+            application="callboard scheduler",
+        )  # fmt: skip
+        opened.callback(platform.close)
+        if settings.metrics_port is not None:
+            server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+            opened.callback(server.shutdown)
+        Scheduler(platform, settings, opened)
+        log.info("scheduler.started")
+        while not stopping.wait(0.2):
+            pass
+        log.info("scheduler.stopping")
+    return 0
+
+
+class Scheduler:
+    """The loops, and the clock that calls them, until `opened` is closed."""
+
+    def __init__(self, platform: Platform, settings: Settings, opened: ExitStack) -> None:
+        self._clock = clock = _clock()
+        self._guards: dict[str, _Guarded] = {}
+        self._leader = Leader(platform.database)
+        opened.callback(self._leader.resign)
+        feeder = Feeder(platform.database, platform.transport, SYSTEM)
+        ticker = platform.ticker(spec_calendar)
+        gauges = Gauges(platform.database)
+
+        def tick() -> None:
+            for decided in ticker.tick():
+                TICKS.labels(decided.result).inc()
+
+        def lead() -> None:
+            # The leader's looks show that it still leads.
+            if not self._leader.leads:
+                self._leader.check()
+            if not self._leader.leads:
+                gauges.clear()
+
+        self._leader.check()
+        listener = Listener(platform.database, feeder, self._leader)
+        listener.start()
+        opened.callback(listener.stop)
+        watch = Watch(self._leader, feeder, Reaper(platform.workers, SYSTEM), tick, self._start)
+
+        def look() -> None:
+            pause = watch.look()
+            if pause < LOOK_EVERY:
+                clock.modify_job("look", next_run_time=SYSTEM.now() + timedelta(seconds=pause))
+
+        self._every(_LEAD_EVERY, "lead", lead, always=True)
+        self._every(LOOK_EVERY, "look", look)
+        self._every(GAUGE_EVERY, "gauges", gauges.round)
+        pruner = Pruner(
+            platform.database, succeeded=settings.retention.succeeded, other=settings.retention.other
+        )
+        self._every(_PRUNE_EVERY, "prune", pruner.round)
+        clock.start()
+        opened.callback(clock.shutdown)
+
+    def _start(self, name: str, work: Callable[[], object]) -> None:
+        """Do this now, in a thread of the clock's, unless what has this name is still being done."""
+        if name not in self._guards:
+            self._guards[name] = _Guarded(name)
+        self._clock.add_job(self._guards[name], args=(work,), id=name, replace_existing=True)
+
+    def _every(self, seconds: float, name: str, work: Callable[[], object], *, always: bool = False) -> None:
+        guarded = _Guarded(name)
+
+        def beat() -> None:
+            if always or self._leader.leads:
+                guarded(work)
+
+        self._clock.add_job(beat, "interval", seconds=seconds, id=name)
+
+
+def _clock() -> BackgroundScheduler:
+    """APScheduler, set so that a late or overlapping beat is one beat, and never dropped for being late."""
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    return BackgroundScheduler(
+        timezone="UTC",
+        executors={"default": ThreadPoolExecutor(8)},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+    )
+
+
+class _Guarded:
+    """A loop that must outlive the failures of its work; an outage is said once when it begins and once when it ends."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._away = False
+
+    def __call__(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Unavailable as error:
+            STORE_ERRORS.labels(_store(error), self._name).inc()
+            if not self._away:
+                log.warning("scheduler.waiting", loop=self._name, reason=error.message)
+            self._away = True
+            return
+        except Exception:  # a loop that ends would stop the platform without a word
+            log.exception("scheduler.loop_failed", loop=self._name)
+            return
+        if self._away:
+            log.info("scheduler.recovered", loop=self._name)
+        self._away = False
+
+
+def _store(error: Unavailable) -> str:
+    return "redis" if error.message.startswith("Redis") else "postgres"

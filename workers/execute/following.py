@@ -1,0 +1,123 @@
+"""What follows from an attempt's end: callbacks, the rest of a pipeline, a group's completion. As in Dramatiq 2.2's middleware.
+
+They become jobs in the transaction in which the end is written.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import orjson
+import structlog
+from dramatiq import Message
+
+from callboard.jobs.attempts.verdict import TimedOut
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.errors import CallboardError
+from callboard.jobs.followers.dispatch import Dispatch
+from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.job import DEFAULT_QUEUE
+from callboard.jobs.model.outcomes import Outcome
+from callboard.jobs.model.states import Verb
+
+if TYPE_CHECKING:
+    from callboard.workers.execute.runner import AttemptMessage
+
+#: What Dramatiq calls an attempt that took too long.
+_TIME_LIMIT = "TimeLimitExceeded"
+
+log = structlog.get_logger(__name__)
+
+
+def followers(
+    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException | None
+) -> tuple[Dispatch, ...]:
+    """The jobs to enqueue with this end. What cannot be read is left out, with a line in the log."""
+    try:
+        return tuple(_followers(broker, message, finish, error))
+    except (CallboardError, KeyError, TypeError) as problem:
+        # The options are whatever somebody has sent; they must not keep the attempt from ending.
+        log.error("job.followers_unreadable", job_id=message.message_id, reason=repr(problem)[:300])  # noqa: TRY400
+        return ()
+
+
+def _followers(
+    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException | None
+) -> Iterator[Dispatch]:
+    if finish.verb is Verb.COMPLETE:
+        yield from _after_success(broker, message, finish)
+    elif finish.verb in {Verb.RETRY, Verb.FAIL} and error is not None:
+        yield from _after_failure(broker, message, finish, error)
+
+
+def _after_success(broker: CallboardBroker, message: "AttemptMessage", finish: Finish) -> Iterator[Dispatch]:
+    result = None if finish.result is None else orjson.loads(finish.result)
+    target = message.options.get("pipe_target")
+    if target is not None:
+        following: Message[Any] = Message(**target)
+        # Said of the message that follows, or of this message's actor: Dramatiq does not ask this message.
+        own = message.attempt.definition.message_options.get("pipe_ignore")
+        if not (following.options.get("pipe_ignore") or own):
+            following = following.copy(args=(*following.args, result))
+        yield _sent(broker, following, following.options.get("delay"))
+    callback = _option(message, "on_success")
+    if callback:
+        yield _called(broker, callback, message.asdict(), result)
+    group, callbacks = (message.options.get(f"group_completion_{name}") for name in ("uuid", "callbacks"))
+    for last in callbacks or () if group else ():
+        yield _sent(broker, Message(**last), None, barrier=group)
+
+
+def _after_failure(
+    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException
+) -> Iterator[Dispatch]:
+    told = finish.error
+    kind = told.error_class.rpartition(".")[2] if told else type(error).__name__
+    if kind == TimedOut.__name__:
+        kind = _TIME_LIMIT
+    data = message.asdict()
+    throws = _option(message, "throws")
+    expected = isinstance(throws, type | tuple) and isinstance(error, throws)
+    if not expected:
+        # As Dramatiq's Retries leaves the message behind.
+        data["options"] = {
+            **message.options,
+            "retries": message.attempt.job.attempt,
+            "traceback": told.traceback if told else "",
+        }
+    exhausted = _option(message, "on_retry_exhausted")
+    if exhausted and finish.verb is Verb.FAIL and not expected and not isinstance(error, Outcome):
+        counts = {
+            "retries": message.attempt.job.attempt - 1,
+            "max_retries": message.attempt.job.max_attempts - 1,
+        }
+        yield _called(broker, exhausted, data, counts)
+    callback = _option(message, "on_failure")
+    if callback:
+        yield _called(broker, callback, data, {"type": kind, "message": told.message if told else str(error)})
+
+
+def _option(message: "AttemptMessage", name: str) -> Any:
+    return message.options.get(name) or message.attempt.definition.message_options.get(name)
+
+
+def _called(broker: CallboardBroker, callback: Any, *args: Any) -> Dispatch:
+    """A callback, by name or as the actor itself; one that this process does not know is for another worker."""
+    name = callback if isinstance(callback, str) else callback.actor_name
+    actor = broker.actors.get(name)
+    if isinstance(actor, dramatiq.Actor):
+        return _sent(broker, actor.message(*args), None)
+    message: Message[Any] = Message(
+        queue_name=DEFAULT_QUEUE, actor_name=name, args=args, kwargs={}, options={}
+    )
+    dispatch = _sent(broker, message, None)
+    return dispatch._replace(request=dispatch.request.model_copy(update={"queue": None}))
+
+
+def _sent(
+    broker: CallboardBroker, message: Message[Any], delay: Any, *, barrier: str | None = None
+) -> Dispatch:
+    broker.emit_before("enqueue", message, delay)
+    dispatch = broker.dispatch(message, delay, barrier=barrier)
+    broker.emit_after("enqueue", message, delay)
+    return dispatch
