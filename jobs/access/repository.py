@@ -5,10 +5,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from callboard.jobs.access.api_key import ApiKey
+from callboard.jobs.postgres.sql import SCHEMA
 
 _COLUMNS: Final = "id, name, prefix, role, queue, created_at, expires_at, revoked_at"
 _CREATE: Final = text(f"""
-INSERT INTO callboard.api_keys (id, name, prefix, digest, role, queue, expires_at)
+INSERT INTO {SCHEMA}.api_keys (id, name, prefix, digest, role, queue, expires_at)
 VALUES (:id, :name, :prefix, :digest, :role, :queue, clock_timestamp() + CAST(:expires AS interval))
 RETURNING {_COLUMNS}
 """)
@@ -18,7 +19,7 @@ def create(connection: Connection, values: dict[str, Any]) -> ApiKey:
     return ApiKey(*connection.execute(_CREATE, values).one())
 
 
-_LIST: Final = text(f"SELECT {_COLUMNS} FROM callboard.api_keys ORDER BY created_at DESC, id LIMIT 1000")
+_LIST: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.api_keys ORDER BY created_at DESC, id LIMIT 1000")
 
 
 def every(connection: Connection) -> list[ApiKey]:
@@ -26,7 +27,7 @@ def every(connection: Connection) -> list[ApiKey]:
 
 
 _REVOKE: Final = text(f"""
-UPDATE callboard.api_keys SET revoked_at = clock_timestamp()
+UPDATE {SCHEMA}.api_keys SET revoked_at = clock_timestamp()
 WHERE (name = :key OR prefix = :key OR id::text = :key) AND revoked_at IS NULL RETURNING {_COLUMNS}
 """)
 
@@ -38,7 +39,7 @@ def revoke(connection: Connection, key: str) -> ApiKey | None:
 
 
 _IN_FORCE: Final = text(f"""
-SELECT {_COLUMNS}, digest FROM callboard.api_keys
+SELECT {_COLUMNS}, digest FROM {SCHEMA}.api_keys
 WHERE prefix = :prefix AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """)
 

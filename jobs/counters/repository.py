@@ -4,24 +4,26 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from callboard.jobs.postgres.sql import SCHEMA
+
 _LIVE: Final = "expires_at > clock_timestamp()"
 _UNTIL: Final = "clock_timestamp() + :ttl * interval '1 millisecond'"
 
-_SWEEP: Final = text("""
-DELETE FROM callboard.counters WHERE key IN (
-  SELECT key FROM callboard.counters WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+_SWEEP: Final = text(f"""
+DELETE FROM {SCHEMA}.counters WHERE key IN (
+  SELECT key FROM {SCHEMA}.counters WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 """)
 
 _ADD: Final = text(f"""
-INSERT INTO callboard.counters AS c (key, value, expires_at) VALUES (:key, :value, {_UNTIL})
+INSERT INTO {SCHEMA}.counters AS c (key, value, expires_at) VALUES (:key, :value, {_UNTIL})
 ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, expires_at = EXCLUDED.expires_at WHERE NOT c.{_LIVE}
 RETURNING value
 """)
 
 _CHANGE: Final = text(f"""
-INSERT INTO callboard.counters AS c (key, value, expires_at)
+INSERT INTO {SCHEMA}.counters AS c (key, value, expires_at)
 SELECT :key, CAST(:amount AS bigint), {_UNTIL} WHERE :amount BETWEEN :minimum AND :maximum
-  OR EXISTS (SELECT FROM callboard.counters o WHERE o.key = :key AND o.{_LIVE})
+  OR EXISTS (SELECT FROM {SCHEMA}.counters o WHERE o.key = :key AND o.{_LIVE})
 ON CONFLICT (key) DO UPDATE SET
   value = CASE WHEN c.{_LIVE} THEN c.value ELSE 0 END + :amount, expires_at = EXCLUDED.expires_at
 WHERE CASE WHEN c.{_LIVE} THEN c.value ELSE 0 END + :amount BETWEEN :minimum AND :maximum
@@ -29,12 +31,12 @@ RETURNING value
 """)
 
 _ARRIVE: Final = text(f"""
-UPDATE callboard.counters SET value = value - 1 WHERE key = :key AND value > 0 AND {_LIVE} RETURNING value
+UPDATE {SCHEMA}.counters SET value = value - 1 WHERE key = :key AND value > 0 AND {_LIVE} RETURNING value
 """)
 
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('callboard.counters', 0))")
+_LOCK: Final = text(f"SELECT pg_advisory_xact_lock(hashtextextended('{SCHEMA}.counters', 0))")
 _SUM: Final = text(
-    f"SELECT coalesce(sum(value), 0) FROM callboard.counters WHERE key = ANY(:keys) AND {_LIVE}"
+    f"SELECT coalesce(sum(value), 0) FROM {SCHEMA}.counters WHERE key = ANY(:keys) AND {_LIVE}"
 )
 _LOWEST: Final = -(2**62)
 _HIGHEST: Final = 2**62

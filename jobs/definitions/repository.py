@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Row, text
 
 from callboard.jobs.definitions.job_type import JobType, UniqueRule
 from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
+from callboard.jobs.postgres.sql import SCHEMA
 
-_PUBLISH: Final = text("""
-INSERT INTO callboard.job_types AS t (name, queue, schema, defaults, doc)
+_PUBLISH: Final = text(f"""
+INSERT INTO {SCHEMA}.job_types AS t (name, queue, schema, defaults, doc)
 SELECT i.name, i.queue, i.schema, i.defaults, i.doc
 FROM jsonb_to_recordset(CAST(:types AS jsonb)) AS i(name text, queue text, schema jsonb, defaults jsonb, doc text)
 ORDER BY i.name
@@ -43,8 +44,8 @@ def publish(connection: Connection, types: Sequence[JobType]) -> None:
 
 
 _COLUMNS: Final = "name, queue, schema, defaults, doc"
-_ALL: Final = text(f"SELECT {_COLUMNS} FROM callboard.job_types ORDER BY name LIMIT 10000")
-_ONE: Final = text(f"SELECT {_COLUMNS} FROM callboard.job_types WHERE name = :name")
+_ALL: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.job_types ORDER BY name LIMIT 10000")
+_ONE: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.job_types WHERE name = :name")
 
 
 def every(connection: Connection) -> list[JobType]:
@@ -76,8 +77,8 @@ def _read(row: Row[Any]) -> JobType:
     )
 
 
-_DECLARE: Final = text("""
-INSERT INTO callboard.queues (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING
+_DECLARE: Final = text(f"""
+INSERT INTO {SCHEMA}.queues (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING
 """)
 
 

@@ -12,14 +12,14 @@ from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.model.endings import Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import PENDING, JobState
-from callboard.jobs.postgres.sql import HINT, URGENCY, _hints, by_id, in_states
+from callboard.jobs.postgres.sql import HINT, SCHEMA, URGENCY, _hints, by_id, in_states
 
 _STAGE: Final = text(f"""
 WITH target AS (
-  SELECT id FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
+  SELECT id FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
   ORDER BY run_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE callboard.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHERE {by_id("target.id")} RETURNING {HINT}
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 
@@ -30,10 +30,10 @@ def stage(connection: Connection, limit: int) -> list[Hint]:
 
 _EXPIRE: Final = text(f"""
 WITH target AS (
-  SELECT id FROM callboard.jobs WHERE expires_at <= statement_timestamp() AND expires_at IS NOT NULL AND {in_states(PENDING)}
+  SELECT id FROM {SCHEMA}.jobs WHERE expires_at <= statement_timestamp() AND expires_at IS NOT NULL AND {in_states(PENDING)}
   ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE callboard.jobs j SET state = 'cancelled', finished_at = clock_timestamp(), progress_note = 'expired'
+UPDATE {SCHEMA}.jobs j SET state = 'cancelled', finished_at = clock_timestamp(), progress_note = 'expired'
 FROM target WHERE {by_id("target.id")} RETURNING j.id, j.state
 """)
 
@@ -44,7 +44,7 @@ def expire(connection: Connection, limit: int) -> list[Finished]:
 
 
 _QUEUED: Final = text(f"""
-SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
+SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM {SCHEMA}.jobs j
 WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
 """)
 
@@ -62,7 +62,7 @@ def queued(
 
 _HEADS: Final = text(f"""
 SELECT q.name, found.* FROM unnest(CAST(:queues AS text[])) AS q(name), LATERAL (
-  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
+  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM {SCHEMA}.jobs j
   WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit
 ) AS found
 """)
@@ -79,23 +79,23 @@ def heads(
 
 
 # OFFSET 0: one look into the index for each queue, never a hash of all that is queued. Those that run alone are not fed.
-_FEEDABLE: Final = """
-coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM callboard.queues q
+_FEEDABLE: Final = f"""
+coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
   WHERE q.paused_at IS NULL AND NOT q.limited
-    AND EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)), '{}') AS plain,
-coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM callboard.queues q
+    AND EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)), '{{}}') AS plain,
+coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
   WHERE q.paused_at IS NULL AND q.limited
-    AND (EXISTS (SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
-      OR EXISTS (SELECT FROM callboard.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))), '{}') AS limited
+    AND (EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
+      OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))), '{{}}') AS limited
 """
 _LOOK: Final = text(f"""
 SELECT
-(SELECT expires_at FROM callboard.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)}
+(SELECT expires_at FROM {SCHEMA}.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)}
   ORDER BY expires_at LIMIT 1) - statement_timestamp() AS expires_in,
-(SELECT run_at FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') ORDER BY run_at, id LIMIT 1) - statement_timestamp() AS due_in,
-(SELECT next_fire_at FROM callboard.schedules WHERE next_fire_at IS NOT NULL
+(SELECT run_at FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') ORDER BY run_at, id LIMIT 1) - statement_timestamp() AS due_in,
+(SELECT next_fire_at FROM {SCHEMA}.schedules WHERE next_fire_at IS NOT NULL
   ORDER BY next_fire_at LIMIT 1) - statement_timestamp() AS fires_in,
-EXISTS (SELECT FROM callboard.workers WHERE lease_expires_at <= statement_timestamp()) AS dead,
+EXISTS (SELECT FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp()) AS dead,
 {_FEEDABLE}
 """)
 

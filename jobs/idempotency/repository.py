@@ -7,6 +7,8 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, text
 
+from callboard.jobs.postgres.sql import SCHEMA
+
 #: How long an answer is kept.
 KEPT: Final = timedelta(hours=24)
 
@@ -19,18 +21,18 @@ class Kept:
     answer: dict[str, Any]
 
 
-_TAKE: Final = text("""
-INSERT INTO callboard.idempotency_keys AS k (owner, key, fingerprint, answer, created_at)
-VALUES (:owner, :key, :fingerprint, '{}', statement_timestamp())
-ON CONFLICT (owner, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = '{}', created_at = excluded.created_at
+_TAKE: Final = text(f"""
+INSERT INTO {SCHEMA}.idempotency_keys AS k (owner, key, fingerprint, answer, created_at)
+VALUES (:owner, :key, :fingerprint, '{{}}', statement_timestamp())
+ON CONFLICT (owner, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = '{{}}', created_at = excluded.created_at
 WHERE k.created_at <= statement_timestamp() - CAST(:kept AS interval)
 RETURNING 1
 """)
 _FIND: Final = text(
-    "SELECT fingerprint, answer FROM callboard.idempotency_keys WHERE owner = :owner AND key = :key"
+    f"SELECT fingerprint, answer FROM {SCHEMA}.idempotency_keys WHERE owner = :owner AND key = :key"
 )
 _KEEP: Final = text(
-    "UPDATE callboard.idempotency_keys SET answer = CAST(:answer AS jsonb) WHERE owner = :owner AND key = :key"
+    f"UPDATE {SCHEMA}.idempotency_keys SET answer = CAST(:answer AS jsonb) WHERE owner = :owner AND key = :key"
 )
 
 
@@ -48,9 +50,9 @@ def keep(connection: Connection, owner: str, key: str, answer: dict[str, Any]) -
     connection.execute(_KEEP, {"owner": owner, "key": key, "answer": orjson.dumps(answer).decode()})
 
 
-_PRUNE: Final = text("""
-DELETE FROM callboard.idempotency_keys WHERE (owner, key) IN (
-  SELECT owner, key FROM callboard.idempotency_keys WHERE created_at <= statement_timestamp() - CAST(:kept AS interval)
+_PRUNE: Final = text(f"""
+DELETE FROM {SCHEMA}.idempotency_keys WHERE (owner, key) IN (
+  SELECT owner, key FROM {SCHEMA}.idempotency_keys WHERE created_at <= statement_timestamp() - CAST(:kept AS interval)
   ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 """)

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from callboard.jobs.model.queue_limits import Limits, Rate
-from callboard.jobs.postgres.sql import URGENCY
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
 LIMITS: Final = "q.concurrency, q.rate, q.rate_period, q.key_concurrency, q.key_rate, q.key_rate_period"
 
@@ -28,7 +28,7 @@ def limits_of(row: Row[Any]) -> Limits:
 
 
 _LOCK: Final = text(f"""
-SELECT {LIMITS}, q.xmin::text AS version FROM callboard.queues q
+SELECT {LIMITS}, q.xmin::text AS version FROM {SCHEMA}.queues q
 WHERE q.name = :queue AND q.limited AND q.paused_at IS NULL FOR NO KEY UPDATE
 """)
 
@@ -39,7 +39,7 @@ def lock(connection: Connection, queue: str) -> tuple[Limits, str] | None:
     return None if row is None else (limits_of(row), str(row.version))
 
 
-_SETTLE: Final = text("LOCK TABLE callboard.grants IN SHARE ROW EXCLUSIVE MODE")
+_SETTLE: Final = text(f"LOCK TABLE {SCHEMA}.grants IN SHARE ROW EXCLUSIVE MODE")
 
 
 def settle(connection: Connection) -> None:
@@ -47,14 +47,14 @@ def settle(connection: Connection) -> None:
     connection.execute(_SETTLE)
 
 
-_SET: Final = text("""
-UPDATE callboard.queues SET concurrency = :concurrency, rate = :rate, rate_period = :rate_period,
+_SET: Final = text(f"""
+UPDATE {SCHEMA}.queues SET concurrency = :concurrency, rate = :rate, rate_period = :rate_period,
   key_concurrency = :key_concurrency, key_rate = :key_rate, key_rate_period = :key_rate_period
 WHERE name = :queue
 """)
-_LOCK_ANY: Final = text(f"SELECT {LIMITS} FROM callboard.queues q WHERE q.name = :queue FOR NO KEY UPDATE")
-_REVOKE: Final = text("DELETE FROM callboard.grants WHERE queue = :queue AND started_at IS NULL")
-_FORGET: Final = text("DELETE FROM callboard.grants WHERE queue = :queue")
+_LOCK_ANY: Final = text(f"SELECT {LIMITS} FROM {SCHEMA}.queues q WHERE q.name = :queue FOR NO KEY UPDATE")
+_REVOKE: Final = text(f"DELETE FROM {SCHEMA}.grants WHERE queue = :queue AND started_at IS NULL")
+_FORGET: Final = text(f"DELETE FROM {SCHEMA}.grants WHERE queue = :queue")
 
 
 def now(connection: Connection, queue: str) -> Limits:
@@ -78,11 +78,11 @@ def change(connection: Connection, queue: str, limits: Limits) -> None:
 
 
 # The job of a grant is queued in its epoch, or will never again be: epochs only grow.
-_SWEEP: Final = text("""
-DELETE FROM callboard.grants g WHERE g.queue = :queue AND (
+_SWEEP: Final = text(f"""
+DELETE FROM {SCHEMA}.grants g WHERE g.queue = :queue AND (
   g.started_at <= statement_timestamp() - CAST(:keep AS interval)
   OR (g.started_at IS NULL AND NOT EXISTS (
-    SELECT FROM callboard.jobs j WHERE j.id = g.job_id AND j.epoch = g.epoch AND (j.state || '') = 'queued' OFFSET 0)))
+    SELECT FROM {SCHEMA}.jobs j WHERE j.id = g.job_id AND j.epoch = g.epoch AND (j.state || '') = 'queued' OFFSET 0)))
 """)
 
 
@@ -93,19 +93,19 @@ def sweep(connection: Connection, queue: str, keep: timedelta) -> None:
 
 # A folded row is as old as its youngest start, so it counts a little longer than each of them: by a hundredth of the
 # period, and only where that many starts lie so close together.
-_FOLD: Final = text("""
+_FOLD: Final = text(f"""
 WITH crowd AS MATERIALIZED (
   SELECT CASE WHEN :by_key THEN g.limit_key END AS key, date_bin(CAST(:slice AS interval), g.started_at, timestamptz '2020-01-01 00:00+00') AS slice
-  FROM callboard.grants g
+  FROM {SCHEMA}.grants g
   WHERE g.queue = :queue AND g.started_at < statement_timestamp() - 2 * CAST(:slice AS interval) AND g.uses = 1
   GROUP BY 1, 2 HAVING count(*) >= :crowd LIMIT 1000
 ), gone AS (
-  DELETE FROM callboard.grants g USING crowd c
+  DELETE FROM {SCHEMA}.grants g USING crowd c
   WHERE g.queue = :queue AND g.started_at >= c.slice AND g.started_at < c.slice + CAST(:slice AS interval)
     AND (NOT :by_key OR g.limit_key IS NOT DISTINCT FROM c.key)
   RETURNING c.key, c.slice, g.started_at, g.uses
 )
-INSERT INTO callboard.grants (job_id, epoch, queue, limit_key, started_at, uses)
+INSERT INTO {SCHEMA}.grants (job_id, epoch, queue, limit_key, started_at, uses)
 SELECT gen_random_uuid(), 0, :queue, key, max(started_at), sum(uses) FROM gone GROUP BY key, slice
 """)
 #: Into so many slices the past of a period is folded.
@@ -129,11 +129,11 @@ class Use(NamedTuple):
     started: int
 
 
-_USE: Final = text("""
+_USE: Final = text(f"""
 SELECT
-  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'running' AND j.queue = :queue) AS running,
-  (SELECT count(*) FROM callboard.grants g WHERE g.queue = :queue AND g.started_at IS NULL) AS outstanding,
-  (SELECT coalesce(sum(g.uses), 0) FROM callboard.grants g
+  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.queue = :queue) AS running,
+  (SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.started_at IS NULL) AS outstanding,
+  (SELECT coalesce(sum(g.uses), 0) FROM {SCHEMA}.grants g
    WHERE g.queue = :queue AND g.started_at > statement_timestamp() - CAST(:period AS interval)) AS started
 """)
 
@@ -144,9 +144,9 @@ def use(connection: Connection, queue: str, period: timedelta) -> Use:
     return Use(row.running, row.outstanding, int(row.started))
 
 
-_KEY_USE: Final = text("""
+_KEY_USE: Final = text(f"""
 WITH busy AS MATERIALIZED (
-  SELECT j.limit_key AS key, count(*) AS n FROM callboard.jobs j
+  SELECT j.limit_key AS key, count(*) AS n FROM {SCHEMA}.jobs j
   WHERE j.state = 'running' AND j.queue = :queue GROUP BY 1
 )
 SELECT k.key, coalesce((SELECT b.n FROM busy b WHERE b.key IS NOT DISTINCT FROM k.key), 0)::bigint AS running,
@@ -154,11 +154,11 @@ SELECT k.key, coalesce((SELECT b.n FROM busy b WHERE b.key IS NOT DISTINCT FROM 
 FROM unnest(CAST(:keys AS text[])) AS k(key) LEFT JOIN LATERAL (
   SELECT count(*) FILTER (WHERE g.started_at IS NULL) AS outstanding,
     sum(g.uses) FILTER (WHERE g.started_at > statement_timestamp() - CAST(:period AS interval)) AS started
-  FROM callboard.grants g WHERE g.queue = :queue AND g.limit_key = k.key AND g.limit_key IS NOT NULL
+  FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.limit_key = k.key AND g.limit_key IS NOT NULL
 ) g ON true
 UNION ALL
 SELECT NULL, coalesce((SELECT b.n FROM busy b WHERE b.key IS NULL), 0)::bigint,
-  (SELECT count(*) FROM callboard.grants g WHERE g.queue = :queue AND g.limit_key IS NULL AND g.started_at IS NULL), 0
+  (SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.limit_key IS NULL AND g.started_at IS NULL), 0
 """)
 
 
@@ -171,15 +171,15 @@ def key_use(
 
 
 # From key to key, one look into the index for each: however many jobs a key has, it costs no more.
-_KEYS: Final = text("""
+_KEYS: Final = text(f"""
 WITH RECURSIVE k(key, n) AS (
   SELECT * FROM (
-    SELECT j.limit_key, 1 FROM callboard.jobs j
+    SELECT j.limit_key, 1 FROM {SCHEMA}.jobs j
     WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key > :after AND j.limit_key IS NOT NULL
     ORDER BY j.limit_key LIMIT 1) AS first
   UNION ALL
   SELECT found.limit_key, k.n + 1 FROM k, LATERAL (
-    SELECT j.limit_key FROM callboard.jobs j
+    SELECT j.limit_key FROM {SCHEMA}.jobs j
     WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key > k.key AND j.limit_key IS NOT NULL
     ORDER BY j.limit_key LIMIT 1) AS found
   WHERE k.n < :limit
@@ -208,12 +208,12 @@ class Candidate(NamedTuple):
 
 
 _NO_GRANT: Final = (
-    "NOT EXISTS (SELECT FROM callboard.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0)"
+    f"NOT EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0)"
 )
 _HEADS: Final = text(f"""
 SELECT k.key, found.id, found.epoch
 FROM unnest(CAST(:keys AS text[]), CAST(:counts AS int[])) AS k(key, count), LATERAL (
-  SELECT j.id, j.epoch FROM callboard.jobs j
+  SELECT j.id, j.epoch FROM {SCHEMA}.jobs j
   WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key = k.key AND j.limit_key IS NOT NULL AND {_NO_GRANT}
   ORDER BY {URGENCY}, j.id LIMIT k.count
 ) AS found
@@ -241,13 +241,13 @@ START: Final = Place(timedelta(days=-100_000), UUID(int=0))
 
 _PLAIN: Final = text(f"""
 SELECT NULL, j.id, j.epoch FROM (
-  SELECT j.id, j.epoch, j.limit_key FROM callboard.jobs j
+  SELECT j.id, j.epoch, j.limit_key FROM {SCHEMA}.jobs j
   WHERE j.state = 'queued' AND j.queue = :queue AND ({URGENCY}, j.id) > (CAST(:urgency AS interval), CAST(:id AS uuid))
   ORDER BY {URGENCY}, j.id LIMIT :window
 ) j WHERE j.limit_key IS NULL AND {_NO_GRANT} LIMIT :limit
 """)
 _WINDOW_END: Final = text(f"""
-SELECT {URGENCY}, j.id FROM callboard.jobs j
+SELECT {URGENCY}, j.id FROM {SCHEMA}.jobs j
 WHERE j.state = 'queued' AND j.queue = :queue AND ({URGENCY}, j.id) > (CAST(:urgency AS interval), CAST(:id AS uuid))
 ORDER BY {URGENCY}, j.id LIMIT 1 OFFSET :window
 """)
@@ -266,8 +266,8 @@ def place_behind(connection: Connection, queue: str, after: Place, window: int) 
     return START if row is None else Place(*row)
 
 
-_GRANT: Final = text("""
-INSERT INTO callboard.grants (job_id, epoch, queue, limit_key)
+_GRANT: Final = text(f"""
+INSERT INTO {SCHEMA}.grants (job_id, epoch, queue, limit_key)
 SELECT c.id, c.epoch, :queue, c.key
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:keys AS text[])) AS c(id, epoch, key)
 ON CONFLICT DO NOTHING
@@ -285,9 +285,9 @@ def grant(connection: Connection, queue: str, chosen: Sequence[Candidate]) -> No
     connection.execute(_GRANT, parameters)
 
 
-_OUTSTANDING: Final = text("""
-SELECT found.* FROM callboard.grants g, LATERAL (
-  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM callboard.jobs j
+_OUTSTANDING: Final = text(f"""
+SELECT found.* FROM {SCHEMA}.grants g, LATERAL (
+  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM {SCHEMA}.jobs j
   WHERE j.id = g.job_id AND j.epoch = g.epoch AND (j.state || '') = 'queued' AND NOT j.solo OFFSET 0
 ) AS found
 WHERE g.queue = :queue AND g.started_at IS NULL

@@ -33,7 +33,7 @@ URGENCY: Final = (
 # The limited queues are few and have an index of their own: read once for a statement, not for each row.
 HINT: Final = (
     "j.id, j.epoch, j.queue, j.priority, j.run_at,"
-    " j.queue IN (SELECT q.name FROM callboard.queues q WHERE q.limited) AS limited"
+    f" j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited) AS limited"
 )
 
 

@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres.sql import SCHEMA
 from callboard.jobs.schedules.schedule import Schedule, Tick
 
 _COLUMNS: Final = (
@@ -15,7 +16,7 @@ _COLUMNS: Final = (
     " paused_at, created_at, next_fire_at, last_fire_at, last_job_id"
 )
 _CREATE: Final = text(f"""
-INSERT INTO callboard.schedules (id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap,
+INSERT INTO {SCHEMA}.schedules (id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap,
   catchup, catchup_window, created_at, next_fire_at)
 VALUES (:id, :name, :job, :queue, :priority, CAST(:args AS jsonb), CAST(:kwargs AS jsonb), :cron, :every, :at, :timezone,
   :dst_gap, :overlap, :catchup, :catchup_window, :created_at, :next_fire_at)
@@ -28,10 +29,10 @@ def create(connection: Connection, values: dict[str, Any]) -> Schedule:
     return Schedule(*connection.execute(_CREATE, {**values, **encoded}).one())
 
 
-_LIST: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules ORDER BY name LIMIT 1000")
-_GET: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules WHERE name = :name")
-_GET_LOCKED: Final = text(f"SELECT {_COLUMNS} FROM callboard.schedules WHERE name = :name FOR UPDATE")
-_DELETE: Final = text("DELETE FROM callboard.schedules WHERE name = :name")
+_LIST: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.schedules ORDER BY name LIMIT 1000")
+_GET: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.schedules WHERE name = :name")
+_GET_LOCKED: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.schedules WHERE name = :name FOR UPDATE")
+_DELETE: Final = text(f"DELETE FROM {SCHEMA}.schedules WHERE name = :name")
 
 
 def every(connection: Connection) -> list[Schedule]:
@@ -47,10 +48,10 @@ def delete(connection: Connection, name: str) -> bool:
     return connection.execute(_DELETE, {"name": name}).rowcount == 1
 
 
-_PAUSE: Final = text("""
-UPDATE callboard.schedules SET paused_at = coalesce(paused_at, statement_timestamp()), next_fire_at = NULL WHERE id = :id
+_PAUSE: Final = text(f"""
+UPDATE {SCHEMA}.schedules SET paused_at = coalesce(paused_at, statement_timestamp()), next_fire_at = NULL WHERE id = :id
 """)
-_RESUME: Final = text("UPDATE callboard.schedules SET paused_at = NULL, next_fire_at = :next WHERE id = :id")
+_RESUME: Final = text(f"UPDATE {SCHEMA}.schedules SET paused_at = NULL, next_fire_at = :next WHERE id = :id")
 
 
 def pause(connection: Connection, schedule: UUID) -> None:
@@ -62,7 +63,7 @@ def resume(connection: Connection, schedule: UUID, next_fire_at: datetime | None
 
 
 _DUE: Final = text(f"""
-SELECT {_COLUMNS} FROM callboard.schedules WHERE next_fire_at <= statement_timestamp()
+SELECT {_COLUMNS} FROM {SCHEMA}.schedules WHERE next_fire_at <= statement_timestamp()
 ORDER BY next_fire_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
@@ -72,14 +73,14 @@ def lock_due(connection: Connection, limit: int) -> list[Schedule]:
     return [Schedule(*row) for row in connection.execute(_DUE, {"limit": limit})]
 
 
-_TICK: Final = text("""
-INSERT INTO callboard.schedule_ticks (schedule_id, nominal_at, result, reason, job_id)
+_TICK: Final = text(f"""
+INSERT INTO {SCHEMA}.schedule_ticks (schedule_id, nominal_at, result, reason, job_id)
 VALUES (:schedule_id, :nominal_at, :result, :reason, :job_id) ON CONFLICT DO NOTHING
 """)
 
 
-_TICKED: Final = text("""
-SELECT EXISTS (SELECT FROM callboard.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
+_TICKED: Final = text(f"""
+SELECT EXISTS (SELECT FROM {SCHEMA}.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
 """)
 
 
@@ -97,8 +98,8 @@ def record(connection: Connection, tick: Tick) -> bool:
     return connection.execute(_TICK, values).rowcount == 1
 
 
-_ADVANCE: Final = text("""
-UPDATE callboard.schedules SET next_fire_at = :next, last_fire_at = coalesce(:fired, last_fire_at),
+_ADVANCE: Final = text(f"""
+UPDATE {SCHEMA}.schedules SET next_fire_at = :next, last_fire_at = coalesce(:fired, last_fire_at),
   last_job_id = coalesce(:job, last_job_id) WHERE id = :id
 """)
 
@@ -114,7 +115,7 @@ def advance(
     connection.execute(_ADVANCE, {"id": schedule, "next": next_fire_at, "fired": fired, "job": job})
 
 
-_LAST_STATE: Final = text("SELECT state FROM callboard.jobs WHERE id = :id")
+_LAST_STATE: Final = text(f"SELECT state FROM {SCHEMA}.jobs WHERE id = :id")
 
 
 def last_state(connection: Connection, schedule: Schedule) -> JobState | None:
@@ -123,9 +124,9 @@ def last_state(connection: Connection, schedule: Schedule) -> JobState | None:
     return None if state is None else JobState(state)
 
 
-_TICKS: Final = text("""
-SELECT t.schedule_id, t.nominal_at, t.result, t.reason, t.job_id FROM callboard.schedule_ticks t
-JOIN callboard.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY t.nominal_at DESC LIMIT :limit
+_TICKS: Final = text(f"""
+SELECT t.schedule_id, t.nominal_at, t.result, t.reason, t.job_id FROM {SCHEMA}.schedule_ticks t
+JOIN {SCHEMA}.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY t.nominal_at DESC LIMIT :limit
 """)
 
 

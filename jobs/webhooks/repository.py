@@ -7,12 +7,13 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from callboard.jobs.postgres.arrays import Texts, Uuids
+from callboard.jobs.postgres.sql import SCHEMA
 from callboard.jobs.webhooks.delivery import Kept, NewDelivery
 from callboard.jobs.webhooks.source import WebhookSource
 
 _COLUMNS: Final = "id, name, scheme, job, events, secrets, created_at, xmin::text AS version"
 _CREATE: Final = text(f"""
-INSERT INTO callboard.webhook_sources (id, name, scheme, job, events, secrets)
+INSERT INTO {SCHEMA}.webhook_sources (id, name, scheme, job, events, secrets)
 VALUES (:id, :name, :scheme, :job, CAST(:events AS text[]), CAST(:secrets AS text[])) RETURNING {_COLUMNS}
 """)
 
@@ -21,9 +22,9 @@ def create(connection: Connection, values: dict[str, Any]) -> WebhookSource:
     return WebhookSource(*connection.execute(_CREATE, values).one())
 
 
-_LIST: Final = text(f"SELECT {_COLUMNS} FROM callboard.webhook_sources ORDER BY name LIMIT 1000")
-_NAMED: Final = text(f"SELECT {_COLUMNS} FROM callboard.webhook_sources WHERE name = ANY(:names)")
-_DELETE: Final = text("DELETE FROM callboard.webhook_sources WHERE name = :name")
+_LIST: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.webhook_sources ORDER BY name LIMIT 1000")
+_NAMED: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.webhook_sources WHERE name = ANY(:names)")
+_DELETE: Final = text(f"DELETE FROM {SCHEMA}.webhook_sources WHERE name = :name")
 
 
 def every(connection: Connection) -> list[WebhookSource]:
@@ -47,9 +48,9 @@ _GIVEN: Final = """unnest(CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAS
 # In one order for everybody: two that take the same ids wait for each other, and never in a ring.
 _ACCEPT: Final = text(f"""
 WITH s AS MATERIALIZED (
-  SELECT id, xmin::text AS version FROM callboard.webhook_sources WHERE id = ANY(:source_ids) FOR KEY SHARE SKIP LOCKED
+  SELECT id, xmin::text AS version FROM {SCHEMA}.webhook_sources WHERE id = ANY(:source_ids) FOR KEY SHARE SKIP LOCKED
 )
-INSERT INTO callboard.webhook_deliveries (id, source_id, external_id, event, body_sha256, job_id)
+INSERT INTO {SCHEMA}.webhook_deliveries (id, source_id, external_id, event, body_sha256, job_id)
 SELECT i.id, i.source_id, i.external_id, i.event, i.body_sha256, i.job_id
 FROM {_GIVEN}
 JOIN s ON s.id = i.source_id AND s.version = i.source_version
@@ -59,11 +60,11 @@ ON CONFLICT (source_id, external_id) DO NOTHING RETURNING id
 _EARLIER: Final = text(f"""
 SELECT d.source_id, d.external_id, d.id, d.job_id
 FROM {_GIVEN}
-JOIN callboard.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
-JOIN callboard.webhook_deliveries d ON d.source_id = i.source_id AND d.external_id = i.external_id
+JOIN {SCHEMA}.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
+JOIN {SCHEMA}.webhook_deliveries d ON d.source_id = i.source_id AND d.external_id = i.external_id
 """)
-_ATTACH: Final = text("""
-UPDATE callboard.webhook_deliveries d SET job_id = i.job FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS uuid[])) AS i(id, job)
+_ATTACH: Final = text(f"""
+UPDATE {SCHEMA}.webhook_deliveries d SET job_id = i.job FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS uuid[])) AS i(id, job)
 WHERE d.id = i.id
 """)
 

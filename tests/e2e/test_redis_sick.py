@@ -45,9 +45,7 @@ class Ward:
 @pytest.fixture(scope="module")
 def ward(migrated, database_url) -> Iterator[Ward]:
     with migrated.database.transaction() as connection:
-        connection.execute(
-            text(f"TRUNCATE {', '.join(table.fullname for table in METADATA.sorted_tables)}")
-        )
+        connection.execute(text(f"TRUNCATE {', '.join(table.fullname for table in METADATA.sorted_tables)}"))
     with own_servers() as servers:
         servers.valkey.ensure()
         path = f"{servers.valkey.socket_folder}/{servers.valkey.socket_name}"

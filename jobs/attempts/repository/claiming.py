@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Result, text
 
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.postgres.sql import URGENCY, by_id
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY, by_id
 from callboard.jobs.postgres.statements import AnyConnection, DirectRows
 
 #: A job's id and the epoch in which it may be claimed.
@@ -38,7 +38,7 @@ def _pairs(tokens: Sequence[Token]) -> dict[str, str]:
 
 
 _ARGUMENTS: Final = text(
-    "SELECT j.id, j.args::text, j.kwargs::text FROM callboard.jobs j WHERE j.id = ANY(:ids)"
+    f"SELECT j.id, j.args::text, j.kwargs::text FROM {SCHEMA}.jobs j WHERE j.id = ANY(:ids)"
 )
 
 
@@ -49,12 +49,12 @@ def arguments(connection: AnyConnection, ids: Sequence[UUID]) -> dict[UUID, tupl
 
 # A claim needs a live lease, and holds it (FOR KEY SHARE) until it commits: a reaper that ends the lease
 # (FOR UPDATE) comes either before, and nothing is claimed, or after, and sees every claim.
-_LEASE: Final = """lease AS MATERIALIZED (
-  SELECT w.id FROM callboard.workers w
+_LEASE: Final = f"""lease AS MATERIALIZED (
+  SELECT w.id FROM {SCHEMA}.workers w
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
 )"""
 _TAKE: Final = f"""
-UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE {by_id("target.id")}
 RETURNING {_CLAIMED}, target.limited
@@ -62,12 +62,12 @@ RETURNING {_CLAIMED}, target.limited
 #: What `_TAKE` needs to know of a target.
 _TARGET: Final = "j.id, j.epoch, j.queue, j.limit_key, q.limited"
 #: A paused queue starts nothing, and a limited one only what has a grant for this very attempt.
-_MAY_START: Final = """(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limited
-  OR EXISTS (SELECT FROM callboard.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
+_MAY_START: Final = f"""(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limited
+  OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
 # The start is written down even if the grant was just revoked, since a rate counts it. What the limits counted must not
 # come undone: with such a job in it, the claim waits for the disk after all.
-_DATED: Final = """dated AS (
-  INSERT INTO callboard.grants AS g (job_id, epoch, queue, limit_key, started_at)
+_DATED: Final = f"""dated AS (
+  INSERT INTO {SCHEMA}.grants AS g (job_id, epoch, queue, limit_key, started_at)
   SELECT t.id, t.epoch, t.queue, t.limit_key, clock_timestamp() FROM target t WHERE t.limited
   ON CONFLICT (job_id, epoch) DO UPDATE SET started_at = excluded.started_at
   RETURNING set_config('synchronous_commit', 'on', true)
@@ -79,13 +79,13 @@ _DATED: Final = """dated AS (
 # queue waits for claims under way.
 _CLAIM_FREE: Final = text(f"""
 WITH {_LEASE}, under_way AS (
-  INSERT INTO callboard.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
+  INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
-UPDATE callboard.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = (SELECT id FROM lease),
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = (SELECT id FROM lease),
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
 WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND (SELECT id FROM lease) IS NOT NULL
-  AND j.queue <> ALL (ARRAY(SELECT q.name FROM callboard.queues q WHERE q.paused_at IS NOT NULL OR q.limited))
+  AND j.queue <> ALL (ARRAY(SELECT q.name FROM {SCHEMA}.queues q WHERE q.paused_at IS NOT NULL OR q.limited))
 RETURNING {_CLAIMED}, false
 """)
 
@@ -101,7 +101,7 @@ def claim_free(
 _CLAIM: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
-    SELECT {_TARGET} FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+    SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
     WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND {_MAY_START} AND EXISTS (SELECT FROM lease)
     FOR UPDATE OF j SKIP LOCKED
   ) AS found
@@ -120,15 +120,15 @@ def claim(
 
 _CLAIM_OLDEST: Final = text(f"""
 WITH {_LEASE}, q AS MATERIALIZED (
-  SELECT name, paused_at, limited FROM callboard.queues WHERE name = :queue
+  SELECT name, paused_at, limited FROM {SCHEMA}.queues WHERE name = :queue
 ), free AS MATERIALIZED (
-  SELECT j.id, j.epoch, j.queue, j.limit_key, false AS limited FROM callboard.jobs j
+  SELECT j.id, j.epoch, j.queue, j.limit_key, false AS limited FROM {SCHEMA}.jobs j
   WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo AND EXISTS (SELECT FROM lease)
     AND NOT EXISTS (SELECT FROM q WHERE q.paused_at IS NOT NULL OR q.limited)
   ORDER BY {URGENCY}, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
 ), granted AS MATERIALIZED (
-  SELECT found.* FROM q, callboard.grants g, LATERAL (
-    SELECT {_TARGET} FROM callboard.jobs j
+  SELECT found.* FROM q, {SCHEMA}.grants g, LATERAL (
+    SELECT {_TARGET} FROM {SCHEMA}.jobs j
     WHERE j.id = g.job_id AND j.epoch = g.epoch AND {_IS_QUEUED} AND NOT j.solo AND EXISTS (SELECT FROM lease)
     FOR UPDATE OF j SKIP LOCKED
   ) AS found
@@ -150,7 +150,7 @@ def claim_oldest(
 
 _CLAIM_SOLO: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
-  SELECT {_TARGET} FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+  SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
   WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names) AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues))
     AND {_MAY_START} AND EXISTS (SELECT FROM lease)
   ORDER BY {URGENCY}, j.id LIMIT 1 FOR UPDATE OF j SKIP LOCKED
@@ -169,9 +169,9 @@ def claim_solo(
 
 _SOLO_WAITING: Final = text(f"""
 SELECT count(*) FROM (
-  SELECT FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue
+  SELECT FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
   WHERE j.state = 'queued' AND j.solo AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START}
-    AND j.name IN (SELECT unnest(w.job_names) FROM callboard.workers w WHERE w.id = ANY(:workers))
+    AND j.name IN (SELECT unnest(w.job_names) FROM {SCHEMA}.workers w WHERE w.id = ANY(:workers))
   LIMIT :limit
 ) AS waiting
 """)
@@ -186,7 +186,7 @@ def solo_waiting(
 
 
 _CLAIMED_BY: Final = text(
-    f"SELECT {_CLAIMED}, false FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
+    f"SELECT {_CLAIMED}, false FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
 )
 
 

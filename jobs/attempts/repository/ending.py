@@ -15,7 +15,7 @@ from callboard.jobs.model.endings import Finish, Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.postgres.arrays import Integers, Texts, Uuids
-from callboard.jobs.postgres.sql import HINT, by_id
+from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
 from callboard.jobs.postgres.statements import AnyConnection
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
@@ -26,7 +26,7 @@ _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 
 # The end of nearly every attempt. The input is the outer side of a nested loop, as below.
 _COMPLETE: Final = text(f"""
-UPDATE callboard.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
+UPDATE {SCHEMA}.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
   suspected = 0, solo = false, finished_at = clock_timestamp()
 FROM {_FENCES}, CAST(:results AS text[])) AS f(id, epoch, claim, result)
 WHERE {by_id("f.id")} AND {_HELD}
@@ -50,7 +50,7 @@ _ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_req
 #: Asked of the state first: no other end pays for it.
 _PUTS_OFF: Final = "f.state = 'scheduled' AND f.more -> 'put_off' IS NOT NULL"
 _FINISH: Final = text(f"""
-UPDATE callboard.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
+UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
   result = f.more -> 'result',
   errors = CASE WHEN f.more -> 'error' IS NULL THEN j.errors ELSE j.errors || (f.more -> 'error') END,
   attempt = j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END,
@@ -117,7 +117,7 @@ def _more(end: Finish) -> dict[str, Any]:
 
 _ALREADY: Final = text(f"""
 SELECT found.id, found.state FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
-  SELECT j.id, j.state FROM callboard.jobs j
+  SELECT j.id, j.state FROM {SCHEMA}.jobs j
   WHERE j.id = f.id AND j.epoch = f.epoch AND j.claim_id = f.claim AND j.state <> 'running' OFFSET 0
 ) AS found
 """)
@@ -149,11 +149,11 @@ def _fences(held: Sequence[Finish | ClaimedJob]) -> dict[str, Any]:
 _HAND_BACK: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.id, found.cancelled FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
-    SELECT j.id, j.cancel_requested_at IS NOT NULL AS cancelled FROM callboard.jobs j
+    SELECT j.id, j.cancel_requested_at IS NOT NULL AS cancelled FROM {SCHEMA}.jobs j
     WHERE j.id = f.id AND {_HELD} FOR UPDATE OF j
   ) AS found
 )
-UPDATE callboard.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
+UPDATE {SCHEMA}.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
   epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)

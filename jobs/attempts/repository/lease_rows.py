@@ -8,9 +8,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.worker import Worker, WorkerCard
+from callboard.jobs.postgres.sql import SCHEMA
 
-_FORCED: Final = text("""
-SELECT id FROM callboard.jobs WHERE state = 'running' AND worker_id = ANY(:workers) AND cancel_forced
+_FORCED: Final = text(f"""
+SELECT id FROM {SCHEMA}.jobs WHERE state = 'running' AND worker_id = ANY(:workers) AND cancel_forced
 """)
 
 
@@ -19,8 +20,8 @@ def forced(connection: Connection, workers: Sequence[UUID]) -> set[UUID]:
     return set(connection.execute(_FORCED, {"workers": list(workers)}).scalars())
 
 
-_REGISTER: Final = text("""
-INSERT INTO callboard.workers (id, hostname, pid, queues, job_names, threads, slots, lease_expires_at)
+_REGISTER: Final = text(f"""
+INSERT INTO {SCHEMA}.workers (id, hostname, pid, queues, job_names, threads, slots, lease_expires_at)
 VALUES (:id, :hostname, :pid, CAST(:queues AS text[]), CAST(:job_names AS text[]), :threads, :slots,
   clock_timestamp() + CAST(:ttl AS interval))
 """)
@@ -36,8 +37,8 @@ def register(connection: Connection, card: WorkerCard, ttl: timedelta) -> None:
 
 # A lease that has run out and still stands has not been judged: it may be renewed, as after an outage of the database.
 # Once it is judged, its row is gone, and its jobs are somebody else's.
-_RENEW: Final = text("""
-UPDATE callboard.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
+_RENEW: Final = text(f"""
+UPDATE {SCHEMA}.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
 WHERE id = ANY(:ids) RETURNING id
 """)
 
@@ -47,18 +48,18 @@ def renew(connection: Connection, ids: Sequence[UUID], ttl: timedelta) -> set[UU
     return set(connection.execute(_RENEW, {"ids": list(ids), "ttl": ttl}).scalars())
 
 
-_DRAIN: Final = text("UPDATE callboard.workers SET draining_since = clock_timestamp() WHERE id = :id")
+_DRAIN: Final = text(f"UPDATE {SCHEMA}.workers SET draining_since = clock_timestamp() WHERE id = :id")
 
 
 def drain(connection: Connection, worker: UUID) -> None:
     connection.execute(_DRAIN, {"id": worker})
 
 
-_LOCK: Final = text("SELECT id FROM callboard.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
-_LOCK_EXPIRED: Final = text("""
-SELECT id FROM callboard.workers WHERE lease_expires_at <= statement_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+_LOCK: Final = text(f"SELECT id FROM {SCHEMA}.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+_LOCK_EXPIRED: Final = text(f"""
+SELECT id FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
 """)
-_REMOVE: Final = text("DELETE FROM callboard.workers WHERE id = ANY(:ids)")
+_REMOVE: Final = text(f"DELETE FROM {SCHEMA}.workers WHERE id = ANY(:ids)")
 
 
 def lock(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
@@ -75,7 +76,7 @@ def remove(connection: Connection, ids: Sequence[UUID]) -> None:
     connection.execute(_REMOVE, {"ids": list(ids)})
 
 
-_IDS: Final = text("SELECT id FROM callboard.workers WHERE lease_expires_at > statement_timestamp()")
+_IDS: Final = text(f"SELECT id FROM {SCHEMA}.workers WHERE lease_expires_at > statement_timestamp()")
 
 
 def ids(connection: Connection) -> list[UUID]:
@@ -83,10 +84,10 @@ def ids(connection: Connection) -> list[UUID]:
     return list(connection.execute(_IDS).scalars())
 
 
-_LIST: Final = text("""
+_LIST: Final = text(f"""
 SELECT w.id, w.hostname, w.pid, w.queues, w.threads, w.slots, w.started_at, w.lease_expires_at, w.draining_since,
-  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
-FROM callboard.workers w ORDER BY w.started_at, w.id LIMIT 1000
+  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
+FROM {SCHEMA}.workers w ORDER BY w.started_at, w.id LIMIT 1000
 """)
 
 

@@ -9,18 +9,19 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import Portion
+from callboard.jobs.postgres.sql import SCHEMA
 from callboard.jobs.postgres.statements import AnyConnection
 
 # Jobs are looked up by primary key, as in jobs.py, and held against deletion: the lines of one that is gone are left out.
 # A line that stands already was written by a try whose answer was lost, or becomes the notice of what was dropped.
-_WRITE: Final = text("""
+_WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT p.job, p.epoch, p.attempt, p.lines
   FROM jsonb_to_recordset(CAST(:portions AS jsonb)) AS p(job uuid, epoch int, attempt int, lines jsonb), LATERAL (
-    SELECT j.id FROM callboard.jobs j WHERE j.id = p.job FOR KEY SHARE OF j
+    SELECT j.id FROM {SCHEMA}.jobs j WHERE j.id = p.job FOR KEY SHARE OF j
   ) AS found
 )
-INSERT INTO callboard.job_logs (job_id, epoch, line, attempt, logged_at, level, logger, message)
+INSERT INTO {SCHEMA}.job_logs (job_id, epoch, line, attempt, logged_at, level, logger, message)
 SELECT t.job, t.epoch, l.line, t.attempt, to_timestamp(l.at), l.level, l.logger, l.message
 FROM target t, LATERAL jsonb_to_recordset(t.lines) AS l(line int, at double precision, level text, logger text, message text)
 ON CONFLICT (job_id, epoch, line) DO UPDATE SET level = EXCLUDED.level, logger = EXCLUDED.logger, message = EXCLUDED.message
@@ -44,8 +45,8 @@ def write(connection: AnyConnection, portions: Sequence[Portion]) -> int:
     return connection.execute(_WRITE, {"portions": orjson.dumps(encoded).decode()}).rowcount
 
 
-_TRIM: Final = text("""
-DELETE FROM callboard.job_logs l
+_TRIM: Final = text(f"""
+DELETE FROM {SCHEMA}.job_logs l
 USING jsonb_to_recordset(CAST(:bounds AS jsonb)) AS b(job uuid, epoch int, first int)
 WHERE l.job_id = b.job AND l.epoch = b.epoch AND l.line < b.first
 """)
@@ -66,7 +67,7 @@ def page(
     """Lines of a job beyond the keyset position `after` (epoch, line), oldest first."""
     narrowed, parameters = _of(job_id, attempt)
     statement = text(
-        f"SELECT {_COLUMNS} FROM callboard.job_logs l WHERE {narrowed} AND (l.epoch, l.line) > (:epoch, :line)"
+        f"SELECT {_COLUMNS} FROM {SCHEMA}.job_logs l WHERE {narrowed} AND (l.epoch, l.line) > (:epoch, :line)"
         " ORDER BY l.epoch, l.line LIMIT :limit"
     )
     values = {**parameters, "epoch": after[0], "line": after[1], "limit": limit}
@@ -77,7 +78,7 @@ def newest(connection: Connection, job_id: UUID, *, attempt: int | None, limit: 
     """The newest lines of a job, oldest first."""
     narrowed, parameters = _of(job_id, attempt)
     statement = text(
-        f"SELECT {_COLUMNS} FROM callboard.job_logs l WHERE {narrowed} ORDER BY l.epoch DESC, l.line DESC LIMIT :limit"
+        f"SELECT {_COLUMNS} FROM {SCHEMA}.job_logs l WHERE {narrowed} ORDER BY l.epoch DESC, l.line DESC LIMIT :limit"
     )
     found = connection.execute(statement, {**parameters, "limit": limit}).all()
     return [JobLogLine(*row) for row in reversed(found)]

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, text
 from callboard.jobs.attempts.progress import LONGEST_NOTE, Progress
 from callboard.jobs.model.endings import CancelRequest
 from callboard.jobs.model.json_values import storable
-from callboard.jobs.postgres.sql import by_id
+from callboard.jobs.postgres.sql import SCHEMA, by_id
 from callboard.jobs.postgres.statements import AnyConnection
 
-_CANCEL_REQUESTED: Final = text("""
-SELECT id, epoch, cancel_forced FROM callboard.jobs
+_CANCEL_REQUESTED: Final = text(f"""
+SELECT id, epoch, cancel_forced FROM {SCHEMA}.jobs
 WHERE state = 'running' AND worker_id = :worker AND cancel_requested_at IS NOT NULL
 """)
 
@@ -29,10 +29,10 @@ _WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.id, p.fraction, p.note
   FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, claim uuid, fraction real, note text), LATERAL (
-    SELECT j.id FROM callboard.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
+    SELECT j.id FROM {SCHEMA}.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
-UPDATE callboard.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE {by_id("t.id")}
+UPDATE {SCHEMA}.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE {by_id("t.id")}
 """)
 
 

@@ -14,7 +14,7 @@ from callboard.jobs.attempts.repository.ending import moved
 from callboard.jobs.model.endings import TakenBack
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
-from callboard.jobs.postgres.sql import HINT, by_id
+from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
 
 #: The third crash is the last.
 CRASHES_BEFORE_QUARANTINE: Final = 3
@@ -26,9 +26,9 @@ CANCELLED: Final = "Cancelled"
 _LONGEST_BACK_OFF: Final = timedelta(hours=1)
 
 #: An entry of a job's errors, for an attempt whose worker cannot write it any more.
-_ENTRY: Final = """jsonb_build_object('attempt', j.attempt, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'class', CAST({kind} AS text), 'message', CAST({message} AS text), 'traceback', '', 'worker',
-    coalesce((SELECT w.hostname || ':' || w.pid FROM callboard.workers w WHERE w.id = j.worker_id), ''))"""
+_ENTRY: Final = f"""jsonb_build_object('attempt', j.attempt, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    'class', CAST({{kind}} AS text), 'message', CAST({{message}} AS text), 'traceback', '', 'worker',
+    coalesce((SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id), ''))"""
 _DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
 
 # In id order, but not by the index of ids, which Postgres would walk whole for it while it thinks that the table is empty.
@@ -36,7 +36,7 @@ _DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
 _RESCUE: Final = text(f"""
 WITH held AS MATERIALIZED (
   SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
-  FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
+  FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
 ), blamed AS (
   SELECT h.*, CASE
     WHEN CAST(:suspects AS uuid[]) IS NULL
@@ -55,7 +55,7 @@ WITH held AS MATERIALIZED (
     WHEN c.blame = 'sole' AND c.crash_count >= :quarantine THEN 'quarantined' ELSE 'queued' END AS state
   FROM counted c
 )
-UPDATE callboard.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected, solo = v.solo,
+UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected, solo = v.solo,
   errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END, attempt = j.attempt - 1,
   epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM verdict v WHERE {by_id("v.id")}
@@ -91,10 +91,10 @@ WITH target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS text[])) AS o(id, message), LATERAL (
     SELECT j.id, o.message, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
       WHEN j.attempt >= j.max_attempts THEN 'failed' ELSE 'retrying' END AS state
-    FROM callboard.jobs j WHERE j.id = o.id AND j.worker_id = :worker AND (j.state || '') = 'running' FOR UPDATE OF j
+    FROM {SCHEMA}.jobs j WHERE j.id = o.id AND j.worker_id = :worker AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
-UPDATE callboard.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
   errors = j.errors || {_ENTRY.format(kind=f"CASE t.state WHEN 'cancelled' THEN '{CANCELLED}' ELSE '{TIMED_OUT}' END", message="t.message")},
   run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at ELSE clock_timestamp() + interval '1 second' * greatest(
     CAST(j.options ->> 'min_backoff' AS double precision), least(CAST(j.options ->> 'max_backoff' AS double precision),

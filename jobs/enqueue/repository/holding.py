@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.enqueue.batch import NewJob, Receipt
 from callboard.jobs.model.states import ACTIVE, JobState
-from callboard.jobs.postgres.sql import in_states
+from callboard.jobs.postgres.sql import SCHEMA, in_states
 
 
 class Holder(NamedTuple):
@@ -21,10 +21,10 @@ class Holder(NamedTuple):
 
 
 _HOLDERS: Final = text(f"""
-SELECT j.unique_key AS key, j.id, j.name, j.queue, j.state, NULL AS until FROM callboard.jobs j
+SELECT j.unique_key AS key, j.id, j.name, j.queue, j.state, NULL AS until FROM {SCHEMA}.jobs j
 WHERE j.unique_key = ANY(:keys) AND j.unique_key IS NOT NULL AND {in_states(ACTIVE)}
 UNION ALL
-SELECT h.key, j.id, j.name, j.queue, j.state, h.until FROM callboard.unique_holds h JOIN callboard.jobs j ON j.id = h.job_id
+SELECT h.key, j.id, j.name, j.queue, j.state, h.until FROM {SCHEMA}.unique_holds h JOIN {SCHEMA}.jobs j ON j.id = h.job_id
 WHERE h.key = ANY(:keys) AND h.until > statement_timestamp()
 """)
 
@@ -38,8 +38,8 @@ def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Holder]:
     return found
 
 
-_HOLD: Final = text("""
-INSERT INTO callboard.unique_holds AS h (key, job_id, until)
+_HOLD: Final = text(f"""
+INSERT INTO {SCHEMA}.unique_holds AS h (key, job_id, until)
 SELECT i.key, i.job_id, statement_timestamp() + i.seconds * interval '1 second'
 FROM jsonb_to_recordset(CAST(:holds AS jsonb)) AS i(key text, job_id uuid, seconds double precision) ORDER BY i.key
 ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = excluded.until WHERE h.until <= statement_timestamp()
@@ -57,11 +57,11 @@ def hold(connection: Connection, jobs: Sequence[NewJob]) -> set[UUID]:
     return {row[0] for row in connection.execute(_HOLD, {"holds": orjson.dumps(holds).decode()})}
 
 
-_PASS_ON: Final = text("""
+_PASS_ON: Final = text(f"""
 WITH job AS (
-  UPDATE callboard.jobs SET unique_key = NULL WHERE id = :id AND unique_key = :key AND state = 'running' RETURNING id
+  UPDATE {SCHEMA}.jobs SET unique_key = NULL WHERE id = :id AND unique_key = :key AND state = 'running' RETURNING id
 ), held AS (
-  DELETE FROM callboard.unique_holds h USING job WHERE h.key = :key AND h.job_id = job.id RETURNING h.until
+  DELETE FROM {SCHEMA}.unique_holds h USING job WHERE h.key = :key AND h.job_id = job.id RETURNING h.until
 )
 SELECT (SELECT until FROM held) FROM job
 """)
@@ -79,8 +79,8 @@ def let_go(connection: Connection, key: str, holder: UUID) -> LetGo | None:
     return LetGo(rows[0][0]) if rows else None
 
 
-_EXTEND: Final = text("""
-INSERT INTO callboard.unique_holds AS h (key, job_id, until)
+_EXTEND: Final = text(f"""
+INSERT INTO {SCHEMA}.unique_holds AS h (key, job_id, until)
 SELECT :key, CAST(:job AS uuid), greatest(CAST(:until AS timestamptz), statement_timestamp() + CAST(:span AS interval))
 ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = greatest(h.until, excluded.until)
 """)
@@ -94,9 +94,9 @@ def extend(
         connection.execute(_EXTEND, {"key": key, "job": job, "until": until, "span": span})
 
 
-_PRUNE: Final = text("""
-DELETE FROM callboard.unique_holds WHERE key IN (
-  SELECT key FROM callboard.unique_holds WHERE until <= statement_timestamp()
+_PRUNE: Final = text(f"""
+DELETE FROM {SCHEMA}.unique_holds WHERE key IN (
+  SELECT key FROM {SCHEMA}.unique_holds WHERE until <= statement_timestamp()
   ORDER BY until LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 """)

@@ -12,7 +12,7 @@ from callboard.jobs.enqueue.batch import Alike, NewJob, Receipt, Written
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import ACTIVE, PENDING, JobState
 from callboard.jobs.postgres.arrays import Texts, Uuids
-from callboard.jobs.postgres.sql import HINT, in_states
+from callboard.jobs.postgres.sql import HINT, SCHEMA, in_states
 from callboard.jobs.postgres.statements import AnyConnection
 
 _INPUT: Final = """
@@ -27,11 +27,11 @@ WITH input AS MATERIALIZED (
 
 def _enqueue(where: str = "") -> TextClause:
     return text(f"""{_INPUT}, seen_queue AS (
-  INSERT INTO callboard.queues (name)
-  SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = i.queue)
+  INSERT INTO {SCHEMA}.queues (name)
+  SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM {SCHEMA}.queues q WHERE q.name = i.queue)
   ON CONFLICT DO NOTHING
 )
-INSERT INTO callboard.jobs AS j (
+INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key, tags,
   timeout, source, source_id, hard_timeout, options, limit_key)
 SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
@@ -47,10 +47,10 @@ RETURNING {HINT}, j.name, j.state
 # Jobs that differ in their arguments, and in what brought them about, alone: what is the same for all is said once, and no key can be held.
 _ALIKE: Final = text(f"""
 WITH seen_queue AS (
-  INSERT INTO callboard.queues (name)
-  SELECT :queue WHERE NOT EXISTS (SELECT FROM callboard.queues q WHERE q.name = :queue) ON CONFLICT DO NOTHING
+  INSERT INTO {SCHEMA}.queues (name)
+  SELECT :queue WHERE NOT EXISTS (SELECT FROM {SCHEMA}.queues q WHERE q.name = :queue) ON CONFLICT DO NOTHING
 )
-INSERT INTO callboard.jobs AS j (
+INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags, timeout, source,
   source_id, hard_timeout, options, limit_key)
 SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
@@ -97,8 +97,8 @@ def _utf8(value: str | None) -> bytes | None:
 
 _PLAIN: Final = _enqueue()
 #: Jobs with a unique_key also heed those that are held for a period; the others need not pay for the look.
-_KEYED: Final = _enqueue("""
-WHERE coalesce((SELECT h.until FROM callboard.unique_holds h WHERE h.key = i.unique_key) <= statement_timestamp(), true)""")
+_KEYED: Final = _enqueue(f"""
+WHERE coalesce((SELECT h.until FROM {SCHEMA}.unique_holds h WHERE h.key = i.unique_key) <= statement_timestamp(), true)""")
 
 
 def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
@@ -112,7 +112,7 @@ def enqueue(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receip
     return receipts, [Hint(*row[:6]) for row in rows if row.state == JobState.QUEUED]
 
 
-_WITHDRAW: Final = text("DELETE FROM callboard.jobs WHERE id = ANY(:ids)")
+_WITHDRAW: Final = text(f"DELETE FROM {SCHEMA}.jobs WHERE id = ANY(:ids)")
 
 
 def withdraw(connection: Connection, ids: Sequence[UUID]) -> None:
@@ -121,7 +121,7 @@ def withdraw(connection: Connection, ids: Sequence[UUID]) -> None:
 
 
 _REPLACE: Final = text(f"""{_INPUT}
-UPDATE callboard.jobs j SET
+UPDATE {SCHEMA}.jobs j SET
   state = CASE WHEN j.state = 'waiting' THEN 'waiting' WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   epoch = j.epoch + 1, attempt = 0, args = i.args, kwargs = i.kwargs, priority = i.priority, max_attempts = i.max_attempts,
   run_at = i.run_at, expires_at = i.expires_at, tags = ARRAY(SELECT jsonb_array_elements_text(i.tags)),

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import PENDING
 from callboard.jobs.postgres.locks import LEADER
-from callboard.jobs.postgres.sql import in_states
+from callboard.jobs.postgres.sql import SCHEMA, in_states
 
 #: Queued jobs that are looked at; an answer from the most recent of these is as good.
 _LOOKED_AT: Final = 100_000
@@ -35,7 +35,7 @@ def has_leader(connection: Connection) -> bool:
 
 
 _LIVE_WORKERS: Final = text(
-    "SELECT count(*) FROM callboard.workers WHERE lease_expires_at > clock_timestamp()"
+    f"SELECT count(*) FROM {SCHEMA}.workers WHERE lease_expires_at > clock_timestamp()"
 )
 
 
@@ -44,14 +44,14 @@ def live_workers(connection: Connection) -> int:
     return number
 
 
-_UNSERVED: Final = text("""
+_UNSERVED: Final = text(f"""
 WITH waiting AS (
-  SELECT queue, count(*) AS n FROM (SELECT queue FROM callboard.jobs WHERE state = 'queued' LIMIT :limit) q GROUP BY queue
+  SELECT queue, count(*) AS n FROM (SELECT queue FROM {SCHEMA}.jobs WHERE state = 'queued' LIMIT :limit) q GROUP BY queue
 )
-SELECT w.queue, w.n FROM waiting w JOIN callboard.queues q ON q.name = w.queue AND q.paused_at IS NULL
+SELECT w.queue, w.n FROM waiting w JOIN {SCHEMA}.queues q ON q.name = w.queue AND q.paused_at IS NULL
 WHERE NOT EXISTS (
-  SELECT FROM callboard.workers k WHERE k.lease_expires_at > clock_timestamp() AND k.draining_since IS NULL
-    AND (k.queues = '{}' OR w.queue = ANY(k.queues)))
+  SELECT FROM {SCHEMA}.workers k WHERE k.lease_expires_at > clock_timestamp() AND k.draining_since IS NULL
+    AND (k.queues = '{{}}' OR w.queue = ANY(k.queues)))
 ORDER BY w.n DESC, w.queue LIMIT 100
 """)
 
@@ -61,13 +61,13 @@ def unserved_queues(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(_UNSERVED, {"limit": _LOOKED_AT})}
 
 
-_UNKNOWN: Final = text("""
+_UNKNOWN: Final = text(f"""
 WITH waiting AS (
-  SELECT name, count(*) AS n FROM (SELECT name FROM callboard.jobs WHERE state = 'queued' LIMIT :limit) q GROUP BY name
+  SELECT name, count(*) AS n FROM (SELECT name FROM {SCHEMA}.jobs WHERE state = 'queued' LIMIT :limit) q GROUP BY name
 )
 SELECT w.name, w.n FROM waiting w
 WHERE NOT EXISTS (
-  SELECT FROM callboard.workers k WHERE k.lease_expires_at > clock_timestamp() AND w.name = ANY(k.job_names))
+  SELECT FROM {SCHEMA}.workers k WHERE k.lease_expires_at > clock_timestamp() AND w.name = ANY(k.job_names))
 ORDER BY w.n DESC, w.name LIMIT 100
 """)
 
@@ -87,7 +87,7 @@ class PutOff(NamedTuple):
 
 _PUT_OFF: Final = text(f"""
 WITH waiting AS (
-  SELECT name, put_off_reason FROM callboard.jobs WHERE put_off > 0 AND {in_states(PENDING)} LIMIT :limit
+  SELECT name, put_off_reason FROM {SCHEMA}.jobs WHERE put_off > 0 AND {in_states(PENDING)} LIMIT :limit
 )
 SELECT name, count(*) AS n, coalesce(min(put_off_reason), '') FROM waiting GROUP BY name ORDER BY n DESC, name LIMIT 100
 """)
@@ -98,7 +98,7 @@ def put_off(connection: Connection) -> list[PutOff]:
     return [PutOff(*row) for row in connection.execute(_PUT_OFF, {"limit": _LOOKED_AT})]
 
 
-_PAUSED: Final = text("SELECT name FROM callboard.queues WHERE paused_at IS NOT NULL ORDER BY name LIMIT 100")
+_PAUSED: Final = text(f"SELECT name FROM {SCHEMA}.queues WHERE paused_at IS NOT NULL ORDER BY name LIMIT 100")
 
 
 def paused_queues(connection: Connection) -> list[str]:

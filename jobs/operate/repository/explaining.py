@@ -7,20 +7,20 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.model.job import Job
 from callboard.jobs.operate.surroundings import MOST_COUNTED, Server, Surroundings, Use
-from callboard.jobs.postgres.sql import URGENCY
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
 #: Jobs that are named as those that use a limit up.
 MOST_NAMED: Final = 5
 _MOST_WORKERS: Final = 1_000
 
 
-_SURROUNDINGS: Final = text("""
+_SURROUNDINGS: Final = text(f"""
 SELECT clock_timestamp(),
-  EXISTS (SELECT FROM callboard.grants g
+  EXISTS (SELECT FROM {SCHEMA}.grants g
     WHERE g.job_id = j.id AND g.epoch = j.epoch AND g.started_at IS NULL),
-  (SELECT w.hostname || ':' || w.pid FROM callboard.workers w WHERE w.id = j.worker_id),
+  (SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id),
   q.paused_at, q.concurrency, q.rate, q.rate_period, q.key_concurrency, q.key_rate, q.key_rate_period
-FROM callboard.jobs j LEFT JOIN callboard.queues q ON q.name = j.queue WHERE j.id = :id
+FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue WHERE j.id = :id
 """)
 
 
@@ -30,12 +30,12 @@ def surroundings(connection: Connection, job: Job) -> Surroundings | None:
     return None if row is None else Surroundings(*row)
 
 
-_SERVERS: Final = text("""
+_SERVERS: Final = text(f"""
 SELECT w.hostname || ':' || w.pid, :name = ANY(w.job_names), w.threads, w.slots,
-  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
-FROM callboard.workers w
+  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
+FROM {SCHEMA}.workers w
 WHERE w.lease_expires_at > clock_timestamp() AND w.draining_since IS NULL
-  AND (w.queues = '{}' OR CAST(:queue AS text) = ANY(w.queues))
+  AND (w.queues = '{{}}' OR CAST(:queue AS text) = ANY(w.queues))
 ORDER BY w.started_at, w.id LIMIT :limit
 """)
 
@@ -48,7 +48,7 @@ def servers(connection: Connection, job: Job) -> list[Server]:
 
 _AHEAD: Final = text(f"""
 SELECT count(*) FROM (
-  SELECT FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = :queue
+  SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = :queue
     AND (({URGENCY}), j.id) < ((
       (CAST(:run_at AS timestamptz) - '2020-01-01 00:00:00+00'::timestamptz)
       + CAST(:priority AS double precision) * '00:10:00'::interval), CAST(:id AS uuid))
@@ -68,12 +68,12 @@ def ahead(connection: Connection, job: Job) -> int:
 
 # What runs is bounded by the slots of all workers, and lies in one small index. A grant that is not used yet
 # counts as well; both stop at the limit, which is all there is to know.
-_USE: Final = """
+_USE: Final = f"""
 WITH running AS MATERIALIZED (
-  SELECT j.id, j.started_at FROM callboard.jobs j WHERE j.state = 'running' AND j.queue = :queue{key_of_job} LIMIT :limit
+  SELECT j.id, j.started_at FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.queue = :queue{{key_of_job}} LIMIT :limit
 ), granted AS MATERIALIZED (
-  SELECT g.job_id AS id, g.granted_at FROM callboard.grants g
-  WHERE g.queue = :queue{key_of_grant} AND g.started_at IS NULL LIMIT :limit
+  SELECT g.job_id AS id, g.granted_at FROM {SCHEMA}.grants g
+  WHERE g.queue = :queue{{key_of_grant}} AND g.started_at IS NULL LIMIT :limit
 ), used AS (
   SELECT id, started_at AS since FROM running UNION ALL SELECT id, granted_at FROM granted
 )
@@ -96,10 +96,10 @@ def use(connection: Connection, job: Job, limit: int, *, by_key: bool) -> Use:
 
 # A start comes back to the rate one period after it was made (a row may stand for several, as its `uses` says), and one
 # that is granted has yet to be made. Room comes with the oldest of the newest `rate`.
-_FILLED_UNTIL: Final = """
+_FILLED_UNTIL: Final = f"""
 WITH counted AS MATERIALIZED (
-  SELECT coalesce(g.started_at, clock_timestamp()) AS at, g.uses FROM callboard.grants g
-  WHERE g.queue = :queue{key}
+  SELECT coalesce(g.started_at, clock_timestamp()) AS at, g.uses FROM {SCHEMA}.grants g
+  WHERE g.queue = :queue{{key}}
     AND (g.started_at IS NULL OR g.started_at > clock_timestamp() - CAST(:period AS interval))
 ), summed AS (
   SELECT at, sum(uses) OVER (ORDER BY at) AS so_far, sum(uses) OVER () AS total FROM counted

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, text
 from callboard.jobs.model.endings import Cancelled
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import ACTIVE, TERMINAL, JobState
-from callboard.jobs.postgres.sql import HINT, _hints, by_id, in_states
+from callboard.jobs.postgres.sql import HINT, SCHEMA, _hints, by_id, in_states
 
 _RELEASE: Final = text(f"""
 WITH target AS (
-  SELECT id FROM callboard.jobs WHERE id = ANY(:ids) AND state = 'waiting' ORDER BY id FOR UPDATE
+  SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND state = 'waiting' ORDER BY id FOR UPDATE
 )
-UPDATE callboard.jobs j SET state = 'queued', run_at = statement_timestamp()
+UPDATE {SCHEMA}.jobs j SET state = 'queued', run_at = statement_timestamp()
 FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
@@ -30,9 +30,9 @@ def release(connection: Connection, ids: Sequence[UUID]) -> list[Hint]:
 
 _CANCEL: Final = text(f"""
 WITH target AS MATERIALIZED (
-  SELECT id, state FROM callboard.jobs WHERE id = ANY(:ids) AND {in_states(ACTIVE)} ORDER BY id FOR UPDATE
+  SELECT id, state FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(ACTIVE)} ORDER BY id FOR UPDATE
 )
-UPDATE callboard.jobs j SET
+UPDATE {SCHEMA}.jobs j SET
   state = CASE WHEN t.state = 'running' THEN 'running' ELSE 'cancelled' END,
   finished_at = CASE WHEN t.state = 'running' THEN NULL ELSE clock_timestamp() END,
   cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()), cancel_forced = j.cancel_forced OR :forced
@@ -54,9 +54,9 @@ def cancel(connection: Connection, ids: Sequence[UUID], *, forced: bool = False)
 
 _RERUN: Final = text(f"""
 WITH target AS (
-  SELECT id FROM callboard.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} ORDER BY id FOR UPDATE
+  SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} ORDER BY id FOR UPDATE
 )
-UPDATE callboard.jobs j SET state = 'queued', epoch = j.epoch + 1, attempt = 0, crash_count = 0,
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1, attempt = 0, crash_count = 0,
   run_at = statement_timestamp(), finished_at = NULL, started_at = NULL, expires_at = NULL, cancel_requested_at = NULL,
   result = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL,
   cancel_forced = false, suspected = 0, solo = (j.state = 'quarantined')
@@ -73,7 +73,7 @@ def rerun(connection: Connection, ids: Sequence[UUID]) -> list[Hint]:
 
 
 _DELETE: Final = text(
-    f"DELETE FROM callboard.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} RETURNING id"
+    f"DELETE FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} RETURNING id"
 )
 
 

@@ -10,11 +10,11 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import TERMINAL, JobState
-from callboard.jobs.postgres.sql import in_states
+from callboard.jobs.postgres.sql import SCHEMA, in_states
 
 _PRUNE: Final = text(f"""
-DELETE FROM callboard.jobs WHERE id IN (
-  SELECT id FROM callboard.jobs
+DELETE FROM {SCHEMA}.jobs WHERE id IN (
+  SELECT id FROM {SCHEMA}.jobs
   WHERE {in_states(TERMINAL)} AND finished_at < statement_timestamp() - CAST(:age AS interval) AND state = ANY(:states)
   ORDER BY finished_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )

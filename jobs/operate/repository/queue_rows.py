@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, text
 
 from callboard.jobs.limits.repository import LIMITS, limits_of
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
-from callboard.jobs.postgres.sql import URGENCY
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
 #: Jobs of a queue among which the one that has waited longest is looked for.
 _OLDEST_AMONG: Final = 1_000
@@ -17,32 +17,32 @@ _OLDEST_AMONG: Final = 1_000
 # longest the index does not say, so it is looked for among those that come next.
 _COUNTS: Final = f"""
 WITH later AS MATERIALIZED (
-  SELECT queue, state, count(*) AS n FROM callboard.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
+  SELECT queue, state, count(*) AS n FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
 ), busy AS MATERIALIZED (
-  SELECT queue, count(*) AS n FROM callboard.jobs WHERE state = 'running' GROUP BY 1
+  SELECT queue, count(*) AS n FROM {SCHEMA}.jobs WHERE state = 'running' GROUP BY 1
 )
 SELECT q.name, q.paused_at,
   coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'scheduled'), 0)::bigint,
-  (SELECT count(*) FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name),
+  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name),
   coalesce((SELECT n FROM busy b WHERE b.queue = q.name), 0)::bigint,
   coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'retrying'), 0)::bigint,
   (SELECT min(run_at) FROM (
-    SELECT j.run_at FROM callboard.jobs j WHERE j.state = 'queued' AND j.queue = q.name
+    SELECT j.run_at FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name
     ORDER BY {URGENCY}, j.id LIMIT {_OLDEST_AMONG}) AS next),
   CASE WHEN q.limited THEN (
-    SELECT count(*) FROM callboard.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END,
+    SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END,
   CASE WHEN q.rate IS NULL THEN 0 ELSE (
-    SELECT coalesce(sum(g.uses), 0)::bigint FROM callboard.grants g
+    SELECT coalesce(sum(g.uses), 0)::bigint FROM {SCHEMA}.grants g
     WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END,
   {LIMITS}{{more}}
-FROM callboard.queues q
+FROM {SCHEMA}.queues q
 """
 _ALL: Final = text(_COUNTS.format(more="") + " ORDER BY q.name")
 _ONE: Final = text(_COUNTS.format(more="") + " WHERE q.name = :name")
 _GAUGED: Final = text(
     _COUNTS.format(
-        more=""", statement_timestamp() AS at,
-  (SELECT count(*) FROM callboard.workers w WHERE w.queues = '{}' OR q.name = ANY(w.queues)) AS workers"""
+        more=f""", statement_timestamp() AS at,
+  (SELECT count(*) FROM {SCHEMA}.workers w WHERE w.queues = '{{}}' OR q.name = ANY(w.queues)) AS workers"""
     )
     + " ORDER BY q.name"
 )
@@ -68,10 +68,10 @@ def gauged(connection: Connection) -> list[Gauged]:
     return [Gauged(_counted(row), row.at, row.workers) for row in connection.execute(_GAUGED)]
 
 
-_PAUSE: Final = text("""
-UPDATE callboard.queues SET paused_at = coalesce(paused_at, statement_timestamp()) WHERE name = :name
+_PAUSE: Final = text(f"""
+UPDATE {SCHEMA}.queues SET paused_at = coalesce(paused_at, statement_timestamp()) WHERE name = :name
 """)
-_RESUME: Final = text("UPDATE callboard.queues SET paused_at = NULL WHERE name = :name")
+_RESUME: Final = text(f"UPDATE {SCHEMA}.queues SET paused_at = NULL WHERE name = :name")
 
 
 def pause(connection: Connection, name: str) -> bool:
@@ -84,7 +84,7 @@ def resume(connection: Connection, name: str) -> bool:
 
 
 _PURGEABLE: Final = text(
-    f"SELECT id FROM callboard.jobs WHERE state = 'queued' AND queue = :queue ORDER BY {URGENCY}, id LIMIT :limit"
+    f"SELECT id FROM {SCHEMA}.jobs WHERE state = 'queued' AND queue = :queue ORDER BY {URGENCY}, id LIMIT :limit"
 )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, text
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.postgres.sql import SCHEMA
 
 _COLUMNS: Final = (
     "j.id, j.name, j.queue, j.state, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.run_at, j.enqueued_at,"
@@ -24,7 +25,7 @@ def _job(row: Row[Any]) -> Job:
     return Job(*values)
 
 
-_BY_IDS: Final = text(f"SELECT {_COLUMNS} FROM callboard.jobs j WHERE j.id = ANY(:ids)")
+_BY_IDS: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.jobs j WHERE j.id = ANY(:ids)")
 
 
 def get(connection: Connection, job_id: UUID) -> Job | None:
@@ -36,7 +37,7 @@ def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Job]:
     return {row[0]: _job(row) for row in connection.execute(_BY_IDS, {"ids": list(ids)})}
 
 
-_STATES: Final = text("SELECT id, state FROM callboard.jobs WHERE id = ANY(:ids)")
+_STATES: Final = text(f"SELECT id, state FROM {SCHEMA}.jobs WHERE id = ANY(:ids)")
 
 
 def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, JobState]:
@@ -50,7 +51,7 @@ def page(connection: Connection, which: JobFilter, *, before: UUID | None, limit
         clauses.append("j.id < :before")
         parameters["before"] = before
     where = " AND ".join(clauses) or "true"
-    statement = text(f"SELECT {_COLUMNS} FROM callboard.jobs j WHERE {where} ORDER BY j.id DESC LIMIT :limit")
+    statement = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.jobs j WHERE {where} ORDER BY j.id DESC LIMIT :limit")
     return [_job(row) for row in connection.execute(statement, {**parameters, "limit": limit})]
 
 
@@ -58,7 +59,7 @@ def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UU
     """The ids of the oldest `limit` jobs that fit, for a verb by filter."""
     clauses, parameters = which.conditions()
     where = " AND ".join(clauses) or "true"
-    statement = text(f"SELECT j.id FROM callboard.jobs j WHERE {where} ORDER BY j.id LIMIT :limit")
+    statement = text(f"SELECT j.id FROM {SCHEMA}.jobs j WHERE {where} ORDER BY j.id LIMIT :limit")
     return list(connection.execute(statement, {**parameters, "limit": limit}).scalars())
 
 
@@ -67,6 +68,6 @@ def count(connection: Connection, which: JobFilter, *, limit: int) -> int:
     clauses, parameters = which.conditions()
     where = " AND ".join(clauses) or "true"
     statement = text(
-        f"SELECT count(*) FROM (SELECT FROM callboard.jobs j WHERE {where} LIMIT :limit) AS counted"
+        f"SELECT count(*) FROM (SELECT FROM {SCHEMA}.jobs j WHERE {where} LIMIT :limit) AS counted"
     )
     return int(connection.execute(statement, {**parameters, "limit": limit}).scalar_one())
