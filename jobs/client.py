@@ -26,7 +26,7 @@ from callboard.jobs.operate.listing import accepted
 from callboard.jobs.operate.selection import bulk_filter, bulk_verb
 from callboard.jobs.operate.why import Explanation
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres.statements import LentConnection
+from callboard.jobs.postgres.statements import LentConnection, LentSqlalchemy
 
 Wait = str | float | timedelta | None
 
@@ -79,7 +79,12 @@ class Client:
                 return shown
             with accepted(receipt.id):
                 return self.get(receipt.id)
-        lent = LentConnection(connection) if isinstance(connection, psycopg.Connection) else connection
+        schema = self._platform.database.schema
+        lent = (
+            LentConnection(connection, schema)
+            if isinstance(connection, psycopg.Connection)
+            else LentSqlalchemy(connection, schema)
+        )
         within = cast("Connection", lent)
         receipt = self._platform.enqueue.within(within, [request], current_source())[0]
         return self._platform.jobs.get_within(within, receipt.id)

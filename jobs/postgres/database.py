@@ -12,12 +12,14 @@ import orjson
 import psycopg
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.event import listen
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from callboard.jobs.errors import Busy, InvalidInput, Unavailable
 from callboard.jobs.model.stored_json import readable
+from callboard.jobs.postgres.sql import DEFAULT_SCHEMA, check_schema, in_schema
 from callboard.jobs.postgres.statements import DirectConnection
 
 T = TypeVar("T")
@@ -77,7 +79,15 @@ class Database:
     and nothing else, when Postgres does not answer. A process that is forked has connections of its own.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 5, application: str = "callboard") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 5,
+        application: str = "callboard",
+    ) -> None:
+        self.schema: Final = check_schema(schema)
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size,
@@ -93,6 +103,7 @@ class Database:
                 "options": _OPTIONS,
             },
         )
+        listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lanes: WeakSet[Lane] = WeakSet()
         #: How often all connections have been given up as dead.
@@ -115,7 +126,7 @@ class Database:
         with self.autocommit() as connection:
             driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
             try:
-                yield DirectConnection(driver)
+                yield DirectConnection(driver, self.schema)
             finally:
                 if driver.closed:
                     # SQLAlchemy did not see it break, and would try to clear it, and log at length that it cannot.
@@ -175,7 +186,7 @@ class Database:
                 ) from error
             if sqlstate(error) == _LOCK_TIMEOUT:
                 raise Busy("another transaction, still open, holds what this needs; try again") from error
-            if sqlstate(error) in _UNDEFINED_TABLE and "callboard" in str(error):
+            if sqlstate(error) in _UNDEFINED_TABLE and self.schema in str(error):
                 raise Unavailable(
                     "the database has no Callboard tables yet; run 'callboard db upgrade'"
                 ) from error
@@ -188,6 +199,12 @@ class Database:
             ) from error
         except PoolTimeout as error:
             raise Unavailable("all connections to Postgres are busy; try again") from error
+
+    def _name_schema(  # noqa: PLR0913 - SQLAlchemy's signature
+        self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any
+    ) -> tuple[str, Any]:
+        """Put the schema's name into a statement that goes through SQLAlchemy."""
+        return in_schema(statement, self.schema), parameters
 
     def _where(self) -> str:
         url = self.engine.url
@@ -265,7 +282,9 @@ class Lane:
                 connection.execute(_NOT_DURABLE)
             if self._patience is not None:
                 connection.execute(_IMPATIENT, {"milliseconds": self._patience // timedelta(milliseconds=1)})
-            self._connection = DirectConnection(cast("Any", connection.connection.driver_connection))
+            self._connection = DirectConnection(
+                cast("Any", connection.connection.driver_connection), self._database.schema
+            )
         return self._connection
 
 

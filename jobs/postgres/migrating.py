@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Migrations:
     def status(self) -> SchemaStatus:
         needed = ScriptDirectory.from_config(self._config()).get_current_head()
         with self._database.autocommit() as connection:
-            context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
+            context = MigrationContext.configure(connection, opts={"version_table_schema": DEFAULT_SCHEMA})
             return SchemaStatus(context.get_current_revision(), needed or "")
 
     def upgrade(self) -> SchemaStatus:

@@ -1,12 +1,36 @@
 """What all tables share: one schema, named constraints, aware times, jsonb."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 
-SCHEMA: Final = "callboard"
+#: Stands for the schema in every statement of this code base. A connection puts its own schema's name in its place.
+SCHEMA: Final = "__schema__"
+DEFAULT_SCHEMA: Final = "callboard"
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+
+
+def check_schema(name: str) -> str:
+    """Return the name if it can be a schema's; InvalidInput says what can be.
+
+    Lower-case letters, digits and underscores need no quotes, so the name reads the same in SQL, in the names of
+    channels and in Redis keys. `pg_` is Postgres's own prefix.
+    """
+    if not _NAME.fullmatch(name) or name.startswith("pg_"):
+        raise InvalidInput(
+            f"{name[:60]!r} cannot be the schema: use up to 40 lower-case letters, digits and '_', no digit first",
+            fields={"schema": "up to 40 of a-z, 0-9 and _"},
+        )
+    return name
+
+
+def in_schema(statement: str, schema: str) -> str:
+    """The statement with the schema's name in place of SCHEMA."""
+    return statement.replace(SCHEMA, schema)
 
 
 def by_id(id_: str) -> str:

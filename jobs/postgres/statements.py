@@ -11,17 +11,19 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.rows import namedtuple_row, tuple_row
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
+
+from callboard.jobs.postgres.sql import in_schema
 
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 RowFactory = Callable[[Any], Any]
 
 
 @cache
-def _compiled(statement: TextClause) -> bytes:
-    return str(statement.compile(dialect=_DIALECT)).encode()
+def _compiled(statement: TextClause, schema: str) -> bytes:
+    return in_schema(str(statement.compile(dialect=_DIALECT)), schema).encode()
 
 
 class DirectRows:
@@ -66,16 +68,18 @@ class DirectConnection:
     def __init__(
         self,
         connection: "psycopg.Connection[Any]",
+        schema: str,
         *,
         row_factory: RowFactory = tuple_row,
         binary: bool = True,
     ) -> None:
         self._connection = connection
+        self._schema = schema
         self._cursor = connection.cursor(binary=binary, row_factory=row_factory)
 
     def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> DirectRows:
         try:
-            self._cursor.execute(_compiled(statement), parameters or {}, prepare=self._prepare)
+            self._cursor.execute(_compiled(statement, self._schema), parameters or {}, prepare=self._prepare)
         except psycopg.Error as error:
             wrapped = self._wrapped(error)
             if wrapped is error:
@@ -104,11 +108,27 @@ class LentConnection(DirectConnection):
 
     _prepare = None
 
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
-        super().__init__(connection, row_factory=namedtuple_row, binary=False)
+    def __init__(self, connection: "psycopg.Connection[Any]", schema: str) -> None:
+        super().__init__(connection, schema, row_factory=namedtuple_row, binary=False)
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return error
+
+
+class LentSqlalchemy:
+    """A caller's own SQLAlchemy connection, lent to the statements of an enqueue."""
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection = connection
+        self._schema = schema
+
+    def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> Any:
+        return self._connection.execute(_named(statement, self._schema), parameters)
+
+
+@cache
+def _named(statement: TextClause, schema: str) -> TextClause:
+    return text(in_schema(statement.text, schema))
 
 
 AnyConnection = Connection | DirectConnection

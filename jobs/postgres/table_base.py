@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase
 
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
 
 _NAMING: Final = {
     "ix": "%(table_name)s_%(column_0_N_name)s",
@@ -23,7 +23,7 @@ _NAMING: Final = {
 class Base(DeclarativeBase):
     """The mother of all rows."""
 
-    metadata = MetaData(schema=SCHEMA, naming_convention=_NAMING)
+    metadata = MetaData(schema=DEFAULT_SCHEMA, naming_convention=_NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to say it
         datetime: TIMESTAMP(timezone=True),
         timedelta: Interval(),

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from callboard.jobs.errors import InvalidInput, Unavailable
 from callboard.jobs.postgres import migrating
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
 from callboard.jobs.tables import METADATA
 from tests.integration.core.factories import at_once, enqueue, own_database
 
@@ -95,8 +95,8 @@ def test_the_first_sql_function_comes_back_as_it_was(empty):
 def test_alembic_finds_no_difference_between_models_and_migrations(empty):
     empty.migrations.upgrade()
     options = {
-        "version_table_schema": SCHEMA, "include_schemas": True, "compare_type": True, "compare_server_default": True,
-        "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+        "version_table_schema": DEFAULT_SCHEMA, "include_schemas": True, "compare_type": True, "compare_server_default": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == DEFAULT_SCHEMA,
         # Alembic cannot read an index on an expression back; the next test compares them, word by word.
         "include_object": lambda _object, name, *_: name not in {"jobs_queued", "jobs_keyed"},
     }  # fmt: skip
