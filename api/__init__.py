@@ -1,1 +1,1 @@
-"""The HTTP door: routes call services, and everything that goes wrong has one shape."""
+"""The HTTP API: routes that call services, and one form for every error."""

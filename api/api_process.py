@@ -1,4 +1,4 @@
-"""The composition root of the API: settings and servers in, a listening process out."""
+"""The composition root of the API process: builds the platform and the app from the settings, then serves."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,21 +10,24 @@ from callboard.config.embedded import ServerUrls, secret_key
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
 
-#: The pool opens as many again under load; so many are left to the server beyond the threads' own.
+#: Connections of the pool, which opens as many again under load.
 _POOL: Final = 10
+#: Threads of the routes: one for each connection that the server does not need itself.
 _THREADS: Final = 2 * _POOL - SERVERS_OWN
 
 
 def run(
     settings: Settings, urls: ServerUrls, *, on_listening: Callable[[str], None] = lambda _url: None
 ) -> int:
-    """Serve HTTP until SIGTERM or SIGINT; returns the exit code. `on_listening` hears the URL."""
+    """Serve HTTP until SIGTERM or SIGINT and return the exit code. `on_listening` is called with the URL."""
     platform = Platform(
         sqlalchemy_url(urls.database_url),
         urls.redis_url,
         lease=settings.lease_ttl,
         pool_size=_POOL,
         application="callboard-api",
+        enqueue_threads=2,
+        schema=settings.schema_name,
     )
     try:
         app = create_app(

@@ -1,4 +1,4 @@
-"""Who asks, and what they may: a Bearer key, one of three roles, perhaps confined to one queue."""
+"""Authenticate a request by its Bearer key, and check the key's role and queue."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -14,42 +14,46 @@ from callboard.jobs.errors import NotFound, Unauthorized
 from callboard.jobs.model.job import Job
 from callboard.jobs.platform import Platform
 
-_LONGEST_TOKEN: Final = 200
+_MAX_TOKEN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, behind which door."""
+    """The sender of a request: its API key, and the services of the app."""
 
     key: ApiKey
     door: Door
 
     @property
     def platform(self) -> Platform:
+        """Return the services that routes call."""
         return self.door.platform
 
     def sees(self, queue: str) -> bool:
-        """Whether the key may know of a queue and what is in it."""
+        """Return whether the key may see a queue and its jobs."""
         return self.key.queue is None or self.key.queue == queue
 
     def check_sees(self, job: Job) -> None:
-        """Pass when the key may know of this job; otherwise it is not there: NotFound."""
+        """Raise NotFound if the key may not see this job, as if the job did not exist."""
         if not self.sees(job.queue):
             raise NotFound(f"there is no job {job.id}")
 
     def check_queue(self, queue: str) -> None:
-        """Pass when the key is not confined to another queue; raises Forbidden."""
+        """Raise Forbidden if the key is restricted to another queue."""
         require(self.key, Role.VIEWER, queue=queue)
 
 
-class _Needs(SecurityBase):
-    """A dependency that lets a key of at least this role pass. Listed before the body, it is judged before it, too."""
+class _RequireRole(SecurityBase):
+    """A dependency that requires a key of at least this role, and returns the Caller.
+
+    Routes list it before the body, so that the key is checked before the body is read.
+    """
 
     def __init__(self, role: Role) -> None:
         self._role = role
         self.model = HTTPBearer(
             bearerFormat="cb_<id>_<secret>",
-            description="An API key, made with: callboard key create NAME --role viewer|operator|admin",
+            description="An API key, created with: callboard key create NAME --role viewer|operator|admin",
         )
         self.scheme_name = "bearer"
 
@@ -61,15 +65,16 @@ class _Needs(SecurityBase):
         return Caller(key, door)
 
 
-#: Who may read; who may also create and control jobs and queues.
-Viewer = Annotated[Caller, Depends(_Needs(Role.VIEWER))]
-Operator = Annotated[Caller, Depends(_Needs(Role.OPERATOR))]
+#: A caller who may read.
+Viewer = Annotated[Caller, Depends(_RequireRole(Role.VIEWER))]
+#: A caller who may also create and control jobs, and control queues.
+Operator = Annotated[Caller, Depends(_RequireRole(Role.OPERATOR))]
 
 
 def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
-    if len(token) > _LONGEST_TOKEN:
+        raise Unauthorized("an API key is required: Authorization: Bearer <key>")
+    if len(token) > _MAX_TOKEN:
         raise Unauthorized("the API key is not valid")
     return token.strip()

@@ -1,23 +1,23 @@
-"""The header Idempotency-Key: the same request again gets the same answer, and does nothing."""
+"""The header Idempotency-Key: a repeated request gets the first answer and changes nothing."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Request, Response
-from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.callers import Caller
 from callboard.api.http.bodies import read_json
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.idempotency.replay import asked
+from callboard.jobs.idempotency.replay import keyed_request
+from callboard.jobs.postgres.protocols import Statements
 
 NAME: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
-#: What the OpenAPI document says of an answer that may be one of before.
+#: The header of a repeated answer, for the OpenAPI document.
 REPLAYED_HEADER: Final = {
     REPLAYED: {
-        "description": "true when it is the answer that the Idempotency-Key had before",
+        "description": "true when this is the stored answer to an earlier request with the same Idempotency-Key",
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
@@ -26,27 +26,27 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias=NAME,
-        description="Up to 200 printable characters of the caller's choice. For 24 hours the same request under the same"
-        " key is answered as it was the first time, with 200 and Idempotency-Replayed: true; another request under it is"
-        " a CONFLICT. Keys belong to the API key that sends them; a request that was refused leaves none.",
+        description="Up to 200 printable ASCII characters that the caller chooses. For 24 hours, the same request with the"
+        " same key gets the first answer, with status 200 and Idempotency-Replayed: true. Another request with the key"
+        " is a CONFLICT. Each API key has its own Idempotency-Keys. A request that was refused stores none.",
     ),
 ]
 
 
 async def once(
-    caller: Caller, request: Request, key: str, work: Callable[[Connection], dict[str, Any]]
+    caller: Caller, request: Request, key: str, work: Callable[[Statements], dict[str, Any]]
 ) -> Response:
-    """Answer as `work` says, or as it said the first time. It returns `status`, `headers` and `body`, a JSON text."""
+    """Answer with what `work` returns, or with what it returned the first time: `status`, `headers`, `body` (JSON)."""
     if len(request.headers.getlist(NAME)) > 1:
         raise InvalidInput(f"{NAME} is given more than once", fields={NAME: "given twice"})
     body = read_json(await request.body())
-    known = asked(str(caller.key.id), key, request.method, request.url.path, body)
+    known = keyed_request(str(caller.key.id), key, request.method, request.url.path, body)
     answer = await run_in_threadpool(caller.platform.idempotency.once, known, work)
-    said = answer.content
-    headers = {**said["headers"], REPLAYED: "true"} if answer.replayed else said["headers"]
+    content = answer.content
+    headers = {**content["headers"], REPLAYED: "true"} if answer.replayed else content["headers"]
     return Response(
-        said["body"],
-        200 if answer.replayed else said["status"],
+        content["body"],
+        200 if answer.replayed else content["status"],
         headers=headers,
         media_type="application/json",
     )

@@ -1,4 +1,4 @@
-"""Keys that were found good a moment ago, so that not every request goes through a thread to ask again."""
+"""Cache valid API keys for a moment, so that most requests need no thread and no query to check their key."""
 
 import hashlib
 from typing import Final
@@ -9,11 +9,14 @@ from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.api_keys import Auth
 from callboard.jobs.model.clock import SYSTEM, Clock
 
-_MOST: Final = 1_000
+_MAX_KEYS: Final = 1_000
 
 
 class KeyMemory:
-    """Believes a key for `seconds` after the service did. Used on one event loop; keeps digests, no tokens."""
+    """Accepts a key for `seconds` after the service accepted it. For use on one event loop.
+
+    The cache holds digests, not tokens.
+    """
 
     def __init__(self, auth: Auth, *, seconds: float = 1.0, clock: Clock = SYSTEM) -> None:
         self._auth = auth
@@ -22,14 +25,14 @@ class KeyMemory:
         self._known: dict[bytes, tuple[float, ApiKey]] = {}
 
     async def authenticate(self, token: str) -> ApiKey:
-        """The key that this token is; raises Unauthorized."""
+        """Return the key of this token; raise Unauthorized if it is not valid."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._known.get(digest)
         now = self._clock.monotonic()
         if known is not None and now < known[0]:
             return known[1]
         key = await run_in_threadpool(self._auth.authenticate, token)
-        if len(self._known) >= _MOST:
+        if len(self._known) >= _MAX_KEYS:
             self._known.clear()
         self._known[digest] = (now + self._seconds, key)
         return key

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI knows of the routes; the bodies, the errors and the durations are put in here."""
+"""Build the OpenAPI document: FastAPI's own document, with request bodies, errors and durations added."""
 
 from typing import Any, Final
 
@@ -11,37 +11,38 @@ from callboard.api.http.error_responses import STATUS
 from callboard.api.schemas import ErrorObject
 
 _DESCRIPTION: Final = """\
-Background jobs: create them, follow them, control them.
+Background jobs: create, follow and control them.
 
-Every answer carries `X-Request-ID`. Every error has one shape, `{"error": {"code", "message", "fields"?, "request_id"}}`;
-`code` is stable, `fields` names each value that does not fit. Durations read `30s 10m 1h 2d`, times are ISO 8601.
-Lists are `{"items": [...], "next_cursor": ...}`, newest first where order matters.
+Every response has the header `X-Request-ID`. Every error has the form
+`{"error": {"code", "message", "fields"?, "request_id"}}`. `code` is stable; `fields` names invalid values.
+Durations are written as `30s 10m 1h 2d`, times as ISO 8601. Lists are `{"items": [...], "next_cursor": ...}`,
+newest first where order matters.
 """
 _TAGS: Final = [
-    {"name": "jobs", "description": "Create, list, look at and wait for jobs."},
-    {"name": "control", "description": "Cancel, retry and delete jobs, one or by filter."},
-    {"name": "queues", "description": "Queues: what they hold, pause and resume."},
-    {"name": "catalogue", "description": "Which jobs there are, and what each accepts."},
-    {"name": "workers", "description": "Who runs jobs now."},
-    {"name": "webhooks", "description": "Where other systems post; each request is signed."},
-    {"name": "self", "description": "Who am I, is it alive, is it ready, how does it do."},
+    {"name": "jobs", "description": "Create, list, show and wait for jobs."},
+    {"name": "control", "description": "Cancel, retry and delete jobs, by id or by filter."},
+    {"name": "queues", "description": "List, show, pause, resume and limit queues."},
+    {"name": "catalogue", "description": "The job types, and the arguments that each accepts."},
+    {"name": "workers", "description": "The live workers."},
+    {"name": "webhooks", "description": "Receive signed requests of other systems."},
+    {"name": "self", "description": "The caller's key, health, readiness and metrics."},
 ]
 _MEANING: Final = {
-    "VALIDATION_ERROR": "a value does not fit; `fields` names it",
+    "VALIDATION_ERROR": "a value is not valid; `fields` names it",
     "UNAUTHORIZED": "no valid API key, or no valid signature",
     "FORBIDDEN": "the key's role or queue does not allow it",
-    "NOT_FOUND": "there is no such thing, or the key may not know of it",
-    "CONFLICT": "the state of things does not allow it",
+    "NOT_FOUND": "it does not exist, or the key may not see it",
+    "CONFLICT": "the current state does not allow it",
     "PAYLOAD_TOO_LARGE": "the body is too large",
     "UNKNOWN_JOB": "no worker has published a job of this name",
     "INVALID_ARGUMENTS": "the arguments do not fit the job's signature",
-    "UNAVAILABLE": "a service that is needed does not answer; try again after Retry-After seconds",
+    "UNAVAILABLE": "a service that Callboard needs does not answer; try again after Retry-After seconds",
 }
 _DURATION: Final = {"type": "string", "description": "a duration such as 30s, 10m, 1h30m or 2d"}
 
 
 def fails(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route for its OpenAPI entry; those that any route has come with them."""
+    """Return the OpenAPI responses for a route's error codes, and a default for all other errors."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(STATUS[code], []).append(f"`{code}`: {_MEANING[code]}")
@@ -53,30 +54,30 @@ def fails(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def guarded(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """As `fails`, for a route that needs a key and the database."""
+    """Return the same as `fails` for a route that needs a key and the database."""
     return fails("UNAUTHORIZED", "FORBIDDEN", *codes, "UNAVAILABLE")
 
 
 def document(app: FastAPI, bodies: list[type[BaseModel]]) -> dict[str, Any]:
-    """The document of the app; `bodies` are the models that routes read by themselves."""
-    made = get_openapi(
+    """Return the app's OpenAPI document. `bodies`: the models that routes read without FastAPI."""
+    result = get_openapi(
         title="Callboard", version="1", description=_DESCRIPTION, routes=app.routes, tags=_TAGS
     )
     _, definitions = models_json_schema(
         [(model, "validation") for model in bodies], ref_template="#/components/schemas/{model}"
     )
-    schemas = {**definitions["$defs"], **made["components"]["schemas"]}
-    made["components"]["schemas"] = dict(sorted(schemas.items()))
-    mended: dict[str, Any] = _mend(made)
-    return mended
+    schemas = {**definitions["$defs"], **result["components"]["schemas"]}
+    result["components"]["schemas"] = dict(sorted(schemas.items()))
+    corrected: dict[str, Any] = _with_our_durations(result)
+    return corrected
 
 
-def _mend(part: Any) -> Any:
-    """A duration is not the ISO 8601 one that pydantic takes every timedelta for."""
+def _with_our_durations(part: Any) -> Any:
+    """Return the document with our form of durations: pydantic describes each timedelta as ISO 8601."""
     if isinstance(part, list):
-        return [_mend(item) for item in part]
+        return [_with_our_durations(item) for item in part]
     if not isinstance(part, dict):
         return part
     if part.get("format") == "duration":
         return dict(_DURATION)
-    return {key: _mend(value) for key, value in part.items()}
+    return {key: _with_our_durations(value) for key, value in part.items()}

@@ -1,7 +1,8 @@
-"""Which jobs a caller means: the filter of the list and of the verbs by filter, read strictly."""
+"""Read the filters of requests strictly: for the list of jobs, and for cancel, retry and delete by filter."""
 
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 
@@ -19,24 +20,27 @@ from pydantic import (
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.paging import PAGE_LIMIT
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.control import BULK_LIMIT
-from callboard.jobs.operate.job_filter import PAGE_LIMIT, JobFilter
+from callboard.jobs.operate.job_filter import JobFilter
 
-#: A query string turns the + of an offset into a space.
+#: In a query string an unescaped + means a space, so the + of a UTC offset arrives as a space.
 _LOST_PLUS: Final = re.compile(r" (\d\d:?\d\d)$")
 
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("a NUL character is in no job")
+        raise ValueError("no job has a NUL character")
     return text
 
 
 def _moment(value: Any) -> Any:
-    """A time with its offset, or a duration before now."""
+    """Parse a time with a UTC offset, or a duration before now."""
     if not isinstance(value, str):
-        raise ValueError("a time such as 2026-11-22T09:00:00Z, or a duration such as 1h, is expected")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - pydantic collects ValueError only
+            "a time such as 2026-11-22T09:00:00Z, or a duration such as 1h, is expected"
+        )
     try:
         return SYSTEM.now() - parse_duration(value)
     except InvalidInput:
@@ -48,7 +52,7 @@ def _moment(value: Any) -> Any:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            "a time with its offset, such as 2026-11-22T09:00:00Z, or a duration such as 1h, is expected"
+            "a time with a UTC offset, such as 2026-11-22T09:00:00Z, or a duration such as 1h, is expected"
         ) from None
 
 
@@ -63,7 +67,7 @@ Moment = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": "a time with its offset, or a duration that reaches back from now",
+            "description": "a time with a UTC offset, or a duration before now",
             "examples": ["2026-11-22T09:00:00Z", "1h"],
         }
     ),
@@ -72,19 +76,22 @@ States = Annotated[list[JobState], BeforeValidator(_as_list), Field(max_length=2
 
 
 class FilterBody(BaseModel):
-    """Jobs that fit every field that is given. since and until judge the time of the enqueue."""
+    """Jobs that match every given field. `since` and `until` compare the time of the enqueue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state: States = Field(default_factory=list, description="any of these")
+    state: States = Field(default_factory=list, description="any of these states")
     queue: Text | None = None
     name: Text | None = None
     tag: Text | None = None
     since: Moment | None = None
     until: Moment | None = None
-    search: Text | None = Field(default=None, description="a text in arguments, notes or errors, in any case")
+    search: Text | None = Field(
+        default=None, description="a text in arguments, notes or errors; case is ignored"
+    )
 
     def jobs(self) -> JobFilter:
+        """Return the filter that the platform takes."""
         return JobFilter(
             states=tuple(dict.fromkeys(self.state)),
             queue=self.queue,
@@ -97,41 +104,45 @@ class FilterBody(BaseModel):
 
 
 class ListQuery(FilterBody):
-    """The filter of a list, and the page of it."""
+    """The filter and the page of a list."""
 
-    cursor: Text | None = Field(default=None, description="next_cursor of the page before")
+    cursor: Text | None = Field(default=None, description="next_cursor of the previous page")
     limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
 
 
 class BulkBody(BaseModel):
-    """The jobs that a verb is for. The filter's fields may also stand beside dry_run, without `filter` around them."""
+    """The jobs to change. The filter's fields may also be given directly, without `filter` around them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     filter: FilterBody
-    dry_run: bool = Field(default=False, strict=True, description="only count")
-    limit: int = Field(default=BULK_LIMIT, ge=1, le=BULK_LIMIT, strict=True, description="the oldest so many")
+    dry_run: bool = Field(default=False, strict=True, description="only count the jobs")
+    limit: int = Field(
+        default=BULK_LIMIT,
+        ge=1,
+        le=BULK_LIMIT,
+        strict=True,
+        description="change at most this many, oldest first",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, value: Any) -> Any:
+    def _wrap_filter(cls, value: Any) -> Any:
         if not isinstance(value, dict) or "filter" in value:
             return value
-        beside = {key: item for key, item in value.items() if key in FilterBody.model_fields}
-        rest = {key: item for key, item in value.items() if key not in beside}
-        return {"filter": beside, **rest}
+        filter_fields = {key: item for key, item in value.items() if key in FilterBody.model_fields}
+        rest = {key: item for key, item in value.items() if key not in filter_fields}
+        return {"filter": filter_fields, **rest}
 
     @model_validator(mode="after")
-    def _means_some(self) -> Self:
+    def _reject_empty_filter(self) -> Self:
         if not self.dry_run and not self.filter.model_fields_set:
-            raise ValueError(
-                "the filter is empty and means every job there is; name a state, a queue or a time"
-            )
+            raise ValueError("the filter is empty and would match every job; name a state, a queue or a time")
         return self
 
 
 class CancelBody(BaseModel):
-    """How to cancel."""
+    """Options of a cancel."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -141,21 +152,26 @@ class CancelBody(BaseModel):
 
 
 class BulkCancelBody(BulkBody, CancelBody):
-    """The jobs to cancel, and how."""
+    """The jobs to cancel, and the options of the cancel."""
 
 
-def confined(which: JobFilter, queue: str | None) -> JobFilter | None:
-    """The filter within a key's one queue; None when it asks for another, where the key sees nothing."""
-    if queue is None or which.queue == queue:
-        return which
-    if which.queue is not None:
+def confined(job_filter: JobFilter, queue: str | None) -> JobFilter | None:
+    """Return the filter restricted to a key's queue, or None if the filter names another queue.
+
+    queue: the key's queue; None if the key is not restricted
+    """
+    if queue is None or job_filter.queue == queue:
+        return job_filter
+    if job_filter.queue is not None:
         return None
-    return JobFilter(which.states, queue, which.name, which.tag, which.since, which.until, which.search)
+    return replace(job_filter, queue=queue)
 
 
 async def each_once(request: Request) -> None:
-    """Refuse a query that names a parameter twice, but for `state`."""
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    twice = {name: "given more than once" for name, count in given.items() if count > 1 and name != "state"}
-    if twice:
-        raise InvalidInput(f"{next(iter(twice))} is given more than once", fields=twice)
+    """Raise InvalidInput if the query repeats a parameter other than `state`."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = {
+        name: "given more than once" for name, count in counts.items() if count > 1 and name != "state"
+    }
+    if repeated:
+        raise InvalidInput(f"{next(iter(repeated))} is given more than once", fields=repeated)

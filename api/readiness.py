@@ -1,4 +1,4 @@
-"""Whether what the API needs is there: the database, its schema, Redis."""
+"""Check whether the API is ready: the database answers, its tables are current, Redis answers."""
 
 from threading import Lock
 from typing import Final
@@ -9,30 +9,33 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.platform import Platform
 
-#: An answer serves all who ask within this time, for anybody may ask. Seconds.
+#: A result is reused for this long, because anybody may send such requests. Seconds.
 _FRESH_SECONDS: Final = 1.0
 OK: Final = "ok"
-_AWAY: Final = "unavailable"
+_UNAVAILABLE: Final = "unavailable"
 
 log = structlog.get_logger(__name__)
 
 
 class Readiness:
-    """Asks the stores, at most once a second."""
+    """Checks the stores, at most once a second."""
 
     def __init__(self, platform: Platform, *, clock: Clock = SYSTEM) -> None:
         self._platform = platform
         self._clock = clock
         self._lock = Lock()
-        self._asked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._checks: dict[str, str] = {}
 
     def checks(self) -> dict[str, str]:
-        """What each check came to; all are "ok" when the API is ready. Addresses and reasons are for the log."""
+        """Return the result of each check by name; all are "ok" if the API is ready.
+
+        Addresses and reasons are not in the results, only in the log.
+        """
         with self._lock:
-            if self._clock.monotonic() - self._asked_at >= _FRESH_SECONDS:
+            if self._clock.monotonic() - self._checked_at >= _FRESH_SECONDS:
                 self._checks = {**self._database(), "redis": self._redis()}
-                self._asked_at = self._clock.monotonic()
+                self._checked_at = self._clock.monotonic()
             return dict(self._checks)
 
     def _database(self) -> dict[str, str]:
@@ -40,7 +43,7 @@ class Readiness:
             schema = self._platform.migrations.status()
         except Unavailable as error:
             log.warning("ready.database", reason=error.message)
-            return {"database": _AWAY, "migrations": "unknown"}
+            return {"database": _UNAVAILABLE, "migrations": "unknown"}
         if schema.up_to_date:
             return {"database": OK, "migrations": OK}
         log.warning("ready.migrations", current=schema.current, needed=schema.needed)
@@ -51,5 +54,5 @@ class Readiness:
             self._platform.transport.check()
         except Unavailable as error:
             log.warning("ready.redis", reason=error.message)
-            return _AWAY
+            return _UNAVAILABLE
         return OK

@@ -1,4 +1,4 @@
-"""The objects that answers are made of; INTERFACE for programs, and the source of the OpenAPI document."""
+"""The objects in responses, as pydantic models. The OpenAPI document describes them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -30,58 +30,60 @@ RateText = Annotated[str, BeforeValidator(_rate_text), Field(examples=["100/1m"]
 
 
 class Shown(BaseModel):
-    """Read off the records of the domain, field by field of the same name. Times are ISO 8601 in UTC, with a Z."""
+    """Base of models that copy the fields of a domain record by name. Times are ISO 8601 in UTC, with a Z."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
-class JobObject(Shown):  # type: ignore[no-redef]  # the plugin writes an __init__ with **kwargs
+class JobObject(Shown):  # type: ignore[no-redef]  # the mypy plugin adds an __init__ with **kwargs
     """A job. The last four states are terminal."""
 
-    # Describes what api/job_json.py writes.
+    # This model only describes a job; api/job_json.py writes it.
 
     id: UUID
     name: str
     queue: str
     state: JobState
-    priority: int = Field(description="0 to 9, 0 first")
+    priority: int = Field(description="0 (first) to 9 (last)")
     args: list[Any]
     kwargs: dict[str, Any]
-    attempt: int = Field(description="attempts begun that count")
+    attempt: int = Field(description="number of started attempts that count towards max_attempts")
     max_attempts: int
-    run_at: datetime = Field(description="due from here on")
+    run_at: datetime = Field(description="the job starts at this time or later")
     enqueued_at: datetime
-    started_at: datetime | None = Field(description="when the last attempt began")
-    finished_at: datetime | None = Field(description="set exactly in terminal states")
-    progress: float | None = Field(description="0 to 1, as the job says")
+    started_at: datetime | None = Field(description="when the last attempt started")
+    finished_at: datetime | None = Field(description="set only in terminal states")
+    progress: float | None = Field(description="0 to 1, as the job reports it")
     progress_note: str | None
     result: Any
     errors: list[dict[str, Any]] = Field(
-        description="one entry for each failed attempt: attempt, at, class, message, traceback, worker"
+        description="one entry per failed attempt: attempt, at, class, message, traceback, worker"
     )
     tags: list[str]
-    source: str = Field(description="the door: cli, http, webhook, schedule, python, sql or job")
-    source_id: str | None = Field(description="who stood there: the name of a key, a delivery, a schedule")
+    source: str = Field(description="where it was enqueued: cli, http, webhook, schedule, python, sql or job")
+    source_id: str | None = Field(description="which one: the name of a key, a delivery, a schedule")
     unique_key: str | None
     worker_id: UUID | None
     timeout: Duration | None
     cancel_requested_at: datetime | None
-    crash_count: int = Field(description="workers that died over it")
-    hard_timeout: Duration | None = Field(description="after this the process that runs it is killed")
-    options: dict[str, Any] | None = Field(description="back-off bounds, and what a Dramatiq message carried")
-    limit_key: str | None = Field(description="whose limits within the queue it counts towards")
-    solo: bool = Field(description="runs alone next, because a worker died while it ran")
-    put_off: int = Field(description="how often a worker put it off that does not know it, or its arguments")
+    crash_count: int = Field(description="how many worker deaths the job is blamed for")
+    hard_timeout: Duration | None = Field(description="the process of an attempt is killed after this time")
+    options: dict[str, Any] | None = Field(
+        description="limits of the retry delay, and options of the Dramatiq message"
+    )
+    limit_key: str | None = Field(description="it counts towards the queue's limits for this key")
+    solo: bool = Field(description="its next attempt runs alone, because a worker died while it ran")
+    put_off: int = Field(description="how often a worker that cannot run the job put it back into its queue")
     put_off_reason: str | None
 
 
 class LimitsObject(Shown):
-    """What a queue, and within it each limit key, may do at once and within a time. null: no limit."""
+    """The limits of a queue, and of each limit key in it. null means no limit."""
 
-    concurrency: int | None = Field(description="jobs that run at once, over all workers")
-    rate: RateText | None = Field(description="jobs that start within any such time")
-    key_concurrency: int | None = Field(description="the same as concurrency, of each limit key")
-    key_rate: RateText | None = Field(description="the same as rate, of each limit key")
+    concurrency: int | None = Field(description="jobs that run at the same time on all workers")
+    rate: RateText | None = Field(description="jobs that start in any period of this length")
+    key_concurrency: int | None = Field(description="as concurrency, for each limit key")
+    key_rate: RateText | None = Field(description="as rate, for each limit key")
 
 
 class QueueObject(Shown):
@@ -93,19 +95,20 @@ class QueueObject(Shown):
     queued: int
     running: int
     retrying: int
-    oldest_at: datetime | None = Field(description="when the job that has waited longest became due")
+    oldest_at: datetime | None = Field(description="when the job with the longest wait became due")
     limits: LimitsObject
-    granted: int = Field(description="jobs of a limited queue that may start and have not")
-    started: int = Field(description="jobs that started within the time of its rate; 0 without one")
+    granted: int = Field(description="jobs of a limited queue that may start but have not started")
+    started: int = Field(description="jobs that started in the last period of the rate limit; 0 without one")
 
-    @computed_field  # type: ignore[prop-decorator]  # as pydantic's own documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documentation recommends this
     @property
     def paused(self) -> bool:
+        """Return whether the queue is paused."""
         return self.paused_at is not None
 
 
 class JobTypeObject(Shown):
-    """A kind of job, as the workers published it."""
+    """A job type, as workers published it."""
 
     name: str
     queue: str
@@ -128,32 +131,34 @@ class WorkerObject(Shown):
     pid: int
     queues: list[str]
     threads: int
-    slots: int = Field(description="jobs it holds at most")
+    slots: int = Field(description="how many jobs it can hold")
     started_at: datetime
     lease_expires_at: datetime
     draining_since: datetime | None
-    running: int = Field(description="jobs it runs")
+    running: int = Field(description="how many jobs it runs")
 
 
 class Me(Shown):
-    """The key that asked."""
+    """The key that sent the request."""
 
     name: str
     role: str
-    queue: str | None = Field(description="the one queue that the key is confined to")
+    queue: str | None = Field(description="the only queue that the key may use; null: all queues")
 
 
 class BulkResult(Shown):
-    """What a verb by filter did, or with dry_run would do."""
+    """What a change by filter did, or with dry_run would do."""
 
     matched: int
     changed: int
     dry_run: bool
-    complete: bool = Field(description="whether `matched` are all; otherwise more fit than the limit allows")
+    complete: bool = Field(
+        description="whether `matched` counts all; if false, more jobs match than the limit allows"
+    )
 
 
 class DeliveryResult(Shown):
-    """What a webhook came to. A handshake has no delivery; a duplicate has the first one's."""
+    """The result of a webhook. A handshake has no delivery; a duplicate has the first one's id and jobs."""
 
     delivery_id: UUID | None
     job_ids: list[UUID]
@@ -167,48 +172,49 @@ class Health(Shown):
 
 
 class ReadyState(Shown):
-    """Whether all that is needed is there."""
+    """Whether the API is ready, and the result of each check."""
 
     status: str = Field(examples=["ready", "unavailable"])
     checks: dict[str, str] = Field(examples=[{"database": "ok", "migrations": "ok", "redis": "ok"}])
 
 
 class Page(BaseModel, Generic[T]):
-    """A list; `next_cursor` leads to what follows, and is null at the end."""
+    """A page of a list. `next_cursor` selects the next page; it is null on the last page."""
 
     items: list[T]
     next_cursor: str | None = None
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """An error."""
 
     code: str = Field(examples=["NOT_FOUND"])
     message: str
     fields: dict[str, str] | None = Field(
         default=None,
-        description="by the path of each value that does not fit: why; left out when there is none",
+        description="the reason for each invalid value, by its path; missing if there is none",
     )
     request_id: str
 
 
 class ErrorObject(BaseModel):
-    """The one shape of every error."""
+    """The form of every error."""
 
     error: ErrorDetail
 
 
 def page_of(model: type[T], records: Sequence[Any], next_cursor: str | None = None) -> Page[T]:
+    """Return a page of records, each converted to the model."""
     return Page[model](  # type: ignore[valid-type]
         items=[model.model_validate(record) for record in records], next_cursor=next_cursor
     )
 
 
 def reply(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer, written at once: FastAPI would check it a second time."""
+    """Return a response with the model as JSON. FastAPI would validate a returned model a second time."""
     return reply_json(answer.model_dump_json(by_alias=True), status, headers)
 
 
 def reply_json(content: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer that is JSON already."""
+    """Return a response whose content is already JSON."""
     return Response(content, status, headers=headers, media_type="application/json")

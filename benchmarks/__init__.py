@@ -1,1 +1,4 @@
-"""How fast it is: each case beside bare Dramatiq on the same machine, in the same run. `python -m benchmarks --help`."""
+"""Benchmarks: each case beside bare Dramatiq, on the same machine, in the same run.
+
+Start with `python -m benchmarks --help`.
+"""

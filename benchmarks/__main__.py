@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run cases, print one JSON line for each measurement and a table for each case."""
+"""`python -m benchmarks`: run cases, print a JSON line for each measurement and a table for each case."""
 
 import argparse
 import json
@@ -17,27 +17,32 @@ from callboard.config.logging import configure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 1 when a contender failed, or a promise was broken; a target of speed that was missed is no failure."""
+    """Run the command line and return the exit code: 1 if a contender failed or a promise was broken, else 0.
+
+    A speed target that is missed does not fail the run.
+    """
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "cases", nargs="*", metavar="CASE", help="a case, or the first word of several; all by default"
+        "cases", nargs="*", metavar="CASE", help="a case, or the first word of several cases; default: all"
     )
-    parser.add_argument("--rounds", type=int, help="rounds of each case (3)")
-    parser.add_argument("--quick", action="store_true", help="few jobs, one round: to see that it runs")
-    parser.add_argument("--peers", action="store_true", help="also measure other projects that are installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="add the JSON lines to this file")
-    parser.add_argument("--list", action="store_true", help="name the cases and their targets")
+    parser.add_argument("--rounds", type=int, help="rounds of each case (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="few jobs, one round: only to see that it works")
+    parser.add_argument(
+        "--peers", action="store_true", help="also measure the other projects that are installed"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the JSON lines to this file")
+    parser.add_argument("--list", action="store_true", help="list the cases and their targets")
     options = parser.parse_args(arguments)
     known = with_peers(cases.every(), peers.installed() if options.peers else [])
     try:
         wanted = chosen(known, options.cases)
     except KeyError as error:
-        parser.error(f"no case is called {error}; there are {', '.join(case.name for case in known)}")
+        parser.error(f"there is no case {error}; the cases are {', '.join(case.name for case in known)}")
     if options.list:
         _show(wanted)
         return 0
     configure("human", "warning")
-    # one that is terminated takes its servers along, like one that is interrupted
+    # SIGTERM stops the servers and the run as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rounds = options.rounds or (1 if options.quick else 3)
     with ExitStack() as opened:
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for outcome in outcomes:
         print(table(outcome))
     if options.quick:
-        print("\nA quick run shows that it runs; its figures mean nothing.")
+        print("\nThis was a quick run: it shows that the benchmarks work; its figures mean nothing.")
     return int(any(outcome.failed for outcome in outcomes))
 
 

@@ -1,7 +1,7 @@
-"""Where contenders meet: one Postgres that is as durable as in production, one Valkey, and the processes they start there.
+"""The servers and processes of a benchmark run: a Postgres as durable as in production, and a Valkey.
 
-Everything lives in a temporary folder and goes with it. Benchmarks speak SQL and Redis for themselves: they look at the
-platform from outside.
+Everything is in a temporary folder, which is removed at the end. Benchmarks use SQL and Redis directly,
+because they observe the platform from outside.
 """
 
 import os
@@ -19,7 +19,7 @@ from sqlalchemy import text
 from benchmarks.counters import Counters
 from benchmarks.processes import Running, cpu_seconds, running
 from callboard.config.embedded import EmbeddedServers, ServerUrls
-from callboard.config.embedded.processes import working_in
+from callboard.config.embedded.server_processes import working_in
 from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.dramatiq.definition import define
 from callboard.jobs.platform import Platform
@@ -27,22 +27,23 @@ from callboard.jobs.postgres.table_base import Base
 
 T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[1]
-#: What every contender gets: processes and threads of each.
+#: Every contender gets this many processes, and this many threads in each.
 PROCESSES: Final = 2
 THREADS: Final = 8
 JOBS: Final = "benchmarks.our_jobs"
 SECRET_KEY: Final = "only for this benchmark"
-PATIENCE: Final = 300.0
+#: How long a measurement may take. Seconds.
+TIMEOUT: Final = 300.0
 _TABLES: Final = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
 
 
 class Arena:
-    """The servers of a run, and means to start contenders on them and to look at what they do."""
+    """The servers of a run. An arena starts contenders on them and observes the contenders."""
 
     def __init__(self, folder: Path, urls: ServerUrls, platform: Platform, *, quick: bool) -> None:
         self.folder = folder
         self.urls = urls
-        #: Services over the run's servers, in this process.
+        #: The platform's services on the run's servers, in this process.
         self.platform = platform
         self.quick = quick
         self._environment: dict[str, str] = {}
@@ -53,9 +54,9 @@ class Arena:
     @classmethod
     @contextmanager
     def open(cls, *, quick: bool = False) -> Iterator[Self]:
-        """An arena with servers of its own, migrated; all of it is gone at the end."""
+        """Yield an arena with its own servers and current tables; remove all of it at the end."""
         with tempfile.TemporaryDirectory(prefix="callboard-bench-") as name:
-            # root's Postgres runs as nobody, and gets through without special powers
+            # if root runs this, Postgres runs as nobody, and must be able to enter the folder
             folder = Path(name)
             folder.chmod(0o711)
             servers = EmbeddedServers(folder)
@@ -71,7 +72,7 @@ class Arena:
                 yield arena
 
     def size(self, full: int, quick: int) -> int:
-        """How many: `quick` only shows that it runs."""
+        """Return `full`, or `quick` in a quick run, which only shows that the benchmark works."""
         return quick if self.quick else full
 
     def reset(self) -> None:
@@ -85,11 +86,11 @@ class Arena:
         actors = (value for value in vars(our_jobs).values() if hasattr(value, "actor_name"))
         self.platform.catalogue.publish([define(actor).type for actor in actors])
 
-    # ---- processes ----------------------------------------------------------------------------------------------
+    # ---- processes -------------------------------------------------------------------------------
 
     def env(self, **settings: object) -> dict[str, str]:
-        """What a process of Callboard gets to see: the arena's servers, and these CALLBOARD_* settings alone."""
-        given = {
+        """Return the environment of a Callboard process: the arena's servers and these settings."""
+        values = {
             "database_url": self.urls.database_url,
             "redis_url": self.urls.redis_url,
             "secret_key": SECRET_KEY,
@@ -99,16 +100,16 @@ class Arena:
             "threads": THREADS,
             "log_level": "warning",
         } | settings
-        return self._clean() | {f"CALLBOARD_{key}".upper(): str(value) for key, value in given.items()}
+        return self._clean() | {f"CALLBOARD_{key}".upper(): str(value) for key, value in values.items()}
 
     def rival_env(self) -> dict[str, str]:
-        """What another project's process gets to see."""
-        given = {"BENCH_REDIS_URL": self.urls.redis_url, "BENCH_DATABASE_URL": self.urls.database_url}
-        return self._clean() | given
+        """Return the environment of a process of another project."""
+        urls = {"BENCH_REDIS_URL": self.urls.redis_url, "BENCH_DATABASE_URL": self.urls.database_url}
+        return self._clean() | urls
 
     @contextmanager
-    def given(self, environment: Mapping[str, str]) -> Iterator[None]:
-        """Add to what all processes get to see that are started within the block."""
+    def extra_env(self, environment: Mapping[str, str]) -> Iterator[None]:
+        """Add variables to the environment of every process that is started within the block."""
         before, self._environment = self._environment, {**self._environment, **environment}
         try:
             yield
@@ -119,7 +120,7 @@ class Arena:
     def start(
         self, role: str, command: Sequence[str | Path], environment: Mapping[str, str]
     ) -> Iterator[Running]:
-        """Run a command until the block ends; its CPU seconds count under this role."""
+        """Run a command until the block ends. `cpu` counts its CPU seconds under this role."""
         words = [str(word) for word in command]
         with running(words, self.folder / f"{role}.log", environment, self.folder) as process:
             self._running.setdefault(role, []).append(process)
@@ -130,37 +131,37 @@ class Arena:
 
     @contextmanager
     def callboard(self, role: str, **settings: object) -> Iterator[Running]:
-        """`callboard run ROLE` until the block ends; it is not waited for."""
+        """Run `callboard run ROLE` until the block ends. Do not wait until it is ready."""
         command = [sys.executable, "-m", "callboard", "run", role]
         with self.start(role, command, self.env(**settings)) as process:
             yield process
 
     @contextmanager
     def ready(self, **settings: object) -> Iterator[Running]:
-        """A scheduler, and a worker whose children all hold a lease; gives the worker."""
+        """Run a scheduler and a worker until the block ends. Yield the worker when its children are ready."""
         with self.callboard("scheduler", **settings), self.callboard("worker", **settings) as worker:
             wanted = int(str(settings.get("processes", PROCESSES)))
 
-            def hired() -> bool:
+            def all_live() -> bool:
                 worker.check()
                 return len(self.platform.workers.live()) == wanted
 
-            self.until(hired, every=0.1)
+            self.until(all_live, every=0.1)
             yield worker
 
-    def until(self, holds: Callable[[], T], patience: float = PATIENCE, *, every: float = 0.02) -> T:
-        """The first true answer; raises TimeoutError."""
-        deadline = time.monotonic() + patience
-        while not (answer := holds()):
+    def until(self, condition: Callable[[], T], timeout: float = TIMEOUT, *, every: float = 0.02) -> T:
+        """Poll the condition and return its first true value; raise TimeoutError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not (answer := condition()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {patience:.0f} s")
+                raise TimeoutError(f"not within {timeout:.0f} s")
             time.sleep(every)
         return answer
 
-    # ---- what it costs ------------------------------------------------------------------------------------------
+    # ---- costs -----------------------------------------------------------------------------------
 
     def cpu(self) -> dict[str, float]:
-        """CPU seconds used so far by the servers, and by what was started here and still runs, by role."""
+        """Return the CPU seconds used so far by the servers and by each role's running processes."""
         used = {
             "postgres": cpu_seconds(working_in(self.folder / "postgres" / "data", "postgres")),
             "valkey": cpu_seconds(working_in(self.folder / "valkey" / "data", "valkey-server")),
@@ -170,13 +171,13 @@ class Arena:
         return used
 
     def cpu_us(self, before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:
-        """CPU microseconds for each of `count`, in all and by role, as figures: `cpu_us`, `cpu_us_worker` ..."""
+        """Return the CPU microseconds per job, in total (`cpu_us`) and by role (`cpu_us_worker` ...)."""
         spent = {role: (after[role] - before[role]) / count * 1e6 for role in after if role in before}
         spent = {role: value for role, value in spent.items() if value >= 0.05}
         return {"cpu_us": sum(spent.values()), **{f"cpu_us_{role}": value for role, value in spent.items()}}
 
     def sql(self, statement: str, **values: Any) -> Any:
-        """Run a statement; returns its rows, or None."""
+        """Run a statement and return its rows, or None if it has none."""
         with self.platform.database.autocommit() as connection:
             result = connection.execute(text(statement), values)
             return result.all() if result.returns_rows else None

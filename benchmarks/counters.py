@@ -1,4 +1,4 @@
-"""What Postgres and Redis have been asked to do: counted by them, not by those who ask."""
+"""Count the statements and commands that Postgres and Redis receive. The servers count, not their clients."""
 
 import re
 import time
@@ -14,27 +14,28 @@ from sqlalchemy import text
 
 from callboard.jobs.postgres.database import Database
 
-#: One line for each statement: who told it, then how it was told. The wheel's Postgres has no pg_stat_statements.
+#: The start of a log line for one statement, with the connection's application_name. Statements are counted
+#: in the log because the wheel's Postgres has no pg_stat_statements.
 _PREFIX: Final = "BENCH|%a|"
 _LINE: Final = re.compile(r"^BENCH\|(.*?)\|LOG:  (?:statement|execute [^:]*): (.*(?:\n\t.*)*)", re.MULTILINE)
-#: How long a change of settings takes to reach every connection; each reads it before its next statement. Seconds.
-_SETTLES: Final = 0.5
-_SHOWN: Final = 100
+#: How long a change of settings takes to reach every connection. Seconds.
+_RELOAD_SECONDS: Final = 0.5
+_MAX_STATEMENT: Final = 100
 
 
 @dataclass(slots=True)
-class Asked:
-    """What was asked within a block; complete at its end."""
+class ServerRequests:
+    """The requests that the servers received within a block. Complete when the block has ended."""
 
     seconds: float = 0.0
-    #: By the connection's application_name and the statement's first words; BEGIN and COMMIT count, too.
+    #: Statements by application_name and first words. BEGIN and COMMIT count too.
     statements: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: Calls by Redis command.
+    #: Calls by the name of the Redis command.
     redis_commands: Counter[str] = field(default_factory=Counter)
 
     @property
     def figures(self) -> dict[str, float]:
-        """Per second."""
+        """Return the requests per second."""
         return {
             "statements_s": self.statements.total() / self.seconds,
             "redis_commands_s": self.redis_commands.total() / self.seconds,
@@ -42,7 +43,7 @@ class Asked:
 
 
 class Counters:
-    """Reads the counters of the arena's servers."""
+    """Counts what the arena's servers receive."""
 
     def __init__(self, database: Database, client: redis.Redis, postgres_log: Path) -> None:
         self._database = database
@@ -50,19 +51,24 @@ class Counters:
         self._log = postgres_log
 
     @contextmanager
-    def asked(self) -> Iterator[Asked]:
-        """Count what both servers are told within the block; Postgres logs every statement meanwhile, so measure no speed."""
-        found = Asked()
+    def count(self) -> Iterator[ServerRequests]:
+        """Count the requests to both servers within the block.
+
+        Do not measure speed in the block: Postgres logs every statement.
+        """
+        found = ServerRequests()
         self._log_statements(on=True)
-        offset, commands, begun = self._log.stat().st_size, self._commands(), time.monotonic()
+        offset, commands, started = self._log.stat().st_size, self._commands(), time.monotonic()
         try:
             yield found
-            found.seconds = time.monotonic() - begun
+            found.seconds = time.monotonic() - started
             found.redis_commands = self._commands() - commands
             with self._log.open("rb") as file:
                 file.seek(offset)
                 lines = _LINE.findall(file.read().decode(errors="replace"))
-            found.statements.update((who, " ".join(said.split())[:_SHOWN]) for who, said in lines)
+            found.statements.update(
+                (who, " ".join(statement.split())[:_MAX_STATEMENT]) for who, statement in lines
+            )
         finally:
             self._log_statements(on=False)
 
@@ -73,10 +79,10 @@ class Counters:
                     text(f"ALTER SYSTEM SET {name} = '{value}'" if on else f"ALTER SYSTEM RESET {name}")
                 )
             connection.execute(text("SELECT pg_reload_conf()"))
-        time.sleep(_SETTLES)
+        time.sleep(_RELOAD_SECONDS)
 
     def _commands(self) -> Counter[str]:
         stats = self._client.info("commandstats")
-        calls = {name.removeprefix("cmdstat_"): int(told["calls"]) for name, told in stats.items()}
-        # our own look is not what the platform asks
+        calls = {name.removeprefix("cmdstat_"): int(command["calls"]) for name, command in stats.items()}
+        # INFO is our own command
         return Counter({name: count for name, count in calls.items() if name != "info"})

@@ -1,9 +1,9 @@
-"""How fast a backlog is worked off: the rate between 10% and 100% done, so that the start of processes does not count."""
+"""Measure how fast a backlog is drained: the rate from 10% to 100%, without the start of the processes."""
 
 import time
 from collections.abc import Callable
 
-from benchmarks.arena import PATIENCE, Arena
+from benchmarks.arena import TIMEOUT, Arena
 from benchmarks.processes import Running
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import job_request
@@ -17,11 +17,12 @@ _WRONG = "SELECT count(*) FROM callboard.jobs WHERE state <> 'succeeded' OR atte
 
 
 def fill(arena: Arena, job: str, count: int, *, numbered: bool = False) -> None:
-    """Enqueue so many of these jobs; numbered ones get a `number`."""
+    """Enqueue `count` jobs. If `numbered`, each gets its `number` as an argument."""
     for first in range(0, count, _BATCH):
         numbers = range(first, min(first + _BATCH, count))
         requests = [job_request({"name": job, "kwargs": {"number": n} if numbered else {}}) for n in numbers]
-        arena.platform.enqueue.many(requests, PYTHON)
+        enqueue = arena.platform.enqueue
+        enqueue.accept(enqueue.check_all(requests, PYTHON))
 
 
 def drain(
@@ -32,35 +33,38 @@ def drain(
     *,
     meanwhile: Callable[[int], None] = lambda _: None,
 ) -> dict[str, float]:
-    """The rate at which `process` works off `count` jobs, and the CPU microseconds for each.
+    """Return the rate at which `process` runs `count` jobs, and the CPU microseconds per job.
 
-    Few jobs may all be done at the first look: then the start of processes does count.
-    meanwhile: called after each look, with how many are done.
+    If all jobs are done at the first check, the start of the processes is included.
+
+    done:      returns how many jobs are done
+    meanwhile: called with that number after each check
     """
-    start = begun = (time.monotonic(), 0, arena.cpu())
+    start = measured_from = (time.monotonic(), 0, arena.cpu())
     while True:
         ended, now = done(), time.monotonic()
-        if begun is start and count * 0.1 <= ended < count:
-            begun = (now, ended, arena.cpu())
+        if measured_from is start and count * 0.1 <= ended < count:
+            measured_from = (now, ended, arena.cpu())
         if ended >= count:
             break
         meanwhile(ended)
         process.check()
-        if now > start[0] + PATIENCE:
-            raise TimeoutError(f"{count - ended} of {count} jobs were left after {PATIENCE:.0f} s")
-        # To ask costs the database something, so not too often; towards the end it is the time that is measured.
+        if now > start[0] + TIMEOUT:
+            raise TimeoutError(f"{count - ended} of {count} jobs are not done after {TIMEOUT:.0f} s")
+        # The check costs the database time, so it is rare; near the end it must be exact in time.
         time.sleep(0.1 if ended < count * 0.9 else 0.02)
-    since, had, cpu = begun
-    return {"rate": (count - had) / (now - since), **arena.cpu_us(cpu, arena.cpu(), count - had)}
+    since, ended_before, cpu = measured_from
+    measured = count - ended_before
+    return {"rate": measured / (now - since), **arena.cpu_us(cpu, arena.cpu(), measured)}
 
 
 def ended(arena: Arena) -> int:
-    """Jobs that have come to an end, in Postgres."""
+    """Return how many jobs are in a terminal state."""
     return int(arena.sql(_ENDED)[0][0])
 
 
 def check_all_done(arena: Arena, count: int) -> None:
-    """Every job has succeeded, with its first attempt; raises RuntimeError."""
+    """Raise RuntimeError unless all `count` jobs succeeded in their first attempt."""
     there, wrong = ended(arena), int(arena.sql(_WRONG)[0][0])
     if there != count or wrong:
-        raise RuntimeError(f"of {count} jobs {there} have ended, {wrong} not as they should")
+        raise RuntimeError(f"{there} of {count} jobs have ended, {wrong} did not succeed in one attempt")

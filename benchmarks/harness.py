@@ -1,7 +1,7 @@
-"""Cases, and how they are run: contenders take turns within each round, and ratios are taken within a round.
+"""Run cases. The contenders take turns in each round, and ratios are computed within a round.
 
-Rates depend on the machine and on the hour; what the project holds itself to are ratios of figures that were measured
-seconds apart, and of those the median.
+Rates depend on the machine and on its load at the time. The project's targets are therefore medians of ratios
+between figures that were measured seconds apart.
 """
 
 import time
@@ -15,18 +15,19 @@ from typing import Any
 
 from benchmarks.arena import Arena
 
-#: What one contender measured in one round, by figure: `rate`, `p50_ms`, `cpu_us` ...
+#: The results of one contender in one round, by name: `rate`, `p50_ms`, `cpu_us` ...
 Figures = dict[str, float]
+#: A function that measures one contender once.
 Contender = Callable[[Arena], Figures]
-#: One round: the figures of each subject that took part.
+#: The figures of one round, by contender.
 Round = dict[str, Figures]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the first contender is to reach: the median of a figure, or with `of` of its ratio to another's in the same round.
+    """A bound on the first contender's median of a figure or, with `of`, on its ratio to another contender.
 
-    must: the run fails when it does not; for promises, not for speed.
+    must: the run fails if the target is missed in any round; for promises, not for speed
     """
 
     figure: str
@@ -37,9 +38,10 @@ class Target:
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("a target has one bound")
+            raise ValueError("a target has exactly one bound")
 
     def holds(self, value: float) -> bool:
+        """Return whether a value meets the target."""
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
 
@@ -47,9 +49,9 @@ class Target:
 class Case:
     """One thing to measure. The first contender is ours.
 
-    contenders: by subject, a function that measures one round; whoever needs empty tables resets the arena.
-    around:     what all rounds need and that is dear to make: entered once, in an empty arena.
-    unit:       of the figure `rate`.
+    contenders: by name, a function that measures one round. It resets the arena if it needs empty tables.
+    around:     an expensive context that all rounds share; entered once, in an empty arena
+    unit:       the unit of the figure `rate`
     """
 
     name: str
@@ -61,12 +63,16 @@ class Case:
 
     @property
     def ours(self) -> str:
+        """Return the name of our own contender."""
         return next(iter(self.contenders))
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another project to measure beside us, when it is installed: its contenders by the name of the case they join."""
+    """Another project that is measured beside us if it is installed.
+
+    contenders, targets: by the name of the case that they join
+    """
 
     name: str
     installed: Callable[[], bool]
@@ -76,58 +82,60 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target, and what was reached; None when it could not be measured."""
+    """A target and the value that was reached, or None if it could not be measured."""
 
     target: Target
     value: float | None
 
     @property
     def met(self) -> bool | None:
+        """Return whether the target is met; None if it was not measured."""
         return None if self.value is None else self.target.holds(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a case came to. `failures`: a line for each contender that failed in a round."""
+    """The result of a case. `failures`: a line for each contender that failed in a round."""
 
     case: Case
     rounds: Sequence[Round]
     failures: Sequence[str]
 
     def values(self, subject: str, figure: str) -> list[float]:
-        """The figure of a subject, round by round; rounds in which it was not measured are left out."""
+        """Return a contender's figure by round, without the rounds in which it was not measured."""
         return [one[subject][figure] for one in self.rounds if figure in one.get(subject, {})]
 
     def ratio(self, figure: str, other: str) -> float | None:
-        """The median over the rounds of our figure divided by another's."""
+        """Return the median over the rounds of our figure divided by that of another contender."""
         ours = self.case.ours
         pairs = [
             (one[ours][figure], one[other][figure])
             for one in self.rounds
             if figure in one.get(ours, {}) and figure in one.get(other, {})
         ]
-        ratios = [mine / theirs for mine, theirs in pairs if theirs]
+        ratios = [our_value / their_value for our_value, their_value in pairs if their_value]
         return median(ratios) if ratios else None
 
     def verdicts(self) -> list[Verdict]:
+        """Return the verdict on each target."""
         return [Verdict(target, self._reached(target)) for target in self.case.targets]
 
     @property
     def failed(self) -> bool:
-        """Whether something broke, or a promise did."""
+        """Return whether a contender failed or a promise was broken."""
         return bool(self.failures) or any(one.target.must and one.met is False for one in self.verdicts())
 
     def _reached(self, target: Target) -> float | None:
         if target.of is not None:
             return self.ratio(target.figure, target.of)
         values = self.values(self.case.ours, target.figure)
-        # a promise is not kept in the median, but every time
+        # a promise must hold in every round, not only in the median
         worst = max if target.at_most is not None else min
         return (worst(values) if target.must else median(values)) if values else None
 
 
 def run_case(case: Case, arena: Arena, rounds: int, emit: Callable[[dict[str, Any]], None]) -> Outcome:
-    """Measure a case; `emit` gets one record for each round and subject as it goes."""
+    """Measure a case. `emit` gets one record for each round and contender, then one for each target."""
     measured: list[Round] = []
     failures: list[str] = []
     arena.reset()
@@ -135,9 +143,9 @@ def run_case(case: Case, arena: Arena, rounds: int, emit: Callable[[dict[str, An
         for number in range(1, rounds + 1):
             figures: Round = {}
             for subject in _turns(case, number):
-                begun = time.monotonic()
+                started = time.monotonic()
                 record: dict[str, Any] = {"case": case.name, "round": number, "subject": subject}
-                # One contender that breaks must not cost the figures of all others.
+                # A contender that fails must not stop the others.
                 try:
                     figures[subject] = case.contenders[subject](arena)
                     record["figures"] = {name: round(value, 4) for name, value in figures[subject].items()}
@@ -145,7 +153,7 @@ def run_case(case: Case, arena: Arena, rounds: int, emit: Callable[[dict[str, An
                     traceback.print_exc()
                     record["error"] = f"{type(error).__name__}: {error}"
                     failures.append(f"round {number}, {subject}: {record['error']}"[:400])
-                emit({**record, "seconds": round(time.monotonic() - begun, 1)})
+                emit({**record, "seconds": round(time.monotonic() - started, 1)})
             measured.append(figures)
     outcome = Outcome(case, measured, failures)
     for one in outcome.verdicts():
@@ -155,13 +163,13 @@ def run_case(case: Case, arena: Arena, rounds: int, emit: Callable[[dict[str, An
 
 
 def percentiles(seconds: Sequence[float]) -> Figures:
-    """p50, p95 and p99 in milliseconds, as figures: each is a value that was measured, the nearest in rank."""
+    """Return p50, p95 and p99 in milliseconds as figures, each a measured value (nearest rank)."""
     ordered = sorted(seconds)
     return {f"p{part}_ms": ordered[ceil(len(ordered) * part / 100) - 1] * 1000 for part in (50, 95, 99)}
 
 
 def with_peers(cases: Sequence[Case], peers: Sequence[Peer]) -> list[Case]:
-    """The cases, with these peers' contenders and targets."""
+    """Return the cases with the contenders and targets of these peers."""
     return [
         replace(
             case,
@@ -179,20 +187,23 @@ def with_peers(cases: Sequence[Case], peers: Sequence[Peer]) -> list[Case]:
 
 
 def chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
-    """The cases of these names; `drain` stands for every `drain-...`. Raises KeyError with the name that fits none."""
+    """Return the cases with these names; `drain` means every `drain-...`.
+
+    Raise KeyError with the name that matches no case.
+    """
     if not names:
         return list(cases)
     found: dict[str, Case] = {}
     for name in names:
-        fits = {case.name: case for case in cases if case.name == name or case.name.startswith(f"{name}-")}
-        if not fits:
+        matches = {case.name: case for case in cases if case.name == name or case.name.startswith(f"{name}-")}
+        if not matches:
             raise KeyError(name)
-        found |= fits
+        found |= matches
     return list(found.values())
 
 
 def _turns(case: Case, number: int) -> Iterator[str]:
-    """Every second round the other way round, so that nobody always comes first."""
+    """Return the contenders in their order for this round. Every second round reverses it, to be fair."""
     subjects = list(case.contenders)
     return iter(subjects if number % 2 else reversed(subjects))
 

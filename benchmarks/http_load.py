@@ -1,12 +1,13 @@
-"""A load generator for HTTP that costs little: raw sockets on uvloop, requests that were made beforehand.
+"""A cheap load generator for HTTP: raw sockets on uvloop, and requests that are prepared in a file.
 
-Each connection sends the next request once the answer to its last one is there. It runs as a process of its own, so
-that it can share the machine's cores with the server as a client would:
+Each connection sends its next request when it has the response to the last one. The generator is a process of
+its own, which competes with the server for the machine's cores as a real client does:
 
     python -m benchmarks.http_load HOST PORT CONNECTIONS WARM_SECONDS SECONDS FILE
 
-FILE holds the requests one after the other, each behind its length in four bytes. The answer is one JSON line: requests per
-second, latencies in milliseconds, and how often each status came, all but the rate over what ended within SECONDS.
+FILE holds the requests, each after its length in four bytes. The output is one JSON line: requests per
+second, latencies in milliseconds, and the number of responses by status. The rate and the latencies are of
+the responses that came within SECONDS, the statuses of all responses.
 """
 
 import asyncio
@@ -28,13 +29,14 @@ _SIZE: Final = struct.Struct(">I")
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> None:
-    """The file that the generator reads."""
+    """Write the file that the generator reads."""
     with path.open("wb") as file:
         for request in requests:
             file.write(_SIZE.pack(len(request)) + request)
 
 
 def read_requests(path: Path) -> list[bytes]:
+    """Return the requests of a file that `write_requests` wrote."""
     raw, at, requests = path.read_bytes(), 0, []
     while at < len(raw):
         (size,) = _SIZE.unpack_from(raw, at)
@@ -44,7 +46,7 @@ def read_requests(path: Path) -> list[bytes]:
 
 
 class Run:
-    """What is left to send, and what came back: (when, seconds, status)."""
+    """The requests that are left to send, and the responses: (time, seconds, status)."""
 
     def __init__(self, requests: Iterator[bytes], until: float) -> None:
         self.requests = requests
@@ -54,12 +56,12 @@ class Run:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request under way."""
+    """A keep-alive connection that waits for one response at a time."""
 
     def __init__(self, run: Run, ended: "asyncio.Future[None]") -> None:
         self._run = run
         self._ended = ended
-        self._got = b""
+        self._received = b""
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,19 +69,19 @@ class Connection(asyncio.Protocol):
         self._send(perf_counter())
 
     def data_received(self, data: bytes) -> None:
-        got = self._got = self._got + data if self._got else data
-        head = got.find(b"\r\n\r\n")
+        received = self._received = self._received + data if self._received else data
+        head = received.find(b"\r\n\r\n")
         if head < 0:
             return
-        length = _LENGTH.search(got, 0, head + 2)
+        length = _LENGTH.search(received, 0, head + 2)
         if length is None:
-            self.connection_lost(ConnectionError("an answer has no content-length"))
+            self.connection_lost(ConnectionError("a response has no content-length"))
             return
-        if len(got) < head + 4 + int(length[1]):
+        if len(received) < head + 4 + int(length[1]):
             return
         now = perf_counter()
-        self._run.answers.append((now, now - self._sent, got[9:12]))
-        self._got = b""
+        self._run.answers.append((now, now - self._sent, received[9:12]))
+        self._received = b""
         self._send(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,16 +102,16 @@ class Connection(asyncio.Protocol):
 async def load(
     host: str, port: int, connections: int, warm: float, seconds: float, requests: list[bytes]
 ) -> dict[str, object]:
-    """Send for `warm` and then `seconds`; what ended within the latter counts."""
+    """Send for `warm` + `seconds` and return the figures. Responses in the `warm` seconds do not count."""
     loop = asyncio.get_running_loop()
-    begun = perf_counter() + warm
-    run = Run(iter(requests), begun + seconds)
+    started = perf_counter() + warm
+    run = Run(iter(requests), started + seconds)
     ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
     await asyncio.gather(*(loop.create_connection(partial(Connection, run, end), host, port) for end in ends))
     await asyncio.gather(*ends)
     if run.ran_out:
-        raise SystemExit(f"{len(requests):,} requests were too few for {warm + seconds} s")
-    counted = [answer for answer in run.answers if begun <= answer[0] < run.until]
+        raise SystemExit(f"{len(requests):,} requests are too few for {warm + seconds} s")
+    counted = [answer for answer in run.answers if started <= answer[0] < run.until]
     spans = sorted(span * 1000 for _, span, _ in counted)
     return {
         "rate": len(counted) / seconds,

@@ -1,4 +1,4 @@
-"""The jobs of the benchmarks, for Callboard; but for the webhook's the same functions as in rivals/bare_jobs.py."""
+"""The benchmark jobs for Callboard: the functions of rivals/bare_jobs.py, and a webhook's job."""
 
 from typing import Any
 
@@ -8,38 +8,38 @@ from callboard import job
 
 @job(queue="bench")
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @job(queue="bench")
 async def noop_async() -> None:
-    """Nothing, on the event loop."""
+    """Do nothing, on the event loop."""
 
 
 @job(queue="bench")
 def sleeps() -> None:
-    """5 ms of waiting, as for an answer."""
+    """Sleep for 5 ms, as a job that waits for a response."""
     work.sleep()
 
 
 @job(queue="bench")
 def spins() -> None:
-    """1 ms of computing."""
+    """Compute for 1 ms."""
     work.spin()
 
 
 @job(queue="bench")
 def picked_up(sent: float) -> None:
-    """Note how long it took from `sent` until here."""
+    """Record the time from `sent` until now."""
     work.note_delay(sent)
 
 
 @job(queue="bench")
 def counted(number: int) -> None:
-    """Note that it ran."""
+    """Record that this job ran."""
     work.note(f"{number}\n")
 
 
 @job(queue="bench")
 def pushed(event: str, delivery_id: str, payload: dict[str, Any]) -> None:
-    """Take a webhook in, and do nothing with it."""
+    """Take a webhook's arguments and do nothing."""

@@ -1,4 +1,4 @@
-"""The program that enqueues, for Callboard: what benchmarks/pace.py says, through the Client."""
+"""The sender program for Callboard: enqueues through the Client, as benchmarks/pace.py directs."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from callboard import Client
 
 
 class OurSender:
-    """Each call returns when its jobs are committed."""
+    """Sends through the Client. Each call returns when its jobs are committed."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

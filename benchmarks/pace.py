@@ -1,9 +1,9 @@
-"""What the programs that send have in common: how they are told what to send and when, and what they answer.
+"""The command line that all sender programs share, and the way in which they send.
 
-loop COUNT THREADS    no-ops one at a time, as fast as it goes, from so many threads
-bulk COUNT SIZE       no-ops, so many at a time
-random COUNT MEAN     jobs that note their delay, one at a time, half to one and a half times MEAN seconds apart
-rate RATE SECONDS     the same, so many a second
+loop COUNT THREADS    no-ops one at a time, as fast as possible, from THREADS threads
+bulk COUNT SIZE       no-ops, SIZE with each call
+random COUNT MEAN     jobs that record their delay, one at a time, 0.5 to 1.5 times MEAN seconds apart
+rate RATE SECONDS     jobs that record their delay, RATE per second
 """
 
 import json
@@ -19,25 +19,25 @@ _SEED: Final = 8
 
 
 class Sender(Protocol):
-    """How one project sends."""
+    """How one project sends jobs."""
 
     def noop(self) -> object:
-        """One no-op."""
+        """Send one no-op."""
 
     def noops(self, count: int) -> object:
-        """So many no-ops in one call."""
+        """Send `count` no-ops with one call."""
 
     def picked_up(self, sent: Sequence[float]) -> object:
-        """A job for each of these times, which notes how long ago it was."""
+        """Send a job for each of these times. It records how long ago that time was."""
 
 
 def main(sender: Sender) -> None:
-    """Do what the command line says; prints the seconds it took, and this process's CPU seconds, as JSON."""
-    how, *numbers = sys.argv[1:]
+    """Send as the command line says. Print the seconds it took and this process's CPU seconds as JSON."""
+    mode, *numbers = sys.argv[1:]
     first = float(numbers[0])
-    sender.noop()  # connects, and reads what it needs to know
-    cpu, begun = time.process_time(), time.monotonic()
-    match how:
+    sender.noop()  # opens connections and fills caches before the measurement
+    cpu, started = time.process_time(), time.monotonic()
+    match mode:
         case "loop":
             _from_threads(sender, int(first), int(numbers[1]))
         case "bulk":
@@ -48,8 +48,8 @@ def main(sender: Sender) -> None:
         case "rate":
             _at_rate(sender, first, float(numbers[1]))
         case _:
-            raise SystemExit(f"it is not known how to send {how!r}")
-    answer = {"seconds": time.monotonic() - begun, "cpu": time.process_time() - cpu}
+            raise SystemExit(f"unknown way to send: {mode!r}")
+    answer = {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu}
     print(json.dumps(answer))
 
 
@@ -61,11 +61,11 @@ def _from_threads(sender: Sender, count: int, threads: int) -> None:
     if threads == 1:
         send()
         return
-    crowd = [Thread(target=send) for _ in range(threads)]
-    for one in crowd:
-        one.start()
-    for one in crowd:
-        one.join()
+    senders = [Thread(target=send) for _ in range(threads)]
+    for thread in senders:
+        thread.start()
+    for thread in senders:
+        thread.join()
 
 
 def _at_random(sender: Sender, count: int, mean: float) -> None:
@@ -76,13 +76,13 @@ def _at_random(sender: Sender, count: int, mean: float) -> None:
 
 
 def _at_rate(sender: Sender, rate: float, seconds: float) -> None:
-    """Every 10 ms as many as are due by then; after a delay, what has been missed at once."""
-    begun, total, sent = time.monotonic(), int(rate * seconds), 0
+    """Send every 10 ms the jobs that are due. After a delay, send all overdue jobs at once."""
+    started, total, sent = time.monotonic(), int(rate * seconds), 0
     while sent < total:
         now = time.monotonic()
-        due = min(int((now - begun) * rate), total) - sent
+        due = min(int((now - started) * rate), total) - sent
         if due > 0:
             sender.picked_up([now] * due)
             sent += due
-        # by the clock, not by the end of the last: who sends slowly is not spared
+        # the pace follows the clock, so a slow sender gets no extra time
         time.sleep(max(0.0, _BEAT - (time.monotonic() - now)))

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts and ends, and what they cost: CPU seconds and memory, as the kernel counts them."""
+"""Start and stop the processes of a benchmark, and read their CPU seconds and memory from the kernel."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
-_PATIENCE = 60.0
+_STOP_TIMEOUT = 60.0
 _LOG_LINES = 20
 
 
 class Running:
-    """A process in a session of its own, with its log."""
+    """A started process with its own session and log file."""
 
     def __init__(
         self, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path
@@ -33,14 +33,14 @@ class Running:
         self.pid = self._process.pid
 
     def check(self) -> None:
-        """Raise, with the end of its log, when it has ended."""
+        """Raise RuntimeError, with the last lines of its log, if the process has ended."""
         code = self._process.poll()
         if code is not None:
             lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             raise RuntimeError(f"{self.log.stem} ended with {code}:\n" + "\n".join(lines))
 
     def tree(self) -> list[psutil.Process]:
-        """It and all that descend from it."""
+        """Return the process and all its descendants."""
         try:
             top = psutil.Process(self.pid)
             return [top, *top.children(recursive=True)]
@@ -48,21 +48,21 @@ class Running:
             return []
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL of whatever is left of its session."""
+        """Send SIGTERM and wait, then send SIGKILL to what is left of its process group."""
         if self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
+                self._process.wait(_STOP_TIMEOUT)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(_PATIENCE)
+        self._process.wait(_STOP_TIMEOUT)
 
 
 @contextmanager
 def running(
     command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path
 ) -> Iterator[Running]:
-    """A process until the block ends."""
+    """Run a process until the block ends."""
     process = Running(command, log, environment, folder)
     try:
         yield process
@@ -71,7 +71,7 @@ def running(
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """What they have used, user and system, together with what their children had used that they have buried."""
+    """Return the CPU seconds of the processes, user and system, and of children they have waited for."""
     total = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -80,5 +80,5 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def resident_mib(process: psutil.Process) -> float:
-    """Its resident memory, shared libraries included."""
+    """Return the resident memory of a process in MiB, with shared libraries."""
     return float(process.memory_info().rss) / 2**20

@@ -1,4 +1,4 @@
-"""The HTTP API of a benchmark: started on a free port, and waited for."""
+"""Start the HTTP API for a benchmark on a free port."""
 
 import http.client
 import socket
@@ -10,7 +10,7 @@ from benchmarks.arena import Arena
 
 @contextmanager
 def api(arena: Arena) -> Iterator[int]:
-    """`callboard run api` until the block ends; gives its port, on 127.0.0.1, once it answers there."""
+    """Run `callboard run api` until the block ends. Yield its port on 127.0.0.1 when it answers."""
     port = _free_port()
     with arena.callboard("api", port=port) as process:
 
@@ -28,7 +28,7 @@ def api(arena: Arena) -> Iterator[int]:
 
 
 def connect(port: int) -> http.client.HTTPConnection:
-    """A connection that is opened by its first request, and kept."""
+    """Return a keep-alive connection. Its first request opens it."""
     return http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
 

@@ -1,25 +1,27 @@
-"""What the jobs of the benchmarks do: the same for every contender. Imports nothing but the standard library."""
+"""The work of the benchmark jobs, the same for every contender. It imports only the standard library."""
 
 import os
 import time
 from functools import cache
 
-#: Of one sleeping job.
+#: How long a sleeping job sleeps. Seconds.
 SLEEP = 0.005
 _LEDGER = "BENCH_LEDGER"
 _TURNS = "BENCH_SPIN"
 
 
 def sleep() -> None:
+    """Sleep for 5 ms."""
     time.sleep(SLEEP)
 
 
 def spin() -> None:
-    """A fixed amount of computing, BENCH_SPIN turns: about a millisecond on the machine that has calibrated it."""
+    """Compute BENCH_SPIN turns: a fixed amount of work, about a millisecond on the calibrated machine."""
     turn(_turns())
 
 
 def turn(turns: int) -> int:
+    """Compute for this many turns of a loop."""
     total = 0
     for number in range(turns):
         total += number & 7
@@ -27,28 +29,28 @@ def turn(turns: int) -> int:
 
 
 def calibrate(seconds: float = 0.001) -> dict[str, str]:
-    """The environment in which `spin` takes so long."""
+    """Return the environment in which `spin` takes this many seconds."""
     turns, best = 200_000, float("inf")
     for _ in range(15):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         turn(turns)
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, time.perf_counter() - started)
     return {_TURNS: str(max(int(turns * seconds / best), 1))}
 
 
 def note_delay(sent: float) -> None:
-    """Note the seconds since `sent`, by the clock that all processes of a machine share."""
+    """Write the seconds since `sent`, by the monotonic clock that all processes of a machine share."""
     now = time.monotonic()
     note(f"{now - sent:.9f}\n")
 
 
 def note(line: str) -> None:
-    """One short line in the ledger, whole or not at all, whoever else writes there."""
+    """Append one short line to the ledger file, atomically: other processes write to it too."""
     os.write(_ledger(), line.encode())
 
 
 def ledger(path: str) -> dict[str, str]:
-    """The environment in which `note` writes to this file."""
+    """Return the environment in which `note` writes to this file."""
     return {_LEDGER: path}
 
 

@@ -1,4 +1,4 @@
-"""`callboard config`: the settings in force."""
+"""`callboard config`: show the settings in force."""
 
 from dataclasses import asdict
 from typing import Final
@@ -14,7 +14,7 @@ _COLUMNS: Final = (Column("KEY"), Column("VALUE", fold=True), Column("SOURCE"))
 @click.command()
 @json_option
 def config(*, as_json: bool) -> None:
-    """Show the settings in force, and where each came from."""
+    """Show the settings in force, and where each value came from."""
     from callboard.config.settings import explain, load_settings
 
     lines = explain(load_settings())

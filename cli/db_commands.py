@@ -1,4 +1,4 @@
-"""`callboard db`: the schema in Postgres."""
+"""`callboard db`: upgrade, downgrade and check the tables in Postgres."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ def db() -> None:
 @db.command()
 @json_option
 def upgrade(*, as_json: bool) -> None:
-    """Bring the tables to the version that this code needs."""
-    from callboard.cli.console.runtime import opened
+    """Upgrade the tables to the version that this code needs."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         _print(runtime.platform.migrations.upgrade(), as_json=as_json)
 
 
@@ -32,19 +32,19 @@ def upgrade(*, as_json: bool) -> None:
 @yes_option
 @json_option
 def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
-    """Take the tables back to the earlier version REV.
+    """Downgrade the tables to the earlier version REV.
 
-    'base' removes them with all that is in them.
+    'base' removes the tables and all their data.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
-        what = (
-            "remove all tables and every job"
+    with open_runtime() as runtime:
+        question = (
+            "remove all tables and every job?"
             if revision == "base"
-            else f"go back to {revision}, and lose what came since"
+            else f"downgrade to {revision}, and lose the data that only newer versions have?"
         )
-        if not confirmed(f"{what}?", yes=yes):
+        if not confirmed(question, yes=yes):
             raise click.exceptions.Exit(1)
         _print(runtime.platform.migrations.downgrade(revision), as_json=as_json)
 
@@ -52,10 +52,10 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
 @db.command()
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show the version of the tables, and the one needed."""
-    from callboard.cli.console.runtime import opened
+    """Show the version of the tables, and the version needed."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         _print(runtime.platform.migrations.status(), as_json=as_json)
 
 
@@ -67,4 +67,4 @@ def _print(status: "SchemaStatus", *, as_json: bool) -> None:
     if status.up_to_date:
         note("the tables are up to date")
     else:
-        note(f"this code needs {status.needed}: run 'callboard db upgrade'")
+        note(f"this code needs version {status.needed}: run 'callboard db upgrade'")

@@ -1,4 +1,4 @@
-"""`callboard doctor`: what may keep the platform from working, and how to mend it."""
+"""`callboard doctor`: find what keeps the platform from working, and how to fix it."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Find what keeps the platform from working, and the mend.
+    """Find what keeps the platform from working, and how to fix it.
 
-    Exits with 1 when something fails.
+    Exits with 1 if a check fails.
     """
     checks: list[Check] = []
     for check in _checks():
@@ -39,14 +39,14 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _checks() -> Iterator["Check"]:
-    from callboard.cli.console.runtime import build, quiet_settings
+    from callboard.cli.console.runtime import build_platform, quiet_settings
     from callboard.config.embedded import secret_key, servers
-    from callboard.jobs.operate.health import Check, Health
+    from callboard.jobs.operate.health import Check, HealthChecks
 
     try:
         settings = quiet_settings()
     except CallboardError as error:
-        yield Check("settings", "fail", error.message, "'callboard config' lists what there is")
+        yield Check("settings", "fail", error.message, "'callboard config' lists all settings")
         return
     yield Check("settings", "ok", "read")
     yield from _imports(settings)
@@ -56,9 +56,9 @@ def _checks() -> Iterator["Check"]:
         yield Check("secret key", "fail", error.message)
     try:
         with servers(settings) as urls:
-            platform = build(urls)
+            platform = build_platform(settings, urls)
             try:
-                yield from Health(platform.database, urls.redis_url, platform.migrations).checks()
+                yield from HealthChecks(platform.database, urls.redis_url, platform.migrations).checks()
             finally:
                 platform.close()
     except CallboardError as error:
@@ -69,25 +69,25 @@ def _imports(settings: "Settings") -> Iterator["Check"]:
     from callboard.jobs.operate.health import Check
 
     folder = Path.cwd()
-    lost = _missing(settings.jobs, folder)
-    if lost:
+    missing = _missing(settings.jobs, folder)
+    if missing:
         yield Check(
-            "modules", "fail", f"CALLBOARD_JOBS names what is not found: {', '.join(lost)}",
-            f"install it, or start workers in its folder (this is {folder})",
+            "modules", "fail", f"CALLBOARD_JOBS names modules that are not found: {', '.join(missing)}",
+            f"install them, or start workers in their folder (this is {folder})",
         )  # fmt: skip
     elif not settings.jobs:
         yield Check(
-            "modules", "warn", "CALLBOARD_JOBS is empty: workers know only the jobs that ship",
-            "set it to the modules that define jobs, as shop.jobs,mail.jobs",
+            "modules", "warn", "CALLBOARD_JOBS is empty: workers know only the built-in jobs",
+            "set it to the modules that define jobs, such as shop.jobs,mail.jobs",
         )  # fmt: skip
     else:
         yield Check("modules", "ok", f"jobs from {', '.join(settings.jobs)}")
 
 
 def _missing(modules: Sequence[str], folder: Path) -> list[str]:
-    """The modules whose top-level package cannot be found."""
-    places = [*sys.path, str(folder)]
-    return [name for name in modules if PathFinder.find_spec(name.partition(".")[0], places) is None]
+    """Return the modules whose top-level package cannot be found."""
+    search_path = [*sys.path, str(folder)]
+    return [name for name in modules if PathFinder.find_spec(name.partition(".")[0], search_path) is None]
 
 
 def _print(check: "Check") -> None:

@@ -1,4 +1,4 @@
-"""`callboard key`: API keys for HTTP."""
+"""`callboard key`: create, list and revoke the API keys for HTTP."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -29,7 +29,7 @@ _COLUMNS: Final = (
 
 @click.group()
 def key() -> None:
-    """Make, list and revoke the API keys that HTTP asks for."""
+    """Create, list and revoke the API keys for HTTP."""
 
 
 @key.command()
@@ -38,31 +38,33 @@ def key() -> None:
     "--role",
     type=click.Choice(["viewer", "operator", "admin"], case_sensitive=False),
     required=True,
-    help="viewer reads; operator enqueues and changes jobs; admin may everything.",
+    help="A viewer reads; an operator also enqueues and changes jobs; an admin may do everything.",
 )
-@click.option("--queue", metavar="QUEUE", help="Confine the key to one queue.")
-@click.option("--expires", type=DURATION, metavar="DURATION", help="It ends by itself after 90d, 12h.")
+@click.option("--queue", metavar="QUEUE", help="Restrict the key to one queue.")
+@click.option(
+    "--expires", type=DURATION, metavar="DURATION", help="Let the key expire after this time: 90d, 12h."
+)
 @json_option
 def create(*, name: str, role: str, queue: str | None, expires: timedelta | None, as_json: bool) -> None:
-    """Make a key and print it, this once: only its digest is kept."""
-    from callboard.cli.console.runtime import opened
+    """Create a key and print it once: only its digest is stored."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         made, token = runtime.platform.auth.create(name, role, queue=queue, expires=expires)
     if as_json:
         print_json(asdict(made) | {"token": token})
         return
     click.echo(token)
-    note(f"{made.role} key {made.name}; keep it now, it is not shown again")
+    note(f"{made.role} key {made.name} is created; save it now, it is not shown again")
 
 
 @key.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List all keys; their secret part is nowhere kept."""
-    from callboard.cli.console.runtime import opened
+    """List all keys, without their secret part, which is not stored."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.platform.auth.every()
     now = SYSTEM.now()
     if as_json:
@@ -80,7 +82,7 @@ def list_(*, as_json: bool) -> None:
         )
         for each in found
     ]
-    print_table(_COLUMNS, rows, empty="there are no keys yet; make one with 'callboard key create'")
+    print_table(_COLUMNS, rows, empty="there are no keys yet; create one with 'callboard key create'")
 
 
 @key.command()
@@ -89,11 +91,11 @@ def list_(*, as_json: bool) -> None:
 def revoke(*, name: str, as_json: bool) -> None:
     """Revoke a key by its name, prefix or id.
 
-    Within 5 seconds nobody accepts it.
+    Every api process refuses the key within 5 seconds.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         revoked = runtime.platform.auth.revoke(name)
     if as_json:
         print_json(asdict(revoked))

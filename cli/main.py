@@ -1,4 +1,4 @@
-"""`callboard`: the command line. A command's module is imported when it is called, or when its help is shown."""
+"""`callboard`: the command line. A command's module is imported only when it runs or shows its help."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import click
 
 from callboard.cli.console import error_lines
 
-#: Where each command lives, in the order of `callboard --help`.
+#: The module and name of each command, in the order of `callboard --help`.
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "callboard.cli.up:up",
@@ -28,21 +28,25 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "config": "callboard.cli.config_commands:config",
     }
 )
-#: Help is written for this many columns, on every terminal the same.
+#: Help texts have this width on every terminal.
 HELP_WIDTH: Final = 80
 
 
 class Program(click.Group):
-    """The group of all commands: loads them late, and ends every failure in one line and an exit code."""
+    """The group of all commands. It loads them lazily; each error becomes one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        place = COMMANDS.get(cmd_name)
-        if place is None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        path = COMMANDS.get(cmd_name)
+        if path is None:
             return None
-        module, _, name = place.partition(":")
+        module, _, name = path.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
 
@@ -57,13 +61,17 @@ class Program(click.Group):
         try:
             code = super().main(args, prog_name or "callboard", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
-        # The last stop of every failure: what nobody handled is told in one line, whatever it is.
+        # Every error that nothing else handled ends here and is printed on one line.
         except Exception as error:  # noqa: BLE001
             code = error_lines.report(error)
         sys.exit(code if isinstance(code, int) else error_lines.OK)
 
 
-def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+def _version(
+    ctx: click.Context,
+    _option: click.Parameter,
+    wanted: bool,  # noqa: FBT001 - click's signature
+) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -89,21 +97,21 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Background jobs that are not lost: durable in Postgres, run by Dramatiq.
+    """Background jobs that are never lost: stored in Postgres, run by Dramatiq.
 
-    'callboard up' starts all of it here. Settings come from CALLBOARD_* variables
-    and callboard.toml; 'callboard config' shows them.
+    'callboard up' starts the whole platform here. Settings come from CALLBOARD_*
+    variables and callboard.toml; 'callboard config' shows them.
     """
 
 
 def main() -> NoReturn:
-    """Run one command. A command that is terminated tidies up first."""
+    """Run one command and exit. SIGTERM raises SystemExit, which lets the command clean up first."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Closed streams (a cron line's >&-) are no reason not to do the work.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for as long as the process lives
+    # A command must also work with closed streams (`>&-` in a crontab).
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the process exits
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
-        # a terminal that cannot show a character gets '?', not a traceback
+        # a terminal that cannot show a character prints '?' instead of failing
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     cli.main()
 

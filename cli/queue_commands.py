@@ -1,4 +1,4 @@
-"""`callboard queue`: what the queues hold; pause, resume, limit, purge."""
+"""`callboard queue`: list, show, pause, resume, limit and purge queues."""
 
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -36,8 +36,8 @@ _COLUMNS: Final = (
 _NONE: Final = "none"
 
 
-class _Most(click.ParamType["int | str"]):
-    """A whole number within the bounds of limits, or `none`."""
+class _LimitType(click.ParamType["int | str"]):
+    """A whole number that is allowed as a limit, or `none`."""
 
     name = "number"
 
@@ -52,11 +52,11 @@ class _Most(click.ParamType["int | str"]):
             or len(value) > len(str(MOST))
             or not 1 <= int(value) <= MOST
         ):
-            self.fail(f"{value[:40]!r} is neither a whole number from 1 to {MOST:,} nor none", param, ctx)
+            self.fail(f"{value[:40]!r} is not a whole number from 1 to {MOST:,} and not 'none'", param, ctx)
         return int(value)
 
 
-class _Often(click.ParamType["Rate | str"]):
+class _RateType(click.ParamType["Rate | str"]):
     """A rate such as `100/1m`, or `none`."""
 
     name = "rate"
@@ -69,21 +69,21 @@ class _Often(click.ParamType["Rate | str"]):
         try:
             return Rate.parse(value)
         except InvalidInput as error:
-            raise click.BadParameter(f"{error.message}, or none", ctx, param) from None
+            raise click.BadParameter(f"{error.message}, or 'none'", ctx, param) from None
 
 
 @click.group()
 def queue() -> None:
-    """See what the queues hold; pause, resume, limit and purge them."""
+    """List, show, pause, resume, limit and purge queues."""
 
 
 @queue.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
     """List all queues."""
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.platform.queues.every()
     if as_json:
         print_items(_object(each) for each in found)
@@ -95,16 +95,16 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name", metavar="QUEUE")
 @json_option
 def show(*, name: str, as_json: bool) -> None:
-    """Show one queue, its limits, and what is taken of them."""
-    from callboard.cli.console.runtime import opened
+    """Show one queue, its limits, and how much of them is in use."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.platform.queues.get(name)
     if as_json:
         print_json(_object(found))
         return
     _print([found])
-    for line in _taken(found):
+    for line in _usage(found):
         note(line)
 
 
@@ -112,55 +112,61 @@ def show(*, name: str, as_json: bool) -> None:
 @click.argument("name", metavar="QUEUE")
 @json_option
 def pause(*, name: str, as_json: bool) -> None:
-    """Let no job of a queue start until it is resumed; what runs goes on."""
-    from callboard.cli.console.runtime import opened
+    """Pause a queue: start no more of its jobs until it is resumed.
 
-    with opened() as runtime:
-        _changed(runtime.platform.queues.pause(name), "paused", as_json=as_json)
+    Running jobs continue.
+    """
+    from callboard.cli.console.runtime import open_runtime
+
+    with open_runtime() as runtime:
+        _print_changed(runtime.platform.queues.pause(name), "paused", as_json=as_json)
 
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
 @json_option
 def resume(*, name: str, as_json: bool) -> None:
-    """Let the jobs of a queue start again."""
-    from callboard.cli.console.runtime import opened
+    """Start the jobs of a paused queue again."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
-        _changed(runtime.platform.queues.resume(name), "active", as_json=as_json)
+    with open_runtime() as runtime:
+        _print_changed(runtime.platform.queues.resume(name), "active", as_json=as_json)
 
 
 @queue.command("limit")
 @click.argument("name", metavar="QUEUE")
 @click.option(
-    "--concurrency", metavar="N", type=_Most(), help="Jobs that run at once, over all workers; or none."
+    "--concurrency",
+    metavar="N",
+    type=_LimitType(),
+    help="Jobs that run at the same time on all workers, or none.",
 )
 @click.option(
     "--rate",
     metavar="N/TIME",
-    type=_Often(),
-    help="Jobs that start within any such time, such as 100/1m; or none.",
+    type=_RateType(),
+    help="Jobs that start in any period of this length: 100/1m, or none.",
 )
 @click.option(
-    "--key-concurrency", metavar="N", type=_Most(), help="The same as --concurrency, of each limit key."
+    "--key-concurrency", metavar="N", type=_LimitType(), help="As --concurrency, for each limit key."
 )
-@click.option("--key-rate", metavar="N/TIME", type=_Often(), help="The same as --rate, of each limit key.")
-@click.option("--clear", is_flag=True, help="Take away every limit that is not given.")
+@click.option("--key-rate", metavar="N/TIME", type=_RateType(), help="As --rate, for each limit key.")
+@click.option("--clear", is_flag=True, help="Remove every limit that is not given.")
 @json_option
 def limit_(*, name: str, clear: bool, as_json: bool, **given: Any) -> None:
-    """Limit how many jobs of a queue run at once, or start in a time.
+    """Limit how many jobs of a queue run at once or start in a period.
 
-    What is not given stays as it is; `none` takes a limit away. It holds at once and for all workers.
+    A limit that is not given stays unchanged; 'none' removes it. Changes apply immediately to all workers.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
     from callboard.jobs.model.queue_limits import Limits
 
     changes = {key: None if value == _NONE else value for key, value in given.items() if value is not None}
     if not changes and not clear:
         raise click.UsageError(
-            "say which limit: --concurrency, --rate, --key-concurrency, --key-rate or --clear"
+            "give at least one of --concurrency, --rate, --key-concurrency, --key-rate and --clear"
         )
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.platform.queues.limit(
             name, lambda now: replace(Limits() if clear else now, **changes)
         )
@@ -172,17 +178,17 @@ def limit_(*, name: str, clear: bool, as_json: bool, **given: Any) -> None:
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
-@click.option("--dry-run", is_flag=True, help="Only count them.")
+@click.option("--dry-run", is_flag=True, help="Only count the jobs.")
 @yes_option
 @json_option
 def purge(*, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Cancel every queued job of a queue.
 
-    What is scheduled, retrying or running stays.
+    Scheduled, retrying and running jobs stay.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         queues = runtime.platform.queues
         matched = queues.purge(name, dry_run=True)
         purged = 0
@@ -198,7 +204,7 @@ def purge(*, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
         note(f"{count(purged, 'job')} cancelled")
 
 
-def _changed(found: "QueueCounts", state: str, *, as_json: bool) -> None:
+def _print_changed(found: "QueueCounts", state: str, *, as_json: bool) -> None:
     if as_json:
         print_json(_object(found))
     else:
@@ -211,7 +217,7 @@ def _object(found: "QueueCounts") -> dict[str, Any]:
 
 
 def _limits_text(limits: "Limits") -> str:
-    """`3 at once, 100/1m, each key 1 at once`."""
+    """Return the limits as text: `3 at once, 100/1m, each key 1 at once`."""
     parts = [
         (limits.concurrency, "{} at once"),
         (limits.rate, "{}"),
@@ -221,12 +227,13 @@ def _limits_text(limits: "Limits") -> str:
     return ", ".join(form.format(value) for value, form in parts if value is not None)
 
 
-def _taken(found: "QueueCounts") -> list[str]:
+def _usage(found: "QueueCounts") -> list[str]:
     lines = []
     if found.limits.concurrency is not None:
         taken = found.running + found.granted
         lines.append(
-            f"{taken:,} of {found.limits.concurrency:,} at once: {found.running:,} running, {found.granted:,} about to start"
+            f"{taken:,} of {found.limits.concurrency:,} at once:"
+            f" {found.running:,} running, {found.granted:,} about to start"
         )
     if found.limits.rate is not None:
         lines.append(f"{found.started:,} of {found.limits.rate} started")
@@ -248,4 +255,4 @@ def _print(found: "list[QueueCounts]") -> None:
         )
         for each in found
     ]
-    print_table(_COLUMNS, rows, empty="there are no queues yet; the first job makes one")
+    print_table(_COLUMNS, rows, empty="there are no queues yet; the first job of a queue creates it")

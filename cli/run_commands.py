@@ -1,4 +1,4 @@
-"""`callboard run`: one process of the platform, in the foreground."""
+"""`callboard run`: run one process of the platform in the foreground."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from callboard.config.embedded import ServerUrls
     from callboard.config.settings import Settings
 
-#: A process of the platform: runs until it is told to stop, returns its exit code.
+#: A process of the platform: runs until a stop signal and returns the exit code.
 Process = Callable[["Settings", "ServerUrls"], int]
 
 
 @click.group()
 def run() -> None:
-    """Run one process of the platform, until Ctrl-C or SIGTERM."""
+    """Run one process of the platform until Ctrl-C or SIGTERM."""
 
 
 @run.command()
 def api() -> None:
-    """Serve HTTP: jobs, queues, schedules, webhooks."""
+    """Serve the HTTP API and receive webhooks."""
     from callboard.api.api_process import run as process
 
     _serve(process)
@@ -30,8 +30,9 @@ def api() -> None:
 def worker() -> None:
     """Run jobs.
 
-    CALLBOARD_PROCESSES children with CALLBOARD_THREADS threads each run the jobs of
-    CALLBOARD_JOBS from the queues of CALLBOARD_QUEUES.
+    CALLBOARD_JOBS names the modules that define jobs. CALLBOARD_QUEUES names the
+    queues to serve. The worker has CALLBOARD_PROCESSES child processes with
+    CALLBOARD_THREADS threads each.
     """
     from callboard.workers.worker_process import run as process
 
@@ -40,9 +41,9 @@ def worker() -> None:
 
 @run.command()
 def scheduler() -> None:
-    """Decide when: schedules, due jobs, retries, dead workers.
+    """Fire schedules, queue due jobs, rescue jobs of dead workers.
 
-    Any number may run; one leads, the others stand by.
+    Several may run: one is the leader, the others wait to take over.
     """
     from callboard.scheduler.scheduler_process import run as process
 

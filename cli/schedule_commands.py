@@ -1,4 +1,4 @@
-"""`callboard schedule`: jobs that recur, or run once at a time. What they look like is in `schedule_views.py`."""
+"""`callboard schedule`: enqueue jobs by cron, at intervals or once. `schedule_views.py` prints schedules."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,74 +20,84 @@ if TYPE_CHECKING:
     from callboard.jobs.schedules.cron import DstGap
 
 _GAP: Final = click.Choice(["shift", "skip"])
-_GAP_HELP: Final = "A time that the clock jumps over: at the first that exists, or not at all."
+_GAP_HELP: Final = "A time that daylight saving skips: fire at the next existing time (shift) or not (skip)."
 
 
 @click.group()
 def schedule() -> None:
-    """Enqueue jobs by cron, at intervals, or once at a time."""
+    """Enqueue jobs by cron, at intervals, or once at a given time."""
 
 
 @schedule.command()
 @click.argument("name")
 @click.option("--job", required=True, metavar="JOB", help="The job that each tick enqueues.")
-@click.option("--cron", metavar="EXPR", help="Five fields, as '30 9 * * mon-fri', or @daily and friends.")
+@click.option(
+    "--cron", metavar="EXPR", help="Five cron fields ('30 9 * * mon-fri') or a name such as @daily."
+)
 @click.option("--every", type=DURATION, metavar="DURATION", help="Every 30s, 10m, 1h, counted from now.")
 @click.option("--at", type=TIME, metavar="TIME", help="Once, at 2026-11-22T09:00:00Z.")
-@click.option("--tz", "timezone", metavar="ZONE", help="The zone of --cron, as Europe/Berlin. [default: UTC]")
+@click.option(
+    "--tz", "timezone", metavar="ZONE", help="The time zone of --cron: Europe/Berlin. [default: UTC]"
+)
 @click.option("--dst-gap", type=_GAP, default="shift", show_default=True, help=_GAP_HELP)
 @click.option(
     "--args",
     "arguments",
     metavar="JSON",
-    help="An object (by name) or an array (by position); @FILE, or - for stdin.",
+    help="A JSON object (arguments by name) or array (by position); @FILE, or - for stdin.",
 )
-@click.option("--queue", metavar="QUEUE", help="Other than the job's own queue.")
-@click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9.")
+@click.option("--queue", metavar="QUEUE", help="Use this queue instead of the job's own queue.")
+@click.option("--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9 (last).")
 @click.option(
     "--overlap",
     type=click.Choice(["skip", "allow_all"]),
     default="skip",
     show_default=True,
-    help="When the job of the last tick is unfinished: leave this tick out, or enqueue all the same.",
+    help="If the last tick's job is unfinished: skip this tick, or enqueue anyway (allow_all).",
 )
 @click.option(
     "--catchup",
     type=click.Choice(["latest", "none"]),
     default="latest",
     show_default=True,
-    help="Ticks that fell due while no scheduler ran: make up for the latest, or for none.",
+    help="After a time without a scheduler: fire the latest missed tick, or none.",
 )
 @click.option(
     "--catchup-window",
     type=DURATION,
     metavar="DURATION",
-    help="How late a tick may be made up for. [default: 1h]",
+    help="Fire a missed tick only if it is at most this late. [default: 1h]",
 )
-@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet, and any arguments.")
+@click.option(
+    "--unchecked",
+    is_flag=True,
+    help="Skip the checks of job name and arguments: no worker knows the job yet.",
+)
 @json_option
 def create(
     *,
     name: str,
     arguments: str | None,
     as_json: bool,
-    **plain: Any,
+    **options: Any,
 ) -> None:
-    """Make a schedule; its first tick is the first after now.
+    """Create a schedule. Its first tick is its first time after now.
 
     \b
     callboard schedule create nightly --job build_report --cron '30 2 * * *' \\
         --tz Europe/Berlin --args '{"account_id": 7}'
-    """  # noqa: D301 - click's mark for lines to keep
-    rules = [f"--{rule}" for rule in ("cron", "every", "at") if plain[rule] is not None]
+    """  # noqa: D301 - \b tells click to keep the lines
+    rules = [f"--{rule}" for rule in ("cron", "every", "at") if options[rule] is not None]
     if len(rules) != 1:
-        raise click.UsageError(f"give one of --cron, --every and --at, not {' and '.join(rules) or 'none'}")
-    values = {"name": name, **read_arguments(arguments), **_given(plain)}
-    from callboard.cli.console.runtime import opened
+        raise click.UsageError(
+            f"give exactly one of --cron, --every and --at, not {' and '.join(rules) or 'none'}"
+        )
+    values = {"name": name, **read_arguments(arguments), **_without_none(options)}
+    from callboard.cli.console.runtime import open_runtime
     from callboard.jobs.schedules.manage import schedule_request
 
     request = schedule_request(values)
-    with opened() as runtime:
+    with open_runtime() as runtime:
         made = runtime.schedules().create(request)
     if as_json:
         print_json(schedule_object(made))
@@ -99,9 +109,9 @@ def create(
 @json_option
 def list_(*, as_json: bool) -> None:
     """List all schedules."""
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         print_schedules(runtime.schedules().every(), as_json=as_json)
 
 
@@ -110,9 +120,9 @@ def list_(*, as_json: bool) -> None:
 @json_option
 def show(*, name: str, as_json: bool) -> None:
     """Show one schedule."""
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.schedules().get(name)
     if as_json:
         print_json(schedule_object(found))
@@ -124,13 +134,13 @@ def show(*, name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def pause(*, name: str, as_json: bool) -> None:
-    """Keep a schedule from ticking until it is resumed.
+    """Stop a schedule until it is resumed.
 
-    Ticks that pass meanwhile are not made up for.
+    Ticks that pass in the meantime are never fired.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.schedules().pause(name)
     if as_json:
         print_json(schedule_object(found))
@@ -142,10 +152,10 @@ def pause(*, name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def resume(*, name: str, as_json: bool) -> None:
-    """Let a schedule tick again, from the first time after now on."""
-    from callboard.cli.console.runtime import opened
+    """Resume a paused schedule. Its next tick is its first time after now."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.schedules().resume(name)
     if as_json:
         print_json(schedule_object(found))
@@ -160,14 +170,14 @@ def resume(*, name: str, as_json: bool) -> None:
 def delete(*, name: str, yes: bool, as_json: bool) -> None:
     """Delete a schedule.
 
-    The record of its ticks goes with it; jobs that it made stay.
+    The history of its ticks is deleted too; its jobs stay.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         schedules = runtime.schedules()
         schedules.get(name)
-        if not confirmed(f"delete the schedule {name} and the record of its ticks?", yes=yes):
+        if not confirmed(f"delete the schedule {name} and the history of its ticks?", yes=yes):
             raise click.exceptions.Exit(1)
         schedules.delete(name)
     if as_json:
@@ -179,36 +189,41 @@ def delete(*, name: str, yes: bool, as_json: bool) -> None:
 @schedule.command()
 @click.argument("name")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="Ticks shown."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Show at most N ticks.",
 )
 @json_option
 def ticks(*, name: str, limit: int, as_json: bool) -> None:
-    """List what became of a schedule's ticks, newest first."""
-    from callboard.cli.console.runtime import opened
+    """List a schedule's past ticks and their results, newest first."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         print_ticks(runtime.schedules().ticks(name, limit), as_json=as_json)
 
 
 @schedule.command()
 @click.argument("expr")
 @click.option(
-    "--tz", "timezone", metavar="ZONE", default="UTC", show_default=True, help="The zone, as Europe/Berlin."
+    "--tz", "timezone", metavar="ZONE", default="UTC", show_default=True, help="The time zone: Europe/Berlin."
 )
-@click.option("--from", "start", type=TIME, metavar="TIME", help="The fires after this time. [default: now]")
+@click.option("--from", "start", type=TIME, metavar="TIME", help="Show times after this one. [default: now]")
 @click.option(
-    "--count", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="How many."
+    "--count", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="Show N times."
 )
 @click.option("--dst-gap", type=_GAP, default="shift", show_default=True, help=_GAP_HELP)
 @json_option
 def preview(
     *, expr: str, timezone: str, start: datetime | None, count: int, dst_gap: str, as_json: bool
 ) -> None:
-    """Show when a cron expression fires next; needs no server.
+    """Show when a cron expression fires next. Needs no server.
 
     \b
     callboard schedule preview '30 2 * * mon-fri' --tz Europe/Berlin
-    """  # noqa: D301 - click's mark for lines to keep
+    """  # noqa: D301 - \b tells click to keep the lines
     from callboard.jobs.model.clock import SYSTEM
     from callboard.jobs.schedules.cron import cron_calendar
 
@@ -220,5 +235,5 @@ def preview(
         print_fires(fires, calendar.zone)
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def _without_none(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Schedules, their ticks and their fires on the screen."""
+"""Print schedules, their ticks and the times of a preview."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,10 +26,12 @@ _FIRES: Final = (Column("LOCAL"), Column("UTC"), Column(""))
 
 
 def schedule_object(schedule: "Schedule") -> dict[str, Any]:
+    """Return a schedule's fields for JSON output."""
     return asdict(schedule)
 
 
 def print_schedules(schedules: "Sequence[Schedule]", *, as_json: bool) -> None:
+    """Print schedules as JSON or as a table."""
     if as_json:
         print_items(schedule_object(each) for each in schedules)
         return
@@ -45,11 +47,13 @@ def print_schedules(schedules: "Sequence[Schedule]", *, as_json: bool) -> None:
         )
         for each in schedules
     ]
-    print_table(_COLUMNS, rows, empty="there are no schedules yet; make one with 'callboard schedule create'")
+    print_table(
+        _COLUMNS, rows, empty="there are no schedules yet; create one with 'callboard schedule create'"
+    )
 
 
 def print_schedule(schedule: "Schedule") -> None:
-    """Print one schedule, field by field."""
+    """Print one schedule, one field per line."""
     now = SYSTEM.now()
     fields: list[tuple[str, Any]] = [
         ("name", schedule.name),
@@ -70,9 +74,9 @@ def print_schedule(schedule: "Schedule") -> None:
         ),
         ("last job", str(schedule.last_job_id) if schedule.last_job_id else "-"),
         ("queue", schedule.queue or "the job's own"),
-        *([("clock gap", schedule.dst_gap)] if schedule.cron else []),
+        *([("dst gap", schedule.dst_gap)] if schedule.cron else []),
         ("overlap", schedule.overlap),
-        ("catch up", f"{schedule.catchup}, within {exact_duration(schedule.catchup_window)}"),
+        ("catchup", f"{schedule.catchup}, within {exact_duration(schedule.catchup_window)}"),
     ]
     if schedule.args or schedule.kwargs:
         fields.append(("args", schedule.kwargs or schedule.args))
@@ -80,6 +84,7 @@ def print_schedule(schedule: "Schedule") -> None:
 
 
 def print_ticks(ticks: "Sequence[Tick]", *, as_json: bool) -> None:
+    """Print ticks and their results as JSON or as a table."""
     if as_json:
         print_items(
             {
@@ -95,16 +100,17 @@ def print_ticks(ticks: "Sequence[Tick]", *, as_json: bool) -> None:
         (iso(each.nominal_at), state_text(each.result), str(each.job_id or "-"), each.reason or "")
         for each in ticks
     ]
-    print_table(_TICKS, rows, empty="it has not ticked yet")
+    print_table(_TICKS, rows, empty="the schedule has not ticked yet")
 
 
 def print_fires(fires: Sequence[datetime], zone: tzinfo) -> None:
+    """Print the times at which a schedule fires, in its own time zone and in UTC."""
     now = SYSTEM.now()
     rows = [
         (each.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z"), iso(each), ago(each, now))
         for each in fires
     ]
-    print_table(_FIRES, rows, empty="it does not fire after this time")
+    print_table(_FIRES, rows, empty="the expression does not fire after this time")
 
 
 def _state(schedule: "Schedule") -> str:

@@ -1,4 +1,4 @@
-"""`callboard up`: the whole platform on this machine, in one terminal."""
+"""`callboard up`: run the whole platform on this machine, in one terminal."""
 
 import os
 import socket
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from callboard.config.settings import Settings
     from callboard.jobs.platform import Platform
 
-#: Beyond the grace period, what a worker needs to kill what does not stop. Seconds.
-_LAST_WORDS: Final = 10.0
-_STOP_PATIENCE: Final = 15.0
+#: After the grace period, a worker needs this long to kill jobs that do not stop. Seconds.
+_KILL_MARGIN: Final = 10.0
+#: How long the api and the scheduler may take to stop. Seconds.
+_STOP_TIMEOUT: Final = 15.0
 _HEALTH_TIMEOUT: Final = 1.0
 _OK: Final = 200
 
@@ -33,18 +34,19 @@ _OK: Final = 200
 @click.command()
 @json_option
 def up(*, as_json: bool) -> None:
-    """Run everything here: servers, api, scheduler, workers.
+    """Run the whole platform here: servers, api, scheduler, workers.
 
-    Postgres and Valkey are started in the data folder unless CALLBOARD_DATABASE_URL
-    and CALLBOARD_REDIS_URL are set. Ctrl-C stops all of it; twice, faster.
+    Starts Postgres and Valkey in the data folder unless CALLBOARD_DATABASE_URL and
+    CALLBOARD_REDIS_URL are set. Ctrl-C stops everything; a second Ctrl-C stops it
+    faster.
     """
     from callboard.cli.console.processes import Parent
-    from callboard.cli.console.runtime import build, server_settings
+    from callboard.cli.console.runtime import build_platform, server_settings
     from callboard.config.embedded import secret_key
 
     settings = server_settings()
-    port, key = _port(settings), secret_key(settings)
-    with _servers(settings) as (urls, embedded), closing(build(urls)) as platform:
+    port, key = _free_port(settings), secret_key(settings)
+    with _servers(settings) as (urls, embedded), closing(build_platform(settings, urls)) as platform:
         platform.migrations.upgrade()
         address = f"http://{_bracketed(_reachable(settings.host))}:{port}"
 
@@ -55,8 +57,8 @@ def up(*, as_json: bool) -> None:
             else:
                 print_rich(_ready_message(settings, address), err=True)
 
-        # Leases of workers that died with an earlier run may still stand.
-        earlier = _staff(platform)
+        # Workers of an earlier run that was killed may still hold leases; they do not count as started.
+        earlier = _live_workers(platform)
         parent = Parent(
             _children(
                 settings,
@@ -67,9 +69,11 @@ def up(*, as_json: bool) -> None:
                     "CALLBOARD_PORT": str(port),
                 },
             ),
-            is_ready=lambda: _healthy(_reachable(settings.host), port) and bool(_staff(platform) - earlier),
+            is_ready=lambda: (
+                _healthy(_reachable(settings.host), port) and bool(_live_workers(platform) - earlier)
+            ),
             on_ready=on_ready,
-            upkeep=lambda: _keep_up(settings, embedded),
+            upkeep=lambda: _restart_dead_servers(settings, embedded),
         )
         code = parent.run()
     raise click.exceptions.Exit(code)
@@ -77,7 +81,7 @@ def up(*, as_json: bool) -> None:
 
 @contextmanager
 def _servers(settings: "Settings") -> "Iterator[tuple[ServerUrls, EmbeddedServers | None]]":
-    """The servers to work with, and those of them that are ours to keep up."""
+    """Yield the URLs to use, and the embedded servers to keep running (None if both URLs are set)."""
     from callboard.config.embedded import EmbeddedServers, ServerUrls
 
     if settings.database_url and settings.redis_url:
@@ -94,8 +98,8 @@ def _servers(settings: "Settings") -> "Iterator[tuple[ServerUrls, EmbeddedServer
         embedded.leave()
 
 
-def _keep_up(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
-    """Start an embedded server that has died anew; its URL stays."""
+def _restart_dead_servers(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
+    """Restart an embedded server that died. It has the same URL as before."""
     if embedded is None:
         return
     import structlog
@@ -105,40 +109,46 @@ def _keep_up(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
             try:
                 server.ensure()
             except CallboardError as error:
-                # Looked at again in a second; the others wait for it as they do for any outage.
+                # The parent retries in a second. The other processes wait, as in any outage.
                 structlog.get_logger(__name__).warning("server.down", reason=error.message)
 
 
 def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
-    """The three processes, the first to stop at the end. What is secret goes by environment, where `ps` has no eyes."""
+    """Return the three processes in start order.
+
+    They get secrets in their environment, because `ps` shows command lines to every user.
+    """
     from callboard.cli.console.processes import Child
 
-    patience = {
-        "api": _STOP_PATIENCE,
-        "scheduler": _STOP_PATIENCE,
-        "worker": settings.grace.total_seconds() + _LAST_WORDS,
+    stop_timeouts = {
+        "api": _STOP_TIMEOUT,
+        "scheduler": _STOP_TIMEOUT,
+        "worker": settings.grace.total_seconds() + _KILL_MARGIN,
     }
-    # Both serve metrics: the worker's are one port up.
+    # The scheduler and the worker both serve metrics; the worker uses the next port.
     metrics = settings.metrics_port
     ports = {"worker": metrics + 1} if metrics else {}
     return [
         Child(
             name,
-            # -P: a package of the working folder that is called as one of ours must not take its place
+            # -P: a `callboard` folder in the working directory must not shadow this package
             [sys.executable, "-P", "-m", "callboard", "run", name],
             {
                 **os.environ,
                 **shared,
                 **({"CALLBOARD_METRICS_PORT": str(ports[name])} if name in ports else {}),
             },
-            patience[name],
+            stop_timeouts[name],
         )
         for name in ("api", "scheduler", "worker")
     ]
 
 
-def _port(settings: "Settings") -> int:
-    """The api's port, made sure to be free: restarts must find it again, and a taken one be told at once."""
+def _free_port(settings: "Settings") -> int:
+    """Return the api's port; raise Conflict if it is in use.
+
+    The port is chosen here, also for port 0, because a restarted api must get the same one.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,8 +156,8 @@ def _port(settings: "Settings") -> int:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             raise Conflict(
-                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} (is 'callboard up' running"
-                " already? CALLBOARD_PORT sets another)"
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} (is 'callboard up'"
+                " already running? CALLBOARD_PORT sets another port)"
             ) from None
         port: int = probe.getsockname()[1]
         return port
@@ -166,15 +176,15 @@ def _healthy(host: str, port: int) -> bool:
     return False
 
 
-def _staff(platform: "Platform") -> set["UUID"]:
-    """The workers that are there: before there is one, its jobs are not known."""
+def _live_workers(platform: "Platform") -> set["UUID"]:
+    """Return the ids of the live workers. Jobs of a module are unknown until a worker has published them."""
     with suppress(Unavailable):
         return {worker.id for worker in platform.workers.live()}
     return set()
 
 
 def _reachable(host: str) -> str:
-    """Where a listener on this address is reached from here."""
+    """Return the address at which a listener on `host` is reached from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
 
 
@@ -193,23 +203,23 @@ def _ready_message(settings: "Settings", address: str) -> "RenderableType":
     facts.add_column(overflow="fold")
     facts.add_row("api", Text(address, style="bold cyan"))
     facts.add_row(
-        "database", "as CALLBOARD_DATABASE_URL says" if settings.database_url else "Postgres, embedded"
+        "database", "from CALLBOARD_DATABASE_URL" if settings.database_url else "Postgres, embedded"
     )
-    facts.add_row("redis", "as CALLBOARD_REDIS_URL says" if settings.redis_url else "Valkey, embedded")
+    facts.add_row("redis", "from CALLBOARD_REDIS_URL" if settings.redis_url else "Valkey, embedded")
     if not (settings.database_url and settings.redis_url):
         facts.add_row("data", str(settings.data_dir))
-    facts.add_row("jobs", ", ".join(settings.jobs) or "those that ship; CALLBOARD_JOBS adds yours")
-    facts.add_row("workers", f"{settings.processes} processes of {settings.threads} threads")
+    facts.add_row("jobs", ", ".join(settings.jobs) or "the built-in jobs; CALLBOARD_JOBS adds yours")
+    facts.add_row("workers", f"{settings.processes} processes with {settings.threads} threads each")
     steps = Table.grid(padding=(0, 3, 0, 0))
     steps.add_column(style="bold", no_wrap=True)
     steps.add_column(style="bright_black")
-    steps.add_row("callboard key create me --role admin", "a key for HTTP")
-    steps.add_row("callboard job enqueue NAME --args '{...}'", "a job; --wait waits for it")
-    steps.add_row("callboard job list", "what became of it")
+    steps.add_row("callboard key create me --role admin", "create a key for HTTP")
+    steps.add_row("callboard job enqueue NAME --args '{...}'", "enqueue a job; --wait waits for it")
+    steps.add_row("callboard job list", "see what became of it")
     return Group(
         Text("\nCallboard is up.", style="bold green"),
         Padding(facts, (1, 0, 1, 2)),
         Text("In another terminal, in this folder:"),
         Padding(steps, (1, 0, 1, 2)),
-        Text("Ctrl-C stops everything; a second one hurries.\n", style="bright_black"),
+        Text("Ctrl-C stops everything; a second Ctrl-C stops it faster.\n", style="bright_black"),
     )

@@ -1,4 +1,4 @@
-"""`callboard webhook`: external systems whose deliveries become jobs."""
+"""`callboard webhook`: manage the external systems whose deliveries become jobs."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +30,7 @@ def webhook() -> None:
 
 @webhook.group("source")
 def source() -> None:
-    """Keep the sources: who may post, and what job it becomes."""
+    """Manage sources: who may post, and which job a delivery becomes."""
 
 
 @source.command()
@@ -40,14 +40,16 @@ def source() -> None:
 )
 @click.option("--job", required=True, metavar="JOB", help="The job that each delivery becomes.")
 @click.option(
-    "--event", "events", metavar="EVENT", multiple=True, help="Only this event; may be given more than once."
+    "--event", "events", metavar="EVENT", multiple=True, help="Accept only this event; may be repeated."
 )
 @click.option(
     "--secret",
     metavar="TEXT",
-    help="What the sender signs with: @FILE, - for stdin, or the text. Without it one is made and printed.",
+    help="The sender's signing secret: @FILE, - for stdin, or text. By default one is generated and printed.",
 )
-@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet.")
+@click.option(
+    "--unchecked", is_flag=True, help="Skip the check of the job name: no worker knows the job yet."
+)
 @json_option
 def create(
     *,
@@ -59,15 +61,15 @@ def create(
     unchecked: bool,
     as_json: bool,
 ) -> None:
-    """Make a source; prints its signing secret, this once.
+    """Create a source and print its signing secret once.
 
     Its job gets three arguments: event, delivery_id and payload.
 
     \b
     callboard webhook source create github --scheme github --job on_push
-    """  # noqa: D301 - click's mark for lines to keep
+    """  # noqa: D301 - \b tells click to keep the lines
     given = None if secret is None else read_text(secret, "--secret").strip()
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
     from callboard.jobs.webhooks.intake import source_request
 
     request = source_request(
@@ -80,7 +82,7 @@ def create(
             "unchecked": unchecked,
         }
     )
-    with opened() as runtime:
+    with open_runtime() as runtime:
         made, signing = runtime.intake().create(request)
         address = f"http://{runtime.settings.host}:{runtime.settings.port}{_path(made)}"
     if as_json:
@@ -88,16 +90,16 @@ def create(
         return
     if given is None:
         click.echo(signing)
-    note(f"source {made.name} takes deliveries at {address}")
+    note(f"source {made.name} receives deliveries at {address}")
 
 
 @source.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
     """List all sources."""
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.intake().every()
     if as_json:
         print_items(_object(each) for each in found)
@@ -108,7 +110,7 @@ def list_(*, as_json: bool) -> None:
         for each in found
     ]
     print_table(
-        _COLUMNS, rows, empty="there are no sources yet; make one with 'callboard webhook source create'"
+        _COLUMNS, rows, empty="there are no sources yet; create one with 'callboard webhook source create'"
     )
 
 
@@ -119,12 +121,12 @@ def list_(*, as_json: bool) -> None:
 def delete(*, name: str, yes: bool, as_json: bool) -> None:
     """Delete a source.
 
-    The record of its deliveries goes with it; jobs that it made stay.
+    The history of its deliveries is deleted too; its jobs stay.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
-        if not confirmed(f"delete the source {name} and the record of its deliveries?", yes=yes):
+    with open_runtime() as runtime:
+        if not confirmed(f"delete the source {name} and the history of its deliveries?", yes=yes):
             raise click.exceptions.Exit(1)
         runtime.intake().delete(name)
     if as_json:

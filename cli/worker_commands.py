@@ -1,4 +1,4 @@
-"""`callboard worker`: which workers there are."""
+"""`callboard worker`: list the workers."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ _COLUMNS: Final = (
 
 @click.group()
 def worker() -> None:
-    """See the workers that run jobs."""
+    """List the workers that run jobs."""
 
 
 @worker.command("list")
@@ -35,11 +35,11 @@ def worker() -> None:
 def list_(*, as_json: bool) -> None:
     """List the workers that hold a lease.
 
-    BUSY is how many jobs it holds, of how many it takes.
+    BUSY shows how many jobs a worker holds, and how many it can hold.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         found = runtime.platform.workers.live()
     now = SYSTEM.now()
     if as_json:
@@ -56,7 +56,7 @@ def list_(*, as_json: bool) -> None:
         )
         for each in found
     ]
-    print_table(_COLUMNS, rows, empty="no worker runs; start one with 'callboard run worker'")
+    print_table(_COLUMNS, rows, empty="no worker is running; start one with 'callboard run worker'")
 
 
 def _state(worker: "Worker", now: "datetime") -> str:

@@ -1,14 +1,17 @@
-"""Garbage collection of a process that is to answer within milliseconds."""
+"""Garbage collection settings for a process that must answer within milliseconds."""
 
 import gc
 from typing import Final
 
-#: Objects made, and not yet let go, between two collections: a batch of jobs is thousands, and no garbage.
+#: A collection starts after this many new objects. One batch of jobs makes thousands, and none is garbage.
 _COLLECT_AFTER: Final = 20_000
 
 
 def settle() -> None:
-    """What is loaded by now stays: no collection need look at it again, which would stop everybody for 60 ms."""
+    """Exclude all objects that exist now from garbage collection: scanning them takes 60 ms.
+
+    Call it once, when the process has loaded its modules.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)

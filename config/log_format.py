@@ -1,6 +1,7 @@
-"""Log lines: how they are written out, and what they look like for people.
+"""Write log lines, and format them for people.
 
-For people: time, event, then the fields; only trouble says its level, a terminal is not overrun.
+A line for people has the time, the event and the fields. It names the level only for warnings and errors.
+On a terminal long lines are folded.
 """
 
 import logging
@@ -20,13 +21,13 @@ _STYLES: Final = {
 }
 _EVENT_WIDTH: Final = 24
 _INDENT: Final = 10
-_NARROWEST: Final = 60
+_MIN_WIDTH: Final = 60
 
 
 class Lines:
-    """The end of one logger: writes finished lines to a handler's stream, in turn with what the handler writes.
+    """A logger that writes finished lines to a handler's stream, under the handler's lock.
 
-    A stream that takes no line hinders nobody's work.
+    An error of the stream is ignored, because the program must not fail when a log line cannot be written.
     """
 
     def __init__(self, handler: "logging.StreamHandler[TextIO]", name: str) -> None:
@@ -48,10 +49,10 @@ class Lines:
 
 
 class HumanLines:
-    """Renders an event as one line; on a terminal, fields that do not fit go on below, indented."""
+    """Renders an event as one line. On a terminal, fields that do not fit go to the next line, indented."""
 
     def __init__(self, *, terminal: bool, colour: bool) -> None:
-        self._width = max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns) if terminal else 0
+        self._width = max(_MIN_WIDTH, shutil.get_terminal_size((80, 24)).columns) if terminal else 0
         self._colour = colour
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
@@ -86,11 +87,11 @@ class HumanLines:
 
 
 def _quoted(value: object) -> str:
-    """A value in one line, in quotes where its end would not be seen without."""
+    """Return a value on one line, in quotes if it is empty or has spaces."""
     text = _visible(str(value))
     return f'"{text}"' if not text or " " in text else text
 
 
 def _visible(text: str) -> str:
-    """The text with its control characters escaped: a log line cannot steer a terminal or forge a second line."""
+    """Return the text with control characters escaped: it cannot control a terminal or fake a second line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

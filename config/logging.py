@@ -1,8 +1,8 @@
-"""Logs: the event's name is the message (`job.retried`), fields are data, nothing secret gets out.
+"""Configure logging. A log line is an event name (`job.retried`) with fields; secrets are masked.
 
-Call `configure` once, first thing in a process. Everyone else says `log = structlog.get_logger(__name__)` and
-`log.info("job.retried", job_id=...)`. Records of the standard library (Dramatiq, APScheduler, SQLAlchemy, uvicorn)
-take the same way out, and all pass one redaction before anything is formatted or cut.
+Each process calls `configure` once at its start. Other modules use `log = structlog.get_logger(__name__)` and
+`log.info("job.retried", job_id=...)`. Records of the standard library's `logging` (Dramatiq, APScheduler,
+SQLAlchemy, uvicorn) go the same way. Every event is redacted before it is formatted or cut.
 """
 
 import logging
@@ -25,8 +25,8 @@ _LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-#: Libraries whose information is noise at our own level `info`.
-_CHATTY: Final = (
+#: Libraries whose info records are noise when our own level is `info`.
+_NOISY_LIBRARIES: Final = (
     "alembic",
     "apscheduler",
     "asyncio",
@@ -37,12 +37,12 @@ _CHATTY: Final = (
     "uvicorn.access",
     "uvicorn.error",
 )
-_FIRST: Final = ("timestamp", "level", "event", "logger")
-_LONGEST_TEXT: Final = 2_000
-_LONGEST_TRACE: Final = 8_000
-_LONGEST_READ: Final = 64_000
-_MOST_ITEMS: Final = 50
-_DEEPEST: Final = 6
+_FIRST_KEYS: Final = ("timestamp", "level", "event", "logger")
+_MAX_TEXT: Final = 2_000
+_MAX_TRACEBACK: Final = 8_000
+_MAX_SEARCHED: Final = 64_000
+_MAX_ITEMS: Final = 50
+_MAX_DEPTH: Final = 6
 _INT64: Final = 2**63
 
 
@@ -50,14 +50,15 @@ def configure(
     format: LogFormat = "auto",  # noqa: A002 - the setting's own name
     level: str = "info",
     stream: TextIO | None = None,
-    heard: str | None = None,
+    other_level: str | None = None,
 ) -> None:
-    """Send all logs of this process to `stream` (stderr), as JSON lines or for people; `auto` asks the terminal.
+    """Write all logs of this process to `stream` (default: stderr), as JSON lines or as text for people.
 
-    heard: the level from which other handlers than this one want to hear, where that is lower. Without it nobody else
-    hears our own events: they are written at once, and cost a third of a record of `logging`.
+    format:      `auto` is text on a terminal and JSON otherwise
+    other_level: the level from which handlers that are added later want our events. Without it they get none:
+                 our events are written directly, which costs a third of a `logging` record.
     """
-    lowest = min(_LEVELS[level], _LEVELS[heard or level])
+    lowest = min(_LEVELS[level], _LEVELS[other_level or level])
     out = sys.stderr if stream is None else stream
     terminal = out.isatty()
     human = format == "human" or (format == "auto" and terminal)
@@ -68,10 +69,10 @@ def configure(
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
     ]
     lines = HumanLines(terminal=terminal, colour=terminal and not os.environ.get("NO_COLOR"))
-    ending: list[Processor] = [structlog.processors.format_exc_info, redact, lines if human else _json]
+    final: list[Processor] = [structlog.processors.format_exc_info, redact, lines if human else _json]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
@@ -79,23 +80,28 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(lowest)
-    for name in _CHATTY:
+    for name in _NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(
             max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.INFO
         )
     structlog.configure(
         processors=[
             *common,
-            *([structlog.stdlib.ProcessorFormatter.wrap_for_formatter] if heard else ending),
+            *([structlog.stdlib.ProcessorFormatter.wrap_for_formatter] if other_level else final),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=structlog.stdlib.LoggerFactory() if heard else lambda name="": Lines(handler, name),
+        logger_factory=structlog.stdlib.LoggerFactory()
+        if other_level
+        else lambda name="": Lines(handler, name),
         cache_logger_on_first_use=True,
     )
 
 
 def defer_to_host() -> None:
-    """In a program that is not ours: let our events be ordinary log records of its own `logging`, unless it set structlog up."""
+    """Send our events to the standard `logging` of the program that imports us.
+
+    Do nothing if that program has configured structlog.
+    """
     if structlog.is_configured():
         return
     structlog.configure(
@@ -111,14 +117,17 @@ def defer_to_host() -> None:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask what looks secret, by key and by pattern, then cut what is long; what is left is plain JSON."""
+    """Mask secrets, by key and by pattern, and then cut long values. The result is plain JSON."""
     if _is_plain(event):
         return event
     return {key: _clean(str(key), value, 0) for key, value in event.items()}
 
 
 def _is_plain(event: EventDict) -> bool:
-    """Whether an event is a few short texts and numbers with nothing to mask, as nearly all are: one look for all of them."""
+    """Return whether an event has only numbers and short texts and nothing to mask.
+
+    Nearly all events are of this kind, so one search over their joined texts replaces a search for each.
+    """
     texts = []
     for key, value in event.items():
         kind = type(value)
@@ -132,7 +141,7 @@ def _is_plain(event: EventDict) -> bool:
         if is_secret_key(key):
             return False
     joined = "\n".join(texts)
-    return len(joined) <= _LONGEST_TEXT and not is_suspect(joined)
+    return len(joined) <= _MAX_TEXT and not is_suspect(joined)
 
 
 def _clean(key: str, value: object, depth: int) -> object:
@@ -141,38 +150,38 @@ def _clean(key: str, value: object, depth: int) -> object:
     if is_secret_key(key):
         return MASK
     if isinstance(value, str):
-        return _cut(value, _LONGEST_TRACE if key == "exception" else _LONGEST_TEXT)
+        return _cut(value, _MAX_TRACEBACK if key == "exception" else _MAX_TEXT)
     match value:
         case int():
             return value if -_INT64 <= value < _INT64 else str(value)
         case float():
             return value
-        case dict() if depth < _DEEPEST:
-            items = list(value.items())[:_MOST_ITEMS]
+        case dict() if depth < _MAX_DEPTH:
+            items = list(value.items())[:_MAX_ITEMS]
             return {str(inner): _clean(str(inner), item, depth + 1) for inner, item in items}
-        case list() | tuple() | set() | frozenset() if depth < _DEEPEST:
-            return [_clean("", item, depth + 1) for item in list(value)[:_MOST_ITEMS]]
+        case list() | tuple() | set() | frozenset() if depth < _MAX_DEPTH:
+            return [_clean("", item, depth + 1) for item in list(value)[:_MAX_ITEMS]]
         case _:
-            return _cut(str(value), _LONGEST_TEXT)
+            return _cut(str(value), _MAX_TEXT)
 
 
-def _cut(text: str, longest: int) -> str:
-    """The masked text, its middle left out when it is long: beginnings name things, ends hold the error."""
-    if len(text) <= longest:
+def _cut(text: str, limit: int) -> str:
+    """Return the masked text. A long text loses its middle, because its end often holds the error."""
+    if len(text) <= limit:
         return mask_text(text)
-    # of a huge text only the ends are read; what a cut here tears apart lies in the middle that is left out
-    head, tail = mask_text(text[: _LONGEST_READ // 2]), mask_text(text[-_LONGEST_READ // 2 :])
-    half = longest // 2
-    return f"{head[:half]} …[{len(text) - longest} characters]… {tail[-half:]}"
+    # Only the ends of a huge text are searched. A secret that this cut splits is in the part left out below.
+    head, tail = mask_text(text[: _MAX_SEARCHED // 2]), mask_text(text[-_MAX_SEARCHED // 2 :])
+    half = limit // 2
+    return f"{head[:half]} …[{len(text) - limit} characters]… {tail[-half:]}"
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    ordered = {key: event.pop(key) for key in _FIRST if key in event}
+    ordered = {key: event.pop(key) for key in _FIRST_KEYS if key in event}
     ordered.update(event)
     try:
         return orjson.dumps(ordered).decode()
     except orjson.JSONEncodeError:
-        # lone surrogates, as undecodable file names have them, are no JSON
+        # a lone surrogate, as in a file name that cannot be decoded, is not valid in JSON
         safe = {
             key: str(value).encode("utf-8", "backslashreplace").decode() for key, value in ordered.items()
         }

@@ -1,7 +1,8 @@
-"""Every setting of Callboard; the only reader of the environment.
+"""Every setting of Callboard. Only this module reads settings from the environment.
 
-In force is the environment (`CALLBOARD_PORT`), then `callboard.toml` in the working directory (`port`), then the
-default. An empty variable counts as unset. `CALLBOARD_TEST_*` belongs to the test suite and is not read here.
+A setting comes from the environment (`CALLBOARD_PORT`), else from `callboard.toml` in the working directory
+(`port`), else it has its default. An empty variable counts as unset. `CALLBOARD_TEST_*` belongs to the test
+suite and is not read here.
 """
 
 import difflib
@@ -15,7 +16,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
-from callboard.config.fields import (
+from callboard.config.redaction import MASK, mask_text
+from callboard.config.setting_types import (
     DATABASE_SCHEMES,
     Address,
     DatabaseUrl,
@@ -28,54 +30,67 @@ from callboard.config.fields import (
     RedisUrl,
     Retention,
     RetentionPeriods,
+    SchemaName,
     Size,
 )
-from callboard.config.redaction import MASK, mask_text
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.durations import format_duration
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
 
 Source = Literal["environment", "callboard.toml", "default"]
 
 _PREFIX: Final = "CALLBOARD_"
-_TESTS: Final = "CALLBOARD_TEST_"
+_TEST_PREFIX: Final = "CALLBOARD_TEST_"
 _FILE: Final = "callboard.toml"
-_NUMBER: Final = "a number from 1 to {}"
-_PORT: Final = "a port from 1 to 65535, or 0 for one that is free"
-_SHOWN: Final = 80
+_NUMBER_FORM: Final = "a number from 1 to {}"
+_PORT_FORM: Final = "a port from 1 to 65535, or 0 for any free port"
+_MAX_SHOWN: Final = 80
 
 
 class Settings(BaseModel):
-    """The settings in force. A field's description is the form it accepts, as errors show it."""
+    """The settings in force. A field's description says which values it accepts; error messages show it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     database_url: DatabaseUrl | None = Field(
-        default=None, repr=False, description="a URL as postgresql://user:password@host:5432/name"
+        default=None, repr=False, description="a URL such as postgresql://user:password@host:5432/name"
     )
     redis_url: RedisUrl | None = Field(
-        default=None, repr=False, description="a URL as redis://host:6379/0, rediss://... or unix:///path"
+        default=None,
+        repr=False,
+        description="a URL such as redis://host:6379/0, rediss://... or unix:///path",
+    )
+    # `schema` is a method of pydantic's BaseModel, so the field has another name than the key.
+    schema_name: SchemaName = Field(
+        default=DEFAULT_SCHEMA,
+        alias="schema",
+        description="up to 40 of a-z, 0-9 and _, no digit first, no reserved word, such as callboard",
     )
     data_dir: Path = Field(default=Path(".callboard"), description="the path of a folder")
-    jobs: Modules = Field(default=(), description="modules, separated by commas, as shop.jobs,mail.jobs")
+    jobs: Modules = Field(default=(), description="modules, separated by commas, such as shop.jobs,mail.jobs")
     middleware: Objects = Field(
         default=(),
-        description="Dramatiq middleware as module:attribute, separated by commas, as shop.mw:Sentry,shop.mw:Metrics",
+        description="Dramatiq middleware, each as module:attribute, separated by commas,"
+        " such as shop.mw:Sentry,shop.mw:Metrics",
     )
-    host: Address = Field(default="127.0.0.1", description="an address to listen on, as 127.0.0.1")
-    port: Port = Field(default=8787, description=_PORT)
+    host: Address = Field(default="127.0.0.1", description="an address to listen on, such as 127.0.0.1")
+    port: Port = Field(default=8787, description=_PORT_FORM)
     processes: int = Field(
-        default_factory=lambda: min(os.cpu_count() or 1, 256), ge=1, le=256, description=_NUMBER.format(256)
+        default_factory=lambda: min(os.cpu_count() or 1, 256),
+        ge=1,
+        le=256,
+        description=_NUMBER_FORM.format(256),
     )
-    threads: int = Field(default=8, ge=1, le=256, description=_NUMBER.format(256))
-    slots: int = Field(default=1024, ge=1, le=4096, description=_NUMBER.format(4096))
-    async_slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER.format(4096))
+    threads: int = Field(default=8, ge=1, le=256, description=_NUMBER_FORM.format(256))
+    slots: int = Field(default=1024, ge=1, le=4096, description=_NUMBER_FORM.format(4096))
+    async_slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER_FORM.format(4096))
     queues: Queues = Field(
         default=(),
-        description="names of queues, separated by commas, in order of preference, as mail,default",
+        description="names of queues, separated by commas, in order of preference, such as mail,default",
     )
     retention: Retention = Field(
         default=RetentionPeriods(),
-        description="one duration (succeeded jobs) or two (succeeded, others), as 7d or 7d,30d",
+        description="one duration (succeeded jobs) or two (succeeded, others), such as 7d or 7d,30d",
     )
     secret_key: SecretStr | None = Field(
         default=None,
@@ -83,8 +98,10 @@ class Settings(BaseModel):
         max_length=1000,
         description="16 to 1000 characters that nobody can guess",
     )
-    metrics_host: Address = Field(default="127.0.0.1", description="an address to listen on, as 127.0.0.1")
-    metrics_port: Port | None = Field(default=None, description=_PORT)
+    metrics_host: Address = Field(
+        default="127.0.0.1", description="an address to listen on, such as 127.0.0.1"
+    )
+    metrics_port: Port | None = Field(default=None, description=_PORT_FORM)
     log_format: Annotated[Literal["auto", "json", "human"], Lowered] = Field(
         default="auto", description="auto, json or human"
     )
@@ -98,16 +115,18 @@ class Settings(BaseModel):
         default=256 * 1024,
         ge=1024,
         le=16 * 1024 * 1024,
-        description="a size from 1KiB to 16MiB, as 64KiB or 1MiB",
+        description="a size from 1KiB to 16MiB, such as 64KiB or 1MiB",
     )
     grace: Duration = Field(
-        default=timedelta(seconds=30), le=timedelta(hours=1), description="a duration from 0s to 1h, as 30s"
+        default=timedelta(seconds=30),
+        le=timedelta(hours=1),
+        description="a duration from 0s to 1h, such as 30s",
     )
     lease_ttl: Duration = Field(
         default=timedelta(seconds=30),
         ge=timedelta(seconds=1),
         le=timedelta(hours=1),
-        description="a duration from 1s to 1h, as 30s",
+        description="a duration from 1s to 1h, such as 30s",
     )
     max_body: int = Field(
         default=1024 * 1024,
@@ -120,25 +139,29 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_flags(cls, value: object) -> object:
-        # pydantic would read `port = true` of the file as port 1
+    def _reject_bool(cls, value: object) -> object:
+        # pydantic would read `port = true` in the file as port 1
         if isinstance(value, bool):
-            raise ValueError("not a flag")  # noqa: TRY004 - pydantic collects ValueError only
+            raise ValueError("must not be true or false")  # noqa: TRY004 - pydantic collects ValueError only
         return value
 
     def came_from(self, sources: Mapping[str, Source]) -> Self:
-        """Remember by field where each value came from; a field that is not named has its default."""
+        """Record by key where each value came from, and return self. Every other key has its default."""
         self._sources.update(sources)
         return self
 
-    def source(self, field: str) -> Source:
-        """Where the value of a field came from."""
-        return self._sources.get(field, "default")
+    def source(self, key: str) -> Source:
+        """Return where the value of a key came from."""
+        return self._sources.get(key, "default")
+
+
+#: The field of each setting, by the setting's key.
+_FIELDS: Final = {field.alias or name: name for name, field in Settings.model_fields.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingLine:
-    """One setting as `callboard config` shows it: an empty value is unset, secrets are masked."""
+    """One setting, as `callboard config` shows it. An empty value means unset; secrets are masked."""
 
     key: str
     value: str
@@ -146,7 +169,7 @@ class SettingLine:
 
 
 def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
-    """Read the settings in force; raises InvalidInput that names every key that is unknown or does not fit."""
+    """Return the settings in force. Raise InvalidInput that names every unknown key and every bad value."""
     folder = Path.cwd() if cwd is None else cwd
     given: tuple[tuple[Source, dict[str, Any]], ...] = (
         ("callboard.toml", _read_file(folder)),
@@ -161,20 +184,20 @@ def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None)
         for key in dict.fromkeys(str(problem["loc"][0]) for problem in error.errors()):
             problems[_name(key, sources[key])] = _problem(key, values[key], sources[key])
         raise InvalidInput("; ".join(problems.values()), fields=problems) from None
-    place = (folder / settings.data_dir.expanduser()).absolute()
-    return settings.model_copy(update={"data_dir": place}).came_from(sources)
+    data_dir = (folder / settings.data_dir.expanduser()).absolute()
+    return settings.model_copy(update={"data_dir": data_dir}).came_from(sources)
 
 
 def explain(settings: Settings) -> list[SettingLine]:
-    """What is in force and where each value came from, in the form that the settings accept."""
+    """Return each setting's value, as text that the setting accepts, and where it came from."""
     return [
-        SettingLine(_PREFIX + field.upper(), _written(getattr(settings, field)), settings.source(field))
-        for field in Settings.model_fields
+        SettingLine(_PREFIX + key.upper(), _setting_text(getattr(settings, field)), settings.source(key))
+        for key, field in _FIELDS.items()
     ]
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The database's URL as SQLAlchemy wants it: with the psycopg 3 driver named."""
+    """Return the database's URL for SQLAlchemy: it names the psycopg 3 driver."""
     for scheme in DATABASE_SCHEMES:
         if url.startswith(scheme):
             return "postgresql+psycopg://" + url.removeprefix(scheme)
@@ -185,7 +208,7 @@ def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
     return {
         name.removeprefix(_PREFIX).lower(): value
         for name, value in env.items()
-        if name.startswith(_PREFIX) and not name.startswith(_TESTS) and value
+        if name.startswith(_PREFIX) and not name.startswith(_TEST_PREFIX) and value
     }
 
 
@@ -200,29 +223,29 @@ def _read_file(folder: Path) -> dict[str, Any]:
 
 
 def _name(key: str, source: Source) -> str:
-    return f"{_FILE}: {key}"[:_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:_SHOWN]
+    return f"{_FILE}: {key}"[:_MAX_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:_MAX_SHOWN]
 
 
 def _problem(key: str, value: object, source: Source) -> str:
     name = _name(key, source)
-    if key in Settings.model_fields:
-        return f"{name} is {_shown(key, value)}; expected {Settings.model_fields[key].description}"
-    close = difflib.get_close_matches(key, Settings.model_fields, n=1)
-    hint = f"did you mean {_name(close[0], source)}?" if close else "`callboard config` lists what there is"
+    if key in _FIELDS:
+        return f"{name} is {_shown(key, value)}; expected {Settings.model_fields[_FIELDS[key]].description}"
+    close = difflib.get_close_matches(key, _FIELDS, n=1)
+    hint = f"did you mean {_name(close[0], source)}?" if close else "`callboard config` lists all settings"
     return f"{name} is not a setting ({hint})"
 
 
 def _shown(key: str, value: object) -> str:
-    """What was given, as an error may show it: short, and without secrets even when it is badly formed."""
+    """Return a bad value for an error message: short, and without secrets even if it is malformed."""
     if key == "secret_key":
         return MASK
     text = mask_text(str(value))
     if key.endswith("_url") and "@" in text:
         text = text[: text.find("://") + 3 if "://" in text else 0] + MASK + text[text.rfind("@") :]
-    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+    return repr(text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…")
 
 
-def _written(value: object) -> str:
+def _setting_text(value: object) -> str:
     match value:
         case None:
             return ""

@@ -1,1 +1,1 @@
-"""Jobs to look at, and the demo that runs them."""
+"""Example jobs, and the demo that runs them."""

@@ -1,6 +1,6 @@
-"""Jobs to look at, each of a different kind, each doing its work for real.
+"""Example jobs. Each is of a different kind and does real work.
 
-CALLBOARD_JOBS=examples.jobs
+Workers load them with CALLBOARD_JOBS=examples.jobs.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _LANGUAGES = {".md": "Markdown", ".py": "Python", ".rb": "Ruby", ".js": "JavaScr
 
 @job(queue="reports", retry=RetryPolicy(max_attempts=5), timeout="1m")
 def build_report(account_id: int, month: str) -> dict[str, Any]:
-    """Add up an account's month, day by day, and say how far it has come."""
+    """Add up the bookings of an account for a month, day by day, and report the progress."""
     try:
         first = date.fromisoformat(f"{month}-01")
     except ValueError:
-        raise Fail(f"{month!r} is not a month such as 2026-10; no retry will mend that") from None
+        raise Fail(f"{month!r} is not a month such as 2026-10; a retry cannot succeed") from None
     task, last = current_job(), calendar.monthrange(first.year, first.month)[1]
     days = {}
     for day in range(1, last + 1):
@@ -38,14 +38,14 @@ def build_report(account_id: int, month: str) -> dict[str, Any]:
 
 
 def _bookings(account_id: int, month: str, day: int) -> list[int]:
-    """A day's bookings in cents: drawn by chance, but the same for every attempt and on every machine."""
+    """Return a day's bookings in cents: random, but the same in every attempt and on every machine."""
     chance = random.Random(f"{account_id} {month} {day}")  # noqa: S311 - no secret
     return [chance.randint(-20_000, 30_000) for _ in range(chance.randint(50, 500))]
 
 
 @job(queue="hooks")
 def summarise_push(event: str, delivery_id: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """Say what a GitHub push brought: commits by author, files touched, languages by extension."""
+    """Summarise a GitHub push: commits by author, number of changed files, languages by extension."""
     commits = payload.get("commits", [])
     files = {path for commit in commits for kind in ("added", "modified", "removed") for path in commit[kind]}
     suffixes = (PurePosixPath(path).suffix for path in files)
@@ -60,11 +60,11 @@ def summarise_push(event: str, delivery_id: str, payload: dict[str, Any]) -> dic
 
 @job(queue="files")
 async def count_lines(pattern: str = "**/*.py") -> dict[str, int]:
-    """Count the lines of the files here that match, sixteen at a time; waiting for the disk blocks no thread."""
-    gate = asyncio.Semaphore(16)
+    """Count the lines of the files in this project that match, reading up to sixteen at a time."""
+    semaphore = asyncio.Semaphore(16)
 
     async def lines(path: Path) -> int:
-        async with gate:
+        async with semaphore:
             return (await asyncio.to_thread(path.read_bytes)).count(b"\n")
 
     here = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ async def count_lines(pattern: str = "**/*.py") -> dict[str, int]:
 
 @job(retry=RetryPolicy(max_attempts=3, wait=wait_fixed(0.2), retry_on=(ConnectionError,)))
 def flaky(address: str) -> str:
-    """Fail the first time, as a service that restarts does; the second attempt gets through."""
+    """Fail in the first attempt, as while a service restarts. The second attempt succeeds."""
     if current_job().attempt == 1:
         raise ConnectionRefusedError(f"{address} does not answer")
     return f"{address} answered"
@@ -83,14 +83,14 @@ def flaky(address: str) -> str:
 
 @job
 def heartbeat() -> dict[str, float]:
-    """How this machine is doing: the load of the last minute, and the part of the disk that is free."""
+    """Return the load average of the last minute, and the free share of the disk."""
     disk = shutil.disk_usage("/")
     return {"load": round(os.getloadavg()[0], 2), "disk_free": round(disk.free / disk.total, 3)}
 
 
 @job(queue="numbers")
 def count_primes(start: int, stop: int) -> int:
-    """Count the primes from start up to, and without, stop."""
+    """Count the primes from `start` to `stop`, without `stop`."""
     sieve = bytearray([1]) * (stop - start)
     for number in range(2, int(stop**0.5) + 1):
         first = max(number * number, -(-start // number) * number) - start
@@ -100,5 +100,5 @@ def count_primes(start: int, stop: int) -> int:
 
 @dramatiq.actor(max_retries=3)
 def count_words(text: str) -> dict[str, int]:
-    """An actor that knows nothing of Callboard: declared and sent as with any other Dramatiq broker."""
+    """Count the three most common words. This is a plain Dramatiq actor, which does not import Callboard."""
     return dict(Counter(text.lower().split()).most_common(3))

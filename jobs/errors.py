@@ -1,17 +1,18 @@
-"""The errors of Callboard: one base, one stable code each, the same in Python, CLI, HTTP and logs.
+"""The errors of Callboard. Each has a stable code, which is the same in Python, the CLI, HTTP and logs.
 
 CallboardError
-├── InvalidInput          VALIDATION_ERROR   a value that was given does not fit
-│   └── InvalidArguments  INVALID_ARGUMENTS  a job's arguments do not fit its signature
+├── InvalidInput          VALIDATION_ERROR   a value is not valid
+│   └── InvalidArguments  INVALID_ARGUMENTS  a job's arguments do not match its signature
 ├── UnknownJob            UNKNOWN_JOB        no worker has published a job of this name
-├── NotFound              NOT_FOUND
-├── Conflict              CONFLICT           the state of things does not allow it
-├── Unauthorized          UNAUTHORIZED       who are you
-├── Forbidden             FORBIDDEN          you may not
-├── PayloadTooLarge       PAYLOAD_TOO_LARGE
-├── Unavailable           UNAVAILABLE        a service that is needed does not answer; try again
-├── JobUnsuccessful       JOB_UNSUCCESSFUL   the job that was waited for ended otherwise than succeeded
-└── WaitTimeout           TIMED_OUT          the job that was waited for is not done yet
+├── NotFound              NOT_FOUND          the named object does not exist
+├── Conflict              CONFLICT           the current state does not allow the request
+├── Unauthorized          UNAUTHORIZED       the caller is not authenticated
+├── Forbidden             FORBIDDEN          the caller is authenticated but has no permission
+├── PayloadTooLarge       PAYLOAD_TOO_LARGE  the request is larger than the limit
+├── Unavailable           UNAVAILABLE        a required service does not answer; try again
+│   └── Busy              UNAVAILABLE        a lock is held by another transaction; try again
+├── JobUnsuccessful       JOB_UNSUCCESSFUL   a job that was waited for did not succeed
+└── WaitTimeout           TIMED_OUT          a job that was waited for has not ended yet
 """
 
 from collections.abc import Mapping
@@ -19,10 +20,10 @@ from typing import ClassVar
 
 
 class CallboardError(Exception):
-    """Something Callboard can name.
+    """The base of all errors of Callboard.
 
-    message: one line that says what is wrong and how to mend it.
-    fields:  for input errors, the path of each bad value ("kwargs.month") and what is wrong with it.
+    message: one line that says what is wrong and how to fix it.
+    fields:  for invalid input: the path of each bad value ("kwargs.month"), and what is wrong with it.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
@@ -36,14 +37,14 @@ class CallboardError(Exception):
 
 
 class InvalidInput(CallboardError):
-    """A value that was given does not fit."""
+    """A value is not valid."""
 
     code = "VALIDATION_ERROR"
     stored_as = "InvalidInput"
 
 
 class InvalidArguments(InvalidInput):
-    """A job's arguments do not fit its signature."""
+    """A job's arguments do not match its signature."""
 
     code = "INVALID_ARGUMENTS"
     stored_as = "InvalidArguments"
@@ -57,62 +58,82 @@ class UnknownJob(CallboardError):
 
 
 class NotFound(CallboardError):
-    """There is no such thing."""
+    """The named object does not exist."""
 
     code = "NOT_FOUND"
     stored_as = "NotFound"
 
 
 class Conflict(CallboardError):
-    """The state of things does not allow it."""
+    """The current state does not allow the request."""
 
     code = "CONFLICT"
     stored_as = "Conflict"
 
 
+class Duplicate(Conflict):
+    """A row with the same unique value already exists. `constraint` is the name of the unique constraint."""
+
+    stored_as = "Duplicate"
+
+    def __init__(self, message: str, *, constraint: str = "") -> None:
+        super().__init__(message)
+        self.constraint = constraint
+
+
 class Unauthorized(CallboardError):
-    """The caller is not known."""
+    """The caller is not authenticated."""
 
     code = "UNAUTHORIZED"
     stored_as = "Unauthorized"
 
 
 class Forbidden(CallboardError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated but has no permission."""
 
     code = "FORBIDDEN"
     stored_as = "Forbidden"
 
 
 class PayloadTooLarge(CallboardError):
-    """More bytes than the bound allows."""
+    """The request is larger than the limit."""
 
     code = "PAYLOAD_TOO_LARGE"
     stored_as = "PayloadTooLarge"
 
 
 class Unavailable(CallboardError):
-    """A service that is needed does not answer; try again. What was under way when it went away may have been done."""
+    """A required service does not answer; try again. The interrupted request may have been executed."""
 
     code = "UNAVAILABLE"
     stored_as = "Unavailable"
 
 
 class Busy(Unavailable):
-    """Somebody's open transaction holds what this needs; nothing was done, try again."""
+    """Another transaction holds a lock that this request needs. Nothing was changed; try again."""
 
     stored_as = "Busy"
 
 
+class NotShown(Unavailable):
+    """Jobs are committed, but cannot be read back. `advice` is the message without the technical reason."""
+
+    stored_as = "NotShown"
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice or message
+
+
 class JobUnsuccessful(CallboardError):
-    """The job that was waited for ended otherwise than succeeded."""
+    """A job that was waited for did not succeed."""
 
     code = "JOB_UNSUCCESSFUL"
     stored_as = "JobUnsuccessful"
 
 
 class WaitTimeout(CallboardError):
-    """The job that was waited for is not done yet."""
+    """A job that was waited for has not ended yet."""
 
     code = "TIMED_OUT"
     stored_as = "WaitTimeout"

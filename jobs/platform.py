@@ -10,27 +10,35 @@ from callboard.jobs.attempts.leases import Workers
 from callboard.jobs.counters.shared_counters import Counters
 from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.enqueue import Enqueue
-from callboard.jobs.followers.dispatching import Dispatching
+from callboard.jobs.feed.feed import Feed
+from callboard.jobs.followers.finish_hook import FollowerHook
 from callboard.jobs.idempotency.replay import Idempotency
+from callboard.jobs.limits.grants import Grants
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.operate.control import Control
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.operate.queues import Queues
+from callboard.jobs.operate.retention import Retention
 from callboard.jobs.operate.waiting import Waiting
 from callboard.jobs.operate.why import Why
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.redis.transport import Transport
-from callboard.jobs.schedules.manage import ReadCalendar, Schedules
-from callboard.jobs.schedules.ticker import Ticker
 
 if TYPE_CHECKING:
     from callboard.jobs.postgres.migrating import Migrations
+    from callboard.jobs.schedules.manage import Schedules
+    from callboard.jobs.schedules.ticker import Ticker
     from callboard.jobs.webhooks.intake import Intake
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
 
 
 class Platform:
-    """Every service over one database and one Redis; nothing connects before it is used."""
+    """Every service over one database and one Redis; nothing connects before it is used.
+
+    schema:          the Postgres schema, and the prefix of every Redis key.
+    enqueue_threads: how many groups of concurrent enqueues are written at the same time.
+    """
 
     def __init__(
         self,
@@ -40,13 +48,16 @@ class Platform:
         lease: timedelta = DEFAULT_LEASE,
         pool_size: int = 5,
         application: str = "callboard",
-        redis_prefix: str = "callboard",
+        schema: str = DEFAULT_SCHEMA,
+        enqueue_threads: int = 1,
     ) -> None:
         self._lease = lease
-        self.database = Database(database_url, pool_size=pool_size, application=application)
-        self.transport = Transport(redis_url, prefix=redis_prefix)
+        self.database = Database(database_url, schema=schema, pool_size=pool_size, application=application)
+        self.transport = Transport(redis_url, prefix=schema)
         self.catalogue = Catalogue(self.database)
-        self.enqueue = Enqueue(self.database, self.transport, self.catalogue)
+        self.enqueue = Enqueue(
+            self.database, self.transport, self.catalogue, threads=enqueue_threads
+        )
         self.jobs = Jobs(self.database)
 
     @cached_property
@@ -54,8 +65,8 @@ class Platform:
         return Control(self.database, self.transport)
 
     @cached_property
-    def dispatching(self) -> Dispatching:
-        return Dispatching(self.database, self.enqueue)
+    def followers(self) -> FollowerHook:
+        return FollowerHook(self.database, self.enqueue)
 
     @cached_property
     def counters(self) -> Counters:
@@ -82,6 +93,18 @@ class Platform:
         return Workers(self.database, self.transport, ttl=self._lease)
 
     @cached_property
+    def feed(self) -> Feed:
+        return Feed(self.database)
+
+    @cached_property
+    def grants(self) -> Grants:
+        return Grants(self.database)
+
+    @cached_property
+    def retention(self) -> Retention:
+        return Retention(self.database)
+
+    @cached_property
     def idempotency(self) -> Idempotency:
         return Idempotency(self.database)
 
@@ -96,11 +119,16 @@ class Platform:
 
         return Migrations(self.database)
 
-    def schedules(self, calendar: ReadCalendar) -> Schedules:
-        return Schedules(self.database, self.enqueue, calendar)
+    def schedules(self) -> "Schedules":
+        # The calendars need APScheduler, which workers and clients do not.
+        from callboard.jobs.schedules.manage import Schedules
 
-    def ticker(self, calendar: ReadCalendar) -> Ticker:
-        return Ticker(self.database, self.enqueue, calendar)
+        return Schedules(self.database, self.enqueue)
+
+    def ticker(self) -> "Ticker":
+        from callboard.jobs.schedules.ticker import Ticker
+
+        return Ticker(self.database, self.enqueue)
 
     def intake(self, secret_key: str) -> "Intake":
         # What encrypts is 7 MiB, and a worker has no use for it.

@@ -1,4 +1,4 @@
-"""Every table of the platform in one `MetaData`: for the migrations and for the tests that compare the two."""
+"""Every table of the platform in one `MetaData`, for the migrations and their tests."""
 
 from typing import Final
 
@@ -22,3 +22,13 @@ MODULES: Final = (
     limits_tables, operate_tables, schedules_tables, webhooks_tables,
 )  # fmt: skip
 METADATA: Final[MetaData] = Base.metadata
+
+
+def metadata_in(schema: str) -> MetaData:
+    """Return the same tables in a schema of this name."""
+    if schema == METADATA.schema:
+        return METADATA
+    copy = MetaData(schema=schema, naming_convention=METADATA.naming_convention)
+    for table in METADATA.sorted_tables:
+        table.to_metadata(copy, schema=schema)
+    return copy

@@ -1,90 +1,86 @@
-"""The feeder: brings what is due, and what Redis does not have, into the queues. The one loop that repairs everything.
+"""The feeder: it queues what is due and puts queued jobs into Redis. This one loop repairs every lost push.
 
-Promotion of scheduled jobs, retries, pushes that never happened and a Redis that lost its memory are all the
-same here: what is queued in Postgres is put into the queue's set, most urgent first; of a limited queue, what was
-granted leave to start. Redis hears nothing of queues that have no job.
+Delayed jobs, retries, pushes that did not happen and a Redis that lost its memory are all handled in the same
+way: jobs that are queued in Postgres are put into the queue's set in Redis, the most urgent first. Of a
+limited queue, only granted jobs are put there. Queues without jobs cause no call to Redis.
 """
 
 from collections.abc import Iterable
 from threading import Lock
 from typing import Final
-from uuid import UUID
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from callboard.jobs.attempts.repository import lease_rows
-from callboard.jobs.errors import Unavailable
-from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.feed.upkeep import Upkeep
-from callboard.jobs.limits.grants import Grants
 from callboard.jobs.model.clock import Clock
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.model.hint import FeedRow
+from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import RedisUnavailable
-from callboard.jobs.redis.transport import WINDOW, Transport
+from callboard.jobs.redis.transport import WINDOW, Transport, best_effort
 
 TOKENS_FED = Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
 LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last finished a round.")
 
-#: Jobs staged in one statement.
+#: The number of jobs that one statement stages or expires.
 _BATCH: Final = 5_000
-#: The most urgent jobs of a queue, which every round makes sure of; and as many as it makes sure of when one of these
-#: was missing.
+#: Every round feeds so many jobs of each queue, the most urgent.
 _TOP: Final = 50
+#: So many are fed when one of these was missing in Redis.
 _HEAD: Final = 500
-#: Tokens beyond each queue's top that one round offers; what is left waits for the next, which then comes sooner.
-_MOST: Final = 6_000
-#: Jobs leave Redis fast when a round has to bring so many.
+#: A round feeds at most so many tokens beyond the tops. The next round follows soon and feeds the rest.
+_MAX_TOKENS: Final = 6_000
+#: A round that fed so many tokens shows that jobs leave Redis fast.
 _MANY: Final = 500
 
 log = structlog.get_logger(__name__)
 
-Row = tuple[str, int, int, int]
-
 
 class Feeder:
-    """One round at a time; rounds are called by the clock and by NOTIFY."""
+    """Feeds in rounds, one at a time. The clock and the notices of commits start them."""
 
-    def __init__(self, database: Database, transport: Transport, clock: Clock) -> None:
-        self._database = database
-        self._transport = transport
+    def __init__(self, platform: Platform, clock: Clock) -> None:
+        self._service = platform.feed
+        self._grants = platform.grants
+        self._workers = platform.workers
+        self._transport = platform.transport
         self._clock = clock
-        self._grants = Grants(database)
         self._lock = Lock()
         self._finished_at = clock.monotonic()
-        #: Queues with jobs of which workers know, and whether they are limited.
-        self._known: set[tuple[str, bool]] = set()
-        #: Whether the last round brought many tokens: the next one is worth making soon.
+        #: The queues with jobs that workers know, without limits and with limits.
+        self._known_plain: set[str] = set()
+        self._known_limited: set[str] = set()
+        #: Whether the last round fed many tokens, so that the next round should follow soon.
         self.busy = False
         LAG.set_function(lambda: self._clock.monotonic() - self._finished_at)
 
     def round(self) -> int:
-        """Look what there is to do, and do it; returns how many tokens were new."""
-        return self.work(self._look())
+        """Look what there is to do, and do it; return the number of new tokens."""
+        return self.work(self._service.look())
 
     def work(self, found: Upkeep) -> int:
-        """Expire, stage what is due, and feed every queue that has jobs and is not paused; returns how many tokens were new."""
+        """Expire jobs, stage what is due, and feed the queues; return the number of new tokens."""
         with self._lock:
             if found.expires:
                 self._expire()
             if found.due:
                 self._stage()
-                found = self._look()
+                found = self._service.look()
             added = self._feed(found)
             self.busy = added >= _MANY
             self._finished_at = self._clock.monotonic()
             return added
 
     def rest(self) -> None:
-        """Take note that there is nothing to do."""
+        """Note that there is nothing to do."""
         self.busy = False
         self._finished_at = self._clock.monotonic()
 
     def feed(self, names: Iterable[str]) -> int:
-        """Feed these queues now, unless they are paused."""
+        """Feed these queues now, unless they are paused; return the number of new tokens."""
         wanted = set(names)
         with self._lock:
-            found = self._look()
+            found = self._service.look()
             return self._feed(
                 found._replace(
                     plain=[name for name in found.plain if name in wanted],
@@ -92,101 +88,92 @@ class Feeder:
                 )
             )
 
-    def _look(self) -> Upkeep:
-        with self._database.autocommit() as connection:
-            return feed_repository.look(connection)
-
     def _feed(self, found: Upkeep) -> int:
-        # Grants are made while Redis is away, too: workers then claim straight from Postgres.
+        # Grants are made even while Redis is away: workers then claim granted jobs directly from Postgres.
         batches = {name: self._grants.make(name) for name in found.limited}
         if found.plain:
-            with self._database.autocommit() as connection:
-                batches |= feed_repository.heads(connection, found.plain, _TOP)
-        offer = _Offer(self._transport)
+            batches |= self._service.heads(found.plain, _TOP)
+        round_ = _Round(self._transport)
         for name, rows in batches.items():
-            offer.put(name, rows)
-        offer.left = _MOST
-        # The emptiest first.
-        for name in sorted(offer.depths, key=lambda each: offer.depths[each]):
+            round_.put(name, rows)
+        round_.left = _MAX_TOKENS
+        # The emptiest set first.
+        for name in sorted(round_.depths, key=lambda each: round_.depths[each]):
             if len(batches[name]) == _TOP and name not in found.limited:
-                self._feed_on(name, offer)
-        self._wake(found)
-        if offer.refusal is not None:
-            raise offer.refusal
-        return offer.total
+                self._feed_more(name, round_)
+        self._wake_workers(found)
+        if round_.refusal is not None:
+            raise round_.refusal
+        return round_.total
 
-    def _feed_on(self, name: str, offer: "_Offer") -> None:
-        """Feed the head of a queue when its top was not all there, and the rest of the window when the set has run half empty.
+    def _feed_more(self, name: str, round_: "_Round") -> None:
+        """Feed the head of a queue if a part of its top was missing, and the whole window if its set is half
+        empty.
 
-        What is in the set already is, all but, the head of the queue: the rest begins about where the set ends.
+        The set holds, with few exceptions, the head of the queue: the missing jobs begin about where the set
+        ends.
         """
-        before = offer.depths[name] - offer.new[name]
-        if (offer.new[name] or before < _HEAD) and offer.left > 0:
-            wanted = min(_HEAD - _TOP, offer.left)
-            rows = self._queued(name, wanted, _TOP)
-            offer.put(name, rows)
+        before = round_.depths[name] - round_.new[name]
+        if (round_.new[name] or before < _HEAD) and round_.left > 0:
+            wanted = min(_HEAD - _TOP, round_.left)
+            rows = self._service.queued(name, wanted, _TOP)
+            round_.put(name, rows)
             if len(rows) < wanted:
                 return
-        if before < WINDOW // 2 and offer.left > 0:
+        if before < WINDOW // 2 and round_.left > 0:
             start = max(_HEAD, before - _HEAD)
-            offer.put(name, self._queued(name, min(WINDOW - start, offer.left), start))
+            round_.put(name, self._service.queued(name, min(WINDOW - start, round_.left), start))
 
-    def _queued(self, name: str, limit: int, offset: int) -> list[Row]:
-        with self._database.autocommit() as connection:
-            return feed_repository.queued(connection, name, limit, offset)
+    def _wake_workers(self, found: Upkeep) -> None:
+        """Wake the workers when a queue is new to them or newly limited.
 
-    def _wake(self, found: Upkeep) -> None:
-        """Tell workers of queues that are new to them, or newly limited. Who does not hear it finds out by himself."""
-        now = {*((name, False) for name in found.plain), *((name, True) for name in found.limited)}
-        if now <= self._known:
+        Without it they notice a little later.
+        """
+        plain, limited = set(found.plain), set(found.limited)
+        if plain <= self._known_plain and limited <= self._known_limited:
             return
-        with self._database.autocommit() as connection:
-            ids = lease_rows.ids(connection)
-        try:
-            self._transport.wake(ids)
-        except Unavailable as error:
-            log.debug("redis.wake_skipped", reason=error.message)
-        self._known = {each for each in self._known if (each[0], not each[1]) not in now} | now
+        workers = self._workers.live_ids()
+        with best_effort("wake", count=len(workers)):
+            self._transport.wake(workers)
+        self._known_plain = (self._known_plain - limited) | plain
+        self._known_limited = (self._known_limited - plain) | limited
 
     def _stage(self) -> None:
         while True:
-            staged = self._database.retrying(lambda connection: feed_repository.stage(connection, _BATCH))
+            staged = self._service.stage(_BATCH)
             if staged:
-                log.debug("jobs.staged", count=len(staged))
-            if len(staged) < _BATCH:
+                log.debug("jobs.staged", count=staged)
+            if staged < _BATCH:
                 return
 
     def _expire(self) -> None:
         while True:
-            expired = self._database.retrying(lambda connection: feed_repository.expire(connection, _BATCH))
+            expired = self._service.expire(_BATCH)
             if expired:
                 log.info("jobs.expired", count=len(expired))
-                self._announce([job.id for job in expired])
+                with best_effort("announce", count=len(expired)):
+                    self._transport.announce(expired)
             if len(expired) < _BATCH:
                 return
 
-    def _announce(self, ids: list[UUID]) -> None:
-        try:
-            self._transport.announce(ids)
-        except Unavailable as error:
-            log.debug("redis.announce_skipped", reason=error.message)
 
-
-class _Offer:
-    """Tokens that one round puts into Redis, and what became of them, queue by queue."""
+class _Round:
+    """The tokens that one round feeds, counted by queue."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        #: How many more tokens are worth offering.
+        #: How many more tokens the round may feed.
         self.left = 0
         self.total = 0
-        #: Of queues that Redis took tokens for: how many were new, and how many its set holds.
+        #: For each queue that Redis took tokens for: how many were new, and how many its set holds.
         self.new: dict[str, int] = {}
         self.depths: dict[str, int] = {}
-        #: Perhaps it is only one queue's key that is somebody else's. When Redis is away, the rest hears at once.
+        #: The last error. Only one queue may be concerned: its key may have another type. When Redis is away,
+        #: the calls for the other queues fail at once.
         self.refusal: RedisUnavailable | None = None
 
-    def put(self, name: str, rows: list[Row]) -> None:
+    def put(self, name: str, rows: list[FeedRow]) -> None:
+        """Feed tokens of one queue."""
         if not rows:
             return
         try:

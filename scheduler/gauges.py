@@ -1,4 +1,4 @@
-"""The gauges of queues and workers: read from Postgres, once, by the scheduler that leads."""
+"""The gauges of queues and workers. The scheduler that leads reads them from Postgres."""
 
 from datetime import datetime
 from typing import Final
@@ -7,8 +7,7 @@ from prometheus_client import Gauge
 
 from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.states import JobState
-from callboard.jobs.operate.repository import queue_rows
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.operate.queues import Queues
 
 QUEUE_JOBS = Gauge("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"])
 QUEUE_OLDEST = Gauge(
@@ -23,30 +22,30 @@ WORKERS = Gauge("callboard_workers", "Workers with a lease that serve the queue.
 
 #: How often queues are counted. Seconds.
 GAUGE_EVERY: Final = 10.0
-#: After a count nothing is counted for so many times as long as it took.
-_SHARE: Final = 20
-_STATES = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
+#: After a count, the next one waits for 20 times as long as the count took.
+_PAUSE_FACTOR: Final = 20
+_STATES: Final = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 
 
 class Gauges:
-    """Sets the gauges; a scheduler that stands by shows none, so that nothing is counted twice.
+    """Sets the gauges. A standby shows none, so that nothing is counted twice.
 
-    A gauge shows what was counted last: at most `GAUGE_EVERY` seconds ago, and longer where counting takes long, of which
-    it makes up a twentieth of the time at most.
+    A gauge is at most `GAUGE_EVERY` seconds old. It may be older where counting is slow: counting takes at
+    most a twentieth of the time.
     """
 
-    def __init__(self, database: Database, clock: Clock = SYSTEM) -> None:
-        self._database = database
+    def __init__(self, queues: Queues, clock: Clock = SYSTEM) -> None:
+        self._queues = queues
         self._clock = clock
         self._not_before = float("-inf")
 
     def round(self) -> None:
+        """Count and set the gauges, unless it is too early."""
         began = self._clock.monotonic()
         if began < self._not_before:
             return
-        with self._database.autocommit() as connection:
-            found = queue_rows.gauged(connection)
-        self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _SHARE
+        found = self._queues.gauged()
+        self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _PAUSE_FACTOR
         for queue, at, workers in found:
             for state in _STATES:
                 QUEUE_JOBS.labels(queue.name, state).set(getattr(queue, state))
@@ -56,6 +55,7 @@ class Gauges:
 
     @staticmethod
     def clear() -> None:
+        """Remove all values."""
         for gauge in (QUEUE_JOBS, QUEUE_OLDEST, QUEUE_GRANTED, WORKERS):
             gauge.clear()
 

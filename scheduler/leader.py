@@ -1,15 +1,13 @@
-"""Leadership among schedulers: a session lock in Postgres. It saves work; correctness never depends on it."""
+"""Leadership among schedulers. One leader saves work; correctness never depends on it."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TypeVar
 
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy import Connection
 
-from callboard.jobs.postgres import locks
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.leadership import Leadership
 
 T = TypeVar("T")
 LEADER = Gauge("callboard_scheduler_leader", "1 in the scheduler that leads, 0 in those that stand by.")
@@ -18,63 +16,50 @@ log = structlog.get_logger(__name__)
 
 
 class Leader:
-    """Holds the lock, or tries to. A connection that breaks takes the lock with it, and a standby has it within seconds."""
+    """Holds the leader's lock or tries to take it.
+
+    If its connection breaks, a standby takes the lock within seconds.
+    """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._held = ExitStack()
-        self._connection: Connection | None = None
+        self._leadership = Leadership(database)
         LEADER.set(0)
 
     @property
     def leads(self) -> bool:
-        return self._connection is not None
+        return self._leadership.is_held
 
     def check(self) -> None:
-        """Make sure that the lock is still held, or try to get it."""
+        """Verify that the lock is still held, or try to take it."""
         try:
-            if self._connection is None:
-                self._try()
-            else:
-                locks.check(self._connection)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the connection, the lock is not ours any more
+            if self._leadership.is_held:
+                self._leadership.verify()
+            elif self._leadership.take():
+                LEADER.set(1)
+                log.info("scheduler.leading")
+        except Exception as error:  # noqa: BLE001 - after any error of the connection, the lock counts as lost
             self.resign()
             log.warning("scheduler.leadership_lost", reason=str(error)[:200])
 
-    def ask(self, work: Callable[[Connection], T]) -> T | None:
-        """What `work` finds on the connection that holds the lock; None in a scheduler that does not lead.
+    def ask(self, work: Callable[[Leadership], T]) -> T | None:
+        """Return what `work` finds over the connection that holds the lock; None when this scheduler does not
+        lead.
 
-        Raises what `work` does; whatever that was, the lock is let go of.
+        Raises what `work` raises. The lock is released then.
         """
-        connection = self._connection
-        if connection is None:
+        if not self._leadership.is_held:
             return None
         try:
-            with self._database.named_outage():
-                return work(connection)
+            return work(self._leadership)
         except Exception as error:
             self.resign()
             log.warning("scheduler.leadership_lost", reason=str(error)[:200])
             raise
 
     def resign(self) -> None:
-        """Let go of the lock."""
-        self._connection = None
+        """Release the lock."""
         LEADER.set(0)
-        opened, self._held = self._held, ExitStack()
         try:
-            opened.close()
-        except Exception as error:  # noqa: BLE001 - a dead connection may refuse to be closed
+            self._leadership.release()
+        except Exception as error:  # noqa: BLE001 - a broken connection may raise any error when it is closed
             log.debug("scheduler.close_failed", reason=str(error)[:200])
-
-    def _try(self) -> None:
-        with ExitStack() as opened:
-            connection = opened.enter_context(self._database.autocommit())
-            if not locks.try_lock(connection, locks.LEADER):
-                return
-            # A pooled connection must not go back to the pool with the lock on it.
-            opened.callback(connection.invalidate)
-            self._held = opened.pop_all()
-            self._connection = connection
-        LEADER.set(1)
-        log.info("scheduler.leading")

@@ -1,4 +1,4 @@
-"""The listener: hears the commits of those who enqueue by SQL or in a transaction of their own, and feeds at once."""
+"""The listener: it feeds queues at once when a transaction notifies it of new jobs, as SQL enqueues do."""
 
 from contextlib import suppress
 from threading import Event, Thread
@@ -7,19 +7,20 @@ from typing import Final
 import structlog
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.listening import listening
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
 
-_LOOK_UP: Final = 0.5
+#: One wait for a notice takes at most this long. Seconds.
+_WAIT: Final = 0.5
 _RETRY_AFTER: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class Listener(Thread):
-    """A connection of its own that waits for NOTIFY. What it misses, the next round of the feeder finds."""
+    """Waits for notices on a connection of its own. The feeder's next round finds what it misses."""
 
     def __init__(self, database: Database, feeder: Feeder, leader: Leader) -> None:
         super().__init__(name="callboard-listener", daemon=True)
@@ -35,24 +36,20 @@ class Listener(Thread):
             except Unavailable as error:
                 log.debug("listener.waiting", reason=error.message)
                 self._stopping.wait(_RETRY_AFTER)
-            except Exception:  # a listener that ends would slow every SQL enqueue down without a word
+            except Exception:  # if this thread ended, every SQL enqueue would become slower without a message
                 log.exception("listener.failed")
                 self._stopping.wait(_RETRY_AFTER)
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopping.set()
         self.join(timeout=2)
 
     def _listen(self) -> None:
-        with self._database.autocommit() as connection:
-            notices.listen(connection)
-            try:
-                while not self._stopping.is_set():
-                    names = notices.heard(connection, _LOOK_UP)
-                    if names and self._leader.leads:
-                        # Redis may be away: then workers find the jobs in Postgres, and listening goes on.
-                        with suppress(Unavailable):
-                            self._feeder.feed(names)
-            finally:
-                # It listens: it must not be lent to anyone else.
-                connection.invalidate()
+        with listening(self._database) as wait_for_queues:
+            while not self._stopping.is_set():
+                names = wait_for_queues(_WAIT)
+                if names and self._leader.leads:
+                    # While Redis is away, workers find the jobs in Postgres, and the listener goes on.
+                    with suppress(Unavailable):
+                        self._feeder.feed(names)

@@ -1,4 +1,4 @@
-"""The reaper: ends workers whose lease has run out, and gives their jobs back."""
+"""The reaper: it ends workers whose lease has run out, and takes their jobs back."""
 
 from callboard.jobs.attempts.leases import Workers
 from callboard.jobs.errors import Unavailable
@@ -6,34 +6,35 @@ from callboard.jobs.model.clock import Clock
 
 
 class Reaper:
-    """Judges nobody until the database has been well for a whole lease.
+    """Ends leases only after the database has been available for the length of a whole lease.
 
-    While the database is away nobody can renew; once it is back, all leases look dead until their holders
-    have had their turn.
+    While the database is away, nobody can renew a lease. When it is back, all leases seem to have run out
+    until their workers have renewed them.
     """
 
     def __init__(self, workers: Workers, clock: Clock) -> None:
         self._workers = workers
         self._clock = clock
-        self._well_since: float | None = None
+        self._available_since: float | None = None
         self._looked_at = float("-inf")
 
     def well(self) -> bool:
-        """Take note that the database has just answered; whether it has been well for long enough to judge."""
+        """Note that the database has answered; return whether it has been available for long enough."""
         now = self._clock.monotonic()
         ttl = self._workers.ttl.total_seconds()
-        # Who has not looked for a while (it stood by, or slept) knows nothing of how the database was meanwhile.
-        if self._well_since is None or now - self._looked_at > ttl / 2:
-            self._well_since = now
+        # After a pause (as a standby, or asleep) it is not known whether the database was available
+        # meanwhile.
+        if self._available_since is None or now - self._looked_at > ttl / 2:
+            self._available_since = now
         self._looked_at = now
-        return now - self._well_since >= ttl
+        return now - self._available_since >= ttl
 
     def unwell(self) -> None:
-        """Take note that the database did not answer."""
-        self._well_since = None
+        """Note that the database did not answer."""
+        self._available_since = None
 
     def reap(self) -> int:
-        """Take back the jobs of dead workers, once `well` has said that it may be done; returns how many."""
+        """Take back the jobs of dead workers, after `well` has returned True; return how many."""
         try:
             return self._workers.reap()
         except Unavailable:

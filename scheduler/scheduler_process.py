@@ -1,4 +1,4 @@
-"""`callboard run scheduler`: APScheduler drives the loops. Its composition root."""
+"""`callboard run scheduler`: the process of the scheduler. APScheduler drives its loops."""
 
 import logging
 import signal
@@ -19,7 +19,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.platform import Platform
-from callboard.jobs.schedules.cron import spec_calendar
+from callboard.jobs.redis.link import RedisUnavailable
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import GAUGE_EVERY, Gauges
 from callboard.scheduler.leader import Leader
@@ -37,14 +37,14 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings, urls: ServerUrls) -> int:
-    """Schedule until SIGTERM or SIGINT; returns the exit code."""
+    """Schedule until SIGTERM or SIGINT; return the exit code."""
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with ExitStack() as opened:
         platform = Platform(
             sqlalchemy_url(urls.database_url), urls.redis_url, lease=settings.lease_ttl, pool_size=8,
-            application="callboard scheduler",
+            application="callboard scheduler", schema=settings.schema_name,
         )  # fmt: skip
         opened.callback(platform.close)
         if settings.metrics_port is not None:
@@ -59,23 +59,23 @@ def run(settings: Settings, urls: ServerUrls) -> int:
 
 
 class Scheduler:
-    """The loops, and the clock that calls them, until `opened` is closed."""
+    """The loops and the clock that calls them. They end when `opened` is closed."""
 
     def __init__(self, platform: Platform, settings: Settings, opened: ExitStack) -> None:
         self._clock = clock = _clock()
-        self._guards: dict[str, _Guarded] = {}
+        self._guards: dict[str, _LoopWork] = {}
         self._leader = Leader(platform.database)
         opened.callback(self._leader.resign)
-        feeder = Feeder(platform.database, platform.transport, SYSTEM)
-        ticker = platform.ticker(spec_calendar)
-        gauges = Gauges(platform.database)
+        feeder = Feeder(platform, SYSTEM)
+        ticker = platform.ticker()
+        gauges = Gauges(platform.queues)
 
         def tick() -> None:
             for decided in ticker.tick():
                 TICKS.labels(decided.result).inc()
 
         def lead() -> None:
-            # The leader's looks show that it still leads.
+            # A leader's looks verify the lock, so only a standby tries here.
             if not self._leader.leads:
                 self._leader.check()
             if not self._leader.leads:
@@ -96,20 +96,20 @@ class Scheduler:
         self._every(LOOK_EVERY, "look", look)
         self._every(GAUGE_EVERY, "gauges", gauges.round)
         pruner = Pruner(
-            platform.database, succeeded=settings.retention.succeeded, other=settings.retention.other
+            platform.retention, succeeded=settings.retention.succeeded, other=settings.retention.other
         )
         self._every(_PRUNE_EVERY, "prune", pruner.round)
         clock.start()
         opened.callback(clock.shutdown)
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
-        """Do this now, in a thread of the clock's, unless what has this name is still being done."""
+        """Run this now in a thread of the clock, unless the last run under this name still goes on."""
         if name not in self._guards:
-            self._guards[name] = _Guarded(name)
+            self._guards[name] = _LoopWork(name)
         self._clock.add_job(self._guards[name], args=(work,), id=name, replace_existing=True)
 
     def _every(self, seconds: float, name: str, work: Callable[[], object], *, always: bool = False) -> None:
-        guarded = _Guarded(name)
+        guarded = _LoopWork(name)
 
         def beat() -> None:
             if always or self._leader.leads:
@@ -119,7 +119,7 @@ class Scheduler:
 
 
 def _clock() -> BackgroundScheduler:
-    """APScheduler, set so that a late or overlapping beat is one beat, and never dropped for being late."""
+    """Return a clock that runs late calls once and never drops one."""
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     return BackgroundScheduler(
         timezone="UTC",
@@ -128,8 +128,11 @@ def _clock() -> BackgroundScheduler:
     )
 
 
-class _Guarded:
-    """A loop that must outlive the failures of its work; an outage is said once when it begins and once when it ends."""
+class _LoopWork:
+    """Runs the work of a loop and survives its errors.
+
+    An outage is logged once when it begins and once when it ends.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -139,18 +142,15 @@ class _Guarded:
         try:
             work()
         except Unavailable as error:
-            STORE_ERRORS.labels(_store(error), self._name).inc()
+            store = "redis" if isinstance(error, RedisUnavailable) else "postgres"
+            STORE_ERRORS.labels(store, self._name).inc()
             if not self._away:
                 log.warning("scheduler.waiting", loop=self._name, reason=error.message)
             self._away = True
             return
-        except Exception:  # a loop that ends would stop the platform without a word
+        except Exception:  # a loop that ended would stop the platform without a message
             log.exception("scheduler.loop_failed", loop=self._name)
             return
         if self._away:
             log.info("scheduler.recovered", loop=self._name)
         self._away = False
-
-
-def _store(error: Unavailable) -> str:
-    return "redis" if error.message.startswith("Redis") else "postgres"

@@ -1,25 +1,28 @@
-"""The watch: looks several times a second at what there is to do, in one statement, and has just that done."""
+"""The watch: several times a second it looks, with one statement, what there is to do, and starts exactly
+that.
+"""
 
 from collections.abc import Callable
 from typing import Final
 
-from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.feed.feed import Feed
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
 from callboard.scheduler.reaper import Reaper
 
-#: Between two looks, when nothing is known to be due before; and the least, however much is due. Seconds.
+#: The pause between two looks when nothing is due before, and the shortest pause. Seconds.
 LOOK_EVERY: Final = 0.3
-_LEAST: Final = 0.1
+_SHORTEST_PAUSE: Final = 0.1
 
-#: Has something done by another thread, unless what has this name is still being done: nothing holds up the others.
+#: Runs a function in another thread, unless the last run under this name still goes on. So no work delays
+#: another.
 Start = Callable[[str, Callable[[], object]], None]
 
 
 class Watch:
-    """On a platform that has nothing to do, the leader's looks are nearly all that Postgres hears.
+    """Looks for work. On an idle platform, the leader's looks are almost the only statements.
 
-    A look goes over the connection that holds the lock: it answers, so the lock is held.
+    A look goes over the connection that holds the leader's lock: an answer proves that the lock is held.
     """
 
     def __init__(
@@ -32,9 +35,9 @@ class Watch:
         self._start = start
 
     def look(self) -> float:
-        """See what there is to do, and have it done; returns after how many seconds the next look is worth while."""
+        """Look what there is to do and start it; return the pause before the next look, in seconds."""
         try:
-            found = self._leader.ask(feed_repository.look)
+            found = self._leader.ask(Feed.look_as_leader)
         except Exception:
             self._reaper.unwell()
             raise
@@ -49,6 +52,6 @@ class Watch:
         if self._reaper.well() and found.dead:
             self._start("reap", self._reaper.reap)
         if self._feeder.busy:
-            return _LEAST
+            return _SHORTEST_PAUSE
         until = LOOK_EVERY if found.next_in is None else found.next_in.total_seconds()
-        return min(max(until, _LEAST), LOOK_EVERY)
+        return min(max(until, _SHORTEST_PAUSE), LOOK_EVERY)

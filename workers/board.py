@@ -1,8 +1,9 @@
-"""The board between a child and its supervisor: a pulse, which jobs have begun, and until when they may take. Survives the child.
+"""The board between a worker child and its supervisor: a pulse, the jobs that have started, and their
+deadlines.
 
-It lies in shared memory, so that the supervisor can read it after a kill -9: what stands on it then are the
-jobs that may have caused the death, and nothing else is blamed. Deadlines are monotonic seconds, which are the same
-in every process of a machine.
+The board is shared memory, so the supervisor can read it after a kill -9. The jobs on it then are the
+possible causes of the death; no other job is blamed. Deadlines are monotonic seconds, which are the same in
+all processes of a machine.
 """
 
 import ctypes
@@ -15,16 +16,16 @@ from uuid import UUID
 _ID_BYTES: Final = 16
 _EMPTY: Final = bytes(_ID_BYTES)
 _NEVER: Final = 0.0
-#: Forced cancellations that have a deadline at once; the rest have theirs when these have ended.
-_FORCED: Final = 16
+#: So many forced cancels have a deadline at the same time. Further ones get theirs when these have ended.
+_MAX_FORCED: Final = 16
 
-#: Puts a job on the board, with its hard deadline and the limit that this comes from, in seconds (0: none), and
-#: returns what takes it off again.
+#: Puts a job on the board and returns a function that takes it off. Arguments: the job's id, its hard
+#: deadline, and the hard timeout that the deadline comes from, in seconds (0: none).
 PutOnBoard = Callable[[UUID, float, float], Callable[[], None]]
 
 
 class Board:
-    """`size`: how many jobs may run at once in the child. Written by the child, read by the supervisor."""
+    """The child writes it, the supervisor reads it. `size`: how many jobs may run at once in the child."""
 
     def __init__(self, size: int) -> None:
         context = get_context("spawn")
@@ -32,31 +33,34 @@ class Board:
         self._ids: Any = context.RawArray(ctypes.c_char, size * _ID_BYTES)
         self._deadlines: Any = context.RawArray(ctypes.c_double, size)
         self._limits: Any = context.RawArray(ctypes.c_double, size)
-        self._forced_ids: Any = context.RawArray(ctypes.c_char, _FORCED * _ID_BYTES)
-        self._forced_deadlines: Any = context.RawArray(ctypes.c_double, _FORCED)
+        self._forced_ids: Any = context.RawArray(ctypes.c_char, _MAX_FORCED * _ID_BYTES)
+        self._forced_deadlines: Any = context.RawArray(ctypes.c_double, _MAX_FORCED)
         self._size = size
 
     @property
     def pulse(self) -> int:
-        """Grows while the child is alive and running; 0 until it is ready."""
+        """A number that grows while the child runs; 0 until the child is ready."""
         return int(self._pulse.value)
 
     def beat(self) -> None:
+        """In the child: let the pulse grow."""
         self._pulse.value += 1
 
     def started(self) -> list[UUID]:
-        """The jobs that have begun and not ended."""
+        """Return the jobs that have started and not ended."""
         return [UUID(bytes=cell) for cell in _cells(self._ids) if cell != _EMPTY]
 
     def overdue(self, now: float) -> dict[UUID, float]:
-        """The jobs that run beyond their hard deadline, and the limit of each in seconds; 0 when it is a forced cancel's.
+        """Return the jobs that run beyond their hard deadline, each with its hard timeout in seconds.
 
-        A cell may change hands while it is read: only what reads the same twice counts.
+        The timeout is 0 when the deadline comes from a forced cancel.
         """
         found: dict[UUID, float] = {}
         for place, deadline in enumerate(memoryview(self._deadlines).cast("B").cast("d")):
             if _NEVER < deadline < now:
                 cell = self._cell(place)
+                # The cell may get another job while it is read: the deadline must be the same before and
+                # after.
                 if cell != _EMPTY and self._deadlines[place] == deadline:
                     found[UUID(bytes=cell)] = self._limits[place]
         forced = [
@@ -69,15 +73,18 @@ class Board:
         return found
 
     def force(self, demands: Iterable[tuple[UUID, float]]) -> None:
-        """In the child: the running jobs that must end by a time because somebody insists; replaces what was said before."""
-        first = sorted(demands, key=lambda demand: demand[1])[:_FORCED]
-        for place in range(_FORCED):
+        """In the child: set the running jobs whose cancel is forced, each with its deadline.
+
+        Replaces the last list.
+        """
+        first = sorted(demands, key=lambda demand: demand[1])[:_MAX_FORCED]
+        for place in range(_MAX_FORCED):
             self._forced_deadlines[place] = first[place][1] if place < len(first) else _NEVER
-        whole = b"".join(job.bytes for job, _ in first)
-        memoryview(self._forced_ids).cast("B")[:] = whole.ljust(_FORCED * _ID_BYTES, b"\0")
+        ids = b"".join(job.bytes for job, _ in first)
+        memoryview(self._forced_ids).cast("B")[:] = ids.ljust(_MAX_FORCED * _ID_BYTES, b"\0")
 
     def writer(self) -> PutOnBoard:
-        """In the child: a function that puts a job on the board and returns what takes it off again."""
+        """In the child: return the function that puts jobs on the board."""
         free = deque(range(self._size))
         view = memoryview(self._ids).cast("B")
         deadlines, limits = self._deadlines, self._limits
@@ -85,7 +92,7 @@ class Board:
         def put(job: UUID, deadline: float, limit: float) -> Callable[[], None]:
             cell = free.popleft()
             place = cell * _ID_BYTES
-            # Most jobs have no deadline, and pay for none.
+            # Most jobs have no deadline: they skip these writes.
             if deadline:
                 limits[cell] = limit
                 deadlines[cell] = deadline

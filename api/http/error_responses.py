@@ -1,4 +1,4 @@
-"""Every error as one shape, `{"error": {"code", "message", "fields"?, "request_id"}}`, with the status of its code."""
+"""Turn every error into one form: `{"error": {"code", "message", "fields"?, "request_id"}}` and a status."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
+from callboard.jobs.errors import CallboardError, InvalidInput, NotShown, Unavailable
 
-#: The status of each code that may be told; an error of any other code is an INTERNAL_ERROR.
+#: The status of each public code. An error with any other code becomes an INTERNAL_ERROR.
 STATUS: Final = {
     "VALIDATION_ERROR": 400,
     "UNAUTHORIZED": 401,
@@ -26,18 +26,18 @@ STATUS: Final = {
     "INTERNAL_ERROR": 500,
     "UNAVAILABLE": 503,
 }
-#: What goes with a status.
+#: Extra headers of a status.
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
-    # The rest of such a body is not read; the connection cannot be used again.
+    # The rest of the body is not read, so the connection cannot be used again.
     413: {"Connection": "close"},
     503: {"Retry-After": "1"},
 }
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: What was under way when it went away may have been done, so nothing is said of that.
+#: The message does not say whether the request took effect: the outage may have begun after it did.
 _OUTAGE: Final = "a service that Callboard needs does not answer; try again"
-_MOST_FIELDS: Final = 50
-_LONGEST: Final = 500
+_MAX_FIELDS: Final = 50
+_MAX_TEXT: Final = 500
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +50,10 @@ def error_response(
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer for a code; its text is cut short, for it may hold what was sent."""
+    """Return the response for an error code. Its texts are cut, because they may contain what was sent."""
     error: dict[str, object] = {"code": code, "message": _cut(message)}
     if fields:
-        error["fields"] = {_cut(path): _cut(fields[path]) for path in list(fields)[:_MOST_FIELDS]}
+        error["fields"] = {_cut(path): _cut(fields[path]) for path in list(fields)[:_MAX_FIELDS]}
     error["request_id"] = request_id
     status = STATUS[code]
     return Response(
@@ -65,21 +65,22 @@ def error_response(
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Have the app answer what is raised inside routes and by the router. The rest is left to the middleware."""
+    """Register the handlers for errors of routes and of the router. The middleware handles all others."""
     app.add_exception_handler(CallboardError, callboard_error)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _router_error)
 
 
 async def callboard_error(request: Request, error: Exception) -> Response:
+    """Return the response for a CallboardError; raise the error again if its code is not public."""
     if not isinstance(error, CallboardError) or error.code not in STATUS:
         raise error
     message = error.message
     if isinstance(error, Unavailable) and error.__cause__ is not None:
-        # Addresses and drivers' words are for the log alone.
+        # Addresses and driver messages go only to the log.
         log.warning("http.unavailable", reason=error.message)
-        message = _OUTAGE
-    return _answer(request, error.code, message, fields=error.fields)
+        message = error.advice if isinstance(error, NotShown) else _OUTAGE
+    return _response(request, error.code, message, fields=error.fields)
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:
@@ -87,14 +88,14 @@ async def _bad_parameters(request: Request, error: Exception) -> Response:
         raise error
     fields: dict[str, str] = {}
     for problem in error.errors():
-        # The first part says where it was looked for: query or path.
+        # The first part names the place: query or path.
         name = ".".join(str(part) for part in problem["loc"][1:]) or "request"
         unknown = problem["type"] == "extra_forbidden"
         reason = "no such parameter" if unknown else str(problem["msg"]).removeprefix("Value error, ")
         fields.setdefault(name, reason)
     name, reason = next(iter(fields.items()))
-    refused = InvalidInput(f"{name}: {reason}", fields=fields)
-    return _answer(request, refused.code, refused.message, fields=refused.fields)
+    invalid = InvalidInput(f"{name}: {reason}", fields=fields)
+    return _response(request, invalid.code, invalid.message, fields=invalid.fields)
 
 
 async def _router_error(request: Request, error: Exception) -> Response:
@@ -103,18 +104,16 @@ async def _router_error(request: Request, error: Exception) -> Response:
     path = request.url.path[:100]
     match error.status_code:
         case 404:
-            return _answer(
-                request, "NOT_FOUND", f"there is nothing at {path!r}; GET /docs lists what there is"
-            )
+            return _response(request, "NOT_FOUND", f"there is nothing at {path!r}; GET /docs lists all paths")
         case 405:
-            message = f"{path!r} does not take {request.method[:20]}"
-            return _answer(request, "METHOD_NOT_ALLOWED", message, headers={"Allow": _allowed(request)})
+            message = f"{path!r} does not support the method {request.method[:20]}"
+            return _response(request, "METHOD_NOT_ALLOWED", message, headers={"Allow": _allowed(request)})
         case _:
             raise error
 
 
 def _allowed(request: Request) -> str:
-    """Every method that the path takes; the router itself stops at the first route it finds."""
+    """Return every method of the path, from all routes. The router itself names only those of one route."""
     routes = request.app.router.routes
     return ", ".join(
         method
@@ -123,7 +122,7 @@ def _allowed(request: Request) -> str:
     )
 
 
-def _answer(
+def _response(
     request: Request,
     code: str,
     message: str,
@@ -136,6 +135,6 @@ def _answer(
 
 
 def _cut(text: str) -> str:
-    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-    # A lone surrogate, which a message may have taken over from a name, is not UTF-8.
+    short = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    # A name in the message may have a lone surrogate, which UTF-8 cannot encode.
     return short.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Long polls: many wait for jobs to end, and hold no thread; one query looks for all of them at once."""
+"""Long polls: many requests wait for jobs to end without a thread each. One query reads all their jobs."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,15 +15,15 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.operate.waiting import LOOK_EVERY, Waiting
 
-#: Jobs read by one query.
-_AT_ONCE: Final = 200
+#: One query reads at most this many jobs.
+_BATCH: Final = 200
 
 
 class LongPolls:
-    """Waits for jobs on behalf of requests, all on one event loop.
+    """Waits for jobs on behalf of requests. All requests run on one event loop.
 
-    An announcement (Redis) has a job looked at within milliseconds; announced or not, all are looked at once a
-    second. A request costs a future while it waits, nothing else.
+    When Redis announces a job's end, the job is read within milliseconds. All waited-for jobs are also read
+    once a second, because an announcement may be lost. A waiting request costs only a future.
     """
 
     def __init__(self, jobs: Jobs, waiting: Waiting) -> None:
@@ -32,19 +32,22 @@ class LongPolls:
         self._futures: dict[UUID, set[asyncio.Future[Job | None]]] = {}
         self._marked: set[UUID] = set()
         self._wake = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._released = False
 
     async def wait(self, job_id: UUID, seconds: float) -> Job | None:
-        """The job once it has ended; None when that takes longer, or the server ends. Raises NotFound, Unavailable."""
+        """Return the job when it has ended, or None after `seconds` or when the server stops.
+
+        Raise NotFound if there is no such job, and Unavailable if Postgres does not answer.
+        """
         if self._released:
             return None
         future: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         with self._waiting.listen(job_id, self._marker(job_id)):
             self._futures.setdefault(job_id, set()).add(future)
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._look())
-            # It may have ended before anybody listened.
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read_until_idle())
+            # The job may have ended before this request listened.
             self._mark(job_id)
             try:
                 async with asyncio.timeout(seconds):
@@ -55,7 +58,7 @@ class LongPolls:
                 self._forget(job_id, future)
 
     def release(self) -> None:
-        """Let all who wait go, and nobody wait any more."""
+        """End all waits with None, and all future waits too."""
         self._released = True
         self._wake.set()
         for future in [future for futures in self._futures.values() for future in futures]:
@@ -66,7 +69,7 @@ class LongPolls:
         loop = asyncio.get_running_loop()
 
         def mark() -> None:
-            # Called from the listener's thread, perhaps when the loop has just been closed.
+            # The listener's thread calls this, perhaps when the loop has just been closed.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._mark, job_id)
 
@@ -82,26 +85,26 @@ class LongPolls:
         if not futures:
             self._futures.pop(job_id, None)
 
-    async def _look(self) -> None:
-        """Runs as long as anybody waits."""
+    async def _read_until_idle(self) -> None:
+        """Read announced jobs at once and all jobs every second, as long as any request waits."""
         loop = asyncio.get_running_loop()
-        all_again_at = loop.time() + LOOK_EVERY
+        next_full_read = loop.time() + LOOK_EVERY
         while self._futures:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(all_again_at):
+                async with asyncio.timeout_at(next_full_read):
                     await self._wake.wait()
             self._wake.clear()
             ids, self._marked = self._marked & self._futures.keys(), set()
-            if loop.time() >= all_again_at:
+            if loop.time() >= next_full_read:
                 ids = set(self._futures)
-                all_again_at = loop.time() + LOOK_EVERY
-            for some in _chunks(ids):
-                await self._look_at(some)
+                next_full_read = loop.time() + LOOK_EVERY
+            for batch in _batches(ids):
+                await self._read(batch)
 
-    async def _look_at(self, ids: list[UUID]) -> None:
+    async def _read(self, ids: list[UUID]) -> None:
         try:
             found = {job.id: job for job in await run_in_threadpool(self._jobs.get_many, ids)}
-        except Exception as error:  # noqa: BLE001 - each who waits hears it, and the looking goes on
+        except Exception as error:  # noqa: BLE001 - every waiting request gets it; the loop must go on
             for job_id in ids:
                 self._resolve(job_id, error)
             return
@@ -123,12 +126,12 @@ class LongPolls:
 
 
 async def gone(request: Request) -> None:
-    """Return once the caller has hung up. The body must have been read, or be empty."""
+    """Return when the client has disconnected. The body must have been read before, or be empty."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _chunks(ids: Iterable[UUID]) -> Iterable[list[UUID]]:
-    left = iter(ids)
-    while some := list(islice(left, _AT_ONCE)):
-        yield some
+def _batches(ids: Iterable[UUID]) -> Iterable[list[UUID]]:
+    rest = iter(ids)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

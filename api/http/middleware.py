@@ -1,4 +1,4 @@
-"""What is done around every request: an id, a bound on the body, the last word on failures, a log line, two metrics."""
+"""The middleware around every request: request id, body limit, unexpected errors, log line and metrics."""
 
 import asyncio
 import re
@@ -16,31 +16,32 @@ from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.ids import new_id
 
 HTTP_REQUESTS: Final = Counter(
-    "callboard_http_requests_total", "Requests answered, by route.", ["route", "method", "code"]
+    "callboard_http_requests_total", "Requests by route, method and status code.", ["route", "method", "code"]
 )
 HTTP_DURATION: Final = Histogram(
     "callboard_http_request_duration_seconds",
-    "From the request's head to the end of its answer.",
+    "Seconds from the request's head to the end of the response.",
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-#: Stands for the route of a request that met none, so that labels are bounded by what there is.
+#: The route label of a request that matches no route: paths as labels would be unbounded.
 UNKNOWN_ROUTE: Final = "(unknown)"
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
-_NOT_KEPT: Final = {**_ALWAYS, b"cache-control": b"no-store"}
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
-#: Of a body that is too large this much more is read and dropped, so that the sender comes to read the answer.
-_DROPPED: Final = 16 * 1024 * 1024
-_DROPPING_SECONDS: Final = 2.0
-#: Asked every few seconds by machines; their lines are for debugging.
-_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_NO_STORE: Final = {**_ALWAYS, b"cache-control": b"no-store"}
+_VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
+#: At most this many bytes of a too large body are read and dropped, because many clients read the response
+#: only after they have sent the body.
+_MAX_DROPPED: Final = 16 * 1024 * 1024
+_DROP_SECONDS: Final = 2.0
+#: Monitoring requests these paths every few seconds, so their log lines have level debug.
+_MONITORING_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
 
 
 class Exchange:
-    """Middleware: the outermost that a request meets, and the last that its answer does."""
+    """The outermost middleware: the first to see a request, the last to see its response."""
 
     def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:
         self._app = app
@@ -53,8 +54,8 @@ class Exchange:
             return
         started = self._clock.monotonic()
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        given, length = _given(scope)
-        request_id = state["request_id"] = given if _SANE_ID.fullmatch(given) else str(new_id())
+        client_id, length = _request_id_and_length(scope)
+        request_id = state["request_id"] = client_id if _VALID_ID.fullmatch(client_id) else str(new_id())
         status = 0
 
         async def sending(message: Message) -> None:
@@ -66,13 +67,13 @@ class Exchange:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, capped(length, receive, self._max_body), sending)
+                await self._app(scope, limit_body(length, receive, self._max_body), sending)
             except Exception:
-                # Whatever it is: the caller hears nothing of it, the log hears all.
+                # An unexpected error: the log gets all of it, the client gets no details.
                 log.exception("http.failed", method=scope["method"], path=scope["path"][:200])
                 if status:
                     raise
-                message = f"something went wrong here; the log says more under request_id {request_id}"
+                message = f"an internal error occurred; the log has details under request_id {request_id}"
                 state["error"] = "INTERNAL_ERROR"
                 await error_response(request_id, "INTERNAL_ERROR", message)(scope, receive, sending)
             finally:
@@ -82,13 +83,13 @@ class Exchange:
     def _record(scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
         method = scope["method"] if scope["method"] in _METHODS else "(other)"
-        # 499, as others write it: whoever asked was gone before the answer.
+        # 499, the code that nginx uses: the client disconnected before the response.
         code = status or 499
         requests, duration = _series(route, method, code)
         requests.inc()
         duration.observe(seconds)
         extra = {name: scope["state"][name] for name in ("error", "key") if name in scope["state"]}
-        (log.debug if route in _QUIET else log.info)(
+        (log.debug if route in _MONITORING_PATHS else log.info)(
             "http.request",
             method=method,
             route=route,
@@ -101,12 +102,12 @@ class Exchange:
 
 @cache
 def _series(route: str, method: str, code: int) -> tuple[Counter, Histogram]:
-    """The series that a request counts in; as few as there are labels."""
+    """Return the metric series of a request. The cache is bounded, as the label values are."""
     return HTTP_REQUESTS.labels(route, method, str(code)), HTTP_DURATION.labels(route)
 
 
-def _given(scope: Scope) -> tuple[str, str]:
-    """The first x-request-id and content-length; empty when there is none."""
+def _request_id_and_length(scope: Scope) -> tuple[str, str]:
+    """Return the first x-request-id and the first content-length header, each empty if it is missing."""
     request_id = length = ""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
@@ -116,14 +117,17 @@ def _given(scope: Scope) -> tuple[str, str]:
     return request_id, length
 
 
-def capped(declared: str, receive: Receive, limit: int) -> Receive:
-    """A `receive` that raises PayloadTooLarge once more than `limit` bytes were declared or have come."""
-    announced = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
+def limit_body(declared: str, receive: Receive, limit: int) -> Receive:
+    """Return a `receive` that raises PayloadTooLarge if more than `limit` bytes are declared or received.
+
+    declared: the content-length header, or an empty text
+    """
+    length = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
     received = 0
 
     async def receiving() -> Message:
         nonlocal received
-        if received == 0 and announced > limit:
+        if received == 0 and length > limit:
             await _drop(receive)
             raise _too_large(limit)
         message = await receive()
@@ -139,8 +143,8 @@ def capped(declared: str, receive: Receive, limit: int) -> Receive:
 async def _drop(receive: Receive) -> None:
     dropped = 0
     try:
-        async with asyncio.timeout(_DROPPING_SECONDS):
-            while dropped < _DROPPED:
+        async with asyncio.timeout(_DROP_SECONDS):
+            while dropped < _MAX_DROPPED:
                 message = await receive()
                 dropped += len(message.get("body", b""))
                 if not message.get("more_body"):
@@ -154,8 +158,8 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 
 def _add_headers(message: Message, path: str, request_id: str) -> None:
-    kept_nowhere = path.startswith(("/v1/", "/webhooks/")) or message["status"] >= 400  # noqa: PLR2004 - errors
-    ours = _NOT_KEPT if kept_nowhere else _ALWAYS
+    is_error = message["status"] >= 400  # noqa: PLR2004 - the first error status
+    ours = _NO_STORE if is_error or path.startswith(("/v1/", "/webhooks/")) else _ALWAYS
     message["headers"] = [
         *(pair for pair in message["headers"] if pair[0] not in ours),
         (b"x-request-id", request_id.encode("latin-1")),

@@ -1,4 +1,4 @@
-"""The server: uvicorn on uvloop and httptools, started, announced and stopped in our own manner."""
+"""The HTTP server: uvicorn on uvloop and httptools, with our own start, stop and error form."""
 
 import asyncio
 import contextlib
@@ -17,16 +17,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.ids import new_id
 
-_LONGEST_HEAD: Final = 64 * 1024
+_MAX_HEAD: Final = 64 * 1024
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger(__name__)
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP/1.1, with a bound on a request's head. What is no request is answered in the shape of every other error."""
+    """HTTP/1.1 with a limit on a request's head. A malformed request gets an error in our form."""
 
-    #: Bytes that have come of a head which is not complete; None when none is under way.
+    #: Bytes received of an incomplete head; None when no head is being received.
     _head: int | None = None
 
     def on_message_begin(self) -> None:
@@ -41,8 +41,8 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head is not None and not self.transport.is_closing():
             self._head += len(data)
-            if self._head > _LONGEST_HEAD:
-                self.send_400_response(f"the request's head is larger than {_LONGEST_HEAD:,} bytes")
+            if self._head > _MAX_HEAD:
+                self.send_400_response(f"the request's head is larger than {_MAX_HEAD:,} bytes")
 
     def send_400_response(self, msg: str) -> None:
         error = {"code": "VALIDATION_ERROR", "message": msg, "request_id": str(new_id())}
@@ -56,9 +56,12 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Serves an app until a signal or `stop`; then takes no more, ends long polls and finishes what is under way.
+    """Serves an app until a signal or `stop`.
 
-    grace: seconds that requests under way have left. on_listening: hears the URL once requests are taken.
+    Then it accepts no more connections, ends long polls at once and finishes the running requests.
+
+    grace:        how many seconds the running requests may still take
+    on_listening: called with the URL when the server accepts requests
     """
 
     def __init__(
@@ -93,12 +96,12 @@ class Server(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where it is reached; the real port, when any free one was asked for."""
+        """Return the server's URL. Its port is the real one, also if the setting is 0."""
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run_until_stopped(self) -> None:
-        """Serve in this thread; in the main thread SIGTERM and SIGINT stop it."""
+        """Serve in this thread until `stop`; in the main thread also until SIGTERM or SIGINT."""
         try:
             with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
                 runner.run(self.serve(sockets=[self.socket]))
@@ -106,7 +109,7 @@ class Server(uvicorn.Server):
             self.socket.close()
 
     def stop(self) -> None:
-        """Begin to stop; safe from any thread."""
+        """Start to stop the server. Any thread may call this."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,7 +126,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that was obeyed is not raised again: the process ends well."""
+        """Handle signals as uvicorn does, but do not raise them again after the stop: the exit code is 0."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -136,7 +139,7 @@ class Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the address; raises Unavailable."""
+    """Return a socket that listens on the address; raise Unavailable if that fails."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -144,5 +147,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
         raise Unavailable(
-            f"cannot listen on {host}:{port}: {error.strerror or error} (set CALLBOARD_HOST and CALLBOARD_PORT)"
+            f"cannot listen on {host}:{port}: {error.strerror or error}"
+            " (CALLBOARD_HOST and CALLBOARD_PORT set another address)"
         ) from error

@@ -1,4 +1,4 @@
-"""For machines and for reading: alive, ready, metrics, the OpenAPI document and its page."""
+"""Routes for health, readiness, metrics, the OpenAPI document and the page that shows it."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ _PAGE: Final = (files("callboard.api") / "static" / "docs.html").read_bytes()
 
 
 def _policy(page: bytes) -> str:
-    """A content policy that lets the page's own script and style run, and nothing else."""
+    """Return a Content-Security-Policy that allows only the page's own script and style."""
     script, style = (
         b64encode(
             hashlib.sha256(re.findall(rb"<%s>(.*?)</%s>" % (tag, tag), page, re.DOTALL)[0]).digest()
@@ -39,17 +39,20 @@ _PAGE_HEADERS: Final = {"Content-Security-Policy": _policy(_PAGE), "Cache-Contro
 
 @router.get("/healthz", response_model=Health, responses=fails())
 async def healthz() -> Response:
-    """The process is alive. Says nothing of what it needs."""
+    """Return 200 if the process is alive. Does not check the services it needs."""
     return reply(Health(status="ok"))
 
 
 @router.get(
     "/readyz",
     response_model=ReadyState,
-    responses={**fails(), 503: {"model": ReadyState, "description": "something that is needed is not there"}},
+    responses={
+        **fails(),
+        503: {"model": ReadyState, "description": "a service that is needed is unavailable"},
+    },
 )
 def readyz(door: Api) -> Response:
-    """Whether the database, its schema and Redis are there. Without Redis jobs are still accepted, and run later."""
+    """Check the database, its tables and Redis. Without Redis jobs are still accepted, and run later."""
     checks = door.readiness.checks()
     ready = set(checks.values()) == {OK}
     return reply(ReadyState(status="ready" if ready else "unavailable", checks=checks), 200 if ready else 503)
@@ -61,7 +64,7 @@ def readyz(door: Api) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **fails()},
 )
 def metrics() -> Response:
-    """The series of this process, for Prometheus."""
+    """Return the metrics of this process for Prometheus."""
     return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -1,4 +1,4 @@
-"""What an operator does to jobs: cancel, retry, delete; one, or by filter."""
+"""Routes that cancel, retry and delete jobs, by id or by filter."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -26,66 +26,71 @@ _BULK: Final[dict[str, Any]] = {
     "responses": guarded("VALIDATION_ERROR", "PAYLOAD_TOO_LARGE"),
     "openapi_extra": takes(BulkBody),
 }
-Which = Annotated[BulkBody, body(BulkBody)]
-WhichToCancel = Annotated[BulkCancelBody, body(BulkCancelBody)]
-How = Annotated[CancelBody, body(CancelBody, required=False)]
+Target = Annotated[BulkBody, body(BulkBody)]
+CancelTarget = Annotated[BulkCancelBody, body(BulkCancelBody)]
+CancelOptions = Annotated[CancelBody, body(CancelBody, required=False)]
 
 
 @router.post("/cancel", **(_BULK | {"openapi_extra": takes(BulkCancelBody)}))
-def cancel_jobs(caller: Operator, which: WhichToCancel) -> Response:
-    """Cancel the unfinished jobs that fit; `force` as for one."""
-    return _bulk(Verb.CANCEL, caller, which, force=which.force)
+def cancel_jobs(caller: Operator, target: CancelTarget) -> Response:
+    """Cancel all matching unfinished jobs. `force` works as for one job."""
+    return _bulk(Verb.CANCEL, caller, target, force=target.force)
 
 
 @router.post("/retry", **_BULK)
-def retry_jobs(caller: Operator, which: Which) -> Response:
-    """Queue the finished jobs that fit again."""
-    return _bulk(Verb.RERUN, caller, which)
+def retry_jobs(caller: Operator, target: Target) -> Response:
+    """Queue all matching finished jobs again."""
+    return _bulk(Verb.RERUN, caller, target)
 
 
 @router.post("/delete", **_BULK)
-def delete_jobs(caller: Operator, which: Which) -> Response:
-    """Remove the finished jobs that fit."""
-    return _bulk(Verb.DELETE, caller, which)
+def delete_jobs(caller: Operator, target: Target) -> Response:
+    """Delete all matching finished jobs."""
+    return _bulk(Verb.DELETE, caller, target)
 
 
 @router.post("/{id}/cancel", **_ONE, openapi_extra=takes(CancelBody, required=False))
-def cancel_job(id: str, caller: Operator, how: How) -> Response:  # noqa: A002 - the name in the path
-    """End a job that has not begun; ask a running one to stop (cancel_requested_at is set).
+def cancel_job(
+    id: str,  # noqa: A002 - the name in the path
+    caller: Operator,
+    options: CancelOptions,
+) -> Response:
+    """Cancel a job that has not started; ask a running one to stop (sets cancel_requested_at).
 
-    With `force`, the process of a job that does not stop within seconds is killed; what runs beside it goes back to its queue.
+    With `force`, the process of a job that does not stop within a few seconds is killed. The other jobs of
+    that process go back to their queues.
     """
-    job_id = _seen(id, caller)
-    return reply_json(job_json(caller.platform.control.cancel(job_id, force=how.force)))
+    job_id = _visible_id(id, caller)
+    return reply_json(job_json(caller.platform.control.cancel(job_id, force=options.force)))
 
 
 @router.post("/{id}/retry", **_ONE)
 def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
-    """Queue a finished job again, with a fresh budget of attempts."""
-    job_id = _seen(id, caller)
+    """Queue a finished job again, with its full number of attempts."""
+    job_id = _visible_id(id, caller)
     return reply_json(job_json(caller.platform.control.rerun(job_id)))
 
 
 @router.delete("/{id}", status_code=204, responses=guarded("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"))
 def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
-    """Remove a finished job."""
-    caller.platform.control.delete(_seen(id, caller))
+    """Delete a finished job."""
+    caller.platform.control.delete(_visible_id(id, caller))
     return Response(status_code=204)
 
 
-def _seen(text: str, caller: Caller) -> UUID:
+def _visible_id(text: str, caller: Caller) -> UUID:
     job_id = parse_id(text)
     if caller.key.queue is not None:
         caller.check_sees(caller.platform.jobs.get(job_id))
     return job_id
 
 
-def _bulk(verb: Verb, caller: Caller, asked: BulkBody, *, force: bool = False) -> Response:
-    which = confined(asked.filter.jobs(), caller.key.queue)
-    if which is None:
-        done = Bulk(0, 0, asked.dry_run)
+def _bulk(verb: Verb, caller: Caller, target: BulkBody, *, force: bool = False) -> Response:
+    job_filter = confined(target.filter.jobs(), caller.key.queue)
+    if job_filter is None:
+        result = Bulk(0, 0, target.dry_run)
     else:
-        done = caller.platform.control.bulk(
-            verb, which, limit=asked.limit, dry_run=asked.dry_run, force=force
+        result = caller.platform.control.bulk(
+            verb, job_filter, limit=target.limit, dry_run=target.dry_run, force=force
         )
-    return reply(BulkResult.model_validate(done))
+    return reply(BulkResult.model_validate(result))

@@ -1,4 +1,4 @@
-"""What a job logged."""
+"""The route that lists a job's log lines."""
 
 from datetime import datetime
 from typing import Annotated
@@ -11,19 +11,19 @@ from callboard.api.openapi import guarded
 from callboard.api.query_filters import Text, each_once
 from callboard.api.schemas import Page, Shown, page_of, reply
 from callboard.jobs.model.ids import parse_id
-from callboard.jobs.operate.job_filter import PAGE_LIMIT
+from callboard.jobs.model.paging import PAGE_LIMIT
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 class LogLineObject(Shown):
-    """A line that an attempt logged. An attempt keeps its newest 1,000 lines."""
+    """A line that an attempt logged. The newest 1,000 lines of each attempt are kept."""
 
     attempt: int
     epoch: int = Field(
-        description="tells attempts of the same number apart: one that was given back has it again"
+        description="differs between starts of one attempt: it starts again if its worker died or stopped"
     )
-    line: int = Field(description="from 1 within the attempt")
+    line: int = Field(description="the line's number within the attempt, from 1")
     logged_at: datetime
     level: str = Field(examples=["info", "warning", "error"])
     logger: str
@@ -31,12 +31,12 @@ class LogLineObject(Shown):
 
 
 class LogQuery(BaseModel):
-    """Which lines, and the page of them."""
+    """The attempt and the page of a list of log lines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    attempt: int | None = Field(default=None, ge=1, le=2**31 - 1, description="of this attempt only")
-    cursor: Text | None = Field(default=None, description="next_cursor of the page before")
+    attempt: int | None = Field(default=None, ge=1, le=2**31 - 1, description="only lines of this attempt")
+    cursor: Text | None = Field(default=None, description="next_cursor of the previous page")
     limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
 
 
@@ -46,8 +46,12 @@ class LogQuery(BaseModel):
     responses=guarded("VALIDATION_ERROR", "NOT_FOUND"),
     dependencies=[Depends(each_once)],
 )
-def list_job_logs(id: str, caller: Viewer, query: Annotated[LogQuery, Query()]) -> Response:  # noqa: A002 - the name in the path
-    """The lines that the job logged, oldest first."""
+def list_job_logs(
+    id: str,  # noqa: A002 - the name in the path
+    caller: Viewer,
+    query: Annotated[LogQuery, Query()],
+) -> Response:
+    """List the lines that the job logged, oldest first."""
     job_id = parse_id(id)
     if caller.key.queue is not None:
         caller.check_sees(caller.platform.jobs.get(job_id))

@@ -1,4 +1,4 @@
-"""Which jobs there are, and what each accepts."""
+"""The route that lists the job types."""
 
 from fastapi import APIRouter, Response
 
@@ -11,5 +11,5 @@ router = APIRouter(prefix="/v1/job-types", tags=["catalogue"])
 
 @router.get("", response_model=Page[JobTypeObject], responses=guarded())
 def list_job_types(caller: Viewer) -> Response:
-    """All jobs that workers have published, by name."""
+    """List all job types that workers have published, by name."""
     return reply(page_of(JobTypeObject, caller.platform.catalogue.every()))

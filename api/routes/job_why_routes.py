@@ -1,4 +1,4 @@
-"""Why a job is not running."""
+"""The route that explains why a job is not running."""
 
 from typing import Any
 from uuid import UUID
@@ -18,15 +18,15 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 class ReasonObject(Shown):
-    """One reason that holds now."""
+    """One reason that applies now."""
 
     code: Code
-    message: str = Field(description="one line for people, with the mend where there is one")
-    data: dict[str, Any] = Field(description="the same as values; which, depends on the code")
+    message: str = Field(description="one line for people, with a way to fix it where there is one")
+    data: dict[str, Any] = Field(description="the facts of the message as values; the code decides which")
 
 
 class WhyObject(Shown):
-    """How a job stands, and why: the most decisive reason first, one at least."""
+    """A job's state and the reasons for it, the most important first. There is at least one reason."""
 
     job_id: UUID
     state: JobState
@@ -35,8 +35,8 @@ class WhyObject(Shown):
 
 @router.get("/{id}/why", response_model=WhyObject, responses=guarded("VALIDATION_ERROR", "NOT_FOUND"))
 def explain_job(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
-    """The reasons for which the job does not run, or that it does, or did."""
-    explained = caller.platform.why.explain(parse_id(id))
-    if not caller.sees(explained.queue):
-        raise NotFound(f"there is no job {explained.job_id}")
-    return reply(WhyObject.model_validate(explained))
+    """Explain why the job does not run, or say that it runs or has ended."""
+    explanation = caller.platform.why.explain(parse_id(id))
+    if not caller.sees(explanation.queue):
+        raise NotFound(f"there is no job {explanation.job_id}")
+    return reply(WhyObject.model_validate(explanation))

@@ -1,4 +1,4 @@
-"""Who am I."""
+"""The route that shows the caller's own key."""
 
 from fastapi import APIRouter, Response
 
@@ -11,5 +11,5 @@ router = APIRouter(prefix="/v1/me", tags=["self"])
 
 @router.get("", response_model=Me, responses=guarded())
 async def show_me(caller: Viewer) -> Response:
-    """The key that asks: its name, role and queue."""
+    """Show the name, role and queue of the key that sent the request."""
     return reply(Me.model_validate(caller.key))

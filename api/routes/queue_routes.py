@@ -1,4 +1,4 @@
-"""Queues: list, show, pause, resume, limit."""
+"""Routes that list, show, pause, resume and limit queues."""
 
 from typing import Annotated
 
@@ -17,28 +17,28 @@ router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
 @router.get("", response_model=Page[QueueObject], responses=guarded())
 def list_queues(caller: Viewer) -> Response:
-    """All queues, by name."""
+    """List all queues, by name."""
     queues = [queue for queue in caller.platform.queues.every() if caller.sees(queue.name)]
     return reply(page_of(QueueObject, queues))
 
 
 @router.get("/{queue}", response_model=QueueObject, responses=guarded("NOT_FOUND"))
 def show_queue(queue: str, caller: Viewer) -> Response:
-    """One queue."""
+    """Show one queue."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.get(queue)))
 
 
 @router.post("/{queue}/pause", response_model=QueueObject, responses=guarded("NOT_FOUND"))
 def pause_queue(queue: str, caller: Operator) -> Response:
-    """Let nothing of this queue start; what runs goes on."""
+    """Start no more jobs of this queue; running jobs continue."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.pause(queue)))
 
 
 @router.post("/{queue}/resume", response_model=QueueObject, responses=guarded("NOT_FOUND"))
 def resume_queue(queue: str, caller: Operator) -> Response:
-    """Let the queue's jobs start again."""
+    """Start the jobs of a paused queue again."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.resume(queue)))
 
@@ -51,21 +51,21 @@ def _rate(value: str) -> str:
     return value
 
 
-Most = Annotated[int, Field(ge=1, le=MOST, strict=True)]
-Often = Annotated[str, Field(max_length=40, examples=["100/1m"]), AfterValidator(_rate)]
+LimitValue = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+RateValue = Annotated[str, Field(max_length=40, examples=["100/1m"]), AfterValidator(_rate)]
 
 
 class NewLimits(BaseModel):
-    """All limits of a queue at once; what is left out or null is no limit."""
+    """All limits of a queue. A field that is missing or null means no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    concurrency: Most | None = Field(default=None, description="jobs that run at once, over all workers")
-    rate: Often | None = Field(default=None, description="jobs that start within any such time")
-    key_concurrency: Most | None = Field(
-        default=None, description="the same as concurrency, of each limit key"
+    concurrency: LimitValue | None = Field(
+        default=None, description="jobs that run at the same time on all workers"
     )
-    key_rate: Often | None = Field(default=None, description="the same as rate, of each limit key")
+    rate: RateValue | None = Field(default=None, description="jobs that start in any period of this length")
+    key_concurrency: LimitValue | None = Field(default=None, description="as concurrency, for each limit key")
+    key_rate: RateValue | None = Field(default=None, description="as rate, for each limit key")
 
 
 @router.put(
@@ -75,10 +75,10 @@ class NewLimits(BaseModel):
     openapi_extra=takes(NewLimits),
 )
 def limit_queue(queue: str, caller: Operator, limits: Annotated[NewLimits, body(NewLimits)]) -> Response:
-    """Replace all limits of a queue, at once and for all workers; the queue may be one without jobs."""
+    """Replace all limits of a queue. They apply at once to all workers. The queue may have no jobs yet."""
     caller.check_queue(_name(queue))
-    wanted = Limits.read(**limits.model_dump())
-    return reply(QueueObject.model_validate(caller.platform.queues.limit(queue, wanted)))
+    new_limits = Limits.read(**limits.model_dump())
+    return reply(QueueObject.model_validate(caller.platform.queues.limit(queue, new_limits)))
 
 
 def _name(queue: str) -> str:

@@ -1,17 +1,18 @@
-"""Where other systems post. There is no key: the signature over the raw body is the proof."""
+"""The route that other systems post to. It needs no key: the signature over the raw body proves the sender."""
 
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from callboard.api.direct_route import DirectRoute
 from callboard.api.door import Api
 from callboard.api.job_json import delivery_json
 from callboard.api.openapi import fails
 from callboard.api.schemas import DeliveryResult, reply_json
-from callboard.jobs.errors import CallboardError, NotFound
-from callboard.jobs.webhooks.deliveries import Accepted, Incoming
+from callboard.jobs.errors import NotFound
+from callboard.jobs.webhooks.deliveries import Incoming
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=DirectRoute)
 
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -38,12 +39,8 @@ _BODY: Final[dict[str, Any]] = {
     openapi_extra=_BODY,
 )
 async def receive_webhook(source: str, door: Api, request: Request) -> Response:
-    """Take a delivery in; with the answer its job is committed. The same delivery again is acknowledged, and no more."""
+    """Accept a delivery; when the answer arrives, its job is committed. A repeated delivery is only acknowledged."""
     if "\0" in source:
         raise NotFound("no webhook source has a NUL character in its name")
     incoming = Incoming(source, request.headers, await request.body())
-    try:
-        told: Accepted | Exception = await door.deliveries.commit(incoming, size=len(incoming.body))
-    except CallboardError as error:
-        told = error
-    return reply_json(delivery_json(door.intake.heard(incoming, told)), 202)
+    return reply_json(delivery_json(await door.intake.receive_async(incoming)), 202)

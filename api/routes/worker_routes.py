@@ -1,4 +1,4 @@
-"""Who runs jobs now."""
+"""The route that lists the live workers."""
 
 from fastapi import APIRouter, Response
 
@@ -11,7 +11,7 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
 @router.get("", response_model=Page[WorkerObject], responses=guarded())
 def list_workers(caller: Viewer) -> Response:
-    """The workers that hold a lease; for a key that is confined to a queue, those that serve it."""
+    """List the workers that hold a lease. A key that is restricted to a queue sees those that serve it."""
     workers = [
         worker
         for worker in caller.platform.workers.live()

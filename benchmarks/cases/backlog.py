@@ -1,4 +1,4 @@
-"""A long queue: drain the first jobs of a queue with 1,000,000 others behind them, and with none."""
+"""A long queue: drain the first jobs of a queue with 1,000,000 other jobs behind them, and with none."""
 
 from benchmarks import draining, loading
 from benchmarks.arena import Arena
@@ -8,7 +8,7 @@ JOBS = 20_000
 
 
 def first_of(behind: int) -> Contender:
-    """The rate of the first jobs of a queue that has so many more."""
+    """Return a contender that drains the first jobs of a queue which has `behind` more jobs."""
 
     def measure(arena: Arena) -> Figures:
         count = arena.size(JOBS, 500)

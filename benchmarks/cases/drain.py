@@ -1,4 +1,4 @@
-"""Drain a backlog: how many jobs a second two processes of eight threads run, and what each job costs."""
+"""Drain a backlog: jobs per second of two processes with eight threads each, and the CPU time of a job."""
 
 from contextlib import AbstractContextManager
 
@@ -9,7 +9,7 @@ from benchmarks.rivals import bare
 
 
 def ours(job: str, jobs: int) -> Contender:
-    """Two worker children and the scheduler that feeds them, every transition in Postgres."""
+    """Return a contender that drains `jobs` jobs with two worker children and a scheduler."""
 
     def measure(arena: Arena) -> Figures:
         count = arena.size(jobs, 500)
@@ -24,7 +24,7 @@ def ours(job: str, jobs: int) -> Contender:
 
 
 def theirs(job: str, jobs: int, **environment: str) -> Contender:
-    """Two processes of the `dramatiq` command on the same Valkey."""
+    """Return a contender that drains `jobs` jobs with two processes of the `dramatiq` command."""
 
     def measure(arena: Arena) -> Figures:
         count = arena.size(jobs, 500)
@@ -37,8 +37,8 @@ def theirs(job: str, jobs: int, **environment: str) -> Contender:
 
 
 def calibrated(arena: Arena) -> AbstractContextManager[None]:
-    """How much computing is a millisecond here."""
-    return arena.given(work.calibrate())
+    """Set the amount of computing that takes a millisecond on this machine, for the jobs of the case."""
+    return arena.extra_env(work.calibrate())
 
 
 CASES = [

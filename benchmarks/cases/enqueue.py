@@ -1,31 +1,35 @@
-"""Enqueue: how many jobs a second one process gets accepted, with no worker running. Ours are committed each time."""
+"""Enqueue: jobs per second that one process enqueues, without a worker. Our calls return after the commit."""
 
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Contender, Figures, Target
-from benchmarks.sending import Program
+from benchmarks.sending import SenderProgram
 
 BULK = 1_000
 THREADS = 8
 
 
-def ours(how: str, jobs: int, *numbers: int) -> Contender:
+def ours(mode: str, jobs: int, *numbers: int) -> Contender:
+    """Return a contender that enqueues `jobs` jobs with the Client in a mode of benchmarks/pace.py."""
+
     def measure(arena: Arena) -> Figures:
         arena.reset()
         count = arena.size(jobs, BULK)
-        figures = Program.ours(arena).timed(how, count, *numbers)
-        # one goes ahead, to connect
-        kept = arena.sql("SELECT count(*) FROM callboard.jobs WHERE state = 'queued'")[0][0]
-        if kept != count + 1:
-            raise RuntimeError(f"{kept} jobs are kept, not {count + 1}")
+        figures = SenderProgram.ours(arena).timed(mode, count, *numbers)
+        # plus the job that the program sends first, to connect
+        stored = arena.sql("SELECT count(*) FROM callboard.jobs WHERE state = 'queued'")[0][0]
+        if stored != count + 1:
+            raise RuntimeError(f"there are {stored} jobs in the database, not {count + 1}")
         return figures
 
     return measure
 
 
-def theirs(how: str, jobs: int, *numbers: int) -> Contender:
+def theirs(mode: str, jobs: int, *numbers: int) -> Contender:
+    """Return a contender that sends `jobs` jobs with bare Dramatiq in a mode of benchmarks/pace.py."""
+
     def measure(arena: Arena) -> Figures:
         arena.reset()
-        return Program.bare(arena).timed(how, arena.size(jobs, BULK), *numbers)
+        return SenderProgram.bare(arena).timed(mode, arena.size(jobs, BULK), *numbers)
 
     return measure
 

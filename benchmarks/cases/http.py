@@ -1,7 +1,7 @@
-"""The HTTP doors at 32 keep-alive connections, beside an endpoint of the same server that does nothing.
+"""Enqueue over HTTP with 32 keep-alive connections, beside an endpoint of the same server that does nothing.
 
-Every answer is believed only when there is a committed job for it in the end. A scheduler runs beside the server and feeds
-what is enqueued to Redis, as it does in production; no worker takes it.
+At the end there must be a committed job for every response. A scheduler runs beside the server and feeds the
+jobs to Redis, as in production. No worker runs.
 """
 
 import hashlib
@@ -13,48 +13,48 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from benchmarks import serving
-from benchmarks.arena import PATIENCE, SECRET_KEY, Arena
+from benchmarks.arena import SECRET_KEY, TIMEOUT, Arena
 from benchmarks.harness import Case, Contender, Figures, Target
 from benchmarks.http_load import write_requests
 from callboard.jobs.webhooks.intake import source_request
 
 CONNECTIONS: Final = 32
 _WARM, _SECONDS = 1.0, 5.0
-#: More than the generator can send a second.
-_MOST_EMPTY, _MOST = 25_000, 8_000
+#: More requests than the generator can send per second.
+_MAX_EMPTY_RATE, _MAX_RATE = 25_000, 8_000
 _EMPTY: Final = b"GET /healthz HTTP/1.1\r\nhost: bench\r\n\r\n"
 _SCHEDULING: Final = "SELECT FROM pg_stat_activity WHERE application_name = 'callboard scheduler'"
-_SHARED: Final = "only for this benchmark"
+_WEBHOOK_SECRET: Final = "only for this benchmark"
 
 
-def door(status: int, requests: Callable[[Arena, int], Iterable[bytes]]) -> Contender:
-    """Requests that are each answered with this status, and each become a job."""
+def endpoint(status: int, requests: Callable[[Arena, int], Iterable[bytes]]) -> Contender:
+    """Return a contender that sends requests. Each must get this status and create one job."""
 
     def measure(arena: Arena) -> Figures:
-        figures, answers = _load(arena, status, requests, _MOST)
-        kept = arena.sql("SELECT count(*) FROM callboard.jobs")[0][0]
-        if kept != answers:
-            raise RuntimeError(f"{answers} requests were accepted, {kept} jobs are kept")
+        figures, answers = _load(arena, status, requests, _MAX_RATE)
+        stored = arena.sql("SELECT count(*) FROM callboard.jobs")[0][0]
+        if stored != answers:
+            raise RuntimeError(f"{answers} requests were accepted, but there are {stored} jobs")
         return figures
 
     return measure
 
 
 def empty(arena: Arena) -> Figures:
-    """GET /healthz, which says that the process is alive and looks at nothing."""
-    return _load(arena, 200, lambda _arena, count: (_EMPTY for _ in range(count)), _MOST_EMPTY)[0]
+    """Measure GET /healthz, which checks nothing."""
+    return _load(arena, 200, lambda _arena, count: (_EMPTY for _ in range(count)), _MAX_EMPTY_RATE)[0]
 
 
 def jobs(arena: Arena, count: int) -> Iterator[bytes]:
-    """POST /v1/jobs, with a key."""
+    """Return `count` requests POST /v1/jobs with a key."""
     _, token = arena.platform.auth.create("bench", "operator")
     body = json.dumps({"name": "noop", "kwargs": {}}).encode()
     return (_post("/v1/jobs", body, {"authorization": f"Bearer {token}"}) for _ in range(count))
 
 
 def deliveries(arena: Arena, count: int) -> Iterator[bytes]:
-    """POST /webhooks/forge, signed as GitHub signs, each a delivery of its own."""
-    source = {"name": "forge", "scheme": "github", "job": "pushed", "secret": _SHARED}
+    """Return `count` requests POST /webhooks/forge, signed as GitHub signs, each with its own delivery id."""
+    source = {"name": "forge", "scheme": "github", "job": "pushed", "secret": _WEBHOOK_SECRET}
     arena.platform.intake(SECRET_KEY).create(source_request(source))
     return (_delivery(number) for number in range(count))
 
@@ -71,7 +71,7 @@ def _delivery(number: int) -> bytes:
         "commits": [{"id": commit, "message": "Say hello", "author": who, "modified": ["README.md"]}],
     }
     body = json.dumps(payload).encode()
-    signature = hmac.new(_SHARED.encode(), body, hashlib.sha256).hexdigest()
+    signature = hmac.new(_WEBHOOK_SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {
         "x-github-event": "push",
         "x-github-delivery": f"72d3162e-cc78-11e3-81ab-{number:012x}",
@@ -87,13 +87,16 @@ def _post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
 
 
 def _load(
-    arena: Arena, status: int, requests: Callable[[Arena, int], Iterable[bytes]], most: int
+    arena: Arena, status: int, requests: Callable[[Arena, int], Iterable[bytes]], max_rate: int
 ) -> tuple[Figures, int]:
-    """What the generator measured, and how many answers there were; RuntimeError when one has another status."""
+    """Return the generator's figures and the number of responses.
+
+    Raise RuntimeError if a response has another status.
+    """
     arena.reset()
     warm, seconds = (_WARM, _SECONDS) if not arena.quick else (0.1, 0.5)
     path = arena.folder / "requests"
-    write_requests(path, requests(arena, int(most * (warm + seconds))))
+    write_requests(path, requests(arena, int(max_rate * (warm + seconds))))
     with serving.api(arena) as port, arena.callboard("scheduler"):
         arena.until(lambda: arena.sql(_SCHEDULING), 60.0)
         before = arena.cpu()
@@ -104,15 +107,15 @@ def _load(
             cwd=arena.folder,
             stdout=subprocess.PIPE,
             check=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         after = arena.cpu()
-    told = json.loads(done.stdout)
-    statuses: dict[str, int] = told.pop("statuses")
+    figures = json.loads(done.stdout)
+    statuses: dict[str, int] = figures.pop("statuses")
     if statuses.keys() != {str(status)}:
-        raise RuntimeError(f"not all were answered with {status}: {statuses}")
+        raise RuntimeError(f"not every response has the status {status}: {statuses}")
     answers = sum(statuses.values())
-    return {**told, **arena.cpu_us(before, after, answers)}, answers
+    return {**figures, **arena.cpu_us(before, after, answers)}, answers
 
 
 _TARGETS: Final = [Target("rate", at_least=0.6, of="empty endpoint"), Target("p99_ms", at_most=60)]
@@ -120,14 +123,14 @@ CASES = [
     Case(
         "http-jobs",
         "POST /v1/jobs at 32 connections, beside GET /healthz",
-        {"callboard": door(201, jobs), "empty endpoint": empty},
+        {"callboard": endpoint(201, jobs), "empty endpoint": empty},
         _TARGETS,
         unit="req/s",
     ),
     Case(
         "http-webhook",
         "signed GitHub webhooks at 32 connections, beside /healthz",
-        {"callboard": door(202, deliveries), "empty endpoint": empty},
+        {"callboard": endpoint(202, deliveries), "empty endpoint": empty},
         _TARGETS,
         unit="req/s",
     ),

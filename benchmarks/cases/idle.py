@@ -1,4 +1,4 @@
-"""An idle platform: what an api, a scheduler and a worker of two children ask of Postgres and Redis with nothing to do."""
+"""An idle platform: what an api, a scheduler and two worker children send to Postgres and Redis."""
 
 import time
 from typing import Final
@@ -8,13 +8,13 @@ from benchmarks.arena import Arena
 from benchmarks.harness import Case, Figures, Target
 from callboard.jobs.model.queue_limits import Limits
 
-#: What was new to anybody is known by then, and what one does once at the start is done. Seconds.
+#: After this time the processes have done what they do once at their start. Seconds.
 _SETTLE: Final = 8
 _MEASURED: Final = 30
 
 
 def quiet(arena: Arena) -> Figures:
-    """Statements and commands a second, in all and by who tells them; three queues are known, one of them is limited."""
+    """Measure statements and commands per second, in total and by process, with three queues, one limited."""
     arena.reset()
     for name in ("bench", "reports"):
         arena.sql("INSERT INTO callboard.queues (name) VALUES (:name) ON CONFLICT DO NOTHING", name=name)
@@ -22,14 +22,14 @@ def quiet(arena: Arena) -> Figures:
     with serving.api(arena), arena.ready():
         time.sleep(arena.size(_SETTLE, 1))
         before = arena.cpu()
-        with arena.counters.asked() as asked:
+        with arena.counters.count() as requests:
             time.sleep(arena.size(_MEASURED, 2))
         after = arena.cpu()
     spent = sum(after[role] - before[role] for role in after if role in before)
-    figures = {**asked.figures, "cpu_percent": 100 * spent / asked.seconds}
-    for (who, _), count in asked.statements.items():
-        name = f"by_{who.removeprefix('callboard').strip(' -') or 'others'}"
-        figures[name] = figures.get(name, 0.0) + count / asked.seconds
+    figures = {**requests.figures, "cpu_percent": 100 * spent / requests.seconds}
+    for (application, _), count in requests.statements.items():
+        name = f"by_{application.removeprefix('callboard').strip(' -') or 'others'}"
+        figures[name] = figures.get(name, 0.0) + count / requests.seconds
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Promises at full speed: a drain in whose middle a worker child is killed with -9, or Redis loses all it has."""
+"""Promises at full speed: in the middle of a drain a worker child gets SIGKILL, or Redis loses its data."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from benchmarks.arena import Arena
 from benchmarks.harness import Case, Contender, Figures, Target
 from callboard.config.settings import Settings
 
-#: What a child may have run without having written it: its slots.
+#: A child may have run at most this many jobs without having written their results.
 _SLOTS: Final = int(Settings.model_fields["slots"].default)
 
 
-def interrupted(strike: Callable[[Arena], None]) -> Contender:
-    """Drain, strike once when half is done, and count what ran how often."""
+def interrupted(inject: Callable[[Arena], None]) -> Contender:
+    """Return a contender that drains jobs, calls `inject` when half are done, and counts each job's runs."""
 
     def measure(arena: Arena) -> Figures:
         count = arena.size(30_000, 5_000)
@@ -24,37 +24,37 @@ def interrupted(strike: Callable[[Arena], None]) -> Contender:
         draining.fill(arena, "counted", count, numbered=True)
         runs = arena.folder / "runs"
         runs.write_text("")
-        struck = False
+        injected = False
 
         def meanwhile(done: int) -> None:
-            nonlocal struck
-            if not struck and done >= count / 2:
-                struck = True
-                strike(arena)
+            nonlocal injected
+            if not injected and done >= count / 2:
+                injected = True
+                inject(arena)
 
         with (
-            arena.given(work.ledger(str(runs))),
+            arena.extra_env(work.ledger(str(runs))),
             arena.callboard("scheduler"),
             arena.callboard("worker") as worker,
         ):
             figures = draining.drain(arena, worker, lambda: draining.ended(arena), count, meanwhile=meanwhile)
-        if not struck:
-            raise RuntimeError("it was over before anything was struck")
+        if not injected:
+            raise RuntimeError("the drain ended before the failure was injected")
         ran = Counter(runs.read_text().split())
         succeeded = arena.sql("SELECT kwargs ->> 'number' FROM callboard.jobs WHERE state = 'succeeded'")
-        kept = ran.keys() & {row[0] for row in succeeded}
-        return {"lost": count - len(kept), "doubled": ran.total() - len(ran), "rate": figures["rate"]}
+        completed = ran.keys() & {row[0] for row in succeeded}
+        return {"lost": count - len(completed), "doubled": ran.total() - len(ran), "rate": figures["rate"]}
 
     return measure
 
 
 def kill_child(arena: Arena) -> None:
-    """kill -9 of one worker child."""
+    """Kill one worker child with SIGKILL."""
     os.kill(arena.platform.workers.live()[0].pid, signal.SIGKILL)
 
 
 def flush(arena: Arena) -> None:
-    """FLUSHALL: every hint is gone."""
+    """Delete all hints with FLUSHALL."""
     arena.redis.flushall()
 
 

@@ -1,4 +1,4 @@
-"""Latency: from just before the enqueue until the job's function begins, by the clock that all processes share."""
+"""Latency: the time from just before the enqueue until the job's function starts, by the monotonic clock."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,19 +11,19 @@ from benchmarks.cases import drain
 from benchmarks.harness import Case, Contender, Figures, Target, percentiles
 from benchmarks.processes import Running
 from benchmarks.rivals import bare
-from benchmarks.sending import Program
+from benchmarks.sending import SenderProgram
 
-_WARM = 50
-#: Seconds between two jobs in the mean.
-_OFTEN, _SELDOM = 0.04, 1.0
+_WARM_UP_JOBS = 50
+#: The mean time between two jobs. Seconds.
+_SHORT_PAUSE, _LONG_PAUSE = 0.04, 1.0
 _IDLE_SECONDS = 2.0
 _LOAD_SECONDS = 5.0
 Workers = Callable[[Arena], AbstractContextManager[Running]]
-Sender = Callable[[Arena], Program]
+Sender = Callable[[Arena], SenderProgram]
 
 
 class Delays:
-    """What the jobs have noted, in a file of the arena."""
+    """The delays that jobs wrote to a file."""
 
     def __init__(self, arena: Arena) -> None:
         self.path = Path(arena.folder) / "delays"
@@ -31,7 +31,7 @@ class Delays:
         self._arena = arena
 
     def take(self, count: int) -> list[float]:
-        """So many delays, in seconds, once they are there; the file is empty then."""
+        """Wait for `count` delays, return them in seconds, and empty the file."""
         self._arena.until(lambda: self.path.read_bytes().count(b"\n") >= count, 60.0, every=0.2)
         delays = [float(line) for line in self.path.read_text().split()]
         self.path.write_text("")
@@ -40,17 +40,17 @@ class Delays:
 
 @contextmanager
 def idle(arena: Arena, workers: Workers, sender: Sender) -> Iterator[Delays]:
-    """Workers that have run some jobs and wait for more."""
+    """Run workers until the block ends; let them run some jobs first, and then wait."""
     delays = Delays(arena)
-    with arena.given(work.ledger(str(delays.path))), workers(arena):
-        sender(arena).run("random", _WARM, _OFTEN)
-        delays.take(_WARM)
+    with arena.extra_env(work.ledger(str(delays.path))), workers(arena):
+        sender(arena).run("random", _WARM_UP_JOBS, _SHORT_PAUSE)
+        delays.take(_WARM_UP_JOBS)
         time.sleep(_IDLE_SECONDS)
         yield delays
 
 
 def pickup(workers: Workers, sender: Sender, jobs: int, pause: float) -> Contender:
-    """One job at a time into an idle platform, with so many seconds between two in the mean."""
+    """Return a contender that sends one job at a time to idle workers, `pause` seconds apart on average."""
 
     def measure(arena: Arena) -> Figures:
         arena.reset()
@@ -63,7 +63,10 @@ def pickup(workers: Workers, sender: Sender, jobs: int, pause: float) -> Contend
 
 
 def half_load(full: Contender, workers: Workers, sender: Sender) -> Contender:
-    """As many a second as half of what was drained a moment before; `offered` is what the sender came to."""
+    """Return a contender that sends jobs at half the rate that `full` has just measured.
+
+    `offered` is the rate that the sender reached.
+    """
 
     def measure(arena: Arena) -> Figures:
         rate = full(arena)["rate"] / 2
@@ -84,28 +87,28 @@ def _ours(arena: Arena) -> AbstractContextManager[Running]:
 CASES = [
     Case(
         "latency-idle",
-        "idle, a job every 20-60 ms: enqueue until it begins",
+        "idle, a job every 20-60 ms: enqueue until it starts",
         {
-            "callboard": pickup(_ours, Program.ours, 300, _OFTEN),
-            "dramatiq": pickup(bare.workers, Program.bare, 300, _OFTEN),
+            "callboard": pickup(_ours, SenderProgram.ours, 300, _SHORT_PAUSE),
+            "dramatiq": pickup(bare.workers, SenderProgram.bare, 300, _SHORT_PAUSE),
         },
         [Target("p50_ms", at_most=5), Target("p95_ms", at_most=12)],
     ),
-    # Who polls looks less and less often the longer nothing comes.
+    # A poller with back-off polls more rarely the longer its queue is empty.
     Case(
         "latency-seldom",
-        "idle, a job every 0.5-1.5 s: enqueue until it begins",
+        "idle, a job every 0.5-1.5 s: enqueue until it starts",
         {
-            "callboard": pickup(_ours, Program.ours, 20, _SELDOM),
-            "dramatiq": pickup(bare.workers, Program.bare, 20, _SELDOM),
+            "callboard": pickup(_ours, SenderProgram.ours, 20, _LONG_PAUSE),
+            "dramatiq": pickup(bare.workers, SenderProgram.bare, 20, _LONG_PAUSE),
         },
     ),
     Case(
         "latency-half",
-        "at half of one's own drain rate: enqueue until it begins",
+        "at half of its own drain rate: enqueue until it starts",
         {
-            "callboard": half_load(drain.ours("noop", 20_000), _ours, Program.ours),
-            "dramatiq": half_load(drain.theirs("noop", 10_000), bare.workers, Program.bare),
+            "callboard": half_load(drain.ours("noop", 20_000), _ours, SenderProgram.ours),
+            "dramatiq": half_load(drain.theirs("noop", 10_000), bare.workers, SenderProgram.bare),
         },
     ),
 ]

@@ -1,4 +1,4 @@
-"""Memory: what a worker child holds after 20,000 jobs and after 200,000, which come in waves into an empty table."""
+"""Memory of a worker child after 20,000 and after 200,000 jobs, which come in waves into an empty table."""
 
 import psutil
 
@@ -12,7 +12,7 @@ WAVES = 10
 
 
 def children(arena: Arena) -> Figures:
-    """Resident MiB of the larger child."""
+    """Measure the resident memory of the larger child, in MiB."""
     wave = arena.size(WAVE, 500)
     arena.reset()
     with arena.ready() as worker:

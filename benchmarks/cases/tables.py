@@ -1,4 +1,4 @@
-"""Big tables: lists and single jobs beside 1,000,000 finished ones, the feeder and the gauges above 1,000,000 queued ones."""
+"""Big tables: reads beside 1,000,000 finished jobs, the feeder and the gauges with 1,000,000 queued jobs."""
 
 import http.client
 import json
@@ -17,8 +17,8 @@ from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import Gauges
 
 JOBS: Final = 1_000_000
-_FEW: Final = 5_000
-#: Calls of each kind.
+_QUICK_JOBS: Final = 5_000
+#: How often each request is measured.
 _CALLS: Final = 40
 _PAGE: Final = 50
 _ROUNDS: Final = 60
@@ -42,7 +42,7 @@ LISTS: Final[dict[str, dict[str, str]]] = {
 
 
 class Reader:
-    """Reads over HTTP with a viewer's key, on one connection that is kept."""
+    """Reads over HTTP with a viewer's key, on one keep-alive connection."""
 
     def __init__(self, arena: Arena, connection: http.client.HTTPConnection) -> None:
         _, token = arena.platform.auth.create(f"bench-{time.monotonic_ns()}", "viewer")
@@ -50,7 +50,7 @@ class Reader:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str, **query: str) -> Any:
-        """The JSON that it answers; RuntimeError when it is an error."""
+        """Return the JSON of the response; raise RuntimeError if it is an error."""
         self._connection.request("GET", f"{path}?{urlencode(query)}", headers=self._headers)
         response = self._connection.getresponse()
         body = json.loads(response.read())
@@ -59,21 +59,25 @@ class Reader:
         return body
 
     def page(self, **query: str) -> Any:
+        """Return a page of jobs."""
         return self.get("/v1/jobs", limit=str(_PAGE), **query)
 
 
 def read(arena: Arena) -> Figures:
-    """GET /v1/jobs by each filter and far down, and GET /v1/jobs/{id}: 95th percentiles; `list_p95_ms` is the worst list's."""
+    """Measure GET /v1/jobs with each filter and on a late page, and GET /v1/jobs/{id}: 95th percentiles.
+
+    `list_p95_ms` is that of the slowest list.
+    """
     calls = arena.size(_CALLS, 3)
     with serving.api(arena) as port, closing(serving.connect(port)) as connection:
         reader = Reader(arena, connection)
         lists = {name: _p95(partial(reader.page, **query), calls) for name, query in LISTS.items()}
-        # jobs are half a second apart: a fifth of them are younger
-        far_down = reader.page(until=f"{arena.size(JOBS, _FEW) // 10}s")["next_cursor"]
+        # jobs are half a second apart, so a fifth of them are newer than this page
+        far_down = reader.page(until=f"{arena.size(JOBS, _QUICK_JOBS) // 10}s")["next_cursor"]
         lists["far_down"] = _p95(partial(reader.page, cursor=far_down), calls)
-        some = arena.sql("SELECT id FROM callboard.jobs TABLESAMPLE SYSTEM (10) LIMIT :calls", calls=calls)
-        ids = iter([row.id for row in some])
-        shown = _p95(lambda: reader.get(f"/v1/jobs/{next(ids)}"), len(some))
+        sample = arena.sql("SELECT id FROM callboard.jobs TABLESAMPLE SYSTEM (10) LIMIT :calls", calls=calls)
+        ids = iter([row.id for row in sample])
+        shown = _p95(lambda: reader.get(f"/v1/jobs/{next(ids)}"), len(sample))
     return {
         "list_p95_ms": max(lists.values()),
         "show_p95_ms": shown,
@@ -82,18 +86,18 @@ def read(arena: Arena) -> Figures:
 
 
 def feed(arena: Arena) -> Figures:
-    """Rounds of the feeder: those that fill an empty Redis, and those that find it full; and one count of the queues."""
+    """Measure rounds of the feeder that fill an empty Redis or find it full, and one round of the gauges."""
     arena.redis.flushall()
-    feeder = Feeder(arena.platform.database, arena.platform.transport, SYSTEM)
+    feeder = Feeder(arena.platform, SYSTEM)
     filling: list[float] = []
     full: list[float] = []
     for _ in range(arena.size(_ROUNDS, 5)):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         brought = feeder.round()
-        (filling if brought else full).append(time.perf_counter() - begun)
+        (filling if brought else full).append(time.perf_counter() - started)
     ticks = percentiles(full)
-    gauges = Gauges(arena.platform.database)
-    counting = _took(gauges.round)
+    gauges = Gauges(arena.platform.queues)
+    counting = _duration(gauges.round)
     gauges.clear()
     return {
         "tick_p50_ms": ticks["p50_ms"],
@@ -104,19 +108,19 @@ def feed(arena: Arena) -> Figures:
     }
 
 
-def _took(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+def _duration(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _p95(call: Callable[[], Any], calls: int) -> float:
-    return percentiles([_took(call) for _ in range(calls)])["p95_ms"]
+    return percentiles([_duration(call) for _ in range(calls)])["p95_ms"]
 
 
 @contextmanager
 def _filled(arena: Arena, fill: Callable[[Arena, int], None]) -> Iterator[None]:
-    fill(arena, arena.size(JOBS, _FEW))
+    fill(arena, arena.size(JOBS, _QUICK_JOBS))
     yield
     arena.reset()
 

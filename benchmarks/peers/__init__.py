@@ -1,4 +1,4 @@
-"""Other projects, measured beside us when they are installed: one file for each, which exports PEER."""
+"""Other projects that are measured beside us if they are installed. Each has one file, which exports PEER."""
 
 import pkgutil
 import sys
@@ -8,7 +8,7 @@ from benchmarks.harness import Peer
 
 
 def installed() -> list[Peer]:
-    """Those that can be measured here; a line on stderr names each of the others."""
+    """Return the peers that are installed. Print a line on stderr for each of the others."""
     found = []
     for name in pkgutil.iter_modules(__path__):
         peer = getattr(import_module(f"{__name__}.{name.name}"), "PEER", None)

@@ -1,4 +1,4 @@
-"""Celery on Redis with its results in Postgres, so that it can say what became of a job: else as celery.py."""
+"""Celery on Redis with its results in Postgres, which tell a job's outcome. Otherwise as celery.py."""
 
 from benchmarks.harness import Peer
 from benchmarks.peers.celery import Celery

@@ -1,4 +1,4 @@
-"""What all peers share: programs of their own venv that work in the arena, on its Redis and in a database of their own."""
+"""Run a peer's programs in the arena: from the peers' venv, on the arena's Redis, in their own database."""
 
 import subprocess
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ _DATABASE: Final = "guest"
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One measurement of a guest: where it works, and what its processes get to see."""
+    """One measurement of a guest: its arena, its database, and the environment of its processes."""
 
     arena: Arena
     environment: dict[str, str]
@@ -33,7 +33,10 @@ class Stay:
     @classmethod
     @contextmanager
     def begin(cls, arena: Arena) -> Iterator["Stay"]:
-        """In an empty Redis and a new database, which goes at the end with all that Postgres would have to do about it."""
+        """Yield a stay with an empty Redis and a new database.
+
+        The database is dropped at the end, so that Postgres does not vacuum it later.
+        """
         arena.reset()
         arena.sql(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
         arena.sql(f"CREATE DATABASE {_DATABASE}")
@@ -48,12 +51,12 @@ class Stay:
             arena.sql(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
 
     def number(self, statement: str) -> int:
-        """The first value of the first row."""
+        """Return the first value of the first row."""
         row = self.database.execute(statement.encode()).fetchone()
         return int(row[0]) if row else 0
 
     def run(self, program: str, *arguments: object) -> str:
-        """Run a program of the venv to its end; returns what it printed."""
+        """Run a program of the venv to its end and return its stdout."""
         command = [str(VENV / "bin" / program), *map(str, arguments)]
         done = subprocess.run(
             command,
@@ -70,7 +73,7 @@ class Stay:
 
     @contextmanager
     def start(self, commands: Sequence[Sequence[object]]) -> Iterator[Running]:
-        """Programs of the venv until the block ends; gives the first."""
+        """Run programs of the venv until the block ends. Yield the first."""
         with ExitStack() as opened:
             started = [
                 opened.enter_context(
@@ -81,38 +84,40 @@ class Stay:
             yield started[0]
 
     def counted(self) -> int:
-        """Jobs that apps/counting.py has seen, by the workers that have ended."""
+        """Return how many jobs apps/counting.py counted in workers that have ended."""
         ledger = Path(self.environment["BENCH_LEDGER"])
         return sum(map(int, ledger.read_text().split())) if ledger.exists() else 0
 
 
 class Guest(ABC):
-    """A peer: how its workers are started, and how it is seen that its jobs are done."""
+    """A peer: defines how to start its workers and how to find out that its jobs are done."""
 
-    #: The package that is looked for in the venv, and the module under apps/.
+    #: The package whose presence in the venv means that the peer is installed.
     package: ClassVar[str]
+    #: The peer's module in apps/.
     app: ClassVar[str]
 
     def prepare(self, stay: Stay) -> None:  # noqa: B027 - most have nothing to prepare
-        """Make tables, settings."""
+        """Create tables and settings."""
 
     @abstractmethod
     def workers(self, job: str) -> list[list[object]]:
-        """The commands that make two worker processes."""
+        """Return the commands that start two worker processes."""
 
     @abstractmethod
     def left(self, stay: Stay) -> int:
-        """How many jobs are not yet done, as far as can be seen while they run."""
+        """Return how many jobs are not done yet. While workers run this may be an estimate."""
 
     @abstractmethod
     def done(self, stay: Stay) -> int:
-        """How many jobs were done, exactly; asked when the workers have ended."""
+        """Return exactly how many jobs were done. Called after the workers have ended."""
 
     def installed(self) -> bool:
+        """Return whether the peer is installed."""
         return any(VENV.glob(f"lib/python*/site-packages/{self.package}"))
 
     def drain(self, job: str, jobs: int) -> Contender:
-        """Two processes work off a backlog."""
+        """Return a contender that drains a backlog with two processes."""
 
         def measure(arena: Arena) -> Figures:
             count = arena.size(jobs, 1_000)
@@ -125,19 +130,19 @@ class Guest(ABC):
 
         return measure
 
-    def enqueue(self, how: str, jobs: int) -> Contender:
-        """One process enqueues, one call after the other."""
+    def enqueue(self, mode: str, jobs: int) -> Contender:
+        """Return a contender in which one process enqueues, one call after the other."""
 
         def measure(arena: Arena) -> Figures:
             count = arena.size(jobs, 3_000)
             with self._stay(arena) as stay:
-                rate = self._enqueue(stay, how, "noop", count)
+                rate = self._enqueue(stay, mode, "noop", count)
                 self._check(self.left(stay), count)
             return {"rate": rate}
 
         return measure
 
-    #: Whether it can enqueue many with one call.
+    #: Whether the peer can enqueue many jobs with one call.
     bulk: ClassVar[bool] = True
 
     @contextmanager
@@ -146,9 +151,9 @@ class Guest(ABC):
             self.prepare(stay)
             yield stay
 
-    def _enqueue(self, stay: Stay, how: str, job: str, count: int) -> float:
-        return float(stay.run("python", "-m", "enqueueing", self.app, how, job, count))
+    def _enqueue(self, stay: Stay, mode: str, job: str, count: int) -> float:
+        return float(stay.run("python", "-m", "enqueueing", self.app, mode, job, count))
 
     def _check(self, there: int, count: int) -> None:
         if there != count:
-            raise RuntimeError(f"{self.app}: {there} jobs of {count}")
+            raise RuntimeError(f"{self.app}: found {there} jobs, not {count}")

@@ -1,4 +1,4 @@
-"""Huey on Redis: two consumers of eight threads each, results off. Processes in the threads' place were slower."""
+"""Huey on Redis: two consumers with eight threads each, without results. Worker processes were slower."""
 
 from typing import ClassVar
 

@@ -1,16 +1,17 @@
-"""PgQueuer: the fastest of those that keep their jobs in Postgres, in the set-up in which it is fastest.
+"""PgQueuer, the fastest peer that keeps its jobs in Postgres, in its fastest setup.
 
-- Two processes of pgqueuer.run() under uvloop, which is what its command `pgq run` does (that of 1.6.0 fails before it starts, with
-  the typer it installs); a manager on one asyncpg connection, as its guide to tuning advises. Neither a pool nor five managers in a
-  process, which its own benchmark has, were faster with large batches.
-- batch_size is what its speed hangs on: the default of 10 is meant for jobs that take their time. Its guide says to raise it
-  for short ones; from 250 on little more is gained, and BATCH is where no greater one was faster.
-- No max_concurrent_tasks: a limit adds a count to the statement that takes jobs, and is slower.
-- Its tables as it ships them: durability "durable", all logged. synchronous_commit is on, as for everybody in the arena.
-- `pgq autovac` was run, the first point of its guide's list.
-- It runs coroutines alone: a synchronous job is wrapped in asyncio.to_thread(), as its error message says.
+- Two processes of pgqueuer.run() under uvloop, as its command `pgq run` does. (The command of version 1.6.0
+  fails at its start with the typer version that it installs.) A manager has one asyncpg connection, as the
+  tuning guide advises. With large batches, neither a pool nor five managers in a process, as in its own
+  benchmark, was faster.
+- batch_size decides its speed: the default of 10 is for long jobs, and its guide says to raise it for short
+  ones. Above 250 it gains little; no value greater than BATCH was faster.
+- No max_concurrent_tasks: a limit adds a count to the statement that fetches jobs, and is slower.
+- Its default tables: durability "durable", all logged. synchronous_commit is on, as for all contenders.
+- `pgq autovac` is run first, as its guide recommends.
+- It runs only coroutines: a synchronous job is wrapped in asyncio.to_thread(), as its error message advises.
 
-All are done when its queue is empty and its log says "successful" once for each.
+All jobs are done when its queue is empty and its log has one "successful" entry per job.
 """
 
 from typing import ClassVar
@@ -38,8 +39,9 @@ class PgQueuer(Guest):
 
     def done(self, stay: Stay) -> int:
         return stay.number(
-            "SELECT count(DISTINCT job_id) - (SELECT count(*) FROM pgqueuer) - (SELECT count(*) FROM pgqueuer_log "
-            "WHERE status NOT IN ('queued', 'picked', 'successful')) FROM pgqueuer_log WHERE status = 'successful'"
+            "SELECT count(DISTINCT job_id) - (SELECT count(*) FROM pgqueuer)"
+            " - (SELECT count(*) FROM pgqueuer_log WHERE status NOT IN ('queued', 'picked', 'successful'))"
+            " FROM pgqueuer_log WHERE status = 'successful'"
         )
 
 

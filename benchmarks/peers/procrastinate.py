@@ -1,6 +1,7 @@
-"""Procrastinate: its own command twice, eight jobs at a time each; its tables as it ships them, jobs kept as it does.
+"""Procrastinate: its own command in two processes of eight jobs at a time, with default tables and retention.
 
-A synchronous job runs in a thread. One job at a time, its default, came to 0.6 of the rate, fifty to 0.9.
+A synchronous job runs in a thread. One job at a time, its default, reached 0.6 of this rate, fifty reached
+0.9.
 """
 
 from typing import ClassVar

@@ -1,7 +1,7 @@
-"""RQ: two of its SimpleWorker, which run jobs in their own process; results are not kept.
+"""RQ: two SimpleWorkers, which run jobs in their own process; results are not kept.
 
-Its default Worker forks for each job and is several times slower; its notes on performance name SimpleWorker for
-very short jobs.
+The default Worker forks for each job and is several times slower. RQ's performance notes recommend
+SimpleWorker for very short jobs.
 """
 
 from typing import ClassVar

@@ -1,1 +1,1 @@
-"""What we are measured against in every run."""
+"""The project that every run measures beside us: bare Dramatiq."""

@@ -1,4 +1,4 @@
-"""Bare Dramatiq in the arena: its command with two processes of eight threads, its queue in Redis."""
+"""Bare Dramatiq in the arena: its command with two processes of eight threads each, its queue in Redis."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ JOBS = "benchmarks.rivals.bare_jobs"
 
 @contextmanager
 def workers(arena: Arena, **environment: str) -> Iterator[Running]:
-    """The `dramatiq` command, until the block ends."""
+    """Run the `dramatiq` command until the block ends."""
     command = [sys.executable, "-m", "dramatiq", JOBS, "--path", str(ROOT)]
     command += ["--processes", str(PROCESSES), "--threads", str(THREADS), "--log-file", os.devnull]
     with arena.start("worker", command, arena.rival_env() | environment) as process:
@@ -22,7 +22,7 @@ def workers(arena: Arena, **environment: str) -> Iterator[Running]:
 
 
 def fill(arena: Arena, job: str, count: int, **environment: str) -> None:
-    """Send so many of these jobs."""
+    """Send `count` jobs."""
     code = f"from {JOBS} import {job} as job\nfor _ in range({count}): job.send()"
     subprocess.run(
         [sys.executable, "-c", code], env=arena.rival_env() | environment, cwd=arena.folder, check=True
@@ -30,7 +30,7 @@ def fill(arena: Arena, job: str, count: int, **environment: str) -> None:
 
 
 def remaining(arena: Arena) -> int:
-    """Jobs that wait, or that a worker has taken and not yet acknowledged; failed ones for ever."""
+    """Return the jobs that are queued, taken but not acknowledged, or failed."""
     client = arena.redis
     waiting = client.llen("dramatiq:bench")
     taken = sum(int(client.scard(key)) for key in client.scan_iter("dramatiq:__acks__.*.bench"))

@@ -1,6 +1,6 @@
-"""The jobs of the benchmarks, for bare Dramatiq: its own Redis broker with its default middleware.
+"""The benchmark jobs for bare Dramatiq, on its own Redis broker with its default middleware.
 
-With BENCH_ASYNC its AsyncIO middleware is added, without which it runs no coroutines.
+With BENCH_ASYNC its AsyncIO middleware is added, which coroutines need.
 """
 
 import os
@@ -19,29 +19,29 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name="bench")
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 if os.environ.get("BENCH_ASYNC"):
 
     @dramatiq.actor(queue_name="bench")
     async def noop_async() -> None:
-        """Nothing, on the event loop."""
+        """Do nothing, on the event loop."""
 
 
 @dramatiq.actor(queue_name="bench")
 def sleeps() -> None:
-    """5 ms of waiting, as for an answer."""
+    """Sleep for 5 ms, as a job that waits for a response."""
     work.sleep()
 
 
 @dramatiq.actor(queue_name="bench")
 def spins() -> None:
-    """1 ms of computing."""
+    """Compute for 1 ms."""
     work.spin()
 
 
 @dramatiq.actor(queue_name="bench")
 def picked_up(sent: float) -> None:
-    """Note how long it took from `sent` until here."""
+    """Record the time from `sent` until now."""
     work.note_delay(sent)

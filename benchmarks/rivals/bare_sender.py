@@ -1,4 +1,4 @@
-"""The program that sends, for bare Dramatiq: what benchmarks/pace.py says, by its actors' `send`."""
+"""The sender program for bare Dramatiq: calls its actors' `send`, as benchmarks/pace.py directs."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from benchmarks.rivals import bare_jobs
 
 
 class BareSender:
-    """It knows no sending in bulk: many are a loop."""
+    """Sends with the actors' `send`. Dramatiq has no bulk call, so many jobs are sent in a loop."""
 
     def noop(self) -> object:
         return bare_jobs.noop.send()

@@ -1,4 +1,4 @@
-"""What goes wrong, as a command line says it: one line on stderr, and an exit code that scripts can rely on."""
+"""Turn an error into one line on stderr and an exit code that scripts can rely on."""
 
 import errno
 import logging
@@ -38,7 +38,7 @@ TIMED_OUT: Final = 124
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
-#: The exit code of each error; a class that is not named has that of the class it derives from.
+#: The exit code of each error class. A class that is not listed has the code of its nearest base class.
 EXIT_CODES: Final[Mapping[type[BaseException], int]] = MappingProxyType(
     {
         CallboardError: FAILED,
@@ -61,12 +61,16 @@ EXIT_CODES: Final[Mapping[type[BaseException], int]] = MappingProxyType(
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code that stands for this error."""
+    """Return the exit code for this error."""
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), FAILED)
 
 
 def report(error: BaseException) -> int:
-    """Say on stderr what went wrong, in one line; returns the exit code."""
+    """Print the error on stderr and return its exit code.
+
+    A closed stdout pipe is not printed: the reader ended the command on purpose. At log level debug the
+    traceback is printed too.
+    """
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         _silence_stdout()
         return FAILED
@@ -75,18 +79,19 @@ def report(error: BaseException) -> int:
         return USAGE
     if logging.getLogger().isEnabledFor(logging.DEBUG) and not isinstance(error, click.ClickException):
         traceback.print_exception(error, file=sys.stderr)
-    say(error)
+    print_error(error)
     return exit_code(error)
 
 
-def say(error: BaseException) -> None:
-    """Print the error's one line."""
+def print_error(error: BaseException) -> None:
+    """Print the error on stderr as one line."""
     label = click.style("error:", fg="red", bold=True)
     colour = None if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else False
     click.echo(f"{label} {one_line(message_of(error))}", err=True, color=colour)
 
 
 def message_of(error: BaseException) -> str:
+    """Return the error's message for people. An unexpected error is called a defect."""
     match error:
         case CallboardError():
             return error.message
@@ -99,15 +104,15 @@ def message_of(error: BaseException) -> str:
         case OSError():
             return str(error)
         case _:
-            said = str(error).strip().partition("\n")[0]
+            text = str(error).strip().partition("\n")[0]
             return (
-                f"{type(error).__name__}: {said}" if said else type(error).__name__
+                f"{type(error).__name__}: {text}" if text else type(error).__name__
             ) + " (this is a defect; CALLBOARD_LOG_LEVEL=debug shows where)"
 
 
 def _usage(error: click.UsageError) -> str:
     text = error.format_message().strip().removesuffix(".").replace(". Did you", "; did you")
-    # click's sentences begin with a capital, ours go on after a colon
+    # click starts its messages with a capital letter; ours follow "error: "
     text = text[:1].lower() + text[1:]
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         return text
@@ -116,9 +121,9 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _silence_stdout() -> None:
-    """Let nothing more be written to a pipe that nobody reads, not even by Python's own last flush."""
+    """Send all further output to /dev/null, also Python's flush at exit, because the pipe is closed."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
-        # a stream without a descriptor has no pipe to spare
+        # a replaced stdout without a file descriptor has no pipe
         return

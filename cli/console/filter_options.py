@@ -1,4 +1,4 @@
-"""The options that choose jobs, the same for `job list` and for the verbs by filter."""
+"""Options that select jobs, shared by `job list` and by `job cancel|retry|delete` with a filter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """The jobs that a command was asked for: those that fit everything that is set."""
+    """Which jobs a command acts on: those that match every field that is set."""
 
     state: tuple[str, ...] = ()
     queue: str | None = None
@@ -29,17 +29,19 @@ class Criteria:
     search: str | None = None
 
     @property
-    def given(self) -> bool:
+    def is_set(self) -> bool:
+        """Return whether any criterion is given."""
         return self != Criteria()
 
     def filter(self) -> "JobFilter":
+        """Return the criteria as the filter that the platform takes."""
         from callboard.jobs.operate.job_filter import JobFilter
 
         states = tuple(JobState(state) for state in dict.fromkeys(self.state))
         return JobFilter(states, self.queue, self.name, self.tag, self.since, self.until, self.search)
 
-    def words(self) -> str:
-        """The criteria in words, for a question: `failed, queue mail, since 2026-11-21 09:00:00 UTC`."""
+    def describe(self) -> str:
+        """Return the criteria as text for a prompt: `failed, queue mail, since 2026-11-21 09:00:00 UTC`."""
         parts = [" or ".join(self.state)] if self.state else []
         for word in ("queue", "name", "tag", "search"):
             value = getattr(self, word)
@@ -50,16 +52,16 @@ class Criteria:
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose jobs; it gets them as `which: Criteria`."""
+    """Add the options that select jobs to a command, which receives them as `criteria: Criteria`."""
 
     @wraps(command)
-    def gathered(**options: Any) -> Any:
-        which = Criteria(**{field: options.pop(field) for field in Criteria.__slots__})
-        return command(which=which, **options)
+    def with_criteria(**options: Any) -> Any:
+        criteria = Criteria(**{field: options.pop(field) for field in Criteria.__slots__})
+        return command(criteria=criteria, **options)
 
     for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+        with_criteria = option(with_criteria)
+    return with_criteria
 
 
 _OPTIONS = (
@@ -68,12 +70,16 @@ _OPTIONS = (
         multiple=True,
         type=click.Choice([str(state) for state in JobState]),
         metavar="STATE",
-        help=f"Of this state; may be given more than once. One of {', '.join(JobState)}.",
+        help=f"Jobs in this state; may be repeated. One of {', '.join(JobState)}.",
     ),
-    click.option("--queue", metavar="QUEUE", help="In this queue."),
-    click.option("--name", metavar="NAME", help="Of this job."),
-    click.option("--tag", metavar="TAG", help="With this tag."),
-    click.option("--since", type=MOMENT, metavar="TIME", help="Enqueued since then: 1h, 2d or a time."),
-    click.option("--until", type=MOMENT, metavar="TIME", help="Enqueued before then: 1h, 2d or a time."),
-    click.option("--search", metavar="TEXT", help="With this text in arguments, errors or note."),
+    click.option("--queue", metavar="QUEUE", help="Jobs in this queue."),
+    click.option("--name", metavar="NAME", help="Jobs with this job name."),
+    click.option("--tag", metavar="TAG", help="Jobs with this tag."),
+    click.option(
+        "--since", type=MOMENT, metavar="TIME", help="Enqueued at this time or later: 1h (ago), 2d or a time."
+    ),
+    click.option(
+        "--until", type=MOMENT, metavar="TIME", help="Enqueued before this time: 1h (ago), 2d or a time."
+    ),
+    click.option("--search", metavar="TEXT", help="Jobs with this text in arguments, errors or note."),
 )

@@ -1,4 +1,4 @@
-"""Options and kinds of values that several commands share."""
+"""Options and option types that several commands share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DurationType(click.ParamType[timedelta]):
-    """`30s`, `10m`, `1h30m`, `2d`."""
+    """A duration such as `30s`, `10m`, `1h30m` or `2d`."""
 
     name = "duration"
 
@@ -28,7 +28,7 @@ class DurationType(click.ParamType[timedelta]):
 
 
 class TimeType(click.ParamType[datetime]):
-    """An instant in ISO 8601, with its offset."""
+    """A time in ISO 8601 with a UTC offset, converted to UTC."""
 
     name = "time"
 
@@ -42,12 +42,12 @@ class TimeType(click.ParamType[datetime]):
         except (ValueError, OverflowError):
             self.fail(f"not a time: {value[:40]!r} (write it as 2026-11-22T09:00:00Z)", param, ctx)
         raise click.BadParameter(
-            f"the time {value[:40]!r} lacks its zone (end it with Z or +01:00)", ctx, param
+            f"the time {value[:40]!r} has no UTC offset (end it with Z or +01:00)", ctx, param
         )
 
 
 class MomentType(click.ParamType[datetime]):
-    """A time, or a duration that has passed since then."""
+    """A time in the past: an ISO 8601 time, or a duration before now."""
 
     name = "time"
 
@@ -62,7 +62,7 @@ class MomentType(click.ParamType[datetime]):
 
 
 class IdType(click.ParamType[UUID]):
-    """A job's id."""
+    """A job's id: a UUID."""
 
     name = "id"
 
@@ -82,10 +82,12 @@ ID: Final = IdType()
 
 
 def json_option(command: Command) -> Command:
+    """Add `--json` to a command, which receives it as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def yes_option(command: Command) -> Command:
+    """Add `--yes` to a command that asks before it acts."""
     return click.option(
-        "--yes", "-y", is_flag=True, help="Do not ask. Without a terminal nothing is asked anyway."
+        "--yes", "-y", is_flag=True, help="Do not ask for confirmation (never asked without a terminal)."
     )(command)

@@ -1,4 +1,4 @@
-"""What commands print: JSON documents, tables and messages. Data goes to stdout, messages to stderr."""
+"""Print JSON documents, tables and messages. Data goes to stdout, messages go to stderr."""
 
 import os
 import shutil
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-#: Columns of a table that is not for a terminal: nothing is cut there.
+#: The width of a table that does not go to a terminal: wide enough that nothing is cut.
 _PIPE_WIDTH: Final = 400
-#: From this width on tables show their `wide` columns.
-_WIDE: Final = 110
+#: A terminal of this width or more shows the `wide` columns of a table.
+_WIDE_TERMINAL: Final = 110
 _GAP: Final = 2
-#: A column that is cut keeps so much.
-_NARROWEST: Final = 6
+#: A column is never cut below this width.
+_MIN_COLUMN_WIDTH: Final = 6
 
 _STATE_STYLES: Final = {
     "waiting": "bright_black",
@@ -56,7 +56,7 @@ _STATE_STYLES: Final = {
 
 
 def job_object(job: Job) -> dict[str, Any]:
-    """A job as JSON shows it: the fields that HTTP has too."""
+    """Return a job's fields for JSON output. They are the fields that HTTP returns."""
     return {
         "id": str(job.id),
         "name": job.name,
@@ -93,7 +93,7 @@ def job_object(job: Job) -> dict[str, Any]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON document; instants become ISO 8601 in UTC, durations their text."""
+    """Print one JSON document. Times become ISO 8601 in UTC, durations become text such as `1m30s`."""
     import orjson
 
     click.echo(
@@ -102,14 +102,14 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_json_line(value: Mapping[str, Any]) -> None:
-    """Print one line of a stream of JSON."""
+    """Print one JSON document as one line, for a stream (NDJSON)."""
     import orjson
 
     click.echo(orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME))
 
 
 def print_items(items: Iterable[Mapping[str, Any]], next_cursor: str | None = None) -> None:
-    """Print a list as HTTP has it: `{"items": [...], "next_cursor": null}`."""
+    """Print a list in the form that HTTP returns: `{"items": [...], "next_cursor": null}`."""
     print_json({"items": list(items), "next_cursor": next_cursor})
 
 
@@ -124,28 +124,34 @@ def _plain(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Say something to the person; programs do not read it."""
+    """Print a message for people on stderr, on one line."""
     click.echo(one_line(text), err=True)
 
 
 def interactive() -> bool:
-    """Whether somebody sits there who can be asked."""
+    """Return whether stdin and stderr are a terminal, where a question can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Whether to go on: asks on a terminal only, and not after --yes."""
+    """Return whether to go on. Ask only on a terminal and without `--yes`; otherwise return True."""
     if yes or not interactive():
         return True
     if click.confirm(one_line(question), err=True):
         return True
-    note("nothing was done")
+    note("nothing was changed")
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. `wide`: shown where there is room; `cut`: shortened where there is not."""
+    """A column of a table.
+
+    wide:  shown only in a wide terminal
+    cut:   shortened with an ellipsis when the table is too wide
+    right: aligned to the right
+    fold:  continued on the next line when the table is too wide
+    """
 
     title: str
     wide: bool = False
@@ -155,14 +161,17 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]], *, empty: str) -> None:
-    """Print rows under their titles, as wide as the terminal; without rows, say so on stderr."""
+    """Print rows under their column titles, at most as wide as the terminal.
+
+    Without rows, print the message `empty` on stderr instead.
+    """
     if not rows:
         note(empty)
         return
     from rich.table import Table
 
     width = stdout_width()
-    shown = [index for index, column in enumerate(columns) if not column.wide or width >= _WIDE]
+    shown = [index for index, column in enumerate(columns) if not column.wide or width >= _WIDE_TERMINAL]
     cells = [[_cell(row[index]) for index in shown] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
     for index, size in zip(shown, _widths([columns[index] for index in shown], cells, width), strict=True):
@@ -180,23 +189,26 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]
 
 
 def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width: int) -> list[int]:
-    """Every column as wide as its longest cell; where that is too much, the widest that may be cut give way."""
+    """Return the width of each column: its longest cell, unless the table is then too wide.
+
+    In a table that is too wide, the widest columns that may be cut or folded shrink.
+    """
     sizes = [
         max([len(column.title), *(line[index].cell_len for line in cells)])
         for index, column in enumerate(columns)
     ]
-    yielding = [index for index, column in enumerate(columns) if column.cut or column.fold]
+    shrinkable = [index for index, column in enumerate(columns) if column.cut or column.fold]
     excess = sum(sizes) + _GAP * (len(sizes) - 1) - width
     for _ in range(max(0, excess)):
-        widest = max(yielding, key=lambda index: sizes[index], default=None)
-        if widest is None or sizes[widest] <= _NARROWEST:
+        widest = max(shrinkable, key=lambda index: sizes[index], default=None)
+        if widest is None or sizes[widest] <= _MIN_COLUMN_WIDTH:
             break
         sizes[widest] -= 1
     return sizes
 
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
-    """Print one thing field by field; what is neither text nor drawn is shown as JSON."""
+    """Print labels and values, one pair a line. A value that is neither str nor rich Text becomes JSON."""
     import orjson
     from rich.table import Table
     from rich.text import Text
@@ -211,14 +223,14 @@ def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
 
 
 def state_text(state: str, more: str = "") -> "Text":
-    """A state in its colour."""
+    """Return a state in its colour, followed by `more`."""
     from rich.text import Text
 
     return Text(f"{state} {more}".rstrip(), style=_STATE_STYLES.get(state, ""))
 
 
 def print_rich(*parts: "RenderableType", err: bool = False) -> None:
-    """Print what rich draws; colours only on a terminal that wants them."""
+    """Print rich renderables to stdout, or to stderr if `err`. Use colours only if `coloured` allows them."""
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
@@ -239,11 +251,12 @@ def print_rich(*parts: "RenderableType", err: bool = False) -> None:
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether colours may be written: to a terminal, unless NO_COLOR is set."""
+    """Return whether to write colours: the stream is a terminal, and NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def stdout_width() -> int:
+    """Return the terminal's width, or a large width if stdout is not a terminal."""
     return shutil.get_terminal_size((80 if sys.stdout.isatty() else _PIPE_WIDTH, 24)).columns
 
 

@@ -1,7 +1,8 @@
-"""The parent of a few processes: starts them, replaces the dead, and stops them one after the other.
+"""A parent of several processes: starts them, restarts those that die, and stops them one after the other.
 
-Its children are sessions of their own, so a Ctrl-C at the terminal reaches the parent alone, which then stops them in
-order. They cannot outlive it: when it dies, however it dies, the kernel terminates them (Linux).
+Each child has a session of its own, so Ctrl-C at the terminal reaches only the parent, which stops the
+children in order. On Linux the children cannot outlive the parent: when it dies, even by SIGKILL, the kernel
+sends them SIGTERM.
 """
 
 import ctypes
@@ -21,14 +22,17 @@ import structlog
 
 from callboard.jobs.model.clock import SYSTEM, Clock
 
-#: A child that lived shorter than this died fast; so many fast deaths in a row, and the parent gives up.
-FAST: Final = 10.0
-MOST_FAST_DEATHS: Final = 5
+#: A child that dies sooner than this after its start died fast. Seconds.
+FAST_DEATH: Final = 10.0
+#: After this many fast deaths in a row the parent gives up.
+MAX_FAST_DEATHS: Final = 5
+#: The wait before a restart after the first fast death. Seconds.
 BACK_OFF: Final = 0.5
-_LOOK_EVERY: Final = 1.0
-_LOOK_EVERY_AT_START: Final = 0.05
-#: How long after the second signal a child may take. Seconds.
-_HURRY: Final = 3.0
+#: How often the parent checks its children, and how often until they are ready. Seconds.
+_CHECK_INTERVAL: Final = 1.0
+_CHECK_INTERVAL_AT_START: Final = 0.05
+#: How long a child may still run after the second stop signal. Seconds.
+_HURRIED_STOP_TIMEOUT: Final = 3.0
 _PR_SET_PDEATHSIG: Final = 1
 
 log = structlog.get_logger(__name__)
@@ -36,12 +40,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Child:
-    """A process in the parent's care. `patience`: seconds it is given to stop before it is killed."""
+    """One child process. `stop_timeout`: how many seconds it may take to stop before it is killed."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    patience: float
+    stop_timeout: float
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -49,21 +53,23 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Return whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def start(self, now: float) -> None:
+        """Start the process; `now` is the monotonic time in seconds."""
         self.process = subprocess.Popen(  # noqa: S603 - our own program
             self.command,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the parent has one thread
+            preexec_fn=_terminate_with_parent(os.getpid()),  # noqa: PLW1509 - the parent has one thread
         )
         self.started_at = now
         log.debug("process.started", process=self.name, pid=self.process.pid)
 
     def signal(self, number: int) -> None:
-        """Send a signal to it; SIGKILL to all of its session."""
+        """Send a signal to the process. SIGKILL goes to all processes of its group."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):
@@ -74,7 +80,7 @@ class Child:
 
 
 class Signals:
-    """Counts what asks the parent to stop, and wakes it for that and for the death of a child."""
+    """A context that counts stop signals and wakes `wait` on a stop signal or a child's death."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -84,9 +90,10 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        asks = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._stop)
+        stop_handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._stop)
         self._before: dict[int, Any] = {
-            number: signal.signal(number, act) for number, act in {**asks, signal.SIGCHLD: _heard}.items()
+            number: signal.signal(number, handler)
+            for number, handler in {**stop_handlers, signal.SIGCHLD: _wake}.items()
         }
         return self
 
@@ -98,7 +105,7 @@ class Signals:
         self._writer.close()
 
     def wait(self, seconds: float) -> None:
-        """Sleep this long, or until a signal comes."""
+        """Sleep for this many seconds, or until a signal arrives."""
         readable, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
         if readable:
             self._reader.recv(4096)
@@ -109,11 +116,12 @@ class Signals:
 
 @dataclass(slots=True)
 class Parent:
-    """Keeps its children alive until a signal; `children` are started in this order, and stopped from the last to the first.
+    """Keeps its children alive until a stop signal.
 
-    is_ready: asked until it says yes, once; then on_ready is called.
-    upkeep:   called about once a second from then on.
-    back_off: the wait before a restart after a fast death, doubled with each further one. Seconds.
+    children: started in this order, stopped in reverse order
+    is_ready: called repeatedly until it returns True; then on_ready is called once
+    upkeep:   called about once a second after that
+    back_off: the wait before a restart after a fast death, doubled with each further fast death. Seconds.
     """
 
     children: Sequence[Child]
@@ -125,14 +133,14 @@ class Parent:
     _ready: bool = field(default=False, init=False)
 
     def run(self) -> int:
-        """Returns 0 after a stop that was asked for, 1 after a child that would not stay alive."""
+        """Run until a stop signal and return 0; return 1 if a child keeps dying fast."""
         with Signals() as signals:
             try:
-                return 0 if self._care(signals) else 1
+                return 0 if self._supervise(signals) else 1
             finally:
                 self._stop(signals)
 
-    def _care(self, signals: Signals) -> bool:
+    def _supervise(self, signals: Signals) -> bool:
         for child in self.children:
             child.start(self.clock.monotonic())
         while not signals.stops:
@@ -150,17 +158,17 @@ class Parent:
     def _pause(self) -> float:
         now = self.clock.monotonic()
         due = [child.restart_at - now for child in self.children if not child.alive]
-        return min([_LOOK_EVERY if self._ready else _LOOK_EVERY_AT_START, *due])
+        return min([_CHECK_INTERVAL if self._ready else _CHECK_INTERVAL_AT_START, *due])
 
     def _replace(self, child: Child) -> bool:
-        """Start a child that died anew, at once or after a while; false when it is not to be kept alive."""
+        """Restart a dead child, now or after its back-off. Return False if it died fast too often."""
         now = self.clock.monotonic()
         if child.process is not None:
             code = child.process.returncode
-            fast = now - child.started_at < FAST
+            fast = now - child.started_at < FAST_DEATH
             child.fast_deaths = child.fast_deaths + 1 if fast else 0
             child.process = None
-            if child.fast_deaths >= MOST_FAST_DEATHS:
+            if child.fast_deaths >= MAX_FAST_DEATHS:
                 log.error("process.gave_up", process=child.name, code=code, deaths=child.fast_deaths)
                 return False
             wait = self.back_off * 2 ** (child.fast_deaths - 1) if fast else 0.0
@@ -171,16 +179,19 @@ class Parent:
         return True
 
     def _stop(self, signals: Signals) -> None:
-        """Stop one after the other. A second signal asks all at once and hurries them; a third kills."""
+        """Stop the children one after the other.
+
+        A second stop signal sends SIGTERM to all at once and shortens their time; a third kills them.
+        """
         before = signals.stops
         for child in reversed(self.children):
             child.signal(signal.SIGTERM)
-            deadline = self.clock.monotonic() + child.patience
-            hurried = False
+            deadline = self.clock.monotonic() + child.stop_timeout
+            hurried = False  # whether the second stop signal has been handled
             while child.alive and self.clock.monotonic() < deadline and signals.stops < before + 2:
                 if signals.stops > before and not hurried:
                     hurried = True
-                    deadline = min(deadline, self.clock.monotonic() + _HURRY)
+                    deadline = min(deadline, self.clock.monotonic() + _HURRIED_STOP_TIMEOUT)
                     for each in self.children:
                         each.signal(signal.SIGTERM)
                 signals.wait(min(0.2, deadline - self.clock.monotonic()))
@@ -191,20 +202,23 @@ class Parent:
                 child.process.wait()
 
 
-def _heard(_number: int, _frame: FrameType | None) -> None:
-    """Let the signal do what it is wanted for: wake the parent."""
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing. A handler must exist for the signal to wake the parent through the wakeup socket."""
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """What a child does before it becomes its program: ask the kernel for SIGTERM when its parent dies."""
+def _terminate_with_parent(parent: int) -> Callable[[], None] | None:
+    """Return a function for the child to call before exec. The kernel then sends SIGTERM when `parent` dies.
+
+    Return None on systems other than Linux, which have no such request.
+    """
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
-    def ask() -> None:
+    def request_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
-            # it died before the kernel was asked
+            # the parent died before the request
             os._exit(1)
 
-    return ask
+    return request_signal

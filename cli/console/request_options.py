@@ -1,4 +1,4 @@
-"""The options of an enqueue, and the request that they make."""
+"""The options of `job enqueue`, and their conversion into the fields of a job request."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DeadlineType(click.ParamType[datetime]):
-    """A time, or a duration from now on."""
+    """A time in the future: an ISO 8601 time, or a duration from now."""
 
     name = "time"
 
@@ -27,74 +27,79 @@ class DeadlineType(click.ParamType[datetime]):
 
 
 _OPTIONS: Final = (
-    click.option("--queue", metavar="QUEUE", help="Other than the job's own queue."),
+    click.option("--queue", metavar="QUEUE", help="Use this queue instead of the job's own queue."),
     click.option(
-        "--in", "delay", type=DURATION, metavar="DURATION", help="Not before 10m, 1h, 2d have passed."
+        "--in", "delay", type=DURATION, metavar="DURATION", help="Start after this delay: 10m, 1h, 2d."
     ),
-    click.option("--at", "run_at", type=TIME, metavar="TIME", help="Not before 2026-11-22T09:00:00Z."),
+    click.option(
+        "--at", "run_at", type=TIME, metavar="TIME", help="Start at this time: 2026-11-22T09:00:00Z."
+    ),
     click.option(
         "--expires",
         "expires_at",
         type=DeadlineType(),
         metavar="WHEN",
-        help="Cancel it unless it has begun by 2026-11-22T09:00:00Z, or within 1h.",
+        help="Cancel the job if it has not started by this time: 2026-11-22T09:00:00Z, or 1h (from now).",
     ),
     click.option(
-        "--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9; 5 when nothing is said."
+        "--priority", type=click.IntRange(0, 9), metavar="N", help="0 (first) to 9 (last); the default is 5."
     ),
-    click.option("--unique-key", metavar="KEY", help="At most one unfinished job has this key."),
+    click.option("--unique-key", metavar="KEY", help="Allow only one unfinished job with this key."),
     click.option(
         "--unique-for",
         type=DURATION,
         metavar="DURATION",
-        help="The key is held this long, even if the job ends earlier.",
+        help="Hold the key for this long, even if the job ends earlier.",
     ),
     click.option(
         "--on-conflict",
         type=click.Choice(["existing", "replace", "reject"]),
-        help="When the key is held: answer with the job that has it (default), give that job these arguments and"
-        " this time if it has not begun, or refuse.",
+        help="If a job holds the key: return that job (existing, the default), replace its arguments and time"
+        " unless it has started (replace), or fail (reject).",
     ),
-    click.option("--limit-key", metavar="KEY", help="Whose limits within the queue it counts towards."),
-    click.option("--tag", "tags", metavar="TAG", multiple=True, help="May be given more than once."),
+    click.option("--limit-key", metavar="KEY", help="Count the job towards the queue's limits for this key."),
+    click.option("--tag", "tags", metavar="TAG", multiple=True, help="Add a tag; may be repeated."),
     click.option(
-        "--max-attempts", type=click.IntRange(1, 1000), metavar="N", help="Tries before it counts as failed."
-    ),
-    click.option(
-        "--min-backoff", type=DURATION, metavar="DURATION", help="Before a retry, this long at least."
+        "--max-attempts", type=click.IntRange(1, 1000), metavar="N", help="Fail the job after N attempts."
     ),
     click.option(
-        "--max-backoff", type=DURATION, metavar="DURATION", help="Before a retry, this long at most."
+        "--min-backoff", type=DURATION, metavar="DURATION", help="Wait at least this long before a retry."
     ),
-    click.option("--job-timeout", type=DURATION, metavar="DURATION", help="An attempt may run this long."),
+    click.option(
+        "--max-backoff", type=DURATION, metavar="DURATION", help="Wait at most this long before a retry."
+    ),
+    click.option(
+        "--job-timeout", type=DURATION, metavar="DURATION", help="Stop an attempt that runs longer than this."
+    ),
     click.option(
         "--hard-timeout",
         type=DURATION,
         metavar="DURATION",
-        help="After this the process that runs an attempt is killed.",
+        help="Kill the process of an attempt that runs longer than this.",
     ),
 )
 
 
 def request_options(command: Command) -> Command:
+    """Add the options of an enqueue to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def request_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a job request; raises UsageError when options contradict each other."""
-    values = {key: value for key, value in given.items() if value is not None}
+def request_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a job request; raise UsageError if two options contradict each other."""
+    values = {key: value for key, value in options.items() if value is not None}
     values["tags"] = list(values.get("tags", ()))
     if "delay" in values and "run_at" in values:
-        raise click.UsageError("--in and --at exclude each other")
+        raise click.UsageError("--in and --at cannot be used together")
     if "job_timeout" in values:
         values["timeout"] = values.pop("job_timeout")
-    _ordered("--job-timeout", values.get("timeout"), "--hard-timeout", values.get("hard_timeout"))
-    _ordered("--min-backoff", values.get("min_backoff"), "--max-backoff", values.get("max_backoff"))
+    _check_order("--job-timeout", values.get("timeout"), "--hard-timeout", values.get("hard_timeout"))
+    _check_order("--min-backoff", values.get("min_backoff"), "--max-backoff", values.get("max_backoff"))
     return values
 
 
-def _ordered(low: str, least: timedelta | None, high: str, most: timedelta | None) -> None:
-    if least is not None and most is not None and most < least:
+def _check_order(low: str, lower: timedelta | None, high: str, upper: timedelta | None) -> None:
+    if lower is not None and upper is not None and upper < lower:
         raise click.UsageError(f"{high} must not be shorter than {low}")

@@ -1,4 +1,4 @@
-"""The composition root of the command line: settings, servers, services; each made when a command needs it."""
+"""The composition root of the command line: a command gets its settings, servers and services here."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a command works with."""
+    """What a command works with: the settings, the servers' URLs and the services."""
 
     settings: "Settings"
     urls: "ServerUrls"
     platform: "Platform"
 
     def schedules(self) -> "Schedules":
-        from callboard.jobs.schedules.cron import spec_calendar
-
-        return self.platform.schedules(spec_calendar)
+        return self.platform.schedules()
 
     def intake(self) -> "Intake":
         from callboard.config.embedded import secret_key
@@ -35,20 +33,24 @@ class Runtime:
 
 
 @contextmanager
-def opened(*, need_redis: bool = False) -> Iterator[Runtime]:
-    """Everything a command needs, until its block ends; embedded servers are started, or found, on the way.
+def open_runtime(*, need_redis: bool = False) -> Iterator[Runtime]:
+    """Yield the runtime of a command. Start the embedded servers that it needs, and close all at the end.
 
-    Redis carries hints only, so no embedded Valkey is started for a command: one that runs is used.
+    Redis carries only hints, so an embedded Valkey is started only with `need_redis`. One that already runs
+    is used.
     """
     settings = quiet_settings()
     from callboard.config.embedded import servers
 
-    with servers(settings, need_redis=need_redis) as urls, closing(build(urls)) as platform:
+    with (
+        servers(settings, need_redis=need_redis) as urls,
+        closing(build_platform(settings, urls)) as platform,
+    ):
         yield Runtime(settings, urls, platform)
 
 
-def build(urls: "ServerUrls") -> "Platform":
-    """The services over these servers; raises InvalidInput when a URL cannot be read."""
+def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
+    """Return the services on these servers; raise InvalidInput if a URL is malformed."""
     from sqlalchemy.exc import ArgumentError
 
     from callboard.config.settings import sqlalchemy_url
@@ -56,21 +58,25 @@ def build(urls: "ServerUrls") -> "Platform":
 
     try:
         return Platform(
-            sqlalchemy_url(urls.database_url), urls.redis_url, pool_size=2, application="callboard cli"
-        )
+            sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
+            application="callboard cli",
+        )  # fmt: skip
     except (ArgumentError, ValueError) as error:
         raise InvalidInput(
-            f"CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is no usable URL: {error}"
+            f"CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL: {error}"
         ) from None
 
 
 def quiet_settings() -> "Settings":
-    """The settings, for a command whose stderr is for its own messages: logs from warnings up, unless asked for."""
+    """Return the settings and configure logging for a short command.
+
+    Its stderr is for its own messages, so the log level is warning unless CALLBOARD_LOG_LEVEL is set.
+    """
     return _settings("warning")
 
 
 def server_settings() -> "Settings":
-    """The settings, for a process that stays."""
+    """Return the settings and configure logging for a long-running process: level info unless set."""
     return _settings("info")
 
 
@@ -79,6 +85,6 @@ def _settings(level: str) -> "Settings":
     from callboard.config.settings import load_settings
 
     settings = load_settings()
-    asked = settings.source("log_level") != "default"
-    configure(settings.log_format, settings.log_level if asked else level)
+    chosen = settings.source("log_level") != "default"
+    configure(settings.log_format, settings.log_level if chosen else level)
     return settings

@@ -1,4 +1,4 @@
-"""`callboard job`: enqueue, list, show and wait; the verbs that change jobs are in `job_verbs.py`."""
+"""`callboard job`: enqueue, list, show and wait. The commands that change jobs are in `job_verbs.py`."""
 
 import errno
 import os
@@ -18,18 +18,18 @@ from callboard.cli.job.job_log_commands import logs
 from callboard.cli.job.job_verbs import cancel, delete, retry
 from callboard.cli.job.job_views import print_job, print_jobs
 from callboard.cli.job.job_why_commands import why
-from callboard.jobs.enqueue.batch import Receipt
 from callboard.jobs.errors import CallboardError, JobUnsuccessful, WaitTimeout
 from callboard.jobs.model.job import Job, Source
 from callboard.jobs.model.states import JobState
 
 if TYPE_CHECKING:
+    from callboard.jobs.model.receipt import Receipt
     from callboard.jobs.platform import Platform
 
 
 @click.group()
 def job() -> None:
-    """Enqueue jobs, look at them, cancel, retry and delete them."""
+    """Enqueue, list, show, cancel, retry and delete jobs."""
 
 
 for _verb in (cancel, retry, delete, why, logs):
@@ -42,16 +42,20 @@ for _verb in (cancel, retry, delete, why, logs):
     "--args",
     "arguments",
     metavar="JSON",
-    help="An object (by name) or an array (by position); @FILE, or - for stdin.",
+    help="A JSON object (arguments by name) or array (by position); @FILE, or - for stdin.",
 )
 @request_options
-@click.option("--unchecked", is_flag=True, help="Accept a job that no worker knows yet, and any arguments.")
-@click.option("--wait", is_flag=True, help="Wait for the job's end; exits with 6 unless it succeeded.")
+@click.option(
+    "--unchecked",
+    is_flag=True,
+    help="Skip the checks of job name and arguments: no worker knows the job yet.",
+)
+@click.option("--wait", is_flag=True, help="Wait until the job ends; exit with 6 unless it succeeds.")
 @click.option(
     "--timeout",
     type=DURATION,
     metavar="DURATION",
-    help="With --wait: this long at most; then exits with 124.",
+    help="With --wait: wait at most this long, then exit with 124.",
 )
 @json_option
 def enqueue(
@@ -63,30 +67,31 @@ def enqueue(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Enqueue a job; prints its id.
+    """Enqueue a job and print its id.
 
-    The job is committed when this exits with 0.
+    The job is committed when the command exits with 0.
 
     \b
     callboard job enqueue build_report --args '{"account_id": 7}' --in 10m
     callboard job enqueue build_report --args @report.json --wait --timeout 1m
     callboard job enqueue reindex --unique-key r-7 --on-conflict replace --in 30s
-    """  # noqa: D301 - click's mark for lines to keep
+    """  # noqa: D301 - \b tells click to keep the lines
     if timeout is not None and not wait:
-        raise click.UsageError("--timeout belongs to --wait; an attempt's limit is --job-timeout")
+        raise click.UsageError("--timeout needs --wait; the time limit of an attempt is --job-timeout")
     values = {**request_values(options), **read_arguments(arguments), "name": name}
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
     from callboard.jobs.model.request import job_request
-    from callboard.jobs.operate.listing import accepted
+    from callboard.jobs.operate.listing import after_enqueue
 
     request = job_request(values)
-    with opened() as runtime:
+    with open_runtime() as runtime:
         platform = runtime.platform
-        receipt = platform.enqueue.one(request, Source("cli", _user()))
+        batch = platform.enqueue.check(request, Source("cli", _user()))
+        [receipt] = platform.enqueue.accept(batch).receipts
         try:
             if receipt.existed or receipt.moved:
-                note(_held(receipt, request.unique_key))
-            with accepted(receipt.id):
+                note(_conflict_note(receipt, request.unique_key))
+            with after_enqueue(f"job {receipt.id} is"):
                 if wait:
                     _wait(platform, receipt.id, timeout, as_json=as_json)
                 elif as_json:
@@ -96,60 +101,64 @@ def enqueue(
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            # The job is committed: nobody shall think that it has to be sent again.
+            # The job is committed, so the message must keep the caller from sending it again.
             raise CallboardError(
-                f"job {receipt.id} is enqueued, but nothing can be printed: {error.strerror}"
+                f"job {receipt.id} is enqueued, but the output failed: {error.strerror}"
             ) from error
 
 
 @job.command("list")
 @filter_options
 @click.option(
-    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, metavar="N", help="Jobs on a page."
+    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, metavar="N", help="Jobs per page."
 )
-@click.option("--cursor", metavar="CURSOR", help="The next page, as the last one named it.")
+@click.option("--cursor", metavar="CURSOR", help="Show the next page; the page before prints its cursor.")
 @json_option
-def list_(*, which: Criteria, limit: int, cursor: str | None, as_json: bool) -> None:
+def list_(*, criteria: Criteria, limit: int, cursor: str | None, as_json: bool) -> None:
     """List jobs, newest first."""
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
-        page = runtime.platform.jobs.page(which.filter(), cursor=cursor, limit=limit)
+    with open_runtime() as runtime:
+        page = runtime.platform.jobs.page(criteria.filter(), cursor=cursor, limit=limit)
         print_jobs(page, as_json=as_json)
 
 
 @job.command()
 @click.argument("job_id", metavar="ID", type=ID)
-@click.option("--traceback", is_flag=True, help="With the traceback of every failed attempt.")
+@click.option("--traceback", is_flag=True, help="Show the traceback of each failed attempt.")
 @json_option
 def show(*, job_id: UUID, traceback: bool, as_json: bool) -> None:
-    """Show one job: its life, arguments, result and errors."""
-    from callboard.cli.console.runtime import opened
+    """Show one job: its state, times, arguments, result and errors."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         print_job(runtime.platform.jobs.get(job_id), as_json=as_json, traceback=traceback)
 
 
 @job.command()
 @click.argument("job_id", metavar="ID", type=ID)
-@click.option("--timeout", type=DURATION, metavar="DURATION", help="This long at most; then exits with 124.")
+@click.option(
+    "--timeout", type=DURATION, metavar="DURATION", help="Wait at most this long, then exit with 124."
+)
 @json_option
 def wait(*, job_id: UUID, timeout: timedelta | None, as_json: bool) -> None:
-    """Wait for a job's end and show it; exits with 6 unless it succeeded."""
-    from callboard.cli.console.runtime import opened
+    """Wait until a job ends and show it; exit with 6 unless it succeeds."""
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         _wait(runtime.platform, job_id, timeout, as_json=as_json)
 
 
-def _held(receipt: Receipt, key: str | None) -> str:
-    """What became of an enqueue whose unique key was held."""
-    which = f"the key {key}" if key else "its key"
+def _conflict_note(receipt: "Receipt", key: str | None) -> str:
+    """Return a message on an enqueue whose unique key another job held."""
+    subject = f"the key {key}" if key else "the job's key"
     if receipt.replaced:
-        return f"{which} is held by job {receipt.id} ({receipt.state}), which has these arguments and this time now"
+        return (
+            f"{subject} is held by job {receipt.id} ({receipt.state}); its arguments and time were replaced"
+        )
     if receipt.moved:
-        return f"{which} was held by a job that is running, which goes on; this one has it now"
-    return f"{which} is held by job {receipt.id} ({receipt.state}); nothing was enqueued"
+        return f"{subject} was held by a running job, which continues; the new job holds it now"
+    return f"{subject} is held by job {receipt.id} ({receipt.state}); nothing was enqueued"
 
 
 def _wait(platform: "Platform", job_id: UUID, timeout: timedelta | None, *, as_json: bool) -> None:

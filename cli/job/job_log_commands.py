@@ -1,4 +1,4 @@
-"""`callboard job logs`: what a job logged, attempt by attempt; with --follow, as it logs it."""
+"""`callboard job logs`: show what a job logged, by attempt; with --follow, also new lines as they come."""
 
 import sys
 import textwrap
@@ -17,29 +17,31 @@ if TYPE_CHECKING:
     from callboard.jobs.attempts.log_line import JobLogLine
     from callboard.jobs.platform import Platform
 
-_MOST: Final = 20_000
-_HIGHEST: Final = 2**31 - 1
+_MAX_LINES: Final = 20_000
+_MAX_ATTEMPT: Final = 2**31 - 1
 _INDENT: Final = 10
-_NARROWEST: Final = 40
+_MIN_TEXT_WIDTH: Final = 40
 _STYLES: Final = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
 @click.command()
 @click.argument("job_id", metavar="ID", type=ID)
-@click.option("--attempt", type=click.IntRange(1, _HIGHEST), metavar="N", help="Of this attempt only.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what it logs until the job has ended.")
-@click.option("--limit", type=click.IntRange(1, _MOST), metavar="N", help="Begin with the newest N lines.")
+@click.option("--attempt", type=click.IntRange(1, _MAX_ATTEMPT), metavar="N", help="Show only this attempt.")
+@click.option("--follow", "-f", is_flag=True, help="Print new lines until the job ends.")
+@click.option(
+    "--limit", type=click.IntRange(1, _MAX_LINES), metavar="N", help="Start with the newest N lines."
+)
 @json_option
 def logs(*, job_id: UUID, attempt: int | None, follow: bool, limit: int | None, as_json: bool) -> None:
     """Show what a job logged.
 
-    An attempt keeps its newest 1,000 lines. Times are in UTC.
+    The newest 1,000 lines of each attempt are kept. Times are in UTC.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
+    with open_runtime() as runtime:
         platform = runtime.platform
-        before = platform.job_logs.newest(job_id, attempt=attempt, limit=limit or _MOST)
+        before = platform.job_logs.newest(job_id, attempt=attempt, limit=limit or _MAX_LINES)
         if as_json and not follow:
             print_items(map(line_object, before))
             return
@@ -52,7 +54,7 @@ def logs(*, job_id: UUID, attempt: int | None, follow: bool, limit: int | None, 
 
 
 def line_object(line: "JobLogLine") -> dict[str, Any]:
-    """A line as JSON shows it: the fields that HTTP has too."""
+    """Return a log line's fields for JSON output. They are the fields that HTTP returns."""
     return {
         "attempt": line.attempt,
         "epoch": line.epoch,
@@ -76,29 +78,29 @@ def _following(
 
 
 def _print(lines: "Iterable[JobLogLine]") -> int:
-    """Print lines as they come, under a heading for each attempt and day; returns how many.
+    """Print lines as they come, with a heading for each attempt and day. Return the number of lines.
 
-    An attempt that was given back, as its worker died or stopped, and began again has a heading for each beginning.
+    An attempt that started more than once, because its worker died or stopped, has a heading for each start.
     """
     heading, printed = None, 0
     width = stdout_width() if sys.stdout.isatty() else None
-    for printed, line in enumerate(lines, 1):  # noqa: B007 - the count is the answer
-        above = (line.epoch, f"{line.logged_at:%Y-%m-%d}")
-        if above != heading:
-            _echo(click.style(f"attempt {line.attempt} · {above[1]} UTC", dim=True))
-            heading = above
+    for printed, line in enumerate(lines, 1):  # noqa: B007 - the count is the result
+        day = f"{line.logged_at:%Y-%m-%d}"
+        if heading != (line.epoch, day):
+            _echo(click.style(f"attempt {line.attempt} · {day} UTC", dim=True))
+            heading = (line.epoch, day)
         _echo(folded(line, width))
     return printed
 
 
 def folded(line: "JobLogLine", width: int | None) -> str:
-    """One line, or several: the first with its time, the others indented below it; no wider than `width` columns."""
+    """Return a log line for people: its time and text, folded to `width` columns, later rows indented."""
     text = visible(line.message)
     if line.level not in {"info", "debug"}:
         text = f"{line.level}: {text}"
     rows = text.splitlines() or [""]
     if width is not None:
-        room = max(width - _INDENT, _NARROWEST)
+        room = max(width - _INDENT, _MIN_TEXT_WIDTH)
         rows = [part for row in rows for part in textwrap.wrap(row, room) or [""]]
     time = click.style(f"{line.logged_at:%H:%M:%S}", dim=True)
     first = click.style(rows[0], fg=_STYLES.get(line.level))

@@ -1,4 +1,4 @@
-"""Jobs on the screen: the table of many, the card of one."""
+"""Print jobs: a table of many, a card of one."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from callboard.jobs.operate.listing import JobPage
 
 _CARD_WIDTH: Final = 80
-_BAR: Final = 20
-#: JSON up to this length stands in one line.
-_SHORT: Final = 56
-#: Lines of JSON, and of a traceback, that a card shows.
-_MOST_LINES: Final = 24
-_MOST_TRACE: Final = 60
+_BAR_WIDTH: Final = 20
+#: JSON up to this length is shown on one line.
+_ONE_LINE_LENGTH: Final = 56
+#: A card shows at most this many lines of a JSON value, and of a traceback.
+_MAX_JSON_LINES: Final = 24
+_MAX_TRACEBACK_LINES: Final = 60
 _COLUMNS: Final = (
     Column("ID"),
     Column("STATE"),
@@ -58,29 +58,29 @@ def print_jobs(page: "JobPage", *, as_json: bool) -> None:
             job.name,
             job.queue,
             f"{job.attempt}/{job.max_attempts}",
-            ago(_when(job), now),
+            ago(_shown_time(job), now),
         )
         for job in page.items
     ]
-    print_table(_COLUMNS, rows, empty="no jobs fit")
+    print_table(_COLUMNS, rows, empty="no jobs match")
     if page.next_cursor:
-        note(f"there are more: --cursor {page.next_cursor}")
+        note(f"next page: --cursor {page.next_cursor}")
 
 
 def print_job_objects(jobs: Sequence[tuple[UUID, Job | None]]) -> None:
-    """Print the jobs that a verb has changed; of one that is gone, its id."""
+    """Print the jobs that a verb changed as JSON; a deleted job (None) is shown by its id alone."""
     print_items([{"id": str(job_id)} if job is None else job_object(job) for job_id, job in jobs])
 
 
 def print_job(job: Job, *, as_json: bool, traceback: bool = False) -> None:
-    """Print one job, as an object or as a card."""
+    """Print one job, as JSON or as a card; `traceback` adds the tracebacks of its errors to the card."""
     if as_json:
         print_json(job_object(job))
     else:
         print_rich(_card(job, SYSTEM.now(), traceback=traceback))
 
 
-def _when(job: Job) -> datetime:
+def _shown_time(job: Job) -> datetime:
     if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
         return job.run_at
     return job.finished_at or (job.started_at if job.state is JobState.RUNNING else None) or job.enqueued_at
@@ -108,7 +108,7 @@ def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
     for heading, content in (("args", job.args), ("kwargs", job.kwargs), ("result", job.result)):
         if content not in ([], {}, None):
             line = _line(content)
-            if len(line) <= _SHORT:
+            if len(line) <= _ONE_LINE_LENGTH:
                 facts.add_row(heading, Text(line))
             else:
                 parts += [_heading(heading), _block(content)]
@@ -127,12 +127,12 @@ def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
 
 
 def _facts(job: Job, now: datetime) -> "list[tuple[str, str | Text]]":
-    door = job.source if job.source_id is None else f"{job.source} ({job.source_id})"
+    source = job.source if job.source_id is None else f"{job.source} ({job.source_id})"
     facts: list[tuple[str, str | Text]] = [
         ("id", str(job.id)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("attempt", f"{job.attempt} of {job.max_attempts}" + _crashes(job)),
-        ("enqueued", f"{_moment(job.enqueued_at, now)}, by {door}"),
+        ("enqueued", f"{_moment(job.enqueued_at, now)}, by {source}"),
     ]
     if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
         facts.append(("due", _moment(job.run_at, now)))
@@ -177,9 +177,9 @@ def _progress(job: Job) -> "Text":
 
     if job.progress is None:
         return Text(visible(job.progress_note or ""))
-    done = round(job.progress * _BAR)
+    done = round(job.progress * _BAR_WIDTH)
     return Text.assemble(
-        ("█" * done, "green"), ("░" * (_BAR - done), "bright_black"),
+        ("█" * done, "green"), ("░" * (_BAR_WIDTH - done), "bright_black"),
         f" {job.progress * 100:.0f}%  {one_line(job.progress_note or '')}",
     )  # fmt: skip
 
@@ -201,11 +201,11 @@ def _block(value: Any) -> "Text":
     from rich.text import Text
 
     lines = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()
-    return Text(visible(_some(lines, _MOST_LINES)))
+    return Text(visible(_first_lines(lines, _MAX_JSON_LINES)))
 
 
 def _errors(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
-    """Every failed attempt: its number, when, and what it said."""
+    """Return a grid of the failed attempts: number, time, error class and message."""
     from rich.table import Table
     from rich.text import Text
 
@@ -214,29 +214,31 @@ def _errors(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
     grid.add_column(style="bright_black", no_wrap=True)
     grid.add_column(overflow="fold")
     for entry in job.errors:
-        said = Text.assemble(
+        message = Text.assemble(
             (visible(str(entry.get("class"))), "red"), f": {visible(str(entry.get('message')))}"
         )
         if traceback and entry.get("traceback"):
-            said.append(f"\n{_tail(str(entry['traceback']))}\n", style="bright_black")
-        grid.add_row(str(entry.get("attempt")), ago(_instant(entry.get("at")), now), said)
+            message.append(f"\n{_tail(str(entry['traceback']))}\n", style="bright_black")
+        grid.add_row(str(entry.get("attempt")), ago(_parsed_time(entry.get("at")), now), message)
     return grid
 
 
 def _tail(traceback: str) -> str:
-    """The end of a traceback, which says what happened."""
+    """Return the last lines of a traceback: they name the error."""
     lines = traceback.rstrip().splitlines()
-    return visible("\n".join(lines if len(lines) <= _MOST_TRACE else ["…", *lines[-_MOST_TRACE:]]))
+    return visible(
+        "\n".join(lines if len(lines) <= _MAX_TRACEBACK_LINES else ["…", *lines[-_MAX_TRACEBACK_LINES:]])
+    )
 
 
-def _instant(text: Any) -> datetime | None:
+def _parsed_time(text: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:
         return None
 
 
-def _some(lines: Sequence[str], most: int) -> str:
+def _first_lines(lines: Sequence[str], most: int) -> str:
     if len(lines) <= most:
         return "\n".join(lines)
-    return "\n".join([*lines[:most], f"… {len(lines) - most} more lines; --json has them all"])
+    return "\n".join([*lines[:most], f"… {len(lines) - most} more lines; --json shows all"])

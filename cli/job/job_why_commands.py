@@ -1,4 +1,4 @@
-"""`callboard job why`: the reasons for which a job is not running."""
+"""`callboard job why`: explain why a job is not running."""
 
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -21,33 +21,33 @@ _WIDTH: Final = 80
 @click.argument("job_id", metavar="ID", type=ID)
 @json_option
 def why(*, job_id: UUID, as_json: bool) -> None:
-    """Say why a job is not running.
+    """Explain why a job is not running.
 
-    All reasons that hold now, the most decisive first, each with its mend where there is one.
+    Lists every reason that applies now, the most important first, with a way to fix it where there is one.
     """
-    from callboard.cli.console.runtime import opened
+    from callboard.cli.console.runtime import open_runtime
 
-    with opened() as runtime:
-        explained = runtime.platform.why.explain(job_id)
+    with open_runtime() as runtime:
+        explanation = runtime.platform.why.explain(job_id)
     if as_json:
-        print_json(_object(explained))
+        print_json(_object(explanation))
     else:
-        print_rich(_card(explained))
+        print_rich(_card(explanation))
 
 
-def _object(explained: "Explanation") -> dict[str, Any]:
-    """What HTTP answers too."""
+def _object(explanation: "Explanation") -> dict[str, Any]:
+    """Return the explanation's fields for JSON output. They are the fields that HTTP returns."""
     return {
-        "job_id": str(explained.job_id),
-        "state": str(explained.state),
+        "job_id": str(explanation.job_id),
+        "state": str(explanation.state),
         "reasons": [
             {"code": str(reason.code), "message": reason.message, "data": dict(reason.data)}
-            for reason in explained.reasons
+            for reason in explanation.reasons
         ],
     }
 
 
-def _card(explained: "Explanation") -> "RenderableType":
+def _card(explanation: "Explanation") -> "RenderableType":
     from rich import box
     from rich.panel import Panel
     from rich.table import Table
@@ -56,14 +56,14 @@ def _card(explained: "Explanation") -> "RenderableType":
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bright_black", justify="right", no_wrap=True)
     grid.add_column(overflow="fold")
-    for number, reason in enumerate(explained.reasons, 1):
+    for number, reason in enumerate(explanation.reasons, 1):
         grid.add_row(str(number), Text(one_line(reason.text), style="bold" if number == 1 else ""))
         if reason.mend:
             grid.add_row("", Text(one_line(reason.mend), style="green"))
     title = Text.assemble(
-        " ", (one_line(explained.name), "bold"), "  ", state_text(str(explained.state)), " "
+        " ", (one_line(explanation.name), "bold"), "  ", state_text(str(explanation.state)), " "
     )
     return Panel(
-        grid, title=title, title_align="left", subtitle=f" {explained.job_id} ", subtitle_align="left",
+        grid, title=title, title_align="left", subtitle=f" {explanation.job_id} ", subtitle_align="left",
         box=box.ROUNDED, width=min(_WIDTH, stdout_width()), padding=(0, 2), border_style="bright_black",
     )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Postgres and Valkey from wheels, for one machine: `servers()` gives every entry point the URLs to work with.
+"""Embedded Postgres and Valkey from wheels, for one machine. `servers()` yields the URLs that a process uses.
 
-Only what has no URL in the settings is started. Servers are shared by all commands on one data folder: the first starts
-them, others find them, the last to leave stops them. A short command that overlaps with `callboard up`
-neither takes the servers from it nor leaves any behind.
+A server is started only if the settings have no URL for it. All commands on one data folder share the
+servers: the first command starts them, and the last one to leave stops them. A short command that overlaps
+with `callboard up` neither stops its servers nor leaves servers running.
 """
 
 from collections.abc import Iterator
@@ -17,43 +17,46 @@ from callboard.config.settings import Settings
 from callboard.jobs.errors import Unavailable
 
 if TYPE_CHECKING:
-    from callboard.config.embedded.server import Server
+    from callboard.config.embedded.embedded_server import EmbeddedServer
 
 __all__ = ["EmbeddedServers", "ServerUrls", "secret_key", "servers"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerUrls:
-    """Where the database and Redis answer."""
+    """The URLs of the database and of Redis."""
 
     database_url: str
     redis_url: str
 
 
 class EmbeddedServers:
-    """The servers of one data folder; not durable is for tests."""
+    """The embedded servers of one data folder. `durable=False` is faster, and for tests only."""
 
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
-        # resolved, for every command must come to the same path by whichever way it goes
+        # resolved, because every command must compute the same socket path, also through a symbolic link
         self._data_dir = data_dir.resolve()
         try:
             from callboard.config.embedded.postgres_server import PostgresServer
             from callboard.config.embedded.valkey_server import ValkeyServer
         except ModuleNotFoundError as error:
             raise Unavailable(
-                f"no embedded servers here, for {error.name} is not installed: pip install 'callboard[embedded]' "
-                "or set CALLBOARD_DATABASE_URL and CALLBOARD_REDIS_URL"
+                f"the embedded servers need {error.name}, which is not installed: pip install"
+                " 'callboard[embedded]', or set CALLBOARD_DATABASE_URL and CALLBOARD_REDIS_URL"
             ) from None
-        self.postgres: Server = PostgresServer(self._data_dir / "postgres", durable=durable)
-        self.valkey: Server = ValkeyServer(self._data_dir / "valkey")
+        self.postgres: EmbeddedServer = PostgresServer(self._data_dir / "postgres", durable=durable)
+        self.valkey: EmbeddedServer = ValkeyServer(self._data_dir / "valkey")
 
     @property
     def urls(self) -> ServerUrls:
-        """Where they answer when they run; the same after every restart."""
+        """Return the servers' URLs, whether they run or not. A restart does not change them."""
         return ServerUrls(self.postgres.url, self.valkey.url)
 
     def ensure(self, *, postgres: bool = True, valkey: bool = True) -> ServerUrls:
-        """Have them running and use them until `leave`; raises Unavailable with the end of a server's log."""
+        """Start the servers that do not run, and register as a user of them until `leave`.
+
+        Raise Unavailable, with the last lines of the server's log, if one does not start.
+        """
         make_data_dir(self._data_dir)
         try:
             if postgres:
@@ -66,14 +69,14 @@ class EmbeddedServers:
         return self.urls
 
     def leave(self) -> None:
-        """Use them no more: what nobody else uses is stopped."""
+        """Stop using the servers. A server without other users is stopped."""
         try:
             self.valkey.leave()
         finally:
             self.postgres.leave()
 
     def stop(self) -> None:
-        """Stop them now, whoever started or uses them."""
+        """Stop the servers now, even if other processes use them."""
         try:
             self.valkey.stop()
         finally:
@@ -82,9 +85,10 @@ class EmbeddedServers:
 
 @contextmanager
 def servers(settings: Settings, *, need_redis: bool = True) -> Iterator[ServerUrls]:
-    """The URLs of the settings, with embedded servers for those that are unset, up until the block ends.
+    """Yield the URLs of the settings. For a URL that is unset, start an embedded server and yield its URL.
 
-    Without `need_redis` an embedded Valkey is not started; its URL is given all the same, for it may be running.
+    The embedded servers run at least until the block ends. Without `need_redis` Valkey is not started; its
+    URL is yielded anyway, because it may already run.
     """
     if settings.database_url is not None and settings.redis_url is not None:
         yield ServerUrls(settings.database_url, settings.redis_url)

@@ -1,4 +1,4 @@
-"""Whose name a server runs under. Postgres refuses to be root, so root starts it as `nobody`."""
+"""The user account that runs a server. Postgres refuses to run as root, so root starts it as `nobody`."""
 
 import os
 import pwd
@@ -11,14 +11,13 @@ from typing import Final, Self
 from callboard.jobs.errors import Unavailable
 
 _NOBODY: Final = "nobody"
-# bits of the capability sets, linux/capability.h
-_OVERRIDE: Final = 1
+# a bit of the capability sets, from linux/capability.h
 _READ_SEARCH: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of this machine."""
+    """A user account of this machine."""
 
     uid: int
     gid: int
@@ -26,19 +25,19 @@ class Account:
 
     @classmethod
     def own(cls) -> Self:
-        """The account of this process."""
+        """Return the account of this process; raise Unavailable if it has no name."""
         uid = os.geteuid()
         try:
             return cls(uid, os.getegid(), pwd.getpwuid(uid).pw_name)
         except KeyError:
             raise Unavailable(
-                f"embedded servers need a user with a name, and user {uid} has none: add it to /etc/passwd, "
+                f"embedded servers need a user with a name, but user {uid} has none: add it to /etc/passwd, "
                 "or set CALLBOARD_DATABASE_URL and CALLBOARD_REDIS_URL"
             ) from None
 
     @classmethod
     def for_postgres(cls) -> Self:
-        """The account of this process, or `nobody` for root."""
+        """Return the account for Postgres: that of this process, or `nobody` for root."""
         if os.geteuid() != 0:
             return cls.own()
         try:
@@ -51,10 +50,10 @@ class Account:
         return cls(entry.pw_uid, entry.pw_gid, entry.pw_name)
 
     def prefix(self, paths: Iterable[Path]) -> tuple[str, ...]:
-        """The words before a command that make it run as this account and reach `paths`.
+        """Return the words to put before a command so that it runs as this account and can reach `paths`.
 
-        None, unless root gives itself up. Where a folder above is closed to others, as root's home is, the
-        command is allowed to search it: that opens nothing on the disk to anyone else.
+        They are empty unless this process is root and the account is not. If a parent folder is closed to the
+        account, as root's home is, the command gets a capability to search it. No file permission changes.
         """
         if self.uid == os.geteuid():
             return ()
@@ -67,7 +66,7 @@ class Account:
         words = (setpriv, f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
         if all(self._reaches(path) for path in paths):
             return words
-        # a container's root often has the wider of the two alone
+        # root in a container often has only dac_override, the wider of the two
         power = "dac_read_search" if _effective_capabilities() >> _READ_SEARCH & 1 else "dac_override"
         return (*words, f"--inh-caps=+{power}", f"--ambient-caps=+{power}")
 
@@ -81,7 +80,10 @@ class Account:
 
 
 def closed_folder(path: Path, owner: Account) -> None:
-    """Have a folder that belongs to this account and is closed to others; raises Unavailable if it is another's."""
+    """Create a folder, or take an existing one, that only `owner` can open.
+
+    Raise Unavailable if the path is a link, no folder, or belongs to another user.
+    """
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if not path.is_dir() or path.is_symlink() or status.st_uid not in {owner.uid, os.geteuid()}:

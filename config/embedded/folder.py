@@ -1,4 +1,4 @@
-"""The data folder: made where the settings say, or a settings error."""
+"""Create the data folder."""
 
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,10 @@ _KEY: Final = "CALLBOARD_DATA_DIR"
 
 
 def make_data_dir(path: Path) -> None:
-    """Have the data folder, out of sight of git when it is new; raises InvalidInput when it cannot be there."""
+    """Create the data folder if it is missing; raise InvalidInput if that fails.
+
+    A new folder gets a .gitignore that hides all of it from git.
+    """
     try:
         if path.is_dir():
             return
@@ -18,6 +21,6 @@ def make_data_dir(path: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InvalidInput(
-            f"{_KEY}: {path} cannot be made ({reason}); name a folder that you may write to",
+            f"{_KEY}: {path} cannot be created ({reason}); set it to a folder that you can write to",
             fields={_KEY: reason},
         ) from error

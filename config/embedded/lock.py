@@ -1,4 +1,4 @@
-"""Locks between processes that the kernel lets go when their holder dies, however it dies."""
+"""File locks between processes. The kernel releases them when their holder dies, even by SIGKILL."""
 
 import fcntl
 import os
@@ -16,14 +16,14 @@ _POLL: Final = 0.02
 
 
 @contextmanager
-def exclusive(path: Path, *, patience: timedelta) -> Iterator[None]:
-    """Hold the lock alone; raises Unavailable when another process keeps it longer than `patience`."""
+def exclusive(path: Path, *, timeout: timedelta) -> Iterator[None]:
+    """Hold an exclusive lock; raise Unavailable if another process holds it for longer than `timeout`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = SYSTEM.monotonic() + patience.total_seconds()
+        deadline = SYSTEM.monotonic() + timeout.total_seconds()
         while not _locked(descriptor, fcntl.LOCK_EX):
             if SYSTEM.monotonic() > deadline:
-                raise Unavailable(f"another process is busy starting or stopping servers: it holds {path}")
+                raise Unavailable(f"another process is starting or stopping the servers: it holds {path}")
             time.sleep(_POLL)
         yield
     finally:
@@ -31,7 +31,10 @@ def exclusive(path: Path, *, patience: timedelta) -> Iterator[None]:
 
 
 class Usage:
-    """Counts who uses a thing: each user holds a shared lock, and whoever gets it alone is the last."""
+    """Tells whether this process is the last user of a server.
+
+    Each user holds a shared lock on one file. A user that can get the lock exclusively is the last one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,21 +42,21 @@ class Usage:
 
     @property
     def joined(self) -> bool:
-        """Whether this object is a user."""
+        """Return whether this object holds the shared lock."""
         return self._descriptor is not None
 
     def join(self) -> None:
-        """Be a user from now on. Called, as `leave`, under an exclusive lock that makes the two one step."""
+        """Become a user. Hold an `exclusive` lock to call this and `leave`, because they are not atomic."""
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def leave(self) -> bool:
-        """Be a user no more; true when nobody else is one."""
+        """Stop being a user. Return True if no other user is left."""
         if self._descriptor is None:
             return False
         last = _locked(self._descriptor, fcntl.LOCK_EX)
-        # a forked child shares this lock: closing alone would not let go of it
+        # a forked child shares this lock, so closing the file would not release it
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
         self._descriptor = None

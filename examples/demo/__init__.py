@@ -1,1 +1,1 @@
-"""`make demo`: the whole platform on this machine, and real work through every door."""
+"""`make demo`: start the whole platform on this machine and enqueue real work through every door."""

@@ -1,4 +1,4 @@
-"""Start the platform, send work through every door, show what ran. Exits with 0 only if all of it succeeded."""
+"""Start the platform, enqueue jobs through every door and show what ran. Exit with 0 only if all succeed."""
 
 import signal
 import sys
@@ -20,21 +20,22 @@ from examples.demo.ran import Ran
 from examples.demo.show import Show
 from examples.demo.stage import DemoFailed, Stage
 
-#: By then something hangs. Seconds.
+#: A demo that takes longer than this hangs. Seconds.
 _DEADLINE: Final = 240
 _INTERRUPTED: Final = 130
 _TERMINATED: Final = 143
 
 
 def main() -> int:
+    """Run the demo and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(_DEADLINE)
-    show, begun = Show(), SYSTEM.monotonic()
+    show, started = Show(), SYSTEM.monotonic()
     show.heading("Callboard", "one platform, every door, real work")
     with tempfile.TemporaryDirectory(prefix="callboard-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        # root's Postgres runs as nobody, and has to get through
+        # if root runs the demo, Postgres runs as nobody, and must be able to enter the folder
         folder.chmod(0o711)
         stage = None
         try:
@@ -43,16 +44,16 @@ def main() -> int:
             ran = perform(show, stage)
         except (DemoFailed, CallboardError, httpx.HTTPError, psycopg.Error) as error:
             show.say(f"\n{error}\n", "bold red")
-            show.say("\n".join(stage.last_words if stage else []))
+            show.say("\n".join(stage.last_log if stage else []))
             return 1
         except KeyboardInterrupt:
-            show.say("\nInterrupted; everything is stopped.\n")
+            show.say("\nInterrupted. Everything is stopped.\n")
             return _INTERRUPTED
-    return conclude(show, ran, SYSTEM.monotonic() - begun)
+    return conclude(show, ran, SYSTEM.monotonic() - started)
 
 
 def perform(show: Show, stage: Stage) -> list[Ran]:
-    """The whole show; when it returns, everything is stopped."""
+    """Run all steps of the demo and return the jobs that ran. Everything is stopped when it returns."""
     ran: list[Ran] = []
     with ExitStack() as opened:
         with show.step("Platform", "Postgres, Valkey, api, scheduler, workers …") as step:
@@ -70,12 +71,12 @@ def perform(show: Show, stage: Stage) -> list[Ran]:
             ("SQL", "select callboard.enqueue('flaky', …)", doors.sql),
             ("Dramatiq", "count_words.send(…)", doors.actor),
             ("Python", "client.enqueue_many('count_primes', …)", doors.python),
-            ("Schedule", "waiting for its second tick", doors.ticks),
+            ("Schedule", "waiting for the second tick", doors.ticks),
         ):
             with show.step(title, doing) as step:
                 ran += door(step)
         if stage.borrowed:
-            with show.step("Tidying up", "the schedule, the source and the key"):
+            with show.step("Clean-up", "deleting the schedule, the source and the key"):
                 doors.clear()
         show.table(ran)
         with show.step("Platform", "stopping") as step:
@@ -85,16 +86,16 @@ def perform(show: Show, stage: Stage) -> list[Ran]:
 
 
 def conclude(show: Show, ran: list[Ran], seconds: float) -> int:
-    """Say what it came to; returns the exit code."""
-    lost = [one for one in ran if not one.succeeded]
-    for one in lost[:10]:
+    """Print the summary and return the exit code."""
+    unsuccessful = [one for one in ran if not one.succeeded]
+    for one in unsuccessful[:10]:
         show.say(f"{one.name} ({one.door}) is {one.state}: {one.last_error}", "red")
     doors = len({one.door for one in ran})
-    if lost:
-        show.say(f"\n{len(lost):,} of {len(ran):,} jobs did not succeed.\n", "bold red")
+    if unsuccessful:
+        show.say(f"\n{len(unsuccessful):,} of {len(ran):,} jobs did not succeed.\n", "bold red")
         return 1
     show.say(f"\nAll {len(ran):,} jobs through {doors} doors succeeded, in {seconds:.0f} s.", "bold green")
-    show.say("Next: 'make up' keeps it running; README.md says what to do with it.\n", "")
+    show.say("Next: 'make up' starts the platform and keeps it running; README.md has the next steps.\n", "")
     return 0
 
 
@@ -103,7 +104,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 def _too_long(_number: int, _frame: object) -> NoReturn:
-    raise DemoFailed(f"the demo was not done after {_DEADLINE} s")
+    raise DemoFailed(f"the demo did not finish within {_DEADLINE} s")
 
 
 if __name__ == "__main__":

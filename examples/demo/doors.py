@@ -1,4 +1,7 @@
-"""Work through every door of the platform; each returns what ran, or raises DemoFailed."""
+"""Enqueue work through every door: each way in which a job can be enqueued.
+
+Each door's method returns the jobs that ran, or raises DemoFailed.
+"""
 
 import hashlib
 import hmac
@@ -12,6 +15,7 @@ from uuid import uuid4
 import dramatiq
 import httpx
 import psycopg
+from psycopg import sql
 
 from callboard import Client
 from callboard.jobs.dramatiq.broker import CallboardBroker
@@ -22,7 +26,7 @@ from examples.demo.stage import DemoFailed, Stage
 
 PUSH: Final = Path(__file__).parents[1] / "github_push.json"
 PRIMES_BELOW: Final = 1_000_000
-#: There are so many of them, says every table of primes.
+#: The known number of primes below that.
 PRIMES: Final = 78_498
 BLOCK: Final = 500
 _TICKS: Final = 2
@@ -31,7 +35,7 @@ _ACCEPTED: Final = 202
 
 
 class Doors:
-    """`run` tells this demo's jobs from those that the database already had."""
+    """The doors, as methods. `run` is a name that marks this demo's jobs; the database may have others."""
 
     def __init__(self, stage: Stage, client: Client, database_url: str) -> None:
         self.run = f"demo-{uuid4().hex[:8]}"
@@ -41,11 +45,12 @@ class Doors:
         self._http = httpx.Client(base_url=stage.url, timeout=_WAIT_SECONDS)
 
     def schedule(self, step: Step) -> None:
-        """Make a schedule; `ticks` looks for what it did."""
+        """Create a schedule. `ticks` waits for its jobs."""
         self._stage.callboard("schedule", "create", self.run, "--job", "heartbeat", "--every", "2s")
         step.done = "callboard schedule create … --every 2s"
 
     def command_line(self, step: Step) -> list[Ran]:
+        """Enqueue a job with the command line, and wait for it."""
         arguments = json.dumps({"account_id": 7, "month": "2026-10"})
         job = self._stage.callboard("job", "enqueue", "build_report", "--args", arguments, "--wait")
         ran = Ran.of("command line", job)
@@ -53,7 +58,7 @@ class Doors:
         return [ran]
 
     def http(self, step: Step) -> list[Ran]:
-        """Make a key on the command line, then post with it; the later doors read through it, too."""
+        """Create a key with the command line and post a job with it. Later doors use the key to read."""
         made = self._stage.callboard("key", "create", self.run, "--role", "operator")
         self._http.headers["Authorization"] = f"Bearer {made['token']}"
         job = self._post("/v1/jobs", {"name": "count_lines", "kwargs": {"pattern": "**/*.py"}})
@@ -62,9 +67,10 @@ class Doors:
         return [ran]
 
     def webhook(self, step: Step) -> list[Ran]:
-        """Post GitHub's recorded push as GitHub does, signed; and once more, as GitHub does when in doubt."""
+        """Post a recorded GitHub push with its signature, twice: GitHub may deliver more than once."""
         source = self._stage.callboard(
-            "webhook", "source", "create", self.run, "--scheme", "github", "--job", "summarise_push", "--event", "push"
+            "webhook", "source", "create", self.run,
+            "--scheme", "github", "--job", "summarise_push", "--event", "push",
         )  # fmt: skip
         body = PUSH.read_bytes()
         signature = hmac.new(source["secret"].encode(), body, hashlib.sha256).hexdigest()
@@ -76,7 +82,7 @@ class Doors:
         }
         first, again = (self._deliver(body, headers) for _ in range(2))
         if first["duplicate"] or not again["duplicate"] or first["job_ids"] != again["job_ids"]:
-            raise DemoFailed(f"the second delivery was not taken for the first: {first}, {again}")
+            raise DemoFailed(f"the second delivery was not recognised as a duplicate: {first}, {again}")
         forged = self._http.post(f"/webhooks/{self.run}", content=body + b" ", headers=headers)
         if forged.status_code != httpx.codes.UNAUTHORIZED:
             raise DemoFailed(f"a forged delivery was answered with {forged.status_code}")
@@ -85,17 +91,19 @@ class Doors:
         return [ran]
 
     def sql(self, step: Step) -> list[Ran]:
-        """Enqueue within a transaction of plain SQL. The job fails once, and is tried again."""
+        """Enqueue in a transaction with plain SQL. The job fails once and is retried."""
+        enqueue = sql.Identifier(self._client.platform.database.schema, "enqueue")
         with psycopg.connect(self._database_url) as connection:
             row = connection.execute(
-                "select callboard.enqueue('flaky', jsonb_build_object('address', %s::text))", ["db.example:5432"]
-            ).fetchone()  # fmt: skip
+                sql.SQL("select {}('flaky', jsonb_build_object('address', %s::text))").format(enqueue),
+                ["db.example:5432"],
+            ).fetchone()
         ran = self._ended("SQL", str(row[0] if row else ""))
-        step.done = f"select callboard.enqueue(…): attempt {ran.attempts} got through"
+        step.done = f"select callboard.enqueue(…): attempt {ran.attempts} succeeded"
         return [ran]
 
     def actor(self, step: Step) -> list[Ran]:
-        """Send to a plain Dramatiq actor: what it is sent to is decided by the broker that it was declared on."""
+        """Send to a plain Dramatiq actor. The broker at its declaration decides where messages go."""
         dramatiq.set_broker(CallboardBroker(lambda: self._client.platform))
         from examples.jobs import count_words
 
@@ -105,7 +113,7 @@ class Doors:
         return [ran]
 
     def python(self, step: Step) -> list[Ran]:
-        """Enqueue 2,000 jobs at once, and watch them run."""
+        """Enqueue 2,000 jobs with one call, and watch them run."""
         blocks = [{"start": at, "stop": at + BLOCK} for at in range(0, PRIMES_BELOW, BLOCK)]
         self._client.enqueue_many("count_primes", blocks, tags=[self.run])
         deadline, left = SYSTEM.monotonic() + _WAIT_SECONDS, len(blocks)
@@ -120,7 +128,8 @@ class Doors:
         primes = sum(one.result or 0 for one in ran)
         if len(ran) != len(blocks) or primes != PRIMES:
             raise DemoFailed(
-                f"{len(ran):,} jobs counted {primes:,} primes; {len(blocks):,} and {PRIMES:,} are right"
+                f"{len(ran):,} jobs counted {primes:,} primes;"
+                f" expected {len(blocks):,} jobs and {PRIMES:,} primes"
             )
         step.done = f"{len(ran):,} jobs counted the {primes:,} primes below {PRIMES_BELOW:,}"
         return ran
@@ -130,8 +139,8 @@ class Doors:
         fired: list[str] = []
         deadline = SYSTEM.monotonic() + _WAIT_SECONDS
         while len(fired) < _TICKS and SYSTEM.monotonic() < deadline:
-            told = self._stage.callboard("schedule", "ticks", self.run)
-            fired = [tick["job_id"] for tick in told["items"] if tick["job_id"]]
+            listed = self._stage.callboard("schedule", "ticks", self.run)
+            fired = [tick["job_id"] for tick in listed["items"] if tick["job_id"]]
         if len(fired) < _TICKS:
             raise DemoFailed(f"the schedule ticked {len(fired)} times in {_WAIT_SECONDS:.0f} s")
         ran = [self._ended("schedule", job) for job in fired]
@@ -139,7 +148,7 @@ class Doors:
         return ran
 
     def clear(self) -> None:
-        """Take back what would outlive the demo in a database that is not its own; jobs stay as history."""
+        """Delete the demo's schedule, source and key from a database that is kept. Its jobs stay."""
         self._stage.callboard("schedule", "delete", self.run, "--yes")
         self._stage.callboard("webhook", "source", "delete", self.run, "--yes")
         self._stage.callboard("key", "revoke", self.run)
@@ -148,14 +157,14 @@ class Doors:
         self._http.close()
 
     def _ended(self, door: str, job_id: str) -> Ran:
-        """Wait for a job's end as HTTP offers it: a long poll."""
+        """Wait for a job's end with a long poll over HTTP."""
         job = self._get(f"/v1/jobs/{job_id}?wait=30s")
         if job["finished_at"] is None:
             raise DemoFailed(f"job {job_id} ({job['name']}) is still {job['state']} after 30 s")
         return Ran.of(door, job)
 
     def _tagged(self) -> Iterator[dict[str, Any]]:
-        """Every job of the demo that has its tag, page by page."""
+        """Yield every job with the demo's tag, page by page."""
         cursor: str | None = ""
         while cursor is not None:
             page = self._get(f"/v1/jobs?tag={self.run}&limit=200" + (f"&cursor={cursor}" if cursor else ""))

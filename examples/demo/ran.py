@@ -1,4 +1,4 @@
-"""A job that has ended, as the demo's table shows it."""
+"""A finished job, for the demo's table."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +7,11 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """waited: from due to started; took: from there to the end."""
+    """A finished job and the door it came through.
+
+    waited: from the time it was due to its start
+    took:   from its start to its end
+    """
 
     door: str
     name: str
@@ -20,7 +24,7 @@ class Ran:
 
     @classmethod
     def of(cls, door: str, job: dict[str, Any]) -> Self:
-        """Read a job object of the HTTP API."""
+        """Return the finished job that a job object of the HTTP API describes."""
         due, started, finished = (_instant(job[key]) for key in ("run_at", "started_at", "finished_at"))
         errors = job["errors"]
         return cls(
@@ -36,6 +40,7 @@ class Ran:
 
     @property
     def succeeded(self) -> bool:
+        """Return whether the job succeeded."""
         return self.state == "succeeded"
 
 

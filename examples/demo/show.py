@@ -1,4 +1,4 @@
-"""What the demo shows: a line for each step, with motion while it lasts, and the table of what ran."""
+"""Print the demo: a line for each step, with a progress bar while it runs, and a table of the jobs."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,40 +15,40 @@ from rich.text import Text
 from callboard.jobs.model.clock import SYSTEM
 from examples.demo.ran import Ran
 
-_WIDEST: Final = 96
+_MAX_WIDTH: Final = 96
 _PLAIN_WIDTH: Final = 80
-#: Without a terminal, progress is told this often.
+#: Without a terminal, a step's progress is printed at each of so many equal parts.
 _PLAIN_PARTS: Final = 4
 _TITLE: Final = 13
 _SECOND: Final = 1.0
 
 
 class Step:
-    """Something that is going on. `done`: what its line says in the end."""
+    """A running step. `done`: the text of its line when it has ended."""
 
     def __init__(self, console: Console, drawn: Progress, task: TaskID) -> None:
         self.done = ""
         self._console, self._drawn, self._task = console, drawn, task
-        self._told = 0
+        self._printed_part = 0
 
     def progress(self, done: int, total: int, noun: str) -> None:
-        """So many of `total` are done."""
+        """Show that `done` of `total` are done."""
         text = f"{done:,} of {total:,} {noun}"
         self._drawn.update(self._task, completed=done, total=total, doing=text)
         part = done * _PLAIN_PARTS // total
-        if self._drawn.disable and self._told < part < _PLAIN_PARTS:
-            self._told = part
+        if self._drawn.disable and self._printed_part < part < _PLAIN_PARTS:
+            self._printed_part = part
             self._console.print(f"{'':{_TITLE + 6}}{text}")
 
 
 class Show:
-    """Prints to the terminal, in colours and with motion if it is one."""
+    """Prints to a stream; if it is a terminal, with colours and progress bars."""
 
     def __init__(self, stream: TextIO = sys.stdout) -> None:
         cast("Any", stream).reconfigure(errors="replace", line_buffering=True)
-        asked = Console(file=stream)
-        self._live = asked.is_terminal and not asked.is_dumb_terminal
-        width = min(asked.width, _WIDEST) if self._live else _PLAIN_WIDTH
+        probe = Console(file=stream)
+        self._live = probe.is_terminal and not probe.is_dumb_terminal
+        width = min(probe.width, _MAX_WIDTH) if self._live else _PLAIN_WIDTH
         self._console = Console(file=stream, width=width, highlight=False)
 
     def heading(self, title: str, text: str) -> None:
@@ -56,8 +56,8 @@ class Show:
 
     @contextmanager
     def step(self, title: str, doing: str) -> Iterator[Step]:
-        """Show that something is going on, and in the end one line: what came of it, and how long it took."""
-        begun = SYSTEM.monotonic()
+        """Show a running step until the block ends, then one line with its result and duration."""
+        started = SYSTEM.monotonic()
         drawn = Progress(
             TextColumn(" "),
             SpinnerColumn(style="cyan"),
@@ -74,21 +74,21 @@ class Show:
             with drawn:
                 yield step
         except BaseException:
-            self._line(Text("✗", "bold red"), title, doing, begun)
+            self._line(Text("✗", "bold red"), title, doing, started)
             raise
-        self._line(Text("✓", "green"), title, step.done or doing, begun)
+        self._line(Text("✓", "green"), title, step.done or doing, started)
 
-    def _line(self, mark: Text, title: str, text: str, begun: float) -> None:
+    def _line(self, mark: Text, title: str, text: str, started: float) -> None:
         line = Table.grid(padding=(0, 1), expand=True)
         line.add_column(width=3, justify="right")
         line.add_column(width=_TITLE, no_wrap=True, style="bold")
         line.add_column(ratio=1, overflow="fold")
         line.add_column(width=7, justify="right", style="bright_black", no_wrap=True)
-        line.add_row(mark, title, Text(text), span(timedelta(seconds=SYSTEM.monotonic() - begun)))
+        line.add_row(mark, title, Text(text), span(timedelta(seconds=SYSTEM.monotonic() - started)))
         self._console.print(line)
 
     def table(self, ran: Sequence[Ran]) -> None:
-        """What ran: a row for each door and job."""
+        """Print a table of the jobs, with a row for each door, job name and state."""
         table = Table(box=None, padding=(0, 1), header_style="bold", expand=True)
         table.add_column("  DOOR", ratio=1, no_wrap=True)
         for title in ("JOB", "STATE"):
@@ -108,7 +108,7 @@ class Show:
             )
         self._console.print()
         self._console.print(table)
-        self.say("\nWAITED is from due to started, TOOK from there to the end; medians of several.")
+        self.say("\nWAITED is the time from due to started, TOOK from started to finished (medians).")
 
     def say(self, text: str, style: str = "bright_black") -> None:
         for line in text.splitlines():
@@ -127,6 +127,6 @@ def _median(lengths: Iterable[timedelta]) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A measured span: `12 ms`, `2.4 s`."""
+    """Return a measured duration: `12 ms`, `2.4 s`."""
     seconds = length.total_seconds()
     return f"{seconds * 1000:.0f} ms" if seconds < _SECOND else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""The platform that the demo runs on: `callboard up` in a child process, and a user's commands beside it."""
+"""The platform of the demo: `callboard up` in a child process, and commands as a user runs them."""
 
 import ctypes
 import json
@@ -22,20 +22,20 @@ _LOG_LINES: Final = 15
 
 
 class DemoFailed(Exception):
-    """Something did not go as it should; the message says what."""
+    """The demo did not go as expected; the message says how."""
 
 
 class Stage:
     """A running platform.
 
-    url:        where its api answers.
-    borrowed:   whether its database is somebody's, and outlives the demo.
-    last_words: what it had logged when something failed.
+    url:      the URL of its api
+    borrowed: whether the database is the user's and outlives the demo
+    last_log: the last lines of its log when a step failed
     """
 
     def __init__(self, folder: Path) -> None:
         self.url = ""
-        self.last_words: list[str] = []
+        self.last_log: list[str] = []
         settings = load_settings()
         self.borrowed = settings.database_url is not None
         self._log = folder / "up.log"
@@ -51,7 +51,7 @@ class Stage:
             ours["CALLBOARD_SECRET_KEY"] = secrets.token_urlsafe(32)
         if settings.source("processes") == "default":
             ours["CALLBOARD_PROCESSES"] = str(min(2, os.cpu_count() or 1))
-        # for this process too: it is a client like any other
+        # this process needs the settings too, because it is a client of the platform
         os.environ.update(ours)
 
     @contextmanager
@@ -65,32 +65,32 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # Ctrl-C is for the demo, which then stops its child in order
+                # Ctrl-C reaches only the demo, which then stops its child cleanly
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread has been started yet
+                preexec_fn=_terminate_with_parent,  # noqa: PLW1509 - no thread has been started yet
             ) as child,
         ):
             try:
                 self.url = self._ready(child)
                 yield
             except BaseException:
-                # before it says no more than how it stops
-                self.last_words = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+                # read the log before the stop adds its own lines
+                self.last_log = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
                 raise
             finally:
                 _stop(child)
 
     def _ready(self, child: "subprocess.Popen[bytes]") -> str:
-        """The address that `up --json` tells once the api answers and a worker is there."""
-        told = b""
+        """Return the URL that `up --json` prints when the api answers and a worker is live."""
+        output = b""
         while child.stdout is not None and (line := child.stdout.readline()):
-            told += line
+            output += line
             with suppress(json.JSONDecodeError):
-                return str(json.loads(told)["url"])
+                return str(json.loads(output)["url"])
         raise DemoFailed(f"'callboard up' ended with {child.wait()}")
 
     def callboard(self, *words: str) -> dict[str, Any]:
-        """Run a command as a user does and return the JSON it prints; DemoFailed when it exits otherwise than with 0."""
+        """Run a command as a user does and return its JSON output; raise DemoFailed if it fails."""
         try:
             done = subprocess.run(  # noqa: S603 - our own program
                 [*_CALLBOARD, *words, "--json"],
@@ -103,7 +103,7 @@ class Stage:
             )
         except subprocess.TimeoutExpired:
             raise DemoFailed(
-                f"'callboard {' '.join(words)}' was not done after {_COMMAND_SECONDS} s"
+                f"'callboard {' '.join(words)}' did not finish within {_COMMAND_SECONDS} s"
             ) from None
         if done.returncode:
             raise DemoFailed(
@@ -121,7 +121,7 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the demo dies, however it dies (Linux)."""
+def _terminate_with_parent() -> None:
+    """Make the kernel send SIGTERM to this process when the demo dies, even by SIGKILL (Linux only)."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

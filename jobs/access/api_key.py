@@ -1,4 +1,4 @@
-"""API keys: digests, roles, revocation."""
+"""An API key, as its row describes it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,11 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it may be shown: its secret is not kept."""
+    """An API key without its secret, which is not stored.
+
+    prefix: the public part of the key's text.
+    queue:  the only queue that the key may use; None: all queues.
+    """
 
     id: UUID
     name: str

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: API keys with one of three roles."""
+"""API keys: create, list, revoke and check them. A key has one of three roles."""
 
 from datetime import timedelta
 from enum import IntEnum
@@ -6,18 +6,17 @@ from threading import Lock
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from callboard.jobs.access import repository
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.tokens import new_api_key, parse_api_key, same_digest
-from callboard.jobs.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
+from callboard.jobs.errors import Conflict, Duplicate, Forbidden, InvalidInput, NotFound, Unauthorized
 from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.postgres.database import Database
 
-#: A revoked key may be believed for this long by a process that has seen it; with what an entry point remembers of its
-#: own, for 5 seconds. Seconds.
+#: How long a key stays in the cache, in seconds. The HTTP server caches for another second, so a process
+#: stops accepting a revoked key after at most 5 seconds.
 _FRESH_SECONDS: Final = 4.0
 _CACHE_SIZE: Final = 1_000
 
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Role(IntEnum):
-    """What a key may do; each may all that the lower ones may."""
+    """What a key may do. A higher role may do everything that a lower one may."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -33,6 +32,7 @@ class Role(IntEnum):
 
     @classmethod
     def named(cls, name: str) -> "Role":
+        """Return the role of this name, in any case. Raises InvalidInput."""
         try:
             return cls[name.upper()]
         except KeyError:
@@ -43,7 +43,7 @@ class Role(IntEnum):
 
 
 class Auth:
-    """Makes, lists, revokes and checks API keys. A revocation takes hold everywhere within 5 seconds."""
+    """Creates, lists, revokes and checks API keys. A revocation takes effect within 5 seconds."""
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM) -> None:
         self._database = database
@@ -54,8 +54,14 @@ class Auth:
     def create(
         self, name: str, role: str, *, queue: str | None = None, expires: timedelta | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key; returns it with its token, which is shown this once and kept nowhere."""
-        if not 1 <= len(name) <= 100 or not name.isprintable():  # noqa: PLR2004 - as the table has it
+        """Create a key; returns it with its token. The token is not stored, so it cannot be shown again.
+
+        queue:   the only queue that the key may use; None: all queues.
+        expires: the time from now until the key expires; None: never.
+
+        Raises InvalidInput for a bad name or role, Conflict when a key that is not revoked has the same name.
+        """
+        if not 1 <= len(name) <= 100 or not name.isprintable():  # noqa: PLR2004 - the limit of the column
             raise InvalidInput(
                 "a key's name has 1 to 100 printable characters", fields={"name": "1 to 100 characters"}
             )
@@ -68,30 +74,31 @@ class Auth:
         try:
             with self._database.transaction() as connection:
                 key = repository.create(connection, values)
-        except IntegrityError:
+        except Duplicate:
             raise Conflict(
-                f"there is a key called {name!r} already; revoke it or choose another name"
+                f"there is already a key called {name!r}; revoke it or choose another name"
             ) from None
         log.info("key.created", name=name, prefix=key.prefix, role=key.role)
         return key, secret.token
 
     def every(self) -> list[ApiKey]:
+        """Return all keys, newest first; also those that are revoked or expired."""
         with self._database.autocommit() as connection:
             return repository.every(connection)
 
     def revoke(self, key: str) -> ApiKey:
-        """Revoke the key of this name, prefix or id."""
+        """Revoke the key with this name, prefix or id. Raises NotFound."""
         with self._database.transaction() as connection:
             revoked = repository.revoke(connection, key)
         if revoked is None:
-            raise NotFound(f"no key in force is called {key[:100]!r}")
+            raise NotFound(f"there is no key {key[:100]!r} to revoke")
         with self._lock:
             self._seen.pop(revoked.prefix, None)
         log.info("key.revoked", name=revoked.name, prefix=revoked.prefix)
         return revoked
 
     def authenticate(self, token: str) -> ApiKey:
-        """The key that this token is; raises Unauthorized, the same for every reason."""
+        """Return the key of this token. Raises Unauthorized, with the same message for every reason."""
         prefix, digest = parse_api_key(token)
         found = self._look_up(prefix)
         if found is None or not same_digest(found[1], digest):
@@ -105,7 +112,7 @@ class Auth:
         if seen and now - seen[0] < _FRESH_SECONDS:
             return seen[1], seen[2]
         with self._database.autocommit() as connection:
-            found = repository.in_force(connection, prefix)
+            found = repository.find_valid(connection, prefix)
         if found is not None:
             with self._lock:
                 if len(self._seen) >= _CACHE_SIZE:
@@ -115,8 +122,8 @@ class Auth:
 
 
 def require(key: ApiKey, role: Role, *, queue: str | None = None) -> None:
-    """Let a key of at least this role pass, for this queue; raises Forbidden."""
+    """Raise Forbidden unless the key has at least this role and may use this queue."""
     if Role.named(key.role) < role:
-        raise Forbidden(f"this needs the role {role.name.lower()}; the key {key.name!r} is {key.role}")
+        raise Forbidden(f"this requires the role {role.name.lower()}; the key {key.name!r} has {key.role}")
     if key.queue is not None and queue != key.queue:
-        raise Forbidden(f"the key {key.name!r} is confined to the queue {key.queue!r}")
+        raise Forbidden(f"the key {key.name!r} may only use the queue {key.queue!r}")

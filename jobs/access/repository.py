@@ -1,13 +1,13 @@
-"""API keys: digests, roles, revocation."""
+"""SQL for API keys."""
 
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
 from callboard.jobs.access.api_key import ApiKey
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import SCHEMA, columns
 
-_COLUMNS: Final = "id, name, prefix, role, queue, created_at, expires_at, revoked_at"
+_COLUMNS: Final = columns(ApiKey)
 _CREATE: Final = text(f"""
 INSERT INTO {SCHEMA}.api_keys (id, name, prefix, digest, role, queue, expires_at)
 VALUES (:id, :name, :prefix, :digest, :role, :queue, clock_timestamp() + CAST(:expires AS interval))
@@ -16,6 +16,10 @@ RETURNING {_COLUMNS}
 
 
 def create(connection: Connection, values: dict[str, Any]) -> ApiKey:
+    """Insert a key. `values` are by column; `expires` is a timedelta from now, or None.
+
+    Raises Duplicate when a key that is not revoked has the same name.
+    """
     return ApiKey(*connection.execute(_CREATE, values).one())
 
 
@@ -23,6 +27,7 @@ _LIST: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.api_keys ORDER BY created_
 
 
 def every(connection: Connection) -> list[ApiKey]:
+    """Return the keys, newest first; 1,000 at most."""
     return [ApiKey(*row) for row in connection.execute(_LIST)]
 
 
@@ -33,18 +38,21 @@ WHERE (name = :key OR prefix = :key OR id::text = :key) AND revoked_at IS NULL R
 
 
 def revoke(connection: Connection, key: str) -> ApiKey | None:
-    """Revoke by name, prefix or id; None when no key in force is meant."""
+    """Revoke the key with this name, prefix or id; returns None when there is none that is not revoked."""
     row = connection.execute(_REVOKE, {"key": key}).first()
     return None if row is None else ApiKey(*row)
 
 
-_IN_FORCE: Final = text(f"""
-SELECT {_COLUMNS}, digest FROM {SCHEMA}.api_keys
+_VALID: Final = text(f"""
+SELECT digest, {_COLUMNS} FROM {SCHEMA}.api_keys
 WHERE prefix = :prefix AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """)
 
 
-def in_force(connection: Connection, prefix: str) -> tuple[ApiKey, str] | None:
-    """The key of this prefix and its digest, unless it is revoked or expired."""
-    row = connection.execute(_IN_FORCE, {"prefix": prefix}).one_or_none()
-    return None if row is None else (ApiKey(*row[:8]), row[8])
+def find_valid(connection: Connection, prefix: str) -> tuple[ApiKey, str] | None:
+    """Return the key with this prefix, and its digest; None when it is unknown, revoked or expired."""
+    row = connection.execute(_VALID, {"prefix": prefix}).one_or_none()
+    if row is None:
+        return None
+    digest, *values = row
+    return ApiKey(*values), digest

@@ -1,4 +1,4 @@
-"""The tables of the doors: schedules and their ticks, webhooks, API keys."""
+"""The table of API keys."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from callboard.jobs.postgres.table_base import NOW, Base
 
 
 class ApiKeyRow(Base):
-    """A key for HTTP. Only the SHA-256 digest of its secret part is kept."""
+    """An API key for HTTP. Of its secret part, only the SHA-256 digest is stored."""
 
     __tablename__ = "api_keys"
 
@@ -19,7 +19,7 @@ class ApiKeyRow(Base):
     prefix: Mapped[str]
     digest: Mapped[str]
     role: Mapped[str]
-    #: The one queue the key is confined to; null means all.
+    #: The only queue that the key may use. Null: all queues.
     queue: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime | None]

@@ -1,61 +1,59 @@
-"""The running job, as its own code sees it: progress, logs, cancellation, children."""
+"""The running job as its own code sees it: progress, logs, cancellation, further jobs."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, cast
 from uuid import UUID
 
 import structlog
 
 from callboard.jobs.attempts.log_lines import LogLines
-from callboard.jobs.enqueue.batch import Receipt
+from callboard.jobs.attempts.progress import LONGEST_NOTE
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.current import running_here
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.outcomes import Cancel
 from callboard.jobs.model.request import JobRequest, job_request
 
-_LONGEST_NOTE: Final = 500
 _EVERY_LEVEL: Final = structlog.make_filtering_bound_logger(logging.DEBUG)
 
 
-class Enqueuer(Protocol):
-    """Accepts jobs (jobs.services.enqueue.Enqueue)."""
-
-    def one(self, request: JobRequest, source: Source) -> Receipt: ...
-
-    def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]: ...
+#: Commits a job and returns its id.
+EnqueueJob = Callable[[JobRequest, Source], UUID]
 
 
 class NotInAJob(CallboardError):
     """`current_job()` was called outside a running job."""
 
     code = "NOT_IN_A_JOB"
+    stored_as = "NotInAJob"
 
 
 class RunningJob:
-    """The attempt that this thread or task is running.
+    """The attempt that this thread or task runs.
 
-    `progress` and `check` raise Cancel when somebody has asked for the job to stop: let it pass, after
-    cleaning up, and the job ends as cancelled.
+    `progress` and `check` raise Cancel when a stop of the job was requested. Clean up and let Cancel pass:
+    the job then ends as cancelled.
     """
 
-    # Every attempt makes one, and few ask it for anything: what is the same for all begins in the class.
+    # Every attempt makes one of these and few use it, so the initial values are in the class.
 
-    #: What the attempt logs; made with its first line.
+    #: The lines that the attempt logged; None until its first line.
     lines: LogLines | None = None
-    #: What `progress` said last: the part done (0..1) and a note.
+    #: The arguments of the last `progress` call: the part that is done (0..1) and a note.
     reported: tuple[float, str | None] | None = None
-    #: Whether that is yet to be written; until then the worker need not be told of more.
-    untold = False
+    #: Whether `reported` is not written yet. While it is True, the worker knows that there is something to
+    #: write.
+    unwritten = False
     cancel_requested = False
 
     def __init__(
-        self, job: ClaimedJob, enqueuer: Enqueuer, on_progress: Callable[["RunningJob"], None]
+        self, job: ClaimedJob, enqueue_job: EnqueueJob, on_progress: Callable[["RunningJob"], None]
     ) -> None:
         self._job = job
-        self._enqueuer = enqueuer
+        self._enqueue_job = enqueue_job
         self._on_progress = on_progress
 
     @property
@@ -80,7 +78,7 @@ class RunningJob:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1."""
+        """The number of this attempt, from 1."""
         return self._job.attempt
 
     @property
@@ -89,73 +87,67 @@ class RunningJob:
 
     @property
     def log(self) -> Any:
-        """A logger whose lines carry the job's id, name and attempt, and are kept with the attempt."""
-        # By way of `logging`, whose level asks what is kept as well as what is shown.
+        """A logger. Its lines carry the job's id, name and attempt, and are stored with the attempt."""
+        # Through `logging`: its levels decide both what is shown and what is stored.
         return structlog.wrap_logger(logging.getLogger(self.name), wrapper_class=_EVERY_LEVEL).bind(
             job_id=str(self.id), job=self.name, attempt=self.attempt
         )
 
     def progress(self, fraction: float, note: str | None = None) -> None:
-        """Say how much is done (0..1) and what is going on; as cheap as a call, written at most once a second.
+        """Report the part that is done (0..1) and a note.
 
-        The last word before the attempt's end is written, too. What lies outside 0..1 counts as its end, and NaN
-        leaves the part that was said before.
+        The call is cheap; a write happens at most once a second.
+
+        The last report before the attempt ends is written too. A fraction outside 0..1 is set to the nearer
+        bound. NaN keeps the fraction of the last report. Raises Cancel when a stop was requested.
         """
         if self.cancel_requested:
             self.check()
         part = float(fraction)
         if not 0.0 <= part <= 1.0:
             part = self._bounded(part)
-        self.reported = (part, None if note is None else str(note)[:_LONGEST_NOTE])
-        if not self.untold:
-            self.untold = True
+        self.reported = (part, None if note is None else str(note)[:LONGEST_NOTE])
+        if not self.unwritten:
+            self.unwritten = True
             self._on_progress(self)
 
     def written(self, reported: tuple[float, str | None] | None) -> None:
-        """The worker has written this word; a newer one, if there is, is told of again."""
-        self.untold = False
+        """Note that the worker wrote this report. If there is a newer one, announce it to the worker."""
+        self.unwritten = False
         if self.reported is not reported:
-            self.untold = True
+            self.unwritten = True
             self._on_progress(self)
 
     def _bounded(self, part: float) -> float:
-        if part != part:  # noqa: PLR0124 - so is NaN, and nothing else
+        if part != part:  # noqa: PLR0124 - only NaN differs from itself
             return 0.0 if self.reported is None else self.reported[0]
         return min(max(part, 0.0), 1.0)
 
     def check(self) -> None:
-        """Raise Cancel when the job was asked to stop."""
+        """Raise Cancel when a stop of the job was requested."""
         if self.cancel_requested:
             raise Cancel("cancelled while running")
 
     def enqueue(self, name: str, kwargs: dict[str, Any] | None = None, **options: Any) -> UUID:
-        """Enqueue another job; its source is this one. Options as for `Client.enqueue`."""
+        """Enqueue another job and return its id. Its source is this job. Options as for `Client.enqueue`."""
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
-        return self._enqueuer.one(request, Source("job", str(self.id))).id
-
-
-_current: ContextVar[RunningJob | None] = ContextVar("callboard_current_job", default=None)
+        return self._enqueue_job(request, Source("job", str(self.id)))
 
 
 def current_job() -> RunningJob:
-    """The job that is running here; raises NotInAJob outside of one."""
-    job = _current.get()
+    """Return the job that this thread or task runs. Raises NotInAJob outside a job."""
+    job = running_job()
     if job is None:
-        raise NotInAJob("current_job() is there only inside a running job")
+        raise NotInAJob("current_job() works only inside a running job")
     return job
 
 
 def running_job() -> RunningJob | None:
-    """The job that is running here, if there is one."""
-    return _current.get()
+    """Return the job that this thread or task runs; None outside a job."""
+    return _running.get()
 
 
-def current_source() -> Source:
-    """The source of what is enqueued here: the running job, or plain Python."""
-    job = _current.get()
-    return Source("python") if job is None else Source("job", str(job.id))
-
-
-#: Set by the worker around a job's function.
-enter = _current.set
-leave = _current.reset
+_running = cast("ContextVar[RunningJob | None]", running_here)
+#: The worker calls these around a job's function.
+enter = _running.set
+leave = _running.reset

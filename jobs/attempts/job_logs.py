@@ -1,36 +1,31 @@
-"""What jobs log, and their last words: written by workers, read by everyone."""
+"""The service that reads what jobs logged."""
 
-import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from callboard.jobs.attempts.log_line import JobLogLine
-from callboard.jobs.attempts.log_lines import Portion
-from callboard.jobs.attempts.progress import Progress
-from callboard.jobs.attempts.repository import log_rows, progress_rows
+from callboard.jobs.attempts.repository import log_rows
 from callboard.jobs.errors import InvalidInput, NotFound
-from callboard.jobs.metrics import JOB_LOG_LINES
-from callboard.jobs.operate.job_filter import PAGE_LIMIT
-from callboard.jobs.operate.repository import reading
+from callboard.jobs.model.paging import bad_cursor, check_limit, read_cursor, write_cursor
 from callboard.jobs.postgres.database import Database
 
-#: Lines read at once where all are wanted.
+#: Lines that are read with one statement when all are wanted.
 _CHUNK: Final = 1_000
-#: Lines that are given out at once at most where they are gathered in memory.
+#: The most lines that are returned as one list.
 GATHER_LIMIT: Final = 20_000
-#: Attempts whose lines go into one statement.
-_PORTIONS: Final = 20
-#: Between two looks of somebody who follows. Seconds.
-_LOOK_EVERY: Final = 0.5
+#: The pause between two reads when somebody follows a job's log. Seconds.
+_FOLLOW_PAUSE: Final = 0.5
 _START: Final = (0, 0)
 _HIGHEST: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Lines, oldest first; `next_cursor` leads to the next page and is None on the last."""
+    """Lines, oldest first. `next_cursor` leads to the next page; None on the last page."""
 
     items: list[JobLogLine]
     next_cursor: str | None
@@ -45,41 +40,38 @@ class JobLogs:
     def page(
         self, job_id: UUID, *, attempt: int | None = None, cursor: str | None = None, limit: int = 50
     ) -> LogPage:
-        """Lines of a job, oldest first, up to 200 at once; raises NotFound when there is no such job."""
-        if not 1 <= limit <= PAGE_LIMIT:
-            raise InvalidInput(
-                f"limit must lie between 1 and {PAGE_LIMIT}", fields={"limit": f"1 to {PAGE_LIMIT}"}
-            )
-        after = _START if cursor is None else _read_cursor(cursor)
+        """Return lines of a job, oldest first, up to 200. Raises NotFound when there is no such job."""
+        check_limit(limit)
+        after = _START if cursor is None else _read_position(cursor)
         with self._database.autocommit() as connection:
-            items = log_rows.page(connection, job_id, attempt=_attempt(attempt), after=after, limit=limit + 1)
-            if not items and not reading.states(connection, [job_id]):
-                raise NotFound(f"there is no job {job_id}")
+            items = log_rows.page(connection, job_id, attempt=_checked(attempt), after=after, limit=limit + 1)
+            if not items:
+                _check_exists(connection, job_id)
         more = len(items) > limit
         items = items[:limit]
-        return LogPage(items, _write_cursor(items[-1]) if more else None)
+        return LogPage(items, _cursor_after(items[-1]) if more else None)
 
     def newest(self, job_id: UUID, *, attempt: int | None = None, limit: int) -> list[JobLogLine]:
-        """The newest `limit` lines of a job, oldest first; raises NotFound when there is no such job."""
-        if not 1 <= limit <= GATHER_LIMIT:
-            raise InvalidInput(
-                f"limit must lie between 1 and {GATHER_LIMIT}", fields={"limit": f"1 to {GATHER_LIMIT}"}
-            )
+        """Return the newest `limit` lines of a job, oldest first.
+
+        Raises NotFound when there is no such job.
+        """
+        check_limit(limit, GATHER_LIMIT)
         with self._database.autocommit() as connection:
-            items = log_rows.newest(connection, job_id, attempt=_attempt(attempt), limit=limit)
-            if not items and not reading.states(connection, [job_id]):
-                raise NotFound(f"there is no job {job_id}")
+            items = log_rows.newest(connection, job_id, attempt=_checked(attempt), limit=limit)
+            if not items:
+                _check_exists(connection, job_id)
         return items
 
     def after(
         self, job_id: UUID, last: JobLogLine | None, *, attempt: int | None = None
     ) -> Iterator[JobLogLine]:
-        """All lines beyond `last` that there are by now, oldest first, read in chunks."""
+        """Yield all lines after `last` that exist now, oldest first. They are read in chunks."""
         position = _START if last is None else (last.epoch, last.line)
         while True:
             with self._database.autocommit() as connection:
                 items = log_rows.page(
-                    connection, job_id, attempt=_attempt(attempt), after=position, limit=_CHUNK
+                    connection, job_id, attempt=_checked(attempt), after=position, limit=_CHUNK
                 )
             yield from items
             if len(items) < _CHUNK:
@@ -94,14 +86,16 @@ class JobLogs:
         attempt: int | None = None,
         wait: Callable[[float], object],
     ) -> Iterator[JobLogLine]:
-        """All lines beyond `last`, those to come too, until the job has ended; raises NotFound once it is gone.
+        """Yield all lines after `last`, also later ones, until the job has ended.
 
-        wait: is called between two looks, with the seconds until the next.
+        Raises NotFound once it is deleted.
+
+        wait: is called between two reads with the length of the pause in seconds.
         """
         while True:
             with self._database.autocommit() as connection:
-                state = reading.states(connection, [job_id]).get(job_id)
-            # The state comes first: what was logged before the end is there by then.
+                state = log_rows.job_state(connection, job_id)
+            # The state is read before the lines: all lines of a job are written before its end.
             for line in self.after(job_id, last, attempt=attempt):
                 last = line
                 yield line
@@ -109,38 +103,15 @@ class JobLogs:
                 raise NotFound(f"there is no job {job_id}")
             if state.is_terminal:
                 return
-            wait(_LOOK_EVERY)
+            wait(_FOLLOW_PAUSE)
 
 
-class LastWords:
-    """Writes, for a worker, what attempts have logged and reported; called from one thread.
-
-    None of it need survive a crash of Postgres itself, so no commit waits for the disk.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._lane = database.lane(durable=False)
-
-    def write(self, portions: Sequence[Portion], reports: Sequence[Progress]) -> None:
-        """Write lines and progress, the latter fenced by epoch; may be repeated when its answer was lost."""
-        if reports:
-            self._lane.run(lambda connection: progress_rows.write(connection, reports))
-        for start in range(0, len(portions), _PORTIONS):
-            self._lines(portions[start : start + _PORTIONS])
-
-    def _lines(self, portions: Sequence[Portion]) -> None:
-        written = self._lane.run(lambda connection: log_rows.write(connection, portions))
-        beyond = [portion for portion in portions if portion.keep_from > 1]
-        if beyond:
-            self._lane.run(lambda connection: log_rows.trim(connection, beyond))
-        JOB_LOG_LINES.labels("written").inc(written)
-        JOB_LOG_LINES.labels("dropped").inc(sum(portion.dropped for portion in portions))
-
-    def close(self) -> None:
-        self._lane.close()
+def _check_exists(connection: Connection, job_id: UUID) -> None:
+    if log_rows.job_state(connection, job_id) is None:
+        raise NotFound(f"there is no job {job_id}")
 
 
-def _attempt(attempt: int | None) -> int | None:
+def _checked(attempt: int | None) -> int | None:
     if attempt is not None and not 0 <= attempt <= _HIGHEST:
         raise InvalidInput(
             "attempt must be a number from 0 on", fields={"attempt": "a number from 0 on is expected"}
@@ -148,19 +119,13 @@ def _attempt(attempt: int | None) -> int | None:
     return attempt
 
 
-def _write_cursor(line: JobLogLine) -> str:
-    raw = line.epoch.to_bytes(4) + line.line.to_bytes(4)
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+def _cursor_after(line: JobLogLine) -> str:
+    return write_cursor(line.epoch.to_bytes(4) + line.line.to_bytes(4))
 
 
-def _read_cursor(cursor: str) -> tuple[int, int]:
-    try:
-        raw = base64.b64decode(cursor[:64] + "=", altchars=b"-_", validate=True)
-        epoch, line = int.from_bytes(raw[:4]), int.from_bytes(raw[4:])
-        if len(raw) != 2 * 4 or max(epoch, line) > _HIGHEST:
-            raise ValueError
-    except ValueError:
-        raise InvalidInput(
-            "the cursor is not one that a list gave out", fields={"cursor": "not valid"}
-        ) from None
+def _read_position(cursor: str) -> tuple[int, int]:
+    raw = read_cursor(cursor, 8)
+    epoch, line = int.from_bytes(raw[:4]), int.from_bytes(raw[4:])
+    if max(epoch, line) > _HIGHEST:
+        raise bad_cursor()
     return epoch, line

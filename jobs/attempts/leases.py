@@ -1,4 +1,6 @@
-"""Workers as others see them: leases taken, renewed and ended, and what becomes of a dead worker's jobs."""
+"""The service for workers and their leases: take, renew and end a lease, and rescue the jobs of a dead
+worker.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -11,18 +13,17 @@ from sqlalchemy import Connection
 
 from callboard.jobs.attempts.repository import claiming, lease_rows, rescuing
 from callboard.jobs.attempts.worker import Worker, WorkerCard
-from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import HARD_TIMEOUTS, JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
 from callboard.jobs.model.endings import TakenBack
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.redis.transport import Transport
+from callboard.jobs.redis.transport import Transport, best_effort
 
-NOBODY: Final[Mapping[UUID, float]] = MappingProxyType({})
-#: The event of a job whose process was killed because of it.
-_ENDED: Final = {
+NO_JOBS: Final[Mapping[UUID, float]] = MappingProxyType({})
+#: The log event of a job whose process was killed because of it, by the job's new state.
+_EVENTS: Final = {
     JobState.RETRYING: "job.retried",
     JobState.FAILED: "job.failed",
     JobState.CANCELLED: "job.cancelled",
@@ -32,7 +33,10 @@ log = structlog.get_logger(__name__)
 
 
 class Workers:
-    """Leases. A worker that holds none cannot claim, and what it still writes is refused."""
+    """Leases. A worker without a lease cannot claim, and its writes are refused.
+
+    `ttl`: how long a lease lasts.
+    """
 
     def __init__(self, database: Database, transport: Transport, *, ttl: timedelta) -> None:
         self._database = database
@@ -40,10 +44,12 @@ class Workers:
         self.ttl = ttl
 
     def live(self) -> list[Worker]:
+        """Return the workers that have a lease, the longest-running first."""
         with self._database.autocommit() as connection:
             return lease_rows.live(connection)
 
     def register(self, card: WorkerCard) -> None:
+        """Give a new worker a lease."""
         with self._database.transaction() as connection:
             lease_rows.register(connection, card, self.ttl)
         log.info(
@@ -51,11 +57,12 @@ class Workers:
         )
 
     def renew(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Lengthen leases; returns those that still hold. One that is missing is lost for good."""
+        """Renew leases; return the workers that still have one. A lease that is missing is lost for ever."""
         with self._database.autocommit() as connection:
             return lease_rows.renew(connection, ids, self.ttl)
 
     def drain(self, worker: UUID) -> None:
+        """Note that a worker claims nothing more."""
         with self._database.autocommit() as connection:
             lease_rows.drain(connection, worker)
 
@@ -65,30 +72,32 @@ class Workers:
         suspects: Sequence[UUID] | None,
         *,
         how: str = rescuing.LEASE_RAN_OUT,
-        overdue: Mapping[UUID, float] = NOBODY,
+        overdue: Mapping[UUID, float] = NO_JOBS,
     ) -> int:
-        """End a worker that is dead for certain, at once; returns how many jobs were taken back from it.
+        """End the lease of a worker that is certainly dead, and take its jobs back; return how many jobs.
 
-        suspects: the jobs that had begun when it died; None when nobody knows. A worker that ended well has none.
+        suspects: the jobs that had started when it died; None when that is not known. A clean end has no
+                  suspects.
         how:      how it died, for the errors of the job that is the cause.
-        overdue:  the jobs for which it was killed, and their hard timeouts in seconds; 0 stands for a forced cancel.
+        overdue:  the jobs for which it was killed, each with its hard timeout in seconds; 0 for a forced
+                  cancel.
         """
-        told = [(job, _overrun(overdue[job])) for job in sorted(overdue)]
+        messages = [(job, _overrun(overdue[job])) for job in sorted(overdue)]
 
         def work(connection: Connection) -> tuple[list[TakenBack], list[TakenBack], list[Hint]]:
             held = lease_rows.lock(connection, [worker])
-            ended = rescuing.overrun(connection, worker, told) if held and told else []
+            ended = rescuing.overrun(connection, worker, messages) if held and messages else []
             return ended, *_rescue(connection, held, suspects, how)
 
         ended, moved, hints = self._database.retrying(work)
         for job in ended:
             HARD_TIMEOUTS.labels(job.queue, job.name).inc()
-            event, limit = _ENDED[job.state], overdue[job.id]
+            event, limit = _EVENTS[job.state], overdue[job.id]
             log.warning(event, job_id=str(job.id), job=job.name, hard_timeout=limit or None, killed=True)
         return self._taken_back([*ended, *moved], moved, hints)
 
     def reap(self) -> int:
-        """End all workers whose lease has run out; returns how many jobs were taken back."""
+        """End all leases that have run out and take the workers' jobs back; return how many jobs."""
 
         def work(connection: Connection) -> tuple[list[TakenBack], list[Hint]]:
             held = lease_rows.lock_expired(connection)
@@ -100,29 +109,35 @@ class Workers:
         return self._taken_back(moved, moved, hints)
 
     def solo_waiting(self, ids: Sequence[UUID], queues: Sequence[str], limit: int) -> int:
-        """How many jobs that these workers know wait to be run alone, up to a limit; of these queues, or of any."""
+        """Return how many jobs that these workers know must run alone, up to a limit.
+
+        No queues: of any queue.
+        """
         with self._database.autocommit() as connection:
             return claiming.solo_waiting(connection, ids, queues, limit)
 
     def forced(self, ids: Sequence[UUID]) -> set[UUID]:
-        """The jobs that these workers run whose cancellation is forced."""
+        """Return the jobs of these workers whose cancel is forced."""
         with self._database.autocommit() as connection:
             return lease_rows.forced(connection, ids)
+
+    def live_ids(self) -> list[UUID]:
+        """Return the ids of the workers whose lease is live."""
+        with self._database.autocommit() as connection:
+            return lease_rows.ids(connection)
 
     def _taken_back(
         self, all_: Sequence[TakenBack], rescued: Sequence[TakenBack], hints: Sequence[Hint]
     ) -> int:
         for job in rescued:
-            _tell(job)
-        try:
+            _log(job)
+        with best_effort("push", count=len(hints)):
             self._transport.push(hints)
             self._transport.announce([job.id for job in all_ if job.state.is_terminal])
-        except Unavailable as error:
-            log.debug("redis.push_skipped", reason=error.message, count=len(hints))
         return len(all_)
 
 
-def _tell(job: TakenBack) -> None:
+def _log(job: TakenBack) -> None:
     which = {"job_id": str(job.id), "job": job.name, "queue": job.queue, "crash_count": job.crash_count}
     if job.blamed and job.suspected:
         log.warning("job.suspected", **which, suspected=job.suspected, solo=job.solo)

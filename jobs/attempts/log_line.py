@@ -1,4 +1,4 @@
-"""What attempts log: written in batches, read by keyset. Goes with its job."""
+"""A line that a job logged, as it is read from Postgres."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class JobLogLine:
-    """A line that an attempt logged. `epoch` tells attempts of the same number apart, as those that were given back have it."""
+    """A line that an attempt logged.
+
+    An attempt that was given back and its successor have the same number; their epochs differ.
+    """
 
     epoch: int
     line: int

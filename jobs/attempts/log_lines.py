@@ -1,4 +1,4 @@
-"""What an attempt logs, on its way to the database: its newest lines, numbered, in bounded room."""
+"""The lines of an attempt before they are written: numbered, the newest only, bounded in number and size."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from itertools import count
 from typing import Final, NamedTuple
 from uuid import UUID
 
-#: Lines of an attempt that are kept, the newest; and characters of a line.
+#: The newest lines of an attempt that are kept, and the characters of a line.
 MOST_LINES: Final = 1_000
 LONGEST_LINE: Final = 4_000
 LONGEST_LOGGER: Final = 200
 LONGEST_LEVEL: Final = 20
-#: Characters that may wait to be written, for each attempt.
-_ROOM: Final = 512 * 1024
+#: So many characters of one attempt may wait to be written.
+_MAX_WAITING: Final = 512 * 1024
 
 
 class LogLine(NamedTuple):
-    """A line. `line` counts from 1 within the claim; `logged_at` in seconds since 1970."""
+    """A line. `line`: its number within the attempt, from 1. `logged_at`: seconds since 1970."""
 
     line: int
     logged_at: float
@@ -27,21 +27,23 @@ class LogLine(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """Lines of one attempt to be written at once; of its older lines, those below `keep_from` go."""
+    """Lines of one attempt to write together. Its stored lines with numbers below `keep_from` are deleted."""
 
     job_id: UUID
     epoch: int
     attempt: int
     lines: list[LogLine]
     keep_from: int
-    #: How many lines were lost before these without having been written.
+    #: How many lines before these were dropped without being written.
     dropped: int
 
 
 class LogLines:
-    """The lines of one attempt. The job's threads add, one other thread takes; `register` hears when there is something.
+    """The lines of one attempt. The job's threads add lines, one other thread takes them.
 
-    No lock: each step is one operation of a deque or a counter, which CPython does not break up.
+    register: is called when the first line waits.
+
+    There is no lock: each step is one atomic operation of a deque or a counter in CPython.
     """
 
     __slots__ = ("_attempt", "_epoch", "_job_id", "_numbers", "_register", "_size", "_taken", "_waiting", "_written", "waits")  # fmt: skip
@@ -55,17 +57,17 @@ class LogLines:
         self._waiting: deque[LogLine] = deque()
         self._size = 0
         self._taken: list[LogLine] = []
-        #: The newest line that the database has.
+        #: The number of the newest line that is written.
         self._written = 0
-        #: Whether lines wait that were registered and not taken yet.
+        #: Whether lines wait that were registered and not taken.
         self.waits = False
 
     def add(self, logged_at: float, level: str, logger: str, message: str) -> None:
-        """Append a line; when there is no room, the oldest that waits goes."""
+        """Append a line. When there is no room, the oldest waiting lines are dropped."""
         waiting = self._waiting
         waiting.append(LogLine(next(self._numbers), logged_at, level, logger, message))
         self._size += len(message)
-        while len(waiting) > MOST_LINES or self._size > _ROOM:
+        while len(waiting) > MOST_LINES or self._size > _MAX_WAITING:
             try:
                 self._size -= len(waiting.popleft().message)
             except IndexError:
@@ -75,7 +77,9 @@ class LogLines:
             self._register(self)
 
     def take(self) -> Portion | None:
-        """What waits, and what was taken before and not written; None when that is nothing."""
+        """Take the lines that wait, with those that were taken before and not written; None when there are
+        none.
+        """
         self.waits = False
         fresh: list[LogLine] = []
         with suppress(IndexError):
@@ -84,7 +88,7 @@ class LogLines:
                 self._size -= len(line.message)
                 fresh.append(line)
         if not self._waiting:
-            # Both sides count without a lock; here is where they come to agree again.
+            # Two threads change the size without a lock. An empty deque is the moment to correct it.
             self._size = 0
         if not fresh and not self._taken:
             return None
@@ -93,13 +97,16 @@ class LogLines:
         return self._portion(lines)
 
     def written(self) -> None:
-        """What was taken last is in the database."""
+        """Note that the lines that were taken last are written."""
         if self._taken:
             self._written = self._taken[-1].line
         self._taken = []
 
     def _portion(self, lines: list[LogLine]) -> Portion:
-        """The lines, and a notice in the place of the last line before them that is gone."""
+        """Return the portion of these lines.
+
+        A notice takes the place of the last line that was dropped before them.
+        """
         first, newest = lines[0], lines[-1].line
         dropped = first.line - 1 - self._written
         gone = newest - MOST_LINES
@@ -114,11 +121,11 @@ class LogLines:
 
 
 def _newest(lines: list[LogLine]) -> list[LogLine]:
-    """As many of the newest lines as there is room for; at least one."""
+    """Return as many of the newest lines as there is room for, at least one."""
     least, size, first = lines[-1].line - MOST_LINES, 0, len(lines)
     for index in range(len(lines) - 1, -1, -1):
         size += len(lines[index].message)
-        if lines[index].line <= least or (size > _ROOM and first < len(lines)):
+        if lines[index].line <= least or (size > _MAX_WAITING and first < len(lines)):
             break
         first = index
     return lines[first:]

@@ -1,16 +1,16 @@
-"""How far running jobs have come, written in batches."""
+"""The progress that a running job reports."""
 
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-#: Characters of a note.
+#: The longest note that is stored. Characters.
 LONGEST_NOTE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A running job's own word on itself: the part done (0..1) and a note."""
+    """How far one attempt has come: the part that is done (0..1) and a note."""
 
     id: UUID
     epoch: int

@@ -1,6 +1,7 @@
-"""Putting off a job that this worker cannot run: back to its queue, for a worker that can, as in a rolling deploy.
+"""Putting off a job that this worker cannot run, as in a rolling deploy: the job goes back to its queue for
+another worker.
 
-No attempt is spent, and the function was never called.
+The attempt is not counted, and the job's function is not called.
 """
 
 import random
@@ -16,11 +17,11 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.json_values import storable
 from callboard.jobs.model.states import Verb
 
-#: The first time; doubled with every further one, up to the longest, and spread by a quarter either way.
+#: The delay doubles from the first to the longest, and varies at random by a quarter.
 _FIRST: Final = timedelta(seconds=5)
 _LONGEST: Final = timedelta(minutes=5)
 _SPREAD: Final = 0.25
-#: Doublings that lead from the first beyond the longest.
+#: After so many doublings the first delay exceeds the longest.
 _DOUBLINGS: Final = 6
 _LONGEST_REASON: Final = 500
 
@@ -28,15 +29,18 @@ log = structlog.get_logger(__name__)
 
 
 class Misfit(StrEnum):
-    """Why a worker cannot run a job; the metric's label."""
+    """Why a worker cannot run a job. A label of the metric."""
 
     UNKNOWN = "unknown"
     ARGUMENTS = "arguments"
 
 
-def put_off(job: ClaimedJob, worker: str, misfit: Misfit, what: str) -> Finish:
-    """snooze, with the reason; `worker` is the one that cannot run it, `what` says what is wrong."""
-    reason = storable(f"{worker}: {what}", _LONGEST_REASON)
+def put_off(job: ClaimedJob, worker: str, misfit: Misfit, problem: str) -> Finish:
+    """Return the end that puts a job off, with the reason; count and log it.
+
+    worker: names the worker that cannot run the job. problem: what is wrong, for people.
+    """
+    reason = storable(f"{worker}: {problem}", _LONGEST_REASON)
     delay = delay_after(job.put_off)
     JOBS_PUT_OFF.labels(job.queue, misfit).inc()
     log.warning(
@@ -47,7 +51,8 @@ def put_off(job: ClaimedJob, worker: str, misfit: Misfit, what: str) -> Finish:
 
 
 def delay_after(times: int) -> timedelta:
-    """How long to put a job off that was put off so many times before, one after the other."""
+    """Return the delay for a job that was put off `times` times in a row before."""
     plain = min(_FIRST * 2.0 ** min(times, _DOUBLINGS), _LONGEST)
-    spread = random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311 - so that they do not all come back at once
+    # The variation keeps jobs from coming back all at once.
+    spread = random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311 - jitter
     return min(plain * spread, _LONGEST)

@@ -1,4 +1,4 @@
-"""The table of what jobs log."""
+"""The tables of workers and of what jobs log."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,14 +11,15 @@ from callboard.jobs.postgres.table_base import EMPTY_ARRAY, NOW, Base
 
 
 class JobLogRow(Base):
-    """A line that an attempt logged. Goes with its job; the newest of an attempt are kept."""
+    """A line that an attempt logged. It is deleted with its job. The newest lines of an attempt are kept."""
 
     __tablename__ = "job_logs"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey(JobRow.id, ondelete="CASCADE"), primary_key=True)
-    #: The claim's epoch: attempts that were given back have the same number, and never the same epoch.
+    #: The attempt's epoch. An attempt that was given back and its successor have the same number, but not the
+    #: same epoch.
     epoch: Mapped[int] = mapped_column(primary_key=True)
-    #: Counts from 1 within the claim.
+    #: The line's number within the attempt, from 1.
     line: Mapped[int] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     logged_at: Mapped[datetime]
@@ -34,14 +35,17 @@ class JobLogRow(Base):
 
 
 class WorkerRow(Base):
-    """A worker process and its lease. No row, or a lease that has run out: nothing it writes counts."""
+    """A worker process and its lease.
+
+    Without a row, or with a lease that has run out, the worker can claim nothing.
+    """
 
     __tablename__ = "workers"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     hostname: Mapped[str]
     pid: Mapped[int]
-    #: The queues it serves in order of preference; empty means all.
+    #: The queues that it serves, in order of preference. Empty: all queues.
     queues: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
     job_names: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
     threads: Mapped[int]

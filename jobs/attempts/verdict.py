@@ -1,4 +1,4 @@
-"""How an attempt ends: the one place where what a job returned or raised becomes a verb."""
+"""How an attempt ends: the only place that turns what a job returned or raised into a verb."""
 
 import sys
 import traceback
@@ -17,11 +17,11 @@ from callboard.jobs.model.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from callboard.jobs.model.retry import Bounds, RetryPolicy
 from callboard.jobs.model.states import Verb
 
-#: Bytes of JSON that a job may return, when nothing else is said.
+#: The default limit of a job's result. Bytes of JSON.
 RESULT_LIMIT: Final = 256 * 1024
 _LONGEST_MESSAGE: Final = 2_000
 _LONGEST_TRACEBACK: Final = 16_000
-#: Until the next attempt when a job's own policy is broken.
+#: The delay before the next attempt when a job's own retry policy raises an error.
 _FALLBACK_DELAY: Final = timedelta(minutes=1)
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class TimedOut(Exception):
 
 
 class Verdict:
-    """Ends attempts of one worker."""
+    """Decides the ends of the attempts of one worker. `worker` names it in the errors of jobs."""
 
     def __init__(self, worker: str, result_limit: int = RESULT_LIMIT) -> None:
         self._result_limit = result_limit
@@ -43,9 +43,9 @@ class Verdict:
     def returned(
         self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime, *, needed: bool = True
     ) -> Finish:
-        """What follows from a value: complete, or what the outcome says that was returned.
+        """Return the end that follows from a returned value: complete, or what a returned outcome asks for.
 
-        needed: a value that cannot be kept fails the attempt; else it is dropped, with a line in the log.
+        needed: a value that cannot be stored fails the attempt. Otherwise it is dropped and logged.
         """
         if isinstance(value, Outcome):
             return self.raised(job, value, policy, now)
@@ -66,8 +66,20 @@ class Verdict:
             raise _too_large(len(result), self._result_limit)
         return result
 
-    def raised(self, job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> Finish:
-        """What follows from an exception: the outcome it is, or what the policy makes of a failed attempt."""
+    def raised(
+        self,
+        job: ClaimedJob,
+        error: BaseException,
+        policy: RetryPolicy,
+        now: datetime,
+        *,
+        delay: timedelta | None = None,
+    ) -> Finish:
+        """Return the end that follows from an exception: what an outcome asks for, or what the policy
+        decides.
+
+        delay: before the next attempt, if there is one; None leaves it to the policy.
+        """
         match error:
             case Snooze():
                 return Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=error.delay)
@@ -81,29 +93,29 @@ class Verdict:
                 )
             case Fail() | InvalidArguments():
                 return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL, error=self._entry(job, error, now))
-        delay = _delay(job, error, policy, now)
-        if delay is None:
+        after = _delay(job, error, policy, now, delay)
+        if after is None:
             return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL, error=self._entry(job, error, now))
         return Finish(
-            job.id, job.epoch, job.claim_id, Verb.RETRY, error=self._entry(job, error, now), delay=delay
+            job.id, job.epoch, job.claim_id, Verb.RETRY, error=self._entry(job, error, now), delay=after
         )
 
     def skipped(
         self, job: ClaimedJob, error: BaseException, now: datetime, *, failed: bool = False
     ) -> Finish:
-        """What follows when middleware says that the job is not to be run: cancelled, or failed where it says that too."""
+        """Return the end of an attempt that middleware refused to run: cancelled, or failed with `failed`."""
         entry = replace(self._entry(job, error, now), traceback="")
         return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL if failed else Verb.STOP, error=entry)
 
     def _entry(self, job: ClaimedJob, error: BaseException, now: datetime) -> AttemptError:
-        asked = isinstance(error, Retry | Fail | Cancel)
-        text = "" if asked else _told(lambda: "".join(traceback.format_exception(error, limit=-30)))
+        intended = isinstance(error, Retry | Fail | Cancel)
+        text = "" if intended else _safe_text(lambda: "".join(traceback.format_exception(error, limit=-30)))
         return AttemptError(
             attempt=job.attempt,
             at=now,
             error_class=_class_name(type(error)),
-            message=storable(_told(lambda: str(error)), _LONGEST_MESSAGE),
-            # The end of a traceback says most.
+            message=storable(_safe_text(lambda: str(error)), _LONGEST_MESSAGE),
+            # The end of a traceback has the most useful lines.
             traceback=storable(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK),
             worker=self.worker,
         )
@@ -116,25 +128,33 @@ def _too_large(size: int, limit: int) -> PayloadTooLarge:
     )
 
 
-def _delay(job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime) -> timedelta | None:
+def _delay(
+    job: ClaimedJob, error: BaseException, policy: RetryPolicy, now: datetime, asked: timedelta | None
+) -> timedelta | None:
+    """Return the delay before the next attempt; None when there is none."""
     try:
         since = now - job.enqueued_at
-        return policy.decide(job.attempt, error, since, job.max_attempts, Bounds.of(job.options))
-    except Exception:  # a policy is user code; its fault must not lose the attempt's end
+        return policy.decide(job.attempt, error, since, job.max_attempts, Bounds.of(job.options), delay=asked)
+    except Exception:  # a policy is user code: its error must not keep the attempt from ending
         log.exception("retry_policy.failed", job=job.name)
         return None if job.attempt >= job.max_attempts else _FALLBACK_DELAY
 
 
 def _class_name(kind: type[BaseException]) -> str:
-    """The name under which an error of this class is stored: a fixed name for ours, the class path for any other."""
+    """Return the name under which an error is stored: a fixed name for our classes, the class path for
+    others.
+    """
     if "stored_as" in vars(kind):
         return str(vars(kind)["stored_as"])
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _told(tell: Callable[[], str]) -> str:
-    """What an exception says of itself; an exception's own code may raise in turn."""
+def _safe_text(make: Callable[[], str]) -> str:
+    """Return the text of an exception.
+
+    The exception's own code may raise an error: then the text names that.
+    """
     try:
-        return tell()
+        return make()
     except Exception as error:  # noqa: BLE001 - the attempt must end all the same
         return f"<telling it raised {type(error).__name__}>"

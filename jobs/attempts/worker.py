@@ -1,13 +1,14 @@
-"""Workers and their leases. A lease is live while its row is there and lease_expires_at lies ahead."""
+"""Workers and their leases, and the queues as workers see them."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """What a worker says of itself at boot."""
+    """What a worker publishes about itself when it starts."""
 
     id: UUID
     hostname: str
@@ -20,7 +21,7 @@ class WorkerCard:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that holds a lease, and how many jobs it runs."""
+    """A worker that has a row, and how many jobs it runs. The lease is live until `lease_expires_at`."""
 
     id: UUID
     hostname: str
@@ -32,3 +33,16 @@ class Worker:
     lease_expires_at: datetime
     draining_since: datetime | None
     running: int
+
+
+class ServedQueue(NamedTuple):
+    """A queue as workers see it.
+
+    ready: the queue is not paused and a worker can claim from it: it has a queued job, or, if it is limited,
+           a grant
+    that is not used.
+    """
+
+    name: str
+    limited: bool
+    ready: bool

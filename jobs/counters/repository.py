@@ -1,9 +1,10 @@
-"""Named counters that expire: what Dramatiq's barriers and rate limiters count with. One statement each."""
+"""SQL for named counters that expire. Each function is one statement."""
 
 from typing import Final
 
 from sqlalchemy import Connection, text
 
+from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA
 
 _LIVE: Final = "expires_at > clock_timestamp()"
@@ -11,7 +12,8 @@ _UNTIL: Final = "clock_timestamp() + :ttl * interval '1 millisecond'"
 
 _SWEEP: Final = text(f"""
 DELETE FROM {SCHEMA}.counters WHERE key IN (
-  SELECT key FROM {SCHEMA}.counters WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+  SELECT key FROM {SCHEMA}.counters WHERE expires_at <= clock_timestamp()
+  ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 """)
 
 _ADD: Final = text(f"""
@@ -43,12 +45,12 @@ _HIGHEST: Final = 2**62
 
 
 def sweep(connection: Connection) -> None:
-    """Remove some of what has expired."""
+    """Delete at most 100 counters that have expired."""
     connection.execute(_SWEEP)
 
 
 def add(connection: Connection, key: str, value: int, ttl: int) -> bool:
-    """Set a counter that is not there (or has expired) for `ttl` milliseconds; whether it was not."""
+    """Create a counter for `ttl` milliseconds; returns False when one exists that has not expired."""
     parameters = {"key": key, "value": value, "ttl": ttl}
     return connection.execute(_ADD, parameters).scalar_one_or_none() is not None
 
@@ -62,21 +64,28 @@ def change(
     minimum: int = _LOWEST,
     maximum: int = _HIGHEST,
 ) -> bool:
-    """Add to a counter, which is 0 when it is not there, unless that led out of its bounds; whether it did not."""
+    """Add `amount` to a counter; a counter that does not exist is 0.
+
+    Returns False, and changes nothing, when the result would be outside `minimum` to `maximum`.
+    """
     parameters = {"key": key, "amount": amount, "ttl": ttl, "minimum": minimum, "maximum": maximum}
     return connection.execute(_CHANGE, parameters).scalar_one_or_none() is not None
 
 
-def arrive(connection: Connection, key: str) -> bool:
-    """One more has arrived at a barrier; whether it was the last. At a barrier that is not there, nobody is."""
-    return connection.execute(_ARRIVE, {"key": key}).scalar_one_or_none() == 0
+def arrive(connection: Statements, key: str) -> bool:
+    """Count one arrival at a barrier: subtract 1 from its counter; returns True when the result is 0.
+
+    Returns False, and changes nothing, when the barrier does not exist.
+    """
+    row = connection.execute(_ARRIVE, {"key": key}).first()
+    return row is not None and row[0] == 0
 
 
 def lock_sums(connection: Connection) -> None:
-    """From here to the end of the transaction nobody else decides by a sum."""
+    """Lock decisions that depend on a sum: until the transaction ends, no other transaction passes here."""
     connection.execute(_LOCK)
 
 
 def total(connection: Connection, keys: list[str]) -> int:
-    """The sum of these counters."""
+    """Return the sum of these counters."""
     return int(connection.execute(_SUM, {"keys": keys}).scalar_one())

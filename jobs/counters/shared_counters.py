@@ -1,4 +1,4 @@
-"""Counters that expire, shared by all processes: for Dramatiq's barriers and rate limiters."""
+"""Counters that all processes share. Dramatiq's barriers and rate limiters use them."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,17 @@ from callboard.jobs.postgres.database import Database
 
 
 class Counters:
-    """Each call is a transaction of its own. A counter that is not there counts as 0; times are in milliseconds."""
+    """Named counters that expire. Each call is one transaction.
+
+    A counter that does not exist or has expired counts as 0. `ttl` is the time until it expires, in
+    milliseconds.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, key: str, value: int, ttl: int) -> bool:
-        """Set a counter that is not there; whether it was not."""
+        """Create a counter with this value; returns False, and changes nothing, when it exists."""
 
         def write(connection: Connection) -> bool:
             repository.sweep(connection)
@@ -24,13 +28,13 @@ class Counters:
         return self._database.retrying(write)
 
     def increase(self, key: str, amount: int, maximum: int, ttl: int) -> bool:
-        """Add, up to the maximum; False when that would be exceeded."""
+        """Add `amount`; returns False, and changes nothing, when the result would be above `maximum`."""
         return self._database.retrying(
             lambda connection: repository.change(connection, key, amount, maximum=maximum, ttl=ttl)
         )
 
     def decrease(self, key: str, amount: int, minimum: int, ttl: int) -> bool:
-        """Take away, down to the minimum; False when that would be passed."""
+        """Subtract `amount`; returns False, and changes nothing, when the result would be below `minimum`."""
         return self._database.retrying(
             lambda connection: repository.change(connection, key, -amount, minimum=minimum, ttl=ttl)
         )
@@ -38,7 +42,10 @@ class Counters:
     def increase_within_sum(
         self, key: str, keys: Callable[[], list[str]], amount: int, maximum: int, ttl: int
     ) -> bool:
-        """Add, unless the sum of all these counters would then exceed the maximum."""
+        """Add `amount` to one counter, unless the sum of the counters `keys` would then be above `maximum`.
+
+        Returns False, and changes nothing, in that case. `keys` is called inside the transaction.
+        """
 
         def write(connection: Connection) -> bool:
             repository.lock_sums(connection)
@@ -49,6 +56,6 @@ class Counters:
         return self._database.retrying(write)
 
     def is_set(self, key: str) -> bool:
-        """Whether the counter is there and not 0."""
+        """Whether the counter exists and is not 0."""
         with self._database.autocommit() as connection:
             return repository.total(connection, [key]) != 0

@@ -1,4 +1,4 @@
-"""What guards a start or an enqueue: grants, unique keys held for a period, answers to idempotency keys, counters."""
+"""The table of named counters."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from callboard.jobs.postgres.table_base import Base
 
 
 class CounterRow(Base):
-    """A named count that expires: Dramatiq's barriers and rate limiters."""
+    """A named counter that expires. Dramatiq's barriers and rate limiters use it."""
 
     __tablename__ = "counters"
 

@@ -1,4 +1,4 @@
-"""What is wrong with a job's arguments, in one short line per field. At most 60 characters of a value are shown."""
+"""Error texts for a job's arguments: one line for each bad field, with at most 60 characters of a value."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,10 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from callboard.jobs.errors import InvalidArguments
+from callboard.jobs.model.call_shape import MOST_FIELDS, cut, key_path, root_of
 
-#: Fields named in one error; who has more wrong than this reads no further either.
-MOST_FIELDS: Final = 20
-#: Stands for the value in what the validator says, so that no message carries it whole.
+#: The validator writes this instead of the value, so a message never has a whole value in it.
 MASK: Final = "the value"
 _LONGEST_VALUE: Final = 60
 _LONGEST_REASON: Final = 200
@@ -22,20 +21,18 @@ _MOST_BRANCHES: Final = 10
 
 
 def refused(fields: Mapping[str, str]) -> InvalidArguments:
-    """The error for these fields; its one line names the first."""
+    """Make the error for these fields. Its message names the first field and how many more there are."""
     field, reason = next(iter(fields.items()))
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return InvalidArguments(f"{field}: {reason}{more}", fields=fields)
 
 
-def root_of(name: str) -> str:
-    """The field of a named argument."""
-    return f"kwargs.{_key(name)}"
-
-
 def describe_schema_error(error: SchemaError, positions: Mapping[str, str]) -> tuple[str, str]:
-    """The field and the reason of a validator's error; `positions` says which names were given by position."""
-    error = _most_telling(error)
+    """Return the field's path and the reason of an error of the JSON Schema validator.
+
+    positions: the path of each argument that was given by position, by the argument's name.
+    """
+    error = _innermost(error)
     path = list(error.instance_path)
     if not path:
         return "kwargs", _reason(error)
@@ -43,9 +40,9 @@ def describe_schema_error(error: SchemaError, positions: Mapping[str, str]) -> t
     field = positions.get(first, root_of(first)) + _steps(path[1:])
     match error.kind:
         case Kind.Required(property=name):
-            return f"{field}.{_key(str(name))}", "missing"
+            return f"{field}.{key_path(str(name))}", "missing"
         case Kind.AdditionalProperties(unexpected=names) | Kind.UnevaluatedProperties(unexpected=names):
-            return f"{field}.{_key(names[0])}", "no such key"
+            return f"{field}.{key_path(names[0])}", "no such key"
         case _:
             return field, f"{_reason(error)}, got {_shown(error.instance)}"
 
@@ -53,7 +50,7 @@ def describe_schema_error(error: SchemaError, positions: Mapping[str, str]) -> t
 def describe_pydantic(
     error: ValidationError | PydanticSerializationError, root: str, fields: dict[str, str]
 ) -> None:
-    """Add what pydantic found wrong with the argument at `root`."""
+    """Add pydantic's findings about the argument at the path `root` to `fields`."""
     if isinstance(error, PydanticSerializationError):
         fields.setdefault(root, "is not JSON")
         return
@@ -64,18 +61,22 @@ def describe_pydantic(
             continue
         reason = detail["msg"].replace("Input should be", "must be")
         if detail["type"] == "union_tag_invalid":
-            # The one message of pydantic's that holds a value, however long.
+            # The only message of pydantic that has the whole value in it: write our own.
             reason = f"{detail['ctx']['discriminator']} must be one of {detail['ctx']['expected_tags']}"
         fields.setdefault(field, f"{reason[:_LONGEST_REASON]}, got {_shown(detail['input'])}")
 
 
-def _most_telling(error: SchemaError) -> SchemaError:
-    """Of a choice between shapes, the error inside the shape that was nearly met; else the choice itself."""
+def _innermost(error: SchemaError) -> SchemaError:
+    """Return the most specific error.
+
+    For `anyOf` and `oneOf` that is the error inside the alternative that matched best. When no alternative
+    matched even in part, it is the error itself.
+    """
     for branch in _branches(error):
         for inner in branch:
             about_keys = isinstance(inner.kind, Kind.Required | Kind.AdditionalProperties)
             if about_keys or len(inner.instance_path) > len(error.instance_path):
-                return _most_telling(inner)
+                return _innermost(inner)
     return error
 
 
@@ -94,10 +95,10 @@ def _reason(error: SchemaError) -> str:
         case Kind.Format(format=name):
             reason = f"must be a {name}"
         case Kind.AnyOf() | Kind.OneOfNotValid():
-            # One reason per branch, once each; "must be integer" and "must be null" become one sentence.
-            each = dict.fromkeys(_reason(branch[0]) for branch in _branches(error) if branch)
+            # One reason for each alternative, without repeats, joined to one: "must be integer or null".
+            reasons = dict.fromkeys(_reason(branch[0]) for branch in _branches(error) if branch)
             reason = " or ".join(
-                [text if not i else text.removeprefix("must be ") for i, text in enumerate(each)]
+                [text if not i else text.removeprefix("must be ") for i, text in enumerate(reasons)]
             )
         case Kind.PropertyNames():
             reason = "has a key that is not accepted"
@@ -107,19 +108,14 @@ def _reason(error: SchemaError) -> str:
 
 
 def _steps(path: Sequence[str | int]) -> str:
-    steps = [f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in path[:_MOST_STEPS]]
+    steps = [f"[{step}]" if isinstance(step, int) else f".{key_path(step)}" for step in path[:_MOST_STEPS]]
     return "".join(steps) + ("…" if len(path) > _MOST_STEPS else "")
 
 
-def _key(name: str) -> str:
-    """A key as part of a path: bounded, and on one line."""
-    return _cut(name if name.isprintable() else repr(name))
-
-
 def _shown(value: Any) -> str:
-    """A value as an error may show it: scalars cut short, containers by their kind alone."""
+    """Return a value as an error shows it: a text is cut; an object or a list is named, not shown."""
     if isinstance(value, str):
-        return repr(_cut(value))
+        return repr(cut(value))
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -129,7 +125,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "an object"
     return "a list" if isinstance(value, list | tuple) else type(value).__name__[:_LONGEST_VALUE]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

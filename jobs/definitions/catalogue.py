@@ -1,19 +1,24 @@
-"""Which jobs there are and what each accepts, as the workers published it; read through a short cache."""
+"""The catalogue of the job types that workers published, and the check of arguments against their schemas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from jsonschema_rs import ValidationError as SchemaError
 from sqlalchemy import Connection
 
 from callboard.jobs.definitions import repository
-from callboard.jobs.definitions.arguments import ArgumentChecker
-from callboard.jobs.definitions.job_type import JobType
-from callboard.jobs.errors import InvalidInput, UnknownJob
+from callboard.jobs.definitions.argument_errors import describe_schema_error, refused
+from callboard.jobs.definitions.signatures import compile_schema
+from callboard.jobs.errors import InvalidArguments, InvalidInput, UnknownJob
+from callboard.jobs.model.call_shape import MOST_FIELDS, Shape
 from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.json_values import as_written
 from callboard.jobs.postgres.database import Database
 
 _FRESH_SECONDS: Final = 5.0
@@ -21,16 +26,86 @@ _FRESH_SECONDS: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
+class ArgumentChecker:
+    """Checks arguments against a published schema; it does not need the function.
+
+    Building it compiles the schema, which is slow: build one for each job type and use it for every call.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        positional_only = frozenset(schema.get("x-positional-only", ()))
+        others = schema.get("additionalProperties", True)
+        self._shape = Shape(
+            positional=tuple(schema.get("x-parameters", ())),
+            named=frozenset(schema.get("properties", ())) - positional_only,
+            required=tuple(schema.get("required", ())),
+            var_positional=bool(schema.get("x-var-positional", False)),
+            var_keyword=others is not False,
+        )
+        # Shape checks the names, so the schema only has to check the values.
+        values = {
+            key: value for key, value in schema.items() if key not in {"required", "additionalProperties"}
+        }
+        if isinstance(others, dict):
+            values["additionalProperties"] = others
+        try:
+            self._validator = compile_schema(values)
+        except ValueError as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise InvalidInput(f"the schema that is published for this job is not valid: {reason}") from None
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise InvalidArguments, which names each bad field, unless the job accepts these arguments.
+
+        The values are JSON, or objects that `encode` writes as JSON.
+        """
+        fields = self._shape.problems(len(args), kwargs)
+        if fields:
+            raise refused(fields)
+        positions: dict[str, str] = {}
+        instance = dict(kwargs)
+        if args:
+            positions = {
+                name: f"args[{place}]" for place, name in enumerate(self._shape.positional[: len(args)])
+            }
+            # When a positional-only name is also given as a keyword, the keyword goes into **kwargs. The
+            # schema's property describes the position, so the value of the position is checked.
+            by_position = dict(zip(positions, args, strict=False))
+            instance = {**by_position, **kwargs, **by_position}
+        try:
+            errors = self._errors(instance)
+        except ValueError:
+            # A value is not JSON, such as a datetime or a UUID: check the JSON that `encode` writes.
+            try:
+                errors = self._errors(as_written(instance))
+            except InvalidInput as error:
+                raise InvalidArguments(f"the arguments are {error.message}") from None
+        for found in errors:
+            field, reason = describe_schema_error(found, positions)
+            fields.setdefault(field, reason)
+        if fields:
+            raise refused(fields)
+
+    def _errors(self, instance: dict[str, Any]) -> list[SchemaError]:
+        if self._validator.is_valid(instance):
+            return []
+        return list(islice(self._validator.iter_errors(instance), MOST_FIELDS))
+
+
 @dataclass(frozen=True, slots=True)
 class KnownJob:
-    """A job type with its compiled check of arguments."""
+    """A job type and the compiled checker of its arguments."""
 
     type: JobType
     checker: ArgumentChecker
 
 
 class Catalogue:
-    """Looks job types up. An answer is at most 5 seconds old; a name that is not known is always asked for anew."""
+    """Looks up job types by name.
+
+    A cached answer is at most 5 seconds old. A name that is not in the cache is always read from the
+    database.
+    """
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM) -> None:
         self._database = database
@@ -40,7 +115,7 @@ class Catalogue:
         self._read_at = float("-inf")
 
     def get(self, name: str) -> KnownJob:
-        """The job type of this name; raises UnknownJob with the closest names."""
+        """Return the job type of this name. Raises UnknownJob, which suggests the closest name."""
         known = self.find(name)
         if known is None:
             near = get_close_matches(name, self._known, n=1)
@@ -49,17 +124,23 @@ class Catalogue:
         return known
 
     def find(self, name: str) -> KnownJob | None:
+        """Return the job type of this name; None when no worker has published it."""
         with self._lock:
             known = self._known.get(name)
             if known is not None and self._clock.monotonic() - self._read_at < _FRESH_SECONDS:
                 return known
         return self._read().get(name)
 
+    def has_fresh(self, name: str) -> bool:
+        """Whether `find` answers from the cache, without a query."""
+        return name in self._known and self._clock.monotonic() - self._read_at < _FRESH_SECONDS
+
     def every(self) -> list[JobType]:
+        """Read all job types, sorted by name."""
         return [known.type for known in self._read().values()]
 
     def publish(self, types: Sequence[JobType]) -> None:
-        """Write what this process's workers know, and the queues they serve."""
+        """Store the job types that this process has the code of, and create their queues."""
 
         def write(connection: Connection) -> None:
             repository.publish(connection, types)
@@ -68,19 +149,23 @@ class Catalogue:
         self._database.retrying(write)
 
     def forget(self) -> None:
-        """Read everything anew with the next look-up."""
+        """Empty the cache: the next look-up reads from the database."""
         with self._lock:
             self._known = {}
             self._read_at = float("-inf")
 
     def _read(self) -> dict[str, KnownJob]:
-        """Read all job types; without the lock, so that a database that hangs holds up nobody who knows already."""
+        """Read all job types and replace the cache.
+
+        The lock is not held while the database answers, so a slow database does not block look-ups in the
+        cache.
+        """
         with self._database.autocommit() as connection:
             types = repository.every(connection)
         known: dict[str, KnownJob] = {}
         for kind in types:
             old = self._known.get(kind.name)
-            # A type that did not change keeps its compiled check.
+            # A job type that has not changed keeps its compiled checker.
             compiled = old if old is not None and old.type == kind else _compile(kind)
             if compiled is not None:
                 known[kind.name] = compiled
@@ -94,6 +179,6 @@ def _compile(kind: JobType) -> KnownJob | None:
     try:
         return KnownJob(kind, ArgumentChecker(kind.schema))
     except InvalidInput as error:
-        # One row that somebody has spoiled must not hide all others.
+        # One row with an invalid schema must not hide the other job types.
         log.error("catalogue.unusable", job=kind.name, reason=error.message)  # noqa: TRY400
         return None

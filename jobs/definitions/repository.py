@@ -1,4 +1,4 @@
-"""The catalogue: which jobs the workers know, and what each accepts."""
+"""SQL for job types and for the queues that they name."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -6,23 +6,25 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, Row, text
 
-from callboard.jobs.definitions.job_type import JobType, UniqueRule
 from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
+from callboard.jobs.model.job_type import JobType, UniqueRule
 from callboard.jobs.postgres.sql import SCHEMA
 
 _PUBLISH: Final = text(f"""
 INSERT INTO {SCHEMA}.job_types AS t (name, queue, schema, defaults, doc)
 SELECT i.name, i.queue, i.schema, i.defaults, i.doc
-FROM jsonb_to_recordset(CAST(:types AS jsonb)) AS i(name text, queue text, schema jsonb, defaults jsonb, doc text)
+FROM jsonb_to_recordset(CAST(:types AS jsonb))
+  AS i(name text, queue text, schema jsonb, defaults jsonb, doc text)
 ORDER BY i.name
-ON CONFLICT (name) DO UPDATE SET queue = excluded.queue, schema = excluded.schema, defaults = excluded.defaults,
-  doc = excluded.doc, published_at = statement_timestamp()
-WHERE (t.queue, t.schema, t.defaults, t.doc) IS DISTINCT FROM (excluded.queue, excluded.schema, excluded.defaults, excluded.doc)
+ON CONFLICT (name) DO UPDATE SET queue = excluded.queue, schema = excluded.schema,
+  defaults = excluded.defaults, doc = excluded.doc, published_at = statement_timestamp()
+WHERE (t.queue, t.schema, t.defaults, t.doc)
+  IS DISTINCT FROM (excluded.queue, excluded.schema, excluded.defaults, excluded.doc)
 """)
 
 
 def publish(connection: Connection, types: Sequence[JobType]) -> None:
-    """Write these job types; what is already there and the same is left alone."""
+    """Insert or update these job types. A row that would not change is not written."""
     encoded = [
         {
             "name": kind.name,
@@ -43,36 +45,31 @@ def publish(connection: Connection, types: Sequence[JobType]) -> None:
     connection.execute(_PUBLISH, {"types": orjson.dumps(encoded).decode()})
 
 
-_COLUMNS: Final = "name, queue, schema, defaults, doc"
-_ALL: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.job_types ORDER BY name LIMIT 10000")
-_ONE: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.job_types WHERE name = :name")
+_ALL: Final = text(
+    f"SELECT name, queue, schema, defaults, doc FROM {SCHEMA}.job_types ORDER BY name LIMIT 10000"
+)
 
 
 def every(connection: Connection) -> list[JobType]:
+    """Return the job types, sorted by name; 10,000 at most."""
     return [_read(row) for row in connection.execute(_ALL)]
 
 
-def get(connection: Connection, name: str) -> JobType | None:
-    row = connection.execute(_ONE, {"name": name}).one_or_none()
-    return None if row is None else _read(row)
-
-
 def _read(row: Row[Any]) -> JobType:
-    """A row as the value it was made from; what an older version did not publish is not there."""
-    name, queue, schema, defaults, doc = tuple(row)
-    unique = defaults.get("unique")
+    """Make a JobType from a row. A default that an older version did not publish has our default."""
+    defaults, unique = row.defaults, row.defaults.get("unique")
     return JobType(
-        name,
-        queue,
-        schema,
-        defaults.get("priority", DEFAULT_PRIORITY),
-        defaults.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
-        defaults.get("timeout"),
-        doc,
+        name=row.name,
+        queue=row.queue,
+        schema=row.schema,
+        priority=defaults.get("priority", DEFAULT_PRIORITY),
+        max_attempts=defaults.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
+        timeout=defaults.get("timeout"),
+        doc=row.doc,
         hard_timeout=defaults.get("hard_timeout"),
         unique=None
         if unique is None
-        else UniqueRule(tuple(unique["by"]), unique["period"], unique["on_conflict"]),
+        else UniqueRule(by=tuple(unique["by"]), period=unique["period"], on_conflict=unique["on_conflict"]),
         limit_by=tuple(defaults.get("limit_by") or ()),
     )
 
@@ -83,4 +80,5 @@ INSERT INTO {SCHEMA}.queues (name) SELECT unnest(CAST(:names AS text[])) ON CONF
 
 
 def declare(connection: Connection, queues: Sequence[str]) -> None:
+    """Create the queues of these names that have no row yet."""
     connection.execute(_DECLARE, {"names": sorted(queues)})

@@ -1,29 +1,42 @@
 """The Dramatiq broker of programs that enqueue: `.send()` commits a job to Postgres.
 
-The worker's broker (workers/broker.py) is this one with a consuming half.
+The worker's broker (workers/execute/worker_broker.py) is a subclass that also consumes.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
 import structlog
-from dramatiq import Message
+from dramatiq import Actor, Message
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from callboard.jobs.attempts.context import current_source
 from callboard.jobs.dramatiq.loading import load_middleware
-from callboard.jobs.dramatiq.messages import dispatch_of
 from callboard.jobs.dramatiq.stock import REPLACED, StandIn, is_live, stand_ins
-from callboard.jobs.enqueue.batch import Receipt
-from callboard.jobs.followers.dispatch import Dispatch
-from callboard.jobs.model.request import JobRequest
+from callboard.jobs.errors import Duplicate
+from callboard.jobs.model.current import current_source
+from callboard.jobs.model.dispatch import JOB_ID_CONSTRAINT, Dispatch, dispatched
+from callboard.jobs.model.durations import LONGEST
+from callboard.jobs.model.ids import id_of, new_id
+from callboard.jobs.model.job import DEFAULT_PRIORITY
+from callboard.jobs.model.new_job import batch_of
+from callboard.jobs.model.request import job_request
+from callboard.jobs.model.retry import MAX_RETRIES, UNLIMITED_ATTEMPTS
 
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
-#: The one queue that Dramatiq's machinery sees; which queues there are is ours to know.
+#: The one queue that Dramatiq's worker is told of. The platform knows the real queues.
 VIRTUAL_QUEUE: Final = "callboard"
+
+#: Dramatiq's priorities are integers, 0 by default, lower ones first. Ours go from 0 (first) to 9, 5 by default. A priority
+#: that is at least 1, 2, 10 or 100 away from 0 becomes one that is 1, 2, 3 or 4 steps away from 5.
+_STEPS: Final = (1, 2, 10, 100)
+#: The year 3000, in milliseconds since 1970.
+_LATEST: Final = 32_503_680_000_000
 
 Hook = Callable[..., Any]
 
@@ -31,10 +44,10 @@ log = structlog.get_logger(__name__)
 
 
 class CallboardBroker(dramatiq.Broker):
-    """Accepts messages as jobs.
+    """Accepts Dramatiq messages as jobs.
 
-    connect:    where to; without it the first message connects as `Client.from_env()` does.
-    middleware: what runs besides the platform; by default what CALLBOARD_MIDDLEWARE names.
+    connect:    returns the platform to use; by default the first message connects as `Client.from_env()` does.
+    middleware: middleware of the program's own; by default what CALLBOARD_MIDDLEWARE names.
     """
 
     def __init__(
@@ -44,14 +57,13 @@ class CallboardBroker(dramatiq.Broker):
         middleware: list[Middleware] | None = None,
     ) -> None:
         self._connect = connect or _from_env
-        self._platform: Platform | None = None
-        #: What is to be called, by the hook's name; made anew when there is more middleware than `_sorted` says.
+        #: The hooks to call, by name. They are sorted again when the number of middleware is not `_sorted`.
         self._hooks: dict[str, list[tuple[Middleware, Hook]]] = {}
         self._sorted = 0
-        #: Whether any hook wants to see each attempt.
+        #: Whether any hook is about single attempts.
         self.watched = False
-        super().__init__(middleware=[*stand_ins(self.connect)])
-        #: Kept with a job, and not an option of any middleware of Dramatiq's.
+        super().__init__(middleware=[*stand_ins(lambda: self.platform)])
+        # This option is stored with a job, and no middleware of Dramatiq's knows it.
         self.actor_options |= {"jitter"}
         self.queues: dict[str, None] = {}
         if middleware is None:
@@ -59,14 +71,13 @@ class CallboardBroker(dramatiq.Broker):
         for one in middleware or ():
             self.add_middleware(one)
 
-    def connect(self) -> "Platform":
+    @cached_property
+    def platform(self) -> "Platform":
         """The services behind this broker."""
-        if self._platform is None:
-            self._platform = self._connect()
-        return self._platform
+        return self._connect()
 
     def add_configured(self) -> None:
-        """Add what CALLBOARD_MIDDLEWARE names; raises InvalidInput that says which of it cannot be loaded."""
+        """Add the middleware that CALLBOARD_MIDDLEWARE names; raises InvalidInput when one cannot be loaded."""
         from callboard.jobs.client import configured_middleware
 
         for one in load_middleware(configured_middleware()):
@@ -79,7 +90,7 @@ class CallboardBroker(dramatiq.Broker):
             log.info("middleware.replaced", middleware=type(middleware).__name__)
 
     def hooks(self, name: str) -> list[tuple[Middleware, Hook]]:
-        """The hooks of this name that do something, in the order of the list of middleware."""
+        """Return the hooks of this name that do something, in the order of the middleware."""
         if len(self.middleware) != self._sorted:
             self._sort_hooks()
         return self._hooks.get(name, [])
@@ -90,39 +101,44 @@ class CallboardBroker(dramatiq.Broker):
                 hook(self, *args, **kwargs)
             except MiddlewareError:
                 raise
-            except Exception:  # a hook's own fault is not the message's, as with Dramatiq
+            except Exception:  # as in Dramatiq, a hook that fails does not fail the message
                 log.exception("middleware.failed", middleware=repr(middleware), hook="before_" + signal)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         for middleware, hook in reversed(self.hooks("after_" + signal)):
             try:
                 hook(self, *args, **kwargs)
-            except Exception:  # a hook's own fault is not the message's, as with Dramatiq
+            except Exception:  # as in Dramatiq, a hook that fails does not fail the message
                 log.exception("middleware.failed", middleware=repr(middleware), hook="after_" + signal)
 
     def declare_queue(self, queue_name: str) -> None:  # noqa: ARG002
-        """Note a queue; Dramatiq's worker hears of one virtual queue, once, whatever there are."""
+        """Declare the one virtual queue, once. Dramatiq's worker needs no other, whatever queues there are."""
         if not self.queues:
             self.emit_before("declare_queue", VIRTUAL_QUEUE)
             self.queues[VIRTUAL_QUEUE] = None
             self.emit_after("declare_queue", VIRTUAL_QUEUE)
 
-    def accept(self, request: JobRequest) -> Receipt:
-        """Commit a job; its source is the running job, if there is one."""
-        return self.connect().enqueue.one(request, current_source())
-
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Commit the message as a job; the message that is returned has the job's id."""
+        """Commit the message as a job; the returned message has the job's id. delay: milliseconds."""
         self.emit_before("enqueue", message, delay)
-        receipt = self.connect().dispatching.accept(self.dispatch(message, delay), current_source())
-        accepted: Message[Any] = message.copy(message_id=str(receipt.id))
+        dispatch = self.dispatch(message, delay)
+        enqueue = self.platform.enqueue
+        job = dispatched(dispatch, enqueue.check(dispatch.request, current_source()))
+        try:
+            written = enqueue.accept(batch_of([job]))
+        except Duplicate as error:
+            if error.constraint != JOB_ID_CONSTRAINT:
+                raise
+            # A message that is sent a second time is a new job, with an id of its own.
+            written = enqueue.accept(batch_of([job._replace(id=new_id())]))
+        accepted: Message[Any] = message.copy(message_id=str(written.ids[0]))
         self.emit_after("enqueue", accepted, delay)
         return accepted
 
     def dispatch(
         self, message: Message[Any], delay: int | None = None, *, barrier: str | None = None
     ) -> Dispatch:
-        """What to enqueue for a message."""
+        """Return what to enqueue for a message."""
         return dispatch_of(message, self.actors.get(message.actor_name), delay, barrier)
 
     def _sort_hooks(self) -> None:
@@ -135,7 +151,7 @@ class CallboardBroker(dramatiq.Broker):
         self.watched = any(name.endswith(_AROUND) for name in hooks)
 
 
-#: What the hooks are about that are called for each attempt.
+#: The ends of the names of hooks that are called for each attempt.
 _AROUND: Final = ("_process_message", "_skip_message", "_ack", "_nack")
 _HOOKS: Final = [name for name in vars(Middleware) if name.startswith(("before_", "after_"))]
 
@@ -144,3 +160,87 @@ def _from_env() -> "Platform":
     from callboard.jobs.client import Client
 
     return Client.from_env().platform
+
+
+def priority_of(dramatiq_priority: int) -> int:
+    """Return our priority for Dramatiq's: 0 is 5; 1 is 6, 2 to 9 is 7, 10 to 99 is 8, above is 9; negative ones mirror that."""
+    steps = sum(abs(dramatiq_priority) >= least for least in _STEPS)
+    return DEFAULT_PRIORITY + steps if dramatiq_priority > 0 else DEFAULT_PRIORITY - steps
+
+
+def dispatch_of(
+    message: Message[Any], actor: Actor[..., Any] | None, delay: int | None = None, barrier: str | None = None
+) -> Dispatch:
+    """Return what to enqueue for a message. actor: the one that it goes to, if this process knows it.
+
+    Raises InvalidInput that names the option that does not fit.
+    """
+    options = message.options
+    values: dict[str, Any] = {
+        "name": message.actor_name,
+        "args": list(message.args),
+        "kwargs": message.kwargs,
+        "queue": message.queue_name,
+        # As with every other broker, a message may be sent before any worker knows its actor.
+        "unchecked": True,
+    }
+    if delay is not None:
+        values["delay"] = _span(max(delay, 0))
+    if options:
+        values |= _known_options(options)
+        # `eta` is how Dramatiq's own brokers store a delay. JSON has no infinity, and an infinite limit is no limit.
+        kept = {key: value for key, value in options.items() if key != "eta" and value != math.inf}
+        values["message_options"] = kept or None
+    expires_at = expiry(message.message_timestamp, options, {} if actor is None else actor.options)
+    if expires_at is not None:
+        values["expires_at"] = expires_at
+    defaults = None if actor is None or hasattr(actor, "job_options") else actor.options
+    if defaults is not None and actor is not None:
+        values["priority"] = priority_of(actor.priority)
+    attempts = _attempts(options, defaults)
+    return Dispatch(
+        job_request(values), id_of(message.message_id, message.message_timestamp), attempts, barrier
+    )
+
+
+def _attempts(options: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> int | None:
+    """Return how many attempts a message has; None when the job's definition decides."""
+    if defaults is not None and defaults.get("retry_when") is not None:
+        return UNLIMITED_ATTEMPTS
+    if "max_retries" not in options and defaults is None:
+        return None
+    retries = options.get("max_retries", (defaults or {}).get("max_retries", MAX_RETRIES))
+    if retries is None:
+        return UNLIMITED_ATTEMPTS
+    return min(max(retries, 0) + 1, UNLIMITED_ATTEMPTS) if isinstance(retries, int) else None
+
+
+def expiry(made_at: int, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> datetime | None:
+    """Return when a message that was made at `made_at` (milliseconds) becomes too old to be run; None for never."""
+    max_age = options.get("max_age") or defaults.get("max_age")
+    if not isinstance(max_age, int | float) or not 0 < made_at + max_age < _LATEST:
+        return None
+    return datetime.fromtimestamp((made_at + max_age) / 1000, UTC)
+
+
+def _known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    limit = options.get("time_limit")
+    if isinstance(limit, int | float) and limit > 0:
+        values["timeout"] = _span(limit)
+    least, most = (_backoff(options.get(name)) for name in ("min_backoff", "max_backoff"))
+    if least is not None:
+        values["min_backoff"] = least if most is None else min(least, most)
+    if most is not None:
+        values["max_backoff"] = most
+    return values
+
+
+def _backoff(value: object) -> timedelta | None:
+    return _span(value) if isinstance(value, int | float) and value >= 0 else None
+
+
+def _span(milliseconds: float) -> timedelta:
+    """Return a duration; anything longer than the longest that is stored (infinity, too) becomes the longest."""
+    longest = LONGEST.total_seconds() * 1000
+    return timedelta(milliseconds=min(milliseconds, longest))

@@ -1,28 +1,19 @@
-"""What a job is to the platform: a Dramatiq actor, its options, and what its signature accepts.
-
-`@job` makes an actor with our options; `define` reads the same from a plain `@dramatiq.actor`.
-"""
+"""Definitions: what the worker knows of a job, read from its actor; a `@job` and a plain `@dramatiq.actor` alike."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final
-from uuid import UUID
 
 import dramatiq
-from dramatiq import broker as dramatiq_broker
 
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
-from callboard.jobs.definitions.job_type import JobType, UniqueRule
-from callboard.jobs.dramatiq.broker import CallboardBroker
-from callboard.jobs.dramatiq.messages import priority_of
-from callboard.jobs.errors import InvalidInput
+from callboard.jobs.dramatiq.actor import JobActor, JobOptions
+from callboard.jobs.dramatiq.broker import priority_of
 from callboard.jobs.model.derived_keys import check_names
-from callboard.jobs.model.durations import parse_duration
-from callboard.jobs.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE
-from callboard.jobs.model.request import job_request
+from callboard.jobs.model.job import DEFAULT_PRIORITY
+from callboard.jobs.model.job_type import JobType, UniqueRule
 from callboard.jobs.model.retry import RetryPolicy
 from callboard.jobs.model.unique import Unique
 
@@ -33,20 +24,8 @@ _OF_MESSAGES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class JobOptions:
-    """What `@job` says beyond a name and a queue."""
-
-    retry: RetryPolicy
-    timeout: timedelta | None
-    priority: int
-    hard_timeout: timedelta | None = None
-    unique: Unique | None = None
-    limit_by: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """A job that this process can run. `call` is the function itself; `is_async`: a coroutine function."""
+    """A job that this process can run. `call` is the function itself; `is_async`: it is a coroutine function."""
 
     name: str
     queue: str
@@ -55,81 +34,17 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
-    #: Whether a value that cannot be kept fails the attempt. A plain actor that stores no results is not asked for one.
+    #: Whether a result that cannot be stored fails the attempt. A plain actor that stores no results needs none.
     needs_result: bool = True
-    #: What a Dramatiq actor says of its messages, as far as the worker asks: callbacks, max_age and the like.
+    #: The actor's options that the worker uses: callbacks, max_age and the like.
     message_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class JobActor(dramatiq.Actor[..., Any]):
-    """A Dramatiq actor that knows our options."""
-
-    def __init__(self, fn: Callable[..., Any], *, job_options: JobOptions, **actor: Any) -> None:
-        self.job_options = job_options
-        super().__init__(fn, **actor)
-
-    def enqueue(self, **kwargs: Any) -> UUID:
-        """Enqueue with these arguments; returns the job's id."""
-        return self.enqueue_with(kwargs)
-
-    def enqueue_with(self, kwargs: dict[str, Any] | None = None, **options: Any) -> UUID:
-        """Enqueue with arguments, and with every option that `Client.enqueue` takes (delay, unique_key, tags ...)."""
-        request = job_request({"name": self.actor_name, "kwargs": kwargs or {}, **options})
-        if not isinstance(self.broker, CallboardBroker):
-            raise InvalidInput(
-                f"the job {self.actor_name!r} was declared on a broker that is not Callboard's"
-            )
-        return self.broker.accept(request).id
-
-
-def job(
-    fn: Callable[..., Any] | None = None,
-    *,
-    name: str | None = None,
-    queue: str = DEFAULT_QUEUE,
-    retry: RetryPolicy | None = None,
-    timeout: str | timedelta | None = None,
-    hard_timeout: str | timedelta | None = None,
-    priority: int = DEFAULT_PRIORITY,
-    unique: Unique | None = None,
-    limit_by: str | tuple[str, ...] = (),
-) -> Any:
-    """Make a function a job: a Dramatiq actor with our options. `async def` works too.
-
-    name:     how it is called; the function's name by default.
-    retry:    when a failed attempt is tried again; by default 10 attempts, exponential with full jitter.
-    timeout:  how long one attempt may take (`"10m"`); no limit by default. It is interrupted then.
-    hard_timeout: after this the process that runs it is killed; 30 s after the timeout by default.
-    priority: 0 (first) to 9; an enqueue may say otherwise.
-    unique:   one such job at a time, or for a period: `Unique(by=("account_id",))`.
-    limit_by: the arguments, such as a tenant's id, by which the limits of its queue tell jobs apart.
-    """
-    if not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
-        raise InvalidInput("a job's priority lies between 0 (first) and 9", fields={"priority": "0 to 9"})
-    options = JobOptions(
-        retry or RetryPolicy(),
-        _span(timeout),
-        priority,
-        _span(hard_timeout),
-        unique,
-        (limit_by,) if isinstance(limit_by, str) else tuple(limit_by),
-    )
-    if dramatiq_broker.global_broker is None:
-        broker = CallboardBroker(middleware=[])
-        dramatiq.set_broker(broker)
-        # With the broker in place: a module of middleware may declare jobs of its own.
-        broker.add_configured()
-    declare = dramatiq.actor(
-        actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue
-    )
-    return declare if fn is None else declare(fn)
-
-
 def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
-    """The definition of an actor, ours or plain.
+    """Return the definition of an actor, ours or plain.
 
-    A `@job`'s arguments become what its annotations say; a plain actor gets them as JSON made them, as with
-    Dramatiq, and its own options (max_retries, min_backoff, max_backoff, throws, time_limit) mean what they mean there.
+    The arguments of a `@job` are converted to what its annotations say. A plain actor gets them as JSON makes them, and its
+    options (max_retries, min_backoff, max_backoff, throws, time_limit) mean what they mean in Dramatiq.
     """
     call = _function(actor)
     ours = isinstance(actor, JobActor)
@@ -162,16 +77,12 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     )
 
 
-def _span(value: str | timedelta | None) -> timedelta | None:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
 def _rule(unique: Unique | None) -> UniqueRule | None:
     return None if unique is None else UniqueRule(unique.by, unique.seconds, unique.on_conflict)
 
 
 def unknown(name: str, queue: str) -> JobDefinition:
-    """Stands for a job that this process does not know; it is never called."""
+    """Return a stand-in for a job that this process does not know; it is never called."""
 
     def call() -> None:
         raise NotImplementedError(name)
@@ -184,7 +95,9 @@ def unknown(name: str, queue: str) -> JobDefinition:
 
 
 def _function(actor: dramatiq.Actor[..., Any]) -> Callable[..., Any]:
-    """The function that was decorated: Dramatiq wraps coroutine functions, and keeps the original."""
+    """Return the decorated function: Dramatiq wraps coroutine functions, and keeps the original."""
+    if isinstance(actor, JobActor):
+        return actor.function
     wrapped = getattr(actor.fn, "__wrapped__", None)
     return wrapped if inspect.iscoroutinefunction(wrapped) else actor.fn
 

@@ -1,4 +1,4 @@
-"""Middleware that an operator names by a setting."""
+"""Loads the Dramatiq middleware that the setting CALLBOARD_MIDDLEWARE names."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -10,9 +10,9 @@ from callboard.jobs.errors import InvalidInput
 
 
 def load_middleware(names: Iterable[str]) -> list[Middleware]:
-    """The middleware of these names (`module:attribute`), in their order; a class is made without arguments.
+    """Import middleware by name (`module:attribute`), in this order. A class is called without arguments.
 
-    Raises InvalidInput that says which name is wrong, and why.
+    Raises InvalidInput, which says which name is wrong and why.
     """
     return [_load(name) for name in names]
 
@@ -22,12 +22,13 @@ def _load(name: str) -> Middleware:
     try:
         found = attrgetter(attribute)(import_module(module))
         made = found() if isinstance(found, type) else found
-    except Exception as error:  # importing runs the user's code, which may raise anything
+    except Exception as error:  # importing runs user code, which may raise anything
         raise InvalidInput(
             f"CALLBOARD_MIDDLEWARE: {name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, Middleware):
         raise InvalidInput(
-            f"CALLBOARD_MIDDLEWARE: {name!r} is no middleware (a subclass of dramatiq.Middleware, or an instance of one)"
+            f"CALLBOARD_MIDDLEWARE: {name!r} is not middleware"
+            " (a subclass of dramatiq.Middleware, or an instance of one)"
         )
     return made

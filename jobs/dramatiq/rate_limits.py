@@ -1,4 +1,4 @@
-"""Dramatiq's barriers and rate limiters, kept in Postgres."""
+"""A backend for Dramatiq's barriers and rate limiters that stores its counters in Postgres."""
 
 from collections.abc import Callable
 from threading import Event
@@ -11,15 +11,15 @@ from callboard.jobs.model.clock import SYSTEM
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
-#: Between two looks at whether a barrier has opened: at first, and when that has not been soon. Seconds.
-_SOON: Final = 0.005
-_LATER: Final = 0.1
-#: What a wait without a timeout waits. Milliseconds.
-_LONGEST: Final = 900_000
+#: The pause between two reads while a wait lasts: in the first second, and after it. Seconds.
+_FIRST_PAUSE: Final = 0.005
+_LATER_PAUSE: Final = 0.1
+#: How long a wait without a timeout waits. Milliseconds.
+_DEFAULT_TIMEOUT: Final = 900_000
 
 
 class PostgresLimits(RateLimiterBackend):
-    """Counters that all processes share. Times are in milliseconds."""
+    """Dramatiq's rate limiter backend over counters that all processes share. Times are in milliseconds."""
 
     def __init__(self, connect: "Callable[[], Platform]") -> None:
         self._connect = connect
@@ -37,16 +37,16 @@ class PostgresLimits(RateLimiterBackend):
         return self._connect().counters.increase_within_sum(key, lambda: list(keys()), amount, maximum, ttl)
 
     def wait(self, key: str, timeout: int | None) -> bool:
-        """Wait until the key has been notified of; whether that was within `timeout`."""
-        begun = SYSTEM.monotonic()
-        left, pause = (_LONGEST if timeout is None else timeout) / 1000, _SOON
-        while not (there := self._connect().counters.is_set(key)):
-            spent = SYSTEM.monotonic() - begun
-            if spent >= left:
+        """Wait until `wait_notify` is called for the key; returns False when `timeout` is over first."""
+        started = SYSTEM.monotonic()
+        limit = (_DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
+        while not (notified := self._connect().counters.is_set(key)):
+            waited = SYSTEM.monotonic() - started
+            if waited >= limit:
                 break
-            pause = _SOON if spent < 1 else _LATER
-            Event().wait(min(pause, left - spent))
-        return there
+            pause = _FIRST_PAUSE if waited < 1 else _LATER_PAUSE
+            Event().wait(min(pause, limit - waited))
+        return notified
 
     def wait_notify(self, key: str, ttl: int) -> None:
         self._connect().counters.add(key, 1, ttl)

@@ -1,4 +1,4 @@
-"""Results as Dramatiq's programs ask for them, read from the jobs' rows."""
+"""A Dramatiq result backend that reads results from the rows of the jobs."""
 
 from collections.abc import Callable
 from threading import Event
@@ -18,27 +18,32 @@ if TYPE_CHECKING:
 
     from callboard.jobs.platform import Platform
 
-#: The class of error with which Dramatiq, and so a job here, says that middleware skipped it.
+#: The stored class name of the error by which middleware skips a message.
 SKIPPED: Final = "SkipMessage"
+#: Dramatiq's message for a job that exceeded its age limit.
 _TOO_OLD: Final = "Message age limit exceeded"
-_LOOK_EVERY: Final = 1.0
+#: The longest time between two reads while a call waits for a result. Seconds.
+_READ_EVERY: Final = 1.0
 
 
 class PostgresResults(ResultBackend):
-    """Every job's result is kept, whatever store_results says, for as long as the job is."""
+    """Returns results of jobs. Every result is stored as long as its job, with or without `store_results`."""
 
     def __init__(self, connect: "Callable[[], Platform]") -> None:
         super().__init__(namespace="callboard")
         self._connect = connect
 
     def get_result(self, message: Any, *, block: bool = False, timeout: int | None = None) -> Any:
-        """What the job returned.
+        """Return what the job returned.
 
-        Raises ResultFailure when it failed or was cancelled, ResultMissing when it has not ended (or is not there yet: the
-        rest of a pipeline), and with `block` ResultTimeout after `timeout` milliseconds, by default 10 seconds.
+        block:   wait until the job has ended.
+        timeout: how long to wait, in milliseconds; None: 10 seconds.
+
+        Raises ResultFailure when the job failed or was cancelled, ResultMissing when it has not ended or does
+        not exist yet (a later part of a pipeline), and ResultTimeout when the wait is over.
         """
         job_id = id_of(message.message_id, message.message_timestamp)
-        found = self._look(job_id)
+        found = self._find_result(job_id)
         if found is Missing and block:
             found = self._wait(job_id, (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
             if found is Missing:
@@ -48,20 +53,24 @@ class PostgresResults(ResultBackend):
         return found
 
     def store_result(self, message: Any, result: Any, ttl: int) -> None:
-        """Nothing to do: it is written with the end of the attempt, and kept as long as the job."""
+        """Do nothing: the worker stores the result when the attempt ends."""
 
     def store_exception(self, message: Any, exception: BaseException, ttl: int) -> None:
-        """Nothing to do, likewise."""
+        """Do nothing: the worker stores the error when the attempt ends."""
 
     def _wait(self, job_id: "UUID", seconds: float) -> Any:
         deadline, woken = SYSTEM.monotonic() + seconds, Event()
         with self._connect().waiting.listen(job_id, woken.set):
-            while (found := self._look(job_id)) is Missing and (left := deadline - SYSTEM.monotonic()) > 0:
-                woken.wait(min(left, _LOOK_EVERY))
+            while (found := self._find_result(job_id)) is Missing:
+                left = deadline - SYSTEM.monotonic()
+                if left <= 0:
+                    break
+                woken.wait(min(left, _READ_EVERY))
                 woken.clear()
         return found
 
-    def _look(self, job_id: "UUID") -> Any:
+    def _find_result(self, job_id: "UUID") -> Any:
+        """Return the result of a job that has ended; Missing for any other."""
         try:
             job = self._connect().jobs.get(job_id)
         except NotFound:
@@ -70,21 +79,24 @@ class PostgresResults(ResultBackend):
 
 
 def _result(job: Job) -> Any:
+    """Return the result of a job that has ended. Raises ResultFailure unless it succeeded or was skipped."""
     if job.state is JobState.SUCCEEDED:
         return job.result
     error = job.errors[-1] if job.errors else {}
-    kind = str(error.get("class", "")).rpartition(".")[2]
+    error_class = str(error.get("class", "")).rpartition(".")[2]
     if job.state is JobState.CANCELLED:
         too_old = job.progress_note == "expired" or error.get("message") == _TOO_OLD
-        if kind == SKIPPED and not too_old:
+        if error_class == SKIPPED and not too_old:
             return None
-        # What is cancelled for its age here is skipped there.
-        kind, error = (
+        # A job that is too old is cancelled here, but Dramatiq skips its message: report what Dramatiq would.
+        error_class, error = (
             (SKIPPED, {"message": _TOO_OLD})
             if too_old
             else ("Cancelled", {"message": "the job was cancelled"})
         )
     if job.state is JobState.QUARANTINED:
-        kind, error = "Quarantined", {"message": "the job took its worker down too often"}
-    said = str(error.get("message", ""))
-    raise ResultFailure(f"actor raised {kind}: {said}", kind, said)  # type: ignore[no-untyped-call]
+        error_class, error = "Quarantined", {"message": "the job crashed its worker too often"}
+    message = str(error.get("message", ""))
+    raise ResultFailure(  # type: ignore[no-untyped-call]
+        f"actor raised {error_class}: {message}", error_class, message
+    )

@@ -1,8 +1,8 @@
-"""Dramatiq's own middleware, replaced: what it would do is done in Postgres, and none of its hooks runs.
+"""Stand-ins for Dramatiq's own middleware. Callboard does its work in Postgres, so none of its hooks run.
 
-Each has a stand-in in the broker's list, so that its options are known, `add_middleware(..., before=Retries)` finds its
-place, and results and group callbacks find our backends. What a program adds of these itself is put in the list and
-as little run.
+The broker's list of middleware has a stand-in for each. So the broker knows their actor options,
+`add_middleware(..., before=Retries)` finds its position, and results and group callbacks find our backends.
+If a program adds one of these classes itself, it is added to the list, but its hooks do not run either.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -28,61 +28,61 @@ if TYPE_CHECKING:
 
     from callboard.jobs.platform import Platform
 
-#: These would do a second time what the platform does, or interrupt code that is not a job's.
+#: If their hooks ran, these would do the platform's work a second time or interrupt code outside of a job.
 REPLACED: Final = (
     AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries, GroupCallbacks, AsyncIO,
 )  # fmt: skip
-#: A group whose jobs wait for weeks in a queue still calls back. Milliseconds.
+#: How long a group can take and still run its callbacks: 30 days, in milliseconds.
 _BARRIER_TTL: Final = 30 * 86_400_000
 
 
 class StandIn(Middleware):
-    """Marks middleware that hooks nothing; its hooks come first among its bases, and are empty."""
+    """The base of middleware without hooks. As the first base class, its empty hooks override the others."""
 
 
 class _AgeLimit(StandIn, AgeLimit):
-    """max_age becomes the job's `expires_at`."""
+    """The option max_age becomes the job's `expires_at`."""
 
 
 class _TimeLimit(StandIn, TimeLimit):
-    """time_limit becomes the job's `timeout`."""
+    """The option time_limit becomes the job's `timeout`."""
 
     def __init__(self) -> None:
-        """Without the thread that would interrupt."""
+        """Do not start the thread that interrupts actors."""
 
 
 class _ShutdownNotifications(StandIn, ShutdownNotifications):
-    """A drained worker interrupts what does not end within the grace period."""
+    """A worker that shuts down interrupts the jobs that do not end within its grace period."""
 
 
 class _Callbacks(StandIn, Callbacks):
-    """on_success and on_failure are enqueued in the transaction of the end that causes them."""
+    """The jobs of on_success and on_failure are enqueued in the transaction that ends the attempt."""
 
 
 class _Pipelines(StandIn, Pipelines):
-    """So is pipe_target."""
+    """The job of pipe_target is enqueued in the transaction that ends the attempt."""
 
 
 class _Retries(StandIn, Retries):
-    """Retries are in the job's row."""
+    """The job's retry policy decides, and its row stores the errors."""
 
 
 class _Results(StandIn, Results):
-    """Results are in the job's row."""
+    """The job's row stores the result."""
 
 
 class _GroupCallbacks(StandIn, GroupCallbacks):
-    """A group's callbacks are enqueued in the transaction of the last end."""
+    """The callbacks of a group are enqueued in the transaction that ends its last job."""
 
 
-# In the order of method resolution the empty hooks of Middleware itself would come last: they are put first here.
+# Middleware itself has the same empty hooks, but it comes last in the method resolution order. So copy them.
 for _name, _hook in vars(Middleware).items():
     if _name.startswith(("before_", "after_")):
         setattr(StandIn, _name, _hook)
 
 
 def stand_ins(connect: "Callable[[], Platform]") -> list[Middleware]:
-    """One of each, in Dramatiq's order."""
+    """Return one stand-in for each, in Dramatiq's order."""
     results: Any = _Results
     return [
         _AgeLimit(), _TimeLimit(), _ShutdownNotifications(), _Callbacks(), _Pipelines(), _Retries(),
@@ -92,5 +92,5 @@ def stand_ins(connect: "Callable[[], Platform]") -> list[Middleware]:
 
 
 def is_live(middleware: Middleware) -> bool:
-    """Whether its hooks run here."""
+    """Whether the middleware's hooks run: it is neither a stand-in nor a class that a stand-in replaces."""
     return not isinstance(middleware, (StandIn, *REPLACED))

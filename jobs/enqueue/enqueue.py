@@ -1,285 +1,268 @@
-"""Enqueue: check, write, commit, and only then tell Redis. A receipt means that the job is committed."""
+"""Enqueue: a request is checked, written and committed, and then announced. What was returned is committed."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final, NamedTuple, TypeVar, cast
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Connection
 
-from callboard.jobs.definitions.catalogue import Catalogue
-from callboard.jobs.enqueue import batch
-from callboard.jobs.enqueue.batch import Alike, NewJob, Receipt, Written, as_written
-from callboard.jobs.enqueue.check import Checking
-from callboard.jobs.enqueue.combining import Combining
-from callboard.jobs.enqueue.isolate import together
+from callboard.jobs.definitions.catalogue import Catalogue, KnownJob
+from callboard.jobs.enqueue.batcher import LOCK_WAIT, Batcher, isolate_failures
 from callboard.jobs.enqueue.repository import inserting
-from callboard.jobs.enqueue.unique_keys import ROWS, Outcome, Writing
-from callboard.jobs.errors import Conflict, Unavailable
-from callboard.jobs.metrics import JOBS_ENQUEUED, STORE_ERRORS, UNIQUE_CONFLICTS
-from callboard.jobs.model.hint import Hint
-from callboard.jobs.model.ids import text_of
-from callboard.jobs.model.job import Job, Source
+from callboard.jobs.enqueue.repository.inserting import ROWS
+from callboard.jobs.enqueue.unique_keys import write_mixed
+from callboard.jobs.errors import CallboardError
+from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.new_job import (
+    AlikeJobs,
+    Batch,
+    MixedJobs,
+    NewJob,
+    batch_of,
+    encode_kwargs,
+    merged,
+    new_job,
+)
+from callboard.jobs.model.receipt import Receipt, Written, WrittenAlike, WrittenMixed, queues_of
 from callboard.jobs.model.request import JobRequest
-from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.redis.transport import Offer, Transport, token
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.statements import KeptConnections
+from callboard.jobs.redis.transport import Transport, best_effort
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-#: How long an enqueue waits for somebody else's open transaction that holds its unique key.
-_PATIENCE: Final = timedelta(seconds=2)
+#: Connections that are kept for writing: a thread that comes alone and the Batcher's thread use them.
+_KEPT: Final = 2
 
 log = structlog.get_logger(__name__)
 
 
-class Accepted(NamedTuple):
-    """A job that was accepted; `shown` when all of it is known without reading it again."""
-
-    receipt: Receipt
-    shown: Job | None
-
-
 class Enqueue:
-    """Accepts jobs from every door."""
+    """Accepts jobs from every door: `check`, then `accept` (its own transaction) or `within` (the caller's).
 
-    def __init__(self, database: Database, transport: Transport, catalogue: Catalogue) -> None:
+    threads: how many groups of concurrent callers are written at the same time.
+    """
+
+    def __init__(
+        self, database: Database, transport: Transport, catalogue: Catalogue, *, threads: int = 1
+    ) -> None:
         self._database = database
         self._transport = transport
-        self._checking = Checking(catalogue)
-        self._combining = Combining(self._write_plain)
-        #: For those who write; whoever finds none goes the way through the pool. Most of the time there is but one.
-        self._lanes = deque([database.lane(), database.lane()])
+        self._catalogue = catalogue
+        self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
+        #: Jobs with unique keys wait for each other, so they have a Batcher of their own and never delay plain jobs.
+        self._keyed: Batcher[Batch, Written] = Batcher("jobs with unique keys", self._write_keyed)
+        self._kept = KeptConnections(database.kept, _KEPT, database.retrying)
 
-    def check(self, request: JobRequest, source: Source) -> NewJob:
-        """Hold a request against what the workers published; raises UnknownJob or InvalidArguments."""
-        return self._checking.check(request, source)
+    def check(self, request: JobRequest, source: Source) -> Batch:
+        """Check a request against the job types that workers published; returns a batch of one job.
 
-    def check_all(self, requests: Sequence[JobRequest], source: Source) -> list[NewJob]:
-        """Check each; an error names the one it is about."""
-        return self._checking.check_all(requests, source)
-
-    def one(self, request: JobRequest, source: Source) -> Receipt:
-        """Accept one job; when this returns, it is committed."""
-        return self.accept(request, source).receipt
-
-    def accept(self, request: JobRequest, source: Source) -> Accepted:
-        """As `one`, and what is known of the job by then."""
-        job = self.check(request, source)
-        if job.unique_key is None:
-            return self._combining.run(job)
-        return Accepted(self.checked([job])[0], None)
-
-    def many(self, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
-        """Accept all of these jobs or none; receipts are in the order of the requests.
-
-        An error names the job: `jobs[3]: kwargs.month: missing`.
+        Raises UnknownJob, InvalidArguments, InvalidInput or PayloadTooLarge.
         """
-        return self.checked(self.check_all(requests, source))
+        return batch_of([self._checked(request, source)])
 
-    def many_of(
-        self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source
-    ) -> Sequence[UUID]:
-        """As `many`, of requests that are the same but for their named arguments: these, each in turn. Returns the ids."""
-        if not kwargs:
-            return []
-        alike = self._checking.check_alike(request, kwargs, source)
-        if alike is None:
-            requests = [request.model_copy(update={"kwargs": one}) for one in kwargs]
-            return [receipt.id for receipt in self.many(requests, source)]
-        parts = alike.parts(ROWS)
-        written = self._commit(lambda connection: _write_alike(connection, parts), single=len(parts) == 1)
-        _tell_redis(self._transport.offer, _offers(parts, written))
-        JOBS_ENQUEUED.labels(alike.like.queue, alike.like.name, source.door).inc(len(alike.ids))
-        log.debug("job.enqueued", count=len(alike.ids), first=str(alike.ids[0]))
-        return alike.ids
+    def check_all(self, requests: Sequence[JobRequest], source: Source) -> Batch:
+        """Check several requests; an error names its job: `jobs[3]: kwargs.month: missing`."""
+        return batch_of(_numbered(requests, lambda request: self._checked(request, source)))
 
-    def checked(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        """Write jobs that `check` has passed, in one transaction, and push them once it is committed; all or none."""
+    def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
+        """As `check_all`, for requests that differ in `kwargs` alone: what does not depend on them is checked once."""
+        known = self._known(request)
+        if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
+            # Their keys differ with the arguments, or one key stands in the way of all but one.
+            return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
 
-        def write(connection: Connection) -> tuple[list[Receipt], list[Hint]]:
-            _be_patient(connection, jobs, _PATIENCE)
-            return _all(connection, jobs)
+        def encoded(one: dict[str, Any]) -> bytes:
+            _check_arguments(known, request, one)
+            return encode_kwargs(one)
 
-        receipts, hints = self._commit(write, single=self._is_single(jobs))
-        self.push(hints)
-        _count(jobs, receipts)
-        return receipts
-
-    def each(self, jobs: Sequence[NewJob], *, patience: timedelta) -> tuple[list[Outcome], list[Hint]]:
-        """As `checked`, but a job that is rejected for its unique key is a Conflict in its place, and harms no other.
-
-        patience: how long to wait for somebody's open transaction that holds one of the keys; then Busy.
-        Returns the hints, too, of what is queued and was pushed.
-        """
-        outcomes, hints = self._commit_each(jobs, patience)
-        self.committed(jobs, outcomes, hints)
-        return outcomes, hints
-
-    def _commit_each(self, jobs: Sequence[NewJob], patience: timedelta) -> tuple[list[Outcome], list[Hint]]:
-        return self._commit(
-            lambda connection: self.each_within(connection, jobs, patience=patience),
-            single=self._is_single(jobs),
+        [like] = _numbered(
+            [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self._checked(one, source)
+        )
+        count = len(kwargs)
+        ids = [new_id() for _ in range(count)]
+        return AlikeJobs(
+            like.settings, ids, [like.args] * count, _numbered(kwargs, encoded), [source.id] * count
         )
 
-    def each_within(
-        self, connection: Connection, jobs: Sequence[NewJob], *, patience: timedelta
-    ) -> tuple[list[Outcome], list[Hint]]:
-        """As `each`, inside a transaction after whose commit the caller calls `committed`."""
-        _be_patient(connection, jobs, patience)
-        return _each(connection, jobs)
+    def is_quick(self, request: JobRequest) -> bool:
+        """Whether `check` answers from memory, without a query."""
+        return self._catalogue.has_fresh(request.name)
 
-    def is_direct(self, jobs: Sequence[NewJob]) -> bool:
-        """Whether `each_within` can write them by a direct connection."""
-        return not jobs or batch.alike(jobs) is not None
+    def accept(self, batch: Batch) -> Written:
+        """Write a batch, commit it and announce it: all of it or nothing.
 
-    def committed(self, jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]) -> None:
-        """Push and count what `each_within` wrote."""
-        self.push(hints)
-        _count(jobs, outcomes)
-
-    def within(self, connection: Connection, requests: Sequence[JobRequest], source: Source) -> list[Receipt]:
-        """Accept jobs inside the caller's transaction: they are there when, and only when, it commits.
-
-        The scheduler hears of the commit by NOTIFY and feeds them within milliseconds.
+        A single plain job shares its transaction with those of other threads. Raises Conflict when a unique key is held and
+        rejects others, Busy when another transaction holds a key for longer than two seconds, Unavailable. After Unavailable
+        nothing was written, but for one case: the connection broke between the commit and its answer.
         """
-        if len(requests) == 1:
-            return self.checked_within(connection, [self.check(requests[0], source)])
-        return self.checked_within(connection, self.check_all(requests, source))
+        if isinstance(batch, AlikeJobs) and len(batch.ids) == 1:
+            return self._batcher.run(batch)
+        written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, LOCK_WAIT))
+        self.announce(written)
+        return written
 
-    def checked_within(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Receipt]:
-        """As `within`, for jobs that `check` has passed."""
-        receipts, hints = _all(connection, jobs)
-        notices.queued(connection, sorted({hint.queue for hint in hints}))
-        _count(jobs, receipts)
-        return receipts
+    async def accept_async(self, batch: Batch, *, size: int) -> Written:
+        """As `accept`, for a coroutine and a batch of one job. size: the bytes of its request, for the bound on memory."""
+        batcher = self._batcher if isinstance(batch, AlikeJobs) else self._keyed
+        return await batcher.run_async(batch, size=size)
 
-    def _is_single(self, jobs: Sequence[NewJob]) -> bool:
-        return len(jobs) <= ROWS and self.is_direct(jobs)
+    def within(self, statements: Statements, batch: Batch) -> Written:
+        """Write a batch in the caller's transaction: the jobs exist if, and only if, it commits.
 
-    def _commit(self, work: Callable[[Connection], T], *, single: bool) -> T:
-        """Run `work` in one transaction. A single statement, of jobs that are alike, is one by itself."""
-        if not single:
-            return self._database.retrying(work)
-        try:
-            lane = self._lanes.pop()
-        except IndexError:
-            with self._database.direct() as connection:
-                return work(cast("Connection", connection))
-        try:
-            return lane.run(lambda connection: work(cast("Connection", connection)))
-        finally:
-            self._lanes.append(lane)
+        The feeder hears of the commit by NOTIFY and pushes them within milliseconds. Raises as `accept`.
+        """
+        written = self._all_or_none(statements, batch, None)
+        notices.queued(statements, queues_of(written))
+        _count(written)
+        return written
 
-    def _write_plain(
-        self, jobs: Sequence[NewJob]
-    ) -> tuple[Sequence[Accepted | BaseException], Callable[[], None]]:
-        """Write jobs without unique keys that have nothing to do with each other; to push them is left to do."""
-        written: list[tuple[Sequence[NewJob], list[Outcome], list[Hint]]] = []
+    def write(self, statements: Statements, batch: Batch) -> Written:
+        """Write a batch in a transaction of the platform's own, whose owner calls `announce` after the commit.
 
-        def write(some: Sequence[NewJob], patience: timedelta) -> list[Accepted | Exception]:
-            outcomes, hints = self._commit_each(some, patience)
-            written.append((some, outcomes, hints))
-            return _accepted(some, outcomes, hints)
+        Unlike `within` it does not raise a Conflict: it is the outcome of its job.
+        """
+        if isinstance(batch, MixedJobs):
+            return write_mixed(statements, batch.jobs)
+        return WrittenAlike([(part, inserting.insert_alike(statements, part)) for part in batch.parts(ROWS)])
 
-        def push() -> None:
-            for one in written:
-                self.committed(*one)
+    def announce(self, written: Written) -> None:
+        """Tell Redis what is queued, and count it; to be called once the transaction is committed.
 
-        return together(jobs, write, has_key=lambda _: False), push
+        An outage of Redis is no error: the feeder pushes what is missing.
+        """
+        offers = written.offers
+        if offers:
+            with best_effort("push", count=len(offers)):
+                self._transport.offer(offers)
+        _count(written)
 
     def close(self) -> None:
-        """Let the kept connections go; a later call opens others."""
-        self._combining.close()
-        for lane in self._lanes:
-            lane.close()
+        """Write what waits, and close the kept connections; a later call opens others."""
+        self._batcher.close()
+        self._keyed.close()
+        self._kept.close()
 
-    def push(self, hints: Sequence[Hint]) -> None:
-        """Tell Redis; when it is away the feeder will, once it is back."""
-        if hints:
-            _tell_redis(self._transport.push, hints)
+    def _known(self, request: JobRequest) -> KnownJob | None:
+        return self._catalogue.find(request.name) if request.unchecked else self._catalogue.get(request.name)
+
+    def _checked(self, request: JobRequest, source: Source) -> NewJob:
+        known = self._known(request)
+        _check_arguments(known, request, request.kwargs)
+        return new_job(request, known.type if known else None, source)
+
+    def _all_or_none(self, statements: Statements, batch: Batch, lock_wait: timedelta | None) -> Written:
+        if lock_wait is not None and isinstance(batch, MixedJobs) and batch.has_keys:
+            inserting.limit_lock_wait(statements, lock_wait)
+        written = self.write(statements, batch)
+        if isinstance(written, WrittenMixed) and written.conflicts:
+            _count_conflicts(written)
+            raise written.conflicts[0]
+        return written
+
+    def _commit(self, batch: Batch, work: Callable[[Statements], T]) -> T:
+        """Run `work` in one transaction. A batch that is one statement is a transaction by itself."""
+        if isinstance(batch, MixedJobs) and batch.has_keys:
+            # It may wait for another transaction, which must not hold up what comes next on a kept connection.
+            return self._database.retrying(work)
+        return self._kept.run(work, one_statement=len(batch.ids) <= ROWS)
+
+    def _write_plain(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
+        """Write single jobs without unique keys, of callers that have nothing to do with each other."""
+        done: list[Written] = []
+
+        def write(some: Sequence[Batch], _lock_wait: timedelta) -> Sequence[Written | Exception]:
+            batch = merged(some)
+            written = self._commit(batch, lambda statements: self.write(statements, batch))
+            done.append(written)
+            return _each(some, written)
+
+        results = isolate_failures(batches, write)
+        return results, lambda: self._announce_all(done)
+
+    def _write_keyed(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
+        """As `_write_plain`, for jobs with unique keys."""
+        done: list[Written] = []
+
+        def write(some: Sequence[Batch], lock_wait: timedelta) -> Sequence[Written | Exception]:
+            batch = merged(some)
+
+            def work(statements: Statements) -> Written:
+                inserting.limit_lock_wait(statements, lock_wait)
+                return self.write(statements, batch)
+
+            written = self._database.retrying(work)
+            done.append(written)
+            return _each(some, written)
+
+        results = isolate_failures(batches, write)
+        return results, lambda: self._announce_all(done)
+
+    def _announce_all(self, written: Sequence[Written]) -> None:
+        for one in written:
+            self.announce(one)
 
 
-def _tell_redis(push: Callable[[Sequence[T]], int], what: Sequence[T]) -> None:
-    try:
-        push(what)
-    except Unavailable as error:
-        STORE_ERRORS.labels("redis", "push").inc()
-        log.debug("redis.push_skipped", reason=error.message, count=len(what))
+def _check_arguments(known: KnownJob | None, request: JobRequest, kwargs: dict[str, Any]) -> None:
+    if known is not None and not request.unchecked:
+        known.checker.check(request.args, kwargs)
 
 
-def _offers(parts: Sequence[Alike], written: Sequence[Written]) -> list[Offer]:
+def _numbered(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
+    checked = []
+    for index, item in enumerate(items):
+        try:
+            checked.append(check(item))
+        except CallboardError as error:
+            fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
+            raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
+    return checked
+
+
+def _each(batches: Sequence[Batch], written: Written) -> list[Written | Exception]:
+    """Split what was written together into the parts of each caller, who has one job."""
+    if isinstance(written, WrittenAlike):
+        [(_, row)] = written.parts
+        return [WrittenAlike([(batch, row)]) for batch in batches if isinstance(batch, AlikeJobs)]
     return [
-        Offer(part.like.queue, part.like.priority, one.run_at, [token(text_of(job), 0) for job in part.ids])
-        for part, one in zip(parts, written, strict=True)
-        if one.state is JobState.QUEUED and not one.limited
+        WrittenMixed([job], [outcome], []) if isinstance(outcome, Receipt) else outcome
+        for job, outcome in zip(written.jobs, written.outcomes, strict=True)
     ]
 
 
-def _write_alike(connection: Connection, parts: Sequence[Alike]) -> list[Written]:
-    written = [inserting.enqueue_alike(connection, part) for part in parts]
-    if written[0].limited and written[0].state is JobState.QUEUED:
-        notices.queued(connection, [parts[0].like.queue])
-    return written
-
-
-def _accepted(
-    jobs: Sequence[NewJob], outcomes: Sequence[Outcome], hints: Sequence[Hint]
-) -> list[Accepted | Exception]:
-    due = {hint.id: hint.run_at for hint in hints}
-    return [
-        Accepted(outcome, as_written(job, outcome, due.get(job.id)))
-        if isinstance(outcome, Receipt)
-        else outcome
-        for job, outcome in zip(jobs, outcomes, strict=True)
-    ]
-
-
-def _all(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Receipt], list[Hint]]:
-    receipts = []
-    outcomes, hints = _each(connection, jobs)
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        if isinstance(outcome, Conflict):
-            _conflict(job, "rejected")
-            raise outcome
-        receipts.append(outcome)
-    return receipts, hints
-
-
-def _each(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[Outcome], list[Hint]]:
-    writing = Writing(connection)
-    outcomes = writing.write(jobs)
-    notices.limited(connection, writing.hints)
-    return outcomes, writing.hints
-
-
-def _count(jobs: Sequence[NewJob], outcomes: Sequence[Outcome]) -> None:
+def _count(written: Written) -> None:
+    if isinstance(written, WrittenAlike):
+        settings = written.parts[0][0].settings
+        count = sum(len(jobs.ids) for jobs, _ in written.parts)
+        JOBS_ENQUEUED.labels(settings.queue, settings.name, settings.door).inc(count)
+        log.debug("job.enqueued", count=count, first=str(written.parts[0][0].ids[0]))
+        return
+    _count_conflicts(written)
     new: Counter[tuple[str, str, str]] = Counter()
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        if isinstance(outcome, Conflict):
-            _conflict(job, "rejected")
-            continue
-        if not outcome.existed:
-            new[job.queue, job.name, job.source.door] += 1
-        if outcome.replaced:
-            _conflict(job, "replaced")
-            log.info("job.replaced", job_id=str(outcome.id), job=job.name, unique_key=job.unique_key)
-        elif outcome.existed or outcome.moved:
-            _conflict(job, "moved" if outcome.moved else "existing")
+    for job, outcome in zip(written.jobs, written.outcomes, strict=True):
+        if isinstance(outcome, Receipt) and not outcome.existed:
+            new[job.settings.queue, job.settings.name, job.settings.door] += 1
     for labels, number in new.items():
         JOBS_ENQUEUED.labels(*labels).inc(number)
-    accepted = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
-    log.debug("job.enqueued", count=len(accepted), first=str(accepted[0].id) if accepted else None)
+    log.debug("job.enqueued", count=len(written.ids), first=str(written.ids[0]) if written.ids else None)
 
 
-def _conflict(job: NewJob, result: str) -> None:
-    UNIQUE_CONFLICTS.labels(job.name, result).inc()
-
-
-def _be_patient(connection: Connection, jobs: Sequence[NewJob], patience: timedelta) -> None:
-    """Only a unique key can be held by somebody: no other enqueue pays for this."""
-    if any(job.unique_key is not None for job in jobs):
-        inserting.be_patient(connection, patience)
+def _count_conflicts(written: WrittenMixed) -> None:
+    for job, outcome in zip(written.jobs, written.outcomes, strict=True):
+        if not isinstance(outcome, Receipt):
+            result = "rejected"
+        elif outcome.replaced:
+            result = "replaced"
+            key = job.unique.key if job.unique else None
+            log.info("job.replaced", job_id=str(outcome.id), job=job.settings.name, unique_key=key)
+        elif outcome.existed or outcome.moved:
+            result = "moved" if outcome.moved else "existing"
+        else:
+            continue
+        UNIQUE_CONFLICTS.labels(job.settings.name, result).inc()

@@ -1,4 +1,4 @@
-"""The tables of jobs and of unique keys that are held for a period."""
+"""The tables of jobs, and of unique keys that are held for a period."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from callboard.jobs.postgres.table_base import EMPTY_ARRAY, EMPTY_LIST, EMPTY_OB
 
 
 class JobRow(Base):
-    """A job. Its state is written by the verbs of `job_enqueue.py`, `jobs.py` and `job_moves.py` in `jobs/repositories` alone."""
+    """A job. Its state changes only as TRANSITIONS in jobs/model/states.py says."""
 
     __tablename__ = "jobs"
 
@@ -25,11 +25,12 @@ class JobRow(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("5"))
     args: Mapped[list[Any]] = mapped_column(server_default=EMPTY_LIST)
     kwargs: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
-    #: Attempts begun that count: a claim adds one; snooze, hand_back and rescue give it back.
+    #: The number of started attempts that count: a claim adds 1; snooze, hand_back and rescue subtract 1.
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     max_attempts: Mapped[int]
     crash_count: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    #: The fence: whoever writes to a job names the epoch it knows; claim, stage, hand_back, rescue and rerun add one.
+    #: The fence: a write to a job names the epoch that the writer knows, and fails when it has changed.
+    #: Claim, stage, hand_back, rescue and rerun add 1.
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
     run_at: Mapped[datetime]
     enqueued_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -38,7 +39,8 @@ class JobRow(Base):
     expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     worker_id: Mapped[UUID | None]
-    #: One claim's mark, by which a worker whose commit reply was lost finds what it claimed.
+    #: The id of the last claim. A worker that lost the reply to its commit finds the jobs it claimed by this
+    #: id.
     claim_id: Mapped[UUID | None]
     progress: Mapped[float | None]
     progress_note: Mapped[str | None]
@@ -50,19 +52,20 @@ class JobRow(Base):
     source: Mapped[str]
     source_id: Mapped[str | None]
     timeout: Mapped[timedelta | None]
-    #: After this the child that runs the attempt is killed.
+    #: The worker child that runs an attempt is killed after this time.
     hard_timeout: Mapped[timedelta | None]
-    #: What the enqueue asked for that is rarely asked: back-off bounds, and a Dramatiq message's own options.
+    #: Options that are rarely set: the bounds of the retry delay, and the options of a Dramatiq message.
     options: Mapped[dict[str, Any] | None]
-    #: Whose limits within its queue the job counts towards, such as a tenant's.
+    #: The queue's limits for each key count the job under this key, such as a tenant.
     limit_key: Mapped[str | None]
-    #: A cancellation that kills the child when the job does not heed it.
+    #: True: kill the worker child when the job does not stop after a cancel request.
     cancel_forced: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: Crashes that this job or another that ran beside it has caused; which of them shows when it runs alone.
+    #: The number of crashes that this job may have caused: it was one of several jobs that were running.
     suspected: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    #: To be run alone, in a child of its own.
+    #: True: run the job alone, in a worker child of its own.
     solo: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: How often, and why last, a worker put the job off that does not know it or its arguments.
+    #: How often workers put the job off because their code does not have the job or does not accept its
+    #: arguments, and the latest reason.
     put_off: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     put_off_reason: Mapped[str | None]
 
@@ -72,12 +75,14 @@ class JobRow(Base):
             f"(finished_at IS NOT NULL) = ({in_states(TERMINAL)})", name="finished_when_terminal"
         ),
         CheckConstraint(
-            "state <> 'running' OR (worker_id IS NOT NULL AND claim_id IS NOT NULL AND started_at IS NOT NULL)",
+            "state <> 'running'"
+            " OR (worker_id IS NOT NULL AND claim_id IS NOT NULL AND started_at IS NOT NULL)",
             name="running_has_worker",
         ),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
         CheckConstraint(
-            "attempt >= 0 AND max_attempts >= 1 AND crash_count >= 0 AND epoch >= 0 AND suspected >= 0 AND put_off >= 0",
+            "attempt >= 0 AND max_attempts >= 1 AND crash_count >= 0 AND epoch >= 0 AND suspected >= 0"
+            " AND put_off >= 0",
             name="counts",
         ),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
@@ -88,10 +93,11 @@ class JobRow(Base):
         CheckConstraint(
             "source IN ('cli', 'http', 'webhook', 'schedule', 'python', 'sql', 'job')", name="source_known"
         ),
-        # What is queued, in the order in which it is fed; what is due; what runs, by worker.
+        # Queued jobs, in the order in which they are fed; and jobs that become due.
         Index("jobs_queued", "queue", text(f"({URGENCY})"), "id", postgresql_where=text("state = 'queued'")),
         Index("jobs_due", "run_at", "id", postgresql_where=text("state IN ('scheduled', 'retrying')")),
-        # The same by key, where limits count by key; and those that run alone.
+        # Queued jobs by limit_key, for limits by key; queued jobs that run alone; jobs that were put off;
+        # running jobs, by worker; jobs that can expire.
         Index(
             "jobs_keyed",
             "queue",
@@ -108,7 +114,7 @@ class JobRow(Base):
             "expires_at",
             postgresql_where=text(f"expires_at IS NOT NULL AND {in_states(PENDING)}"),
         ),
-        # Retention, and the lists of what went wrong; a job enters these once, at its end.
+        # Terminal jobs: for the pruner, and for lists of unsuccessful jobs. A job enters these indexes once.
         Index("jobs_finished", "finished_at", "id", postgresql_where=text(in_states(TERMINAL))),
         Index(
             "jobs_unsuccessful",
@@ -133,7 +139,7 @@ class JobRow(Base):
 
 
 class UniqueHoldRow(Base):
-    """A unique key that is held for a period, whatever becomes of the job that took it."""
+    """A unique key that is held until a time, even when the job that took it has ended."""
 
     __tablename__ = "unique_holds"
 

@@ -1,150 +1,135 @@
-"""Writing jobs whose unique keys may be held: who comes first has the key, who comes second hears what that means."""
+"""Writing jobs whose unique keys may be held: the first has the key, and a rule says what happens to the second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from callboard.jobs.enqueue import batch
-from callboard.jobs.enqueue.batch import Alike, NewJob, Receipt
 from callboard.jobs.enqueue.repository import holding, inserting
 from callboard.jobs.enqueue.repository.holding import Holder
+from callboard.jobs.enqueue.repository.inserting import ROWS, InsertedRow
 from callboard.jobs.errors import Conflict
 from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.new_job import UNATTENDED_DOORS, NewJob, UniqueClaim
+from callboard.jobs.model.receipt import Receipt, WrittenMixed
 from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres.protocols import Statements
 
-#: Rows in one INSERT; more go into several within the same transaction.
-ROWS: Final = 2_000
-#: The holder of a key may finish between two statements; then the key is free, and the job goes in.
+#: The holder of a key may end between two statements. Then the key is free, and the job is written after all.
 _TRIES: Final = 5
 
-#: Doors at which nobody stands who could hear a refusal: a schedule would stop, a sender would send again for ever.
-NOBODY_THERE: Final = frozenset({"schedule", "webhook"})
-Outcome = Receipt | Conflict
+
+def write_mixed(statements: Statements, jobs: Sequence[NewJob]) -> WrittenMixed:
+    """Write jobs in the transaction of `statements`. A key that is held and rejects others gives a Conflict as outcome."""
+    writing = _Writing(statements)
+    writing.write(jobs)
+    return WrittenMixed(jobs, [writing.outcomes[job.id] for job in jobs], writing.hints)
 
 
-class Writing:
-    """Jobs on their way into one transaction. `hints`: for Redis."""
+class _Writing:
+    """Jobs on their way into one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        #: By the id of each job, of those that are not alike.
-        self._outcomes: dict[UUID, Outcome] = {}
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        #: By the id of each job.
+        self.outcomes: dict[UUID, Receipt | Conflict] = {}
         self.hints: list[Hint] = []
 
-    def write(self, jobs: Sequence[NewJob]) -> list[Outcome]:
-        """Write them all; a Conflict, for a key that is held, is an outcome like any other."""
-        alike = batch.alike(jobs)
-        if alike is not None:
-            return [outcome for part in alike.parts(ROWS) for outcome in self._enqueue_alike(part)]
-        self._write_each(jobs)
-        return [self._outcomes[job.id] for job in jobs]
-
-    def _write_each(self, jobs: Sequence[NewJob]) -> None:
-        # Unique keys in one order for everybody: two that take the same keys wait for each other, and never in a ring.
-        ordered = sorted(jobs, key=lambda job: job.unique_key or "")
-        for part in _batches(ordered):
-            self._enqueue(part)
-        taken = [job for job in ordered if job.id not in self._outcomes]
+    def write(self, jobs: Sequence[NewJob]) -> None:
+        # Every transaction takes unique keys in the same order, so two that take the same keys cannot deadlock.
+        ordered = sorted(jobs, key=lambda job: job.unique.key if job.unique else "")
+        for start in range(0, len(ordered), ROWS):
+            self._insert(ordered[start : start + ROWS])
+        taken = [(job, job.unique) for job in ordered if job.unique and job.id not in self.outcomes]
         for _ in range(_TRIES):
             if not taken:
                 return
             taken = self._settle(taken)
-        for job in taken:
-            self._outcomes[job.id] = Conflict(
-                f"the unique key {job.unique_key!r} keeps changing hands; try again"
+        for job, claim in taken:
+            self.outcomes[job.id] = Conflict(
+                f"the unique key {claim.key!r} changes its holder too often; try again"
             )
 
-    def _enqueue_alike(self, jobs: Alike) -> list[Receipt]:
-        written = inserting.enqueue_alike(self._connection, jobs)
-        name, queue, state = jobs.like.name, jobs.like.queue, written.state
-        if state is JobState.QUEUED:
-            priority, run_at, limited = jobs.like.priority, written.run_at, written.limited
-            self.hints += [Hint(job, 0, queue, priority, run_at, limited) for job in jobs.ids]
-        return [Receipt(job, name, queue, state, existed=False) for job in jobs.ids]
-
-    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        receipts, hints = inserting.enqueue(self._connection, jobs)
-        born = {receipt.id for receipt in receipts}
-        taking = [job for job in jobs if job.unique_for and job.id in born]
-        if taking:
-            held = holding.hold(self._connection, taking)
-            late = {job.id for job in taking} - held
+    def _insert(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+        rows = inserting.insert(self._statements, jobs)
+        written = {row.id for row in rows}
+        claims = {
+            job.id: job.unique for job in jobs if job.unique and job.unique.period and job.id in written
+        }
+        if claims:
+            late = claims.keys() - holding.hold(self._statements, claims)
             if late:
-                # Somebody held the key after this statement began to look, and is finished with the job already.
-                inserting.withdraw(self._connection, list(late))
-                receipts = [receipt for receipt in receipts if receipt.id not in late]
-                hints = [hint for hint in hints if hint.id not in late]
-        self._outcomes.update({receipt.id: receipt for receipt in receipts})
-        self.hints += hints
+                # Another job took the key after this statement had looked, and has ended already.
+                inserting.withdraw(self._statements, list(late))
+                rows = [row for row in rows if row.id not in late]
+        receipts = [_receipt(row) for row in rows]
+        self.outcomes.update({receipt.id: receipt for receipt in receipts})
+        self._add_hints(rows)
         return receipts
 
-    def _settle(self, taken: Sequence[NewJob]) -> list[NewJob]:
-        """Find an outcome for jobs whose keys were held; returns those whose holders were gone when they were asked."""
-        keys = {job.unique_key for job in taken if job.unique_key is not None}
-        holders = holding.holders(self._connection, sorted(keys))
+    def _add_hints(self, rows: Sequence[InsertedRow]) -> None:
+        self.hints += [row.hint for row in rows if row.state == JobState.QUEUED]
+
+    def _settle(self, taken: Sequence[tuple[NewJob, UniqueClaim]]) -> list[tuple[NewJob, UniqueClaim]]:
+        """Find an outcome for jobs whose keys were held; returns those whose holders had ended by then."""
+        holders = holding.holders(self._statements, sorted({claim.key for _, claim in taken}))
         left = []
-        for job in taken:
-            key = job.unique_key or ""
-            holder = holders.get(key)
-            outcome = self._again(job) if holder is None else self._against(holder, key, job)
+        for job, claim in taken:
+            holder = holders.get(claim.key)
+            outcome = self._insert_again(job) if holder is None else self._against(holder, claim, job)
             if outcome is None:
-                left.append(job)
+                left.append((job, claim))
                 continue
-            self._outcomes[job.id] = outcome
+            self.outcomes[job.id] = outcome
             if isinstance(outcome, Receipt) and not outcome.existed:
                 # The key may come again in this batch.
-                holders[key] = Holder(outcome._replace(existed=True, moved=False), None)
+                holders[claim.key] = Holder(outcome._replace(existed=True, moved=False), None)
         return left
 
-    def _again(self, job: NewJob) -> Receipt | None:
-        receipts = self._enqueue([job])
+    def _insert_again(self, job: NewJob) -> Receipt | None:
+        receipts = self._insert([job])
         return receipts[0] if receipts else None
 
-    def _against(self, holder: Holder, key: str, job: NewJob) -> Outcome | None:
-        """What the rule of conflict makes of it; None when the holder was faster."""
-        there = holder.receipt
-        if job.on_conflict == "reject":
-            if there.id in self._outcomes:
+    def _against(self, holder: Holder, claim: UniqueClaim, job: NewJob) -> Receipt | Conflict | None:
+        """Apply the job's rule of conflict; None when the holder has changed meanwhile."""
+        there, key = holder.receipt, claim.key
+        if claim.on_conflict == "reject":
+            if there.id in self.outcomes:
                 return Conflict(f"the unique key {key!r} comes twice in this batch")
-            if there.queue != job.queue:
-                # Whoever is confined to one queue hears nothing of the others.
+            if there.queue != job.settings.queue:
+                # A caller that is confined to one queue learns nothing about the others.
                 return Conflict(f"the unique key {key!r} is held by a job of another queue")
             until = f", until {holder.until:%Y-%m-%dT%H:%M:%SZ}" if holder.until else ""
             return Conflict(f"the unique key {key!r} is held by job {there.id} ({there.state}){until}")
-        if job.on_conflict == "existing" or there.state.is_terminal:
+        if claim.on_conflict == "existing" or there.state.is_terminal:
             return there
-        if (there.name, there.queue) != (job.name, job.queue):
-            if job.source.door in NOBODY_THERE:
+        if (there.name, there.queue) != (job.settings.name, job.settings.queue):
+            if job.settings.door in UNATTENDED_DOORS:
                 return there
-            # Whoever may write to one queue has no say over a job of another.
+            # A caller that may write to one queue must not change a job of another.
             return Conflict(
                 f"the unique key {key!r} is held by a job of another name or queue, which is not replaced"
             )
-        return (
-            self._move(there, key, job) if there.state is JobState.RUNNING else self._replace(there, key, job)
-        )
+        if there.state is JobState.RUNNING:
+            return self._move(there, key, job)
+        return self._replace(there, claim, job)
 
-    def _replace(self, there: Receipt, key: str, job: NewJob) -> Receipt | None:
-        replaced = inserting.replace(self._connection, there.id, job)
-        if replaced is None:
+    def _replace(self, there: Receipt, claim: UniqueClaim, job: NewJob) -> Receipt | None:
+        row = inserting.replace(self._statements, there.id, job)
+        if row is None:
             return None
-        receipt, hints = replaced
-        holding.extend(self._connection, key, receipt.id, until=None, span=job.unique_for)
-        self.hints += hints
-        return receipt
+        holding.extend(self._statements, claim.key, row.id, until=None, span=claim.period)
+        self._add_hints([row])
+        return _receipt(row)._replace(existed=True, replaced=True, run_at=None)
 
     def _move(self, there: Receipt, key: str, job: NewJob) -> Receipt | None:
-        """The one that runs keeps running, without its key; what was said last is a new job, and is not lost."""
-        free = holding.let_go(self._connection, key, there.id)
-        receipt = None if free is None else self._again(job)
+        """Give a running job's key to the new job, so that the newest arguments are not lost."""
+        free = holding.let_go(self._statements, key, there.id)
+        receipt = None if free is None else self._insert_again(job)
         if free is None or receipt is None:
             return None
-        holding.extend(self._connection, key, receipt.id, until=free.until, span=None)
+        holding.extend(self._statements, key, receipt.id, until=free.until, span=None)
         return receipt._replace(moved=True)
 
 
-def _batches(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    for start in range(0, len(new), ROWS):
-        yield new[start : start + ROWS]
+def _receipt(row: InsertedRow) -> Receipt:
+    return Receipt(row.id, row.name, row.queue, JobState(row.state), existed=False, run_at=row.run_at)

@@ -1,7 +1,4 @@
-"""The verbs outside an attempt: what the reaper, the feeder, an operator and the pruner do to jobs. One guarded statement each.
-
-With `jobs.py` the only writer of a job's state; the same rules hold.
-"""
+"""The verbs of the feeder, stage and expire, and what it reads. Each verb is one guarded statement."""
 
 from collections.abc import Sequence
 from typing import Any, Final, cast
@@ -10,9 +7,9 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.model.endings import Finished
-from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.hint import FeedRow, Hint
 from callboard.jobs.model.states import PENDING, JobState
-from callboard.jobs.postgres.sql import HINT, SCHEMA, URGENCY, _hints, by_id, in_states
+from callboard.jobs.postgres.sql import FEED_ROW, HINT, SCHEMA, URGENCY, by_id, columns, hints_of, in_states
 
 _STAGE: Final = text(f"""
 WITH target AS (
@@ -24,13 +21,14 @@ UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHE
 
 
 def stage(connection: Connection, limit: int) -> list[Hint]:
-    """stage: scheduled | retrying -> queued, for what is due, oldest first; epoch+1."""
-    return _hints(connection.execute(_STAGE, {"limit": limit}))
+    """stage: scheduled | retrying -> queued, of jobs that are due, the oldest first; epoch+1."""
+    return hints_of(connection.execute(_STAGE, {"limit": limit}))
 
 
 _EXPIRE: Final = text(f"""
 WITH target AS (
-  SELECT id FROM {SCHEMA}.jobs WHERE expires_at <= statement_timestamp() AND expires_at IS NOT NULL AND {in_states(PENDING)}
+  SELECT id FROM {SCHEMA}.jobs
+  WHERE expires_at <= statement_timestamp() AND expires_at IS NOT NULL AND {in_states(PENDING)}
   ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE {SCHEMA}.jobs j SET state = 'cancelled', finished_at = clock_timestamp(), progress_note = 'expired'
@@ -39,68 +37,71 @@ FROM target WHERE {by_id("target.id")} RETURNING j.id, j.state
 
 
 def expire(connection: Connection, limit: int) -> list[Finished]:
-    """expire: waiting | scheduled | queued | retrying -> cancelled, past expires_at."""
+    """expire: waiting | scheduled | queued | retrying -> cancelled, of jobs past expires_at."""
     return [Finished(row[0], JobState(row[1])) for row in connection.execute(_EXPIRE, {"limit": limit})]
 
 
 _QUEUED: Final = text(f"""
-SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM {SCHEMA}.jobs j
+SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
 WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
 """)
 
 
-def queued(
-    connection: Connection, queue: str, limit: int, offset: int = 0
-) -> list[tuple[str, int, int, int]]:
-    """feed: the most urgent and oldest queued jobs of one queue, from the `offset`th on, but for those that run alone.
-
-    Plain rows of id, epoch, priority and run_at in milliseconds: thousands of them are read several times a second.
+def queued(connection: Connection, queue: str, limit: int, offset: int = 0) -> list[FeedRow]:
+    """Return queued jobs of one queue in the order of urgency, from `offset` on, without those that run
+    alone.
     """
     parameters = {"queue": queue, "limit": limit, "offset": offset}
-    return cast("list[tuple[str, int, int, int]]", connection.execute(_QUEUED, parameters).all())
+    return cast("list[FeedRow]", connection.execute(_QUEUED, parameters).all())
 
 
 _HEADS: Final = text(f"""
 SELECT q.name, found.* FROM unnest(CAST(:queues AS text[])) AS q(name), LATERAL (
-  SELECT j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint FROM {SCHEMA}.jobs j
+  SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
   WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit
 ) AS found
 """)
 
 
-def heads(
-    connection: Connection, names: Sequence[str], limit: int
-) -> dict[str, list[tuple[str, int, int, int]]]:
-    """feed: the first of what `queued` reads, of several queues at once."""
-    found: dict[str, list[tuple[str, int, int, int]]] = {name: [] for name in names}
+def heads(connection: Connection, names: Sequence[str], limit: int) -> dict[str, list[FeedRow]]:
+    """Return the first rows of `queued` for several queues."""
+    found: dict[str, list[FeedRow]] = {name: [] for name in names}
     for name, *row in connection.execute(_HEADS, {"queues": list(names), "limit": limit}):
         found[name].append((row[0], row[1], row[2], row[3]))
     return found
 
 
-# OFFSET 0: one look into the index for each queue, never a hash of all that is queued. Those that run alone are not fed.
-_FEEDABLE: Final = f"""
-coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
-  WHERE q.paused_at IS NULL AND NOT q.limited
-    AND EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)), '{{}}') AS plain,
-coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
-  WHERE q.paused_at IS NULL AND q.limited
-    AND (EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
-      OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))), '{{}}') AS limited
-"""
-_LOOK: Final = text(f"""
-SELECT
+# Every part reads the beginning of an index. OFFSET 0 keeps each EXISTS a single index lookup: without it
+# Postgres may hash all queued jobs. Jobs that run alone are not fed.
+_EXPIRES: Final = f"""
 (SELECT expires_at FROM {SCHEMA}.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)}
-  ORDER BY expires_at LIMIT 1) - statement_timestamp() AS expires_in,
-(SELECT run_at FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') ORDER BY run_at, id LIMIT 1) - statement_timestamp() AS due_in,
+  ORDER BY expires_at LIMIT 1) - statement_timestamp()"""
+_DUE: Final = f"""
+(SELECT run_at FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying')
+  ORDER BY run_at, id LIMIT 1) - statement_timestamp()"""
+_FIRES: Final = f"""
 (SELECT next_fire_at FROM {SCHEMA}.schedules WHERE next_fire_at IS NOT NULL
-  ORDER BY next_fire_at LIMIT 1) - statement_timestamp() AS fires_in,
-EXISTS (SELECT FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp()) AS dead,
-{_FEEDABLE}
-""")
+  ORDER BY next_fire_at LIMIT 1) - statement_timestamp()"""
+_DEAD: Final = f"""
+EXISTS (SELECT FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp())"""
+_PLAIN: Final = f"""
+coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
+  WHERE q.paused_at IS NULL AND NOT q.limited AND EXISTS (
+    SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)), '{{}}')"""
+_LIMITED: Final = f"""
+coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
+  WHERE q.paused_at IS NULL AND q.limited AND (
+    EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
+    OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))), '{{}}')"""
+_UPKEEP: Final = columns(
+    Upkeep, expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES, dead=_DEAD, plain=_PLAIN, limited=_LIMITED
+)
+_LOOK: Final = text(f"SELECT {_UPKEEP}")
 
 
 def look(connection: Connection) -> Upkeep:
-    """Whether anything has expired, is due or is to be fed, and when the next thing will be."""
+    """Return what has expired, what is due and what is to be fed, and
+    when the next job or schedule is due.
+    """
     values: list[Any] = list(connection.execute(_LOOK).one())
     return Upkeep(*values)

@@ -1,4 +1,4 @@
-"""Answers that were given under an Idempotency-Key, kept for those who ask again."""
+"""SQL for the answers to requests with an Idempotency-Key."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,15 +7,15 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, text
 
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import SCHEMA, columns
 
-#: How long an answer is kept.
-KEPT: Final = timedelta(hours=24)
+#: How long an answer is stored.
+KEPT_FOR: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What was asked under a key, and what was answered."""
+class StoredAnswer:
+    """The answer under a key, and the fingerprint of the request that it answers."""
 
     fingerprint: str
     answer: dict[str, Any]
@@ -24,40 +24,44 @@ class Kept:
 _TAKE: Final = text(f"""
 INSERT INTO {SCHEMA}.idempotency_keys AS k (owner, key, fingerprint, answer, created_at)
 VALUES (:owner, :key, :fingerprint, '{{}}', statement_timestamp())
-ON CONFLICT (owner, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = '{{}}', created_at = excluded.created_at
-WHERE k.created_at <= statement_timestamp() - CAST(:kept AS interval)
+ON CONFLICT (owner, key) DO UPDATE
+SET fingerprint = excluded.fingerprint, answer = '{{}}', created_at = excluded.created_at
+WHERE k.created_at <= statement_timestamp() - CAST(:kept_for AS interval)
 RETURNING 1
 """)
-_FIND: Final = text(
-    f"SELECT fingerprint, answer FROM {SCHEMA}.idempotency_keys WHERE owner = :owner AND key = :key"
-)
-_KEEP: Final = text(
-    f"UPDATE {SCHEMA}.idempotency_keys SET answer = CAST(:answer AS jsonb) WHERE owner = :owner AND key = :key"
-)
+_FIND: Final = text(f"""
+SELECT {columns(StoredAnswer)} FROM {SCHEMA}.idempotency_keys WHERE owner = :owner AND key = :key
+""")
+_STORE: Final = text(f"""
+UPDATE {SCHEMA}.idempotency_keys SET answer = CAST(:answer AS jsonb) WHERE owner = :owner AND key = :key
+""")
 
 
-def take(connection: Connection, owner: str, key: str, fingerprint: str) -> Kept | None:
-    """None when the key is the caller's from now on; else what it was used for. Waits for one that is being answered."""
-    parameters = {"owner": owner, "key": key, "fingerprint": fingerprint, "kept": KEPT}
+def take(connection: Connection, owner: str, key: str, fingerprint: str) -> StoredAnswer | None:
+    """Take a free key for this request and return None, or return the answer that is stored under the key.
+
+    A key that another transaction has just taken is waited for.
+    """
+    parameters = {"owner": owner, "key": key, "fingerprint": fingerprint, "kept_for": KEPT_FOR}
     if connection.execute(_TAKE, parameters).one_or_none() is not None:
         return None
-    row = connection.execute(_FIND, {"owner": owner, "key": key}).one()
-    return Kept(row[0], row[1])
+    return StoredAnswer(*connection.execute(_FIND, {"owner": owner, "key": key}).one())
 
 
-def keep(connection: Connection, owner: str, key: str, answer: dict[str, Any]) -> None:
-    """Keep the answer under a key that was taken in this transaction."""
-    connection.execute(_KEEP, {"owner": owner, "key": key, "answer": orjson.dumps(answer).decode()})
+def store(connection: Connection, owner: str, key: str, answer: dict[str, Any]) -> None:
+    """Store the answer under a key that this transaction has taken."""
+    connection.execute(_STORE, {"owner": owner, "key": key, "answer": orjson.dumps(answer).decode()})
 
 
 _PRUNE: Final = text(f"""
 DELETE FROM {SCHEMA}.idempotency_keys WHERE (owner, key) IN (
-  SELECT owner, key FROM {SCHEMA}.idempotency_keys WHERE created_at <= statement_timestamp() - CAST(:kept AS interval)
+  SELECT owner, key FROM {SCHEMA}.idempotency_keys
+  WHERE created_at <= statement_timestamp() - CAST(:kept_for AS interval)
   ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 """)
 
 
 def prune(connection: Connection, limit: int) -> int:
-    """Remove answers that are kept no longer; returns how many."""
-    return connection.execute(_PRUNE, {"kept": KEPT, "limit": limit}).rowcount
+    """Delete answers that are older than KEPT_FOR, at most `limit`; returns how many."""
+    return connection.execute(_PRUNE, {"kept_for": KEPT_FOR, "limit": limit}).rowcount

@@ -1,4 +1,4 @@
-"""What guards a start or an enqueue: grants, unique keys held for a period, answers to idempotency keys, counters."""
+"""The table of answers to requests with an Idempotency-Key."""
 
 from datetime import datetime
 from typing import Any
@@ -10,14 +10,14 @@ from callboard.jobs.postgres.table_base import NOW, Base
 
 
 class IdempotencyKeyRow(Base):
-    """The answer to a request that named an Idempotency-Key, for those who ask again."""
+    """The stored answer to a request with an Idempotency-Key. A repeated request gets the same answer."""
 
     __tablename__ = "idempotency_keys"
 
-    #: Whose key it is: the API key's id.
+    #: The id of the API key that sent the request. Each API key has its own idempotency keys.
     owner: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    #: SHA-256 of the request: the same key with another request is a mistake.
+    #: SHA-256 of the request. Another request with the same key is refused.
     fingerprint: Mapped[str]
     answer: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -1,4 +1,4 @@
-"""Limits of a queue: what may be set, how a rate is written, and how free places are shared between keys."""
+"""How the free places of a limited queue are shared between its keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One key's part in a round: how many of its jobs are under way, and how many more could start."""
+    """One key in a round: how many of its jobs run or are granted, and how many more could start."""
 
     key: str | None
     busy: int
@@ -14,7 +14,12 @@ class Turn:
 
 
 def shared(turns: Sequence[Turn], places: int) -> list[int]:
-    """How many places each turn gets: one by one to whoever then has the least under way; among equals, in their order."""
+    """Return the places of each turn.
+
+    One after the other, a place goes to the key with the fewest jobs under way.
+
+    Among equal keys the first one gets it.
+    """
     wishes = sorted(
         (turn.busy + step, position)
         for position, turn in enumerate(turns)

@@ -1,4 +1,4 @@
-"""What guards a start or an enqueue: grants, unique keys held for a period, answers to idempotency keys, counters."""
+"""The table of grants."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,10 +10,11 @@ from callboard.jobs.postgres.table_base import Base
 
 
 class GrantRow(Base):
-    """Leave for one attempt to start within its queue's limits.
+    """The permission for one attempt to start within the limits of its queue.
 
-    Outstanding until the claim dates `started_at`; kept from then on for as long as a rate counts it. It names its job
-    without a foreign key: a job that is deleted has started all the same.
+    The claim sets `started_at`. After that, the row is kept as long as a rate counts the start. There is no
+    foreign
+    key to the job: the start of a job that was deleted still counts.
     """
 
     __tablename__ = "grants"
@@ -24,7 +25,7 @@ class GrantRow(Base):
     limit_key: Mapped[str | None]
     granted_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
     started_at: Mapped[datetime | None]
-    #: How many starts the row stands for: those of the past are folded, when they are many.
+    #: The number of starts that the row counts: many starts of the past are merged into one row.
     uses: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

@@ -1,20 +1,17 @@
-"""The values that travel between services and repositories.
-
-Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
-"""
+"""The attempt that a claim returns."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from callboard.jobs.model.stored_json import readable
 
-if TYPE_CHECKING:
-    pass
-
 
 class ClaimedJob(NamedTuple):
-    """An attempt that this worker, and no other, may run; every write names its epoch and its claim."""
+    """One attempt, claimed by one worker. Every write to the job names the attempt's `epoch` and `claim_id`.
+
+    A named tuple, because every attempt makes one: it costs a third of a frozen dataclass.
+    """
 
     id: UUID
     epoch: int
@@ -22,7 +19,8 @@ class ClaimedJob(NamedTuple):
     name: str
     queue: str
     priority: int
-    #: JSON, as it is stored; both empty while they are too large to have come with the claim.
+    #: JSON as it is stored. Both texts are empty when the arguments are too large to be read by the claim
+    #: itself.
     args_json: str
     kwargs_json: str
     attempt: int
@@ -34,7 +32,8 @@ class ClaimedJob(NamedTuple):
     hard_timeout: timedelta | None
     options: dict[str, Any] | None
     put_off: int
-    #: Whether its queue is limited; the feeder is told of its end. None: there is no such queue.
+    #: True when the queue has limits, so the feeder must know when the attempt ends. None when the queue has
+    #: no row.
     limited: bool | None = None
 
     @property

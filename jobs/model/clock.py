@@ -1,4 +1,4 @@
-"""The process's clock. What is stored is dated by the database; this dates what is decided in memory."""
+"""The clock of this process. Postgres dates what is stored; this clock dates what is decided in memory."""
 
 import time
 from datetime import UTC, datetime
@@ -6,19 +6,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time; tests put their own in."""
+    """Tells the time. Tests use their own clock."""
 
     def now(self) -> datetime:
-        """The current instant, aware, in UTC."""
+        """The current time: timezone-aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that only go forward, for measuring spans."""
+        """Seconds that never go backwards, to measure time spans."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Durations as people write them: `30s`, `10m`, `1h`, `2d`, `1h30m`; values are `timedelta` inside."""
+"""Durations as people write them: `30s`, `10m`, `1h`, `2d`, `1h30m`. The code works with `timedelta`."""
 
 import re
 from datetime import timedelta
@@ -9,12 +9,12 @@ from callboard.jobs.errors import InvalidInput
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _WHOLE: Final = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d|w))+")
-#: Longer than any job, schedule or retention needs; keeps every later addition inside the calendar.
+#: Longer than any job, schedule or retention needs. Within this bound, adding to a date does not overflow.
 LONGEST: Final = timedelta(days=3660)
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration such as `30s`, `10m`, `1h30m`; raises InvalidInput that shows the form."""
+    """Parse a duration such as `30s`, `10m` or `1h30m`. Raises InvalidInput with examples of the format."""
     cleaned = text.strip().lower()
     if not _WHOLE.fullmatch(cleaned):
         raise InvalidInput(f"not a duration: {text[:40]!r} (write it as 30s, 10m, 1h30m or 2d)")
@@ -25,7 +25,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a duration in its two largest units: `1h30m`, `2d`, `250ms`."""
+    """Format a duration in its two largest units: `1h30m`, `2d`, `250ms`. Smaller units are dropped."""
     milliseconds = round(value.total_seconds() * 1000)
     if milliseconds < 0:
         return "-" + format_duration(-value)
@@ -41,11 +41,11 @@ def format_duration(value: timedelta) -> str:
 
 
 def exact_duration(value: timedelta) -> str:
-    """Write a duration without loss: `10m`, `1d1h1m`, or `90.5s` where a fraction is left."""
+    """Format a duration exactly: `10m`, `1d1h1m`, or `90.5s` when it has a fraction of a second."""
     text = format_duration(value)
     if parse_duration(text) == value:
         return text
     if value.microseconds:
         return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
-    # format_duration stops at two units.
+    # format_duration writes two units at most: format the rest too.
     return text + exact_duration(value - parse_duration(text))

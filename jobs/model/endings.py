@@ -1,6 +1,6 @@
-"""The values that travel between services and repositories.
+"""How attempts and jobs end: what a worker reports, what a write changed, what a cancel or a rescue did.
 
-Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
+The values that every attempt makes are named tuples. They cost a third of a frozen dataclass.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from uuid import UUID
 from callboard.jobs.model.states import JobState, Verb
 
 if TYPE_CHECKING:
-    from callboard.jobs.followers.dispatch import Dispatch
+    from callboard.jobs.model.dispatch import Dispatch
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptError:
-    """Why an attempt failed, as it is kept with the job."""
+    """Why an attempt failed. One entry of the job's `errors`."""
 
     attempt: int
     at: datetime
@@ -26,6 +26,7 @@ class AttemptError:
     worker: str
 
     def entry(self) -> dict[str, Any]:
+        """Return the JSON object that is stored in the job's `errors`."""
         return {
             "attempt": self.attempt,
             "at": self.at.isoformat().replace("+00:00", "Z"),
@@ -37,7 +38,7 @@ class AttemptError:
 
 
 class Finish(NamedTuple):
-    """How an attempt ends: the verb, and what it writes. `result` is encoded JSON."""
+    """The end of an attempt: the verb and the values it writes. `result` is encoded JSON."""
 
     id: UUID
     epoch: int
@@ -46,14 +47,14 @@ class Finish(NamedTuple):
     result: bytes | None = None
     error: AttemptError | None = None
     delay: timedelta | None = None
-    #: With snooze: why this worker cannot run the job; set only where the function was never called.
+    #: For snooze only: why this worker cannot run the job. Set when the job's function was not called.
     put_off: str | None = None
-    #: Jobs that this end brings about: they are enqueued in its transaction, if it is not refused as stale.
+    #: Jobs to enqueue in the same transaction. They are not enqueued when the end is refused as stale.
     children: "tuple[Dispatch, ...]" = ()
 
 
 class Cancelled(NamedTuple):
-    """What a cancel came to: cancelled, or still running and asked to stop."""
+    """The result of a cancel. `state` is `running` when the job's worker was only asked to stop it."""
 
     id: UUID
     state: JobState
@@ -62,14 +63,14 @@ class Cancelled(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What a finish came to."""
+    """The state that a job has after the end of its attempt was written."""
 
     id: UUID
     state: JobState
 
 
 class CancelRequest(NamedTuple):
-    """A running job that somebody wants stopped; `forced`: whatever it says to that."""
+    """A request to stop a running job. `forced`: kill the worker child if the job does not stop by itself."""
 
     id: UUID
     epoch: int
@@ -77,7 +78,7 @@ class CancelRequest(NamedTuple):
 
 
 class TakenBack(NamedTuple):
-    """What became of a job whose worker died. `blamed`: it may have been the cause."""
+    """A job that was taken from a dead worker. `blamed`: the job may have caused the crash."""
 
     id: UUID
     name: str

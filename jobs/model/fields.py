@@ -1,15 +1,13 @@
-"""What a caller may ask of an enqueue: one model for every door, so that every door refuses the same."""
+"""Field types that requests share, and how pydantic's errors become ours.
+
+Python, the CLI, HTTP and schedules use the same types, so all of them refuse the same values.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.durations import LONGEST, parse_duration
@@ -31,22 +29,22 @@ def _duration(value: Any) -> Any:
     raise ValueError("a duration such as 30s, 10m or 1h is expected")
 
 
-def _positive(value: timedelta) -> timedelta:
+def _in_range(value: timedelta) -> timedelta:
     if not timedelta(0) <= value <= LONGEST:
         raise ValueError("a duration between 0s and ten years is expected")
     return value
 
 
-def _written(value: Any) -> Any:
-    """A time is written out: a bare number might be seconds, milliseconds or a mistake."""
+def _not_a_number(value: Any) -> Any:
+    """Refuse a plain number as a time: it could be seconds, milliseconds or a mistake."""
     if isinstance(value, datetime) or (isinstance(value, str) and "-" in value[1:]):
         return value
     raise ValueError("a time such as 2026-11-22T09:00:00Z is expected")
 
 
-def _aware(value: datetime) -> datetime:
+def _in_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
-        raise ValueError("a time with its offset is expected, such as 2026-11-22T09:00:00Z")
+        raise ValueError("a time with a UTC offset is expected, such as 2026-11-22T09:00:00Z")
     try:
         at = value.astimezone(UTC)
     except OverflowError:
@@ -62,36 +60,38 @@ def _printable(value: str) -> str:
     return value
 
 
-def _matching(pattern: re.Pattern[str], form: str) -> Any:
+def _matches(pattern: re.Pattern[str], rule: str) -> Any:
+    """Return a validator that refuses a text that `pattern` does not match. `rule` is the error message."""
+
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
-            raise ValueError(form)
+            raise ValueError(rule)
         return value
 
     return AfterValidator(check)
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-Instant = Annotated[datetime, BeforeValidator(_written), AfterValidator(_aware)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_in_range)]
+Instant = Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_in_utc)]
 QueueName = Annotated[
     str,
-    _matching(
-        _QUEUE, "a queue name is up to 100 letters, digits, '.', '_' or '-', and begins with a letter or '_'"
+    _matches(
+        _QUEUE, "a queue name is up to 100 letters, digits, '.', '_' or '-', and starts with a letter or '_'"
     ),
 ]
 JobName = Annotated[
     str,
-    _matching(
+    _matches(
         _NAME,
-        "a job name is up to 200 letters, digits, '.', '_', ':' or '-', and begins with a letter or '_'",
+        "a job name is up to 200 letters, digits, '.', '_', ':' or '-', and starts with a letter or '_'",
     ),
 ]
 #: The name of a schedule or of a webhook source.
 Handle = Annotated[
     str,
-    _matching(
+    _matches(
         re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"),
-        "a name is up to 100 letters, digits, '.', '_' or '-', and begins with a letter, a digit or '_'",
+        "a name is up to 100 letters, digits, '.', '_' or '-', and starts with a letter, a digit or '_'",
     ),
 ]
 Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
@@ -99,7 +99,10 @@ Tag = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printa
 
 
 def invalid_input(error: ValidationError, *, prefix: str = "") -> InvalidInput:
-    """A pydantic error as ours: one line that names the first field, and all of them in `fields`."""
+    """Convert a pydantic error. The message names the first bad field; `fields` has every bad field.
+
+    prefix: a text to put before the path of each field.
+    """
     fields: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         path = prefix + _path(problem["loc"])

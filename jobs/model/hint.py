@@ -1,23 +1,52 @@
-"""The values that travel between services and repositories.
+"""What Redis carries about a job that is ready to run."""
 
-Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
-"""
-
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-if TYPE_CHECKING:
-    pass
+from callboard.jobs.model.ids import text_of
 
 
 class Hint(NamedTuple):
-    """That a queued job may be claimed: its token (id, epoch) and what orders it. Redis carries these."""
+    """A queued job that a worker may claim: its token (`id`, `epoch`) and its place in the queue.
+
+    A named tuple, because every enqueue makes one: it costs a third of a frozen dataclass.
+    """
 
     id: UUID
     epoch: int
     queue: str
     priority: int
     run_at: datetime
-    #: Its queue is limited: only the feeder may bring it to Redis.
+    #: True when the queue has limits: only the feeder may push the token to Redis.
     limited: bool = False
+
+
+class Offer(NamedTuple):
+    """Tokens of one queue that have the same place in its order."""
+
+    queue: str
+    priority: int
+    run_at: datetime
+    tokens: Sequence[str]
+
+
+def token(job_id: UUID, epoch: int) -> str:
+    """Return the token of a queued job: `id:epoch`."""
+    return f"{text_of(job_id)}:{epoch}"
+
+
+def offers_of(hints: Iterable[Hint]) -> list[Offer]:
+    """Group hints into offers. Hints of queues with limits are left out: only the feeder may push them."""
+    alike: dict[tuple[str, int, datetime], list[str]] = {}
+    for hint in hints:
+        if not hint.limited:
+            tokens = alike.setdefault((hint.queue, hint.priority, hint.run_at), [])
+            tokens.append(token(hint.id, hint.epoch))
+    return [Offer(*place, tokens) for place, tokens in alike.items()]
+
+
+#: What the feeder reads of a queued job: its id, epoch and priority, and its run_at as Unix time in
+#: milliseconds. A plain tuple, because the feeder reads thousands of them several times a second.
+FeedRow = tuple[str, int, int, int]

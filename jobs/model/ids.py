@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 (RFC 9562), which sort by the time they were made."""
+"""Identifiers: UUIDv7 (RFC 9562). They sort by creation time."""
 
 import hashlib
 from typing import Final
@@ -9,26 +9,29 @@ from uuid_utils.compat import uuid7
 
 from callboard.jobs.errors import InvalidInput
 
+_VERSION: Final = 7
+#: The largest time that a UUIDv7 holds: 48 bits of milliseconds.
+_LATEST: Final = 2**48 - 1
+
 
 def new_id() -> UUID:
-    """Make a UUIDv7: its order is the order of creation, to the millisecond."""
+    """Make a UUIDv7. Ids sort by creation time, to the millisecond."""
     return uuid7()
 
 
 def text_of(job_id: UUID) -> str:
-    """As `str`, in half of the time."""
+    """Return the same text as `str(job_id)`, in half the time."""
     return str(uuid_utils.UUID(int=job_id.int))
 
 
-_VERSION: Final = 7
-_LATEST: Final = 2**48 - 1
-
-
 def id_of(text: str, made_at: int) -> UUID:
-    """The id that stands for a name made elsewhere at this Unix time (milliseconds): always the same one.
+    """Return the job id for a message id that another program made. The same input always gives the same id.
 
-    A UUIDv7 stands for itself. Any other name gives the time and a digest of itself in the form of a UUIDv7, so that
-    jobs sort by age whoever named them.
+    text:    the message's id. A UUIDv7 is returned unchanged.
+    made_at: when the message was made, Unix time in milliseconds.
+
+    Any other text becomes a UUIDv7 of `made_at` and a SHA-256 digest of the text, so that all jobs sort by
+    age.
     """
     try:
         given = UUID(text)
@@ -43,12 +46,12 @@ def id_of(text: str, made_at: int) -> UUID:
 
 
 def made_at(job_id: UUID) -> int:
-    """The Unix time in milliseconds that a UUIDv7 carries."""
+    """Return the creation time in a UUIDv7: Unix time in milliseconds."""
     return job_id.int >> 80
 
 
 def parse_id(text: str, *, what: str = "id") -> UUID:
-    """Read an id that came from outside; raises InvalidInput that names it."""
+    """Parse an id that a caller wrote. Raises InvalidInput, which names the field `what`."""
     try:
         return UUID(text)
     except ValueError:

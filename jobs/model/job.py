@@ -1,19 +1,13 @@
-"""The values that travel between services and repositories.
-
-Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
-"""
+"""A job as its row describes it, and the defaults of an enqueue."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from callboard.jobs.model.states import TERMINAL, JobState
 
-if TYPE_CHECKING:
-    pass
-
-#: Sources: through which door a job came.
+#: The ways a job can be enqueued: every value of a job's `source`.
 SOURCES: Final = ("cli", "http", "webhook", "schedule", "python", "sql", "job")
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
@@ -22,7 +16,12 @@ DEFAULT_MAX_ATTEMPTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The door a job came through, and who stood there: a key's name, a schedule, a delivery, a parent job."""
+    """Where a job came from.
+
+    door: one of SOURCES.
+    id:   who enqueued it: the name of an API key or a schedule, the id of a webhook delivery or of a parent
+          job.
+    """
 
     door: str
     id: str | None = None
@@ -30,7 +29,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as everyone sees it; the fields are INTERFACE's job object. Times are aware, in UTC."""
+    """A job as Python, the CLI and HTTP show it. Times are timezone-aware, in UTC."""
 
     id: UUID
     name: str
@@ -67,4 +66,5 @@ class Job:
 
     @property
     def finished(self) -> bool:
+        """True in the four terminal states."""
         return self.state in TERMINAL

@@ -1,4 +1,4 @@
-"""JSON that Postgres can keep: every value that is stored passes `encode`."""
+"""JSON that Postgres can store. `encode` checks and writes every value that is stored."""
 
 import dataclasses
 import json
@@ -11,15 +11,19 @@ from pydantic import BaseModel
 
 from callboard.jobs.errors import InvalidInput
 
-DEEPEST: Final = 100
+#: The deepest nesting that is accepted, in levels.
+_MAX_DEPTH: Final = 100
 
 
 def encode(value: Any, *, limit: int, what: str) -> bytes:
-    """The value as JSON of at most `limit` bytes, fit for a jsonb column; InvalidInput names `what`.
+    """Encode a value as JSON for a jsonb column. Raises InvalidInput, whose message starts with `what`.
 
-    Besides JSON's own types: datetime, date, time, UUID, Enum, dataclasses, Decimal (as text) and pydantic models,
-    which are what ArgumentBinder reads back. Refused: NaN and infinities (JSON has none), NUL characters (jsonb has
-    none), lone surrogates (UTF-8 has none), integers beyond 64 bits, keys that are not text, nesting deeper than 100.
+    limit: the most bytes that the JSON may have.
+
+    Accepted besides JSON's own types: datetime, date, time, UUID, Enum, dataclasses, Decimal (written as
+    text) and pydantic models. ArgumentBinder converts them back. Refused: NaN and infinities (not in JSON),
+    NUL characters (not in jsonb), lone surrogates (not in UTF-8), integers of more than 64 bits, keys that
+    are not text, and more than 100 levels of nesting.
     """
     try:
         encoded = orjson.dumps(value, default=_plain)
@@ -27,18 +31,18 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
         raise _refused(what, f"cannot be written as JSON: {str(error)[:100]}") from None
     if len(encoded) > limit:
         raise _refused(what, f"is {len(encoded):,} bytes of JSON, at most {limit:,} are accepted")
-    # What follows reads the value again; the encoded bytes tell when there is a reason to.
+    # The checks below walk the whole value, which is slow. The encoded bytes show whether they are needed.
     if b"null" in encoded and not _is_finite(value):
         raise _refused(what, "holds NaN or an infinity, which JSON does not have")
     if b"\\u0000" in encoded or (
-        len(encoded) > DEEPEST and encoded.count(b"[") + encoded.count(b"{") > DEEPEST
+        len(encoded) > _MAX_DEPTH and encoded.count(b"[") + encoded.count(b"{") > _MAX_DEPTH
     ):
         _inspect(orjson.loads(encoded), what)
     return encoded
 
 
 def as_written(value: Any) -> Any:
-    """The value as `encode` writes it and a reader finds it, without its bounds; InvalidInput when it is not JSON."""
+    """Return the value as a reader of `encode`'s JSON gets it. Raises InvalidInput when it is not JSON."""
     try:
         return orjson.loads(orjson.dumps(value, default=_plain))
     except orjson.JSONEncodeError as error:
@@ -46,7 +50,7 @@ def as_written(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not write by itself, as something it does."""
+    """Convert a value that orjson cannot write to one that it can."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Decimal):
@@ -55,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether no number in the value is NaN or infinite; orjson writes those as null without a word."""
+    """Whether every number in the value is finite. orjson silently writes NaN and infinities as null."""
     try:
         _STRICT.encode(value)
     except ValueError:
@@ -64,7 +68,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _contents(value: Any) -> Any:
-    """The numbers a value holds, however it is written otherwise."""
+    """Convert an object so that the JSON encoder finds the numbers in it. Only the numbers matter."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -76,7 +80,7 @@ _STRICT: Final = json.JSONEncoder(allow_nan=False, default=_contents)
 
 
 def _inspect(decoded: Any, what: str) -> None:
-    """Look through every text and every level of a decoded value."""
+    """Raise InvalidInput for a NUL character in any text, or for nesting that is too deep."""
     level, depth = [decoded], 0
     while level:
         below: list[Any] = []
@@ -89,8 +93,8 @@ def _inspect(decoded: Any, what: str) -> None:
             elif isinstance(value, str) and "\0" in value:
                 raise _refused(what, "holds a NUL character (\\u0000), which Postgres cannot store")
         depth += any(isinstance(value, dict | list) for value in level)
-        if depth > DEEPEST:
-            raise _refused(what, f"is nested deeper than {DEEPEST} levels")
+        if depth > _MAX_DEPTH:
+            raise _refused(what, f"is nested deeper than {_MAX_DEPTH} levels")
         level = below
 
 
@@ -99,5 +103,5 @@ def _refused(what: str, reason: str) -> InvalidInput:
 
 
 def storable(text: str, limit: int) -> str:
-    """Text that Postgres takes, whatever it was: at most `limit` characters, no NUL, no lone surrogates."""
+    """Return the text as Postgres can store it: at most `limit` characters, no NUL, no lone surrogates."""
     return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

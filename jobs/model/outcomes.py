@@ -1,12 +1,12 @@
-"""What an attempt can end in, as values.
+"""Outcomes: what a job raises or returns to choose how its attempt ends.
 
-    Outcome            what a job says instead of a result, raised or returned alike
-    ├── Retry          not now: try again, as an attempt that counts
-    ├── Snooze         not yet: come back later, as if this attempt had not been
-    ├── Cancel         no longer wanted: end as cancelled
-    └── Fail           never: end as failed, whatever attempts are left
+    Outcome        raising it and returning it do the same
+    ├── Retry      try again; the attempt counts
+    ├── Snooze     run again later; the attempt does not count
+    ├── Cancel     end the job as cancelled
+    └── Fail       end the job as failed, even if attempts are left
 
-Any other exception is a failed attempt, and the job's RetryPolicy decides what follows.
+Any other exception is a failed attempt, and the job's RetryPolicy decides what comes next.
 """
 
 from datetime import timedelta
@@ -19,7 +19,7 @@ _LONGEST_REASON: Final = 1_000
 
 
 class Outcome(Exception):
-    """What a job says of its own attempt. `reason` is one line for people, cut at 1,000 characters."""
+    """The base of all outcomes. `reason` is one line for people; it is cut at 1,000 characters."""
 
     #: The outcome's name in a job's `errors`. It never changes, even when the class is renamed or moved.
     stored_as: ClassVar[str]
@@ -30,14 +30,14 @@ class Outcome(Exception):
 
 
 class Retry(Outcome):
-    """Try again, within the attempts that are left; after `delay` when it is given, else as the policy says."""
+    """Try again if attempts are left. Without a `delay`, the RetryPolicy decides when."""
 
     stored_as = "Retried"
 
     def __init__(self, delay: str | timedelta | None = None, reason: str = "") -> None:
         super().__init__(reason)
         self.delay = None if delay is None else _duration(delay)
-        # What pickling rebuilds it from; a job may raise it in a process pool of its own.
+        # Pickle rebuilds the exception from `args`: a job may raise it in its own process pool.
         self.args = (self.delay, self.reason)
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Retry(Outcome):
 
 
 class Snooze(Outcome):
-    """Run again after `delay`; the attempt is given back."""
+    """Run again after `delay`. The attempt does not count."""
 
     stored_as = "Snoozed"
 
@@ -65,7 +65,7 @@ class Cancel(Outcome):
 
 
 class Fail(Outcome):
-    """End the job as failed; it is not tried again."""
+    """End the job as failed, without another attempt."""
 
     stored_as = "Failed"
 

@@ -1,4 +1,4 @@
-"""Limits of a queue: what may be set, how a rate is written, and how free places are shared between keys."""
+"""The limits of a queue: how many jobs run at once, and how many start in a period. How a rate is written."""
 
 import re
 from dataclasses import dataclass, fields
@@ -8,19 +8,19 @@ from typing import Any, Final
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.durations import format_duration, parse_duration
 
-#: The most that a concurrency or a rate may be.
+#: The largest concurrency, and the largest amount of a rate.
 MOST: Final = 1_000_000
 SHORTEST_PERIOD: Final = timedelta(seconds=1)
 LONGEST_PERIOD: Final = timedelta(days=1)
 
 _RATE: Final = re.compile(r"\s*([0-9]{1,9})\s*/\s*(\S{1,20})\s*")
 _UNIT: Final = re.compile(r"ms|[smhdw]")
-_FORM: Final = "write it as 100/1m: how many, and in which period"
+_FORM: Final = "write it as 100/1m: an amount and a period"
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many starts within any `period`, and never more."""
+    """At most `amount` starts within any `period`."""
 
     amount: int
     period: timedelta
@@ -34,7 +34,7 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
-        """Read `100/1m`, or `5/s` for `5/1s`; raises InvalidInput that shows the form."""
+        """Parse `100/1m`; `5/s` means `5/1s`. Raises InvalidInput with an example of the format."""
         found = _RATE.fullmatch(text)
         if found is None:
             raise InvalidInput(f"not a rate: {text[:40]!r} ({_FORM})", fields={"rate": _FORM})
@@ -46,7 +46,7 @@ class Rate:
         return cls(int(found[1]), length)
 
     def __str__(self) -> str:
-        # In its largest unit, so that 60 s read as 1m, and 90 s as 1m30s; no whole number of seconds is lost.
+        # format_duration drops what does not fit into two units; then plain seconds are exact.
         text = format_duration(self.period)
         whole = parse_duration(text) == self.period
         return f"{self.amount}/{text if whole else f'{int(self.period.total_seconds())}s'}"
@@ -54,7 +54,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a queue, and within it each limit_key, may do at once and within a period; None: no limit."""
+    """The limits of a queue, and of each `limit_key` within it. None: no limit.
+
+    concurrency, key_concurrency: jobs that run at once.
+    rate, key_rate:               starts in a period.
+    """
 
     concurrency: int | None = None
     rate: Rate | None = None
@@ -69,7 +73,10 @@ class Limits:
 
     @classmethod
     def read(cls, **given: Any) -> "Limits":
-        """From what a caller writes: whole numbers, and rates as text or Rate; raises InvalidInput that names the field."""
+        """Make Limits from a caller's values: whole numbers, and rates as text or Rate.
+
+        Raises InvalidInput, which names the field.
+        """
         read: dict[str, Any] = dict(given)
         for name in ("rate", "key_rate"):
             if isinstance(read.get(name), str):
@@ -81,19 +88,21 @@ class Limits:
 
     @property
     def any(self) -> bool:
+        """Whether at least one limit is set."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     @property
     def longest_period(self) -> timedelta:
-        """For how long a start counts."""
+        """The longest period of the rates: a start matters for this long. Zero without a rate."""
         return max([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
 
     @property
     def shortest_period(self) -> timedelta:
+        """The shortest period of the rates. Zero without a rate."""
         return min([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
 
     def written(self) -> dict[str, int | str | None]:
-        """As JSON has it."""
+        """The limits as JSON shows them: whole numbers, rates as text, null for no limit."""
         return {
             "concurrency": self.concurrency,
             "rate": None if self.rate is None else str(self.rate),

@@ -1,23 +1,63 @@
-"""What a caller may ask of an enqueue: one model for every door, so that every door refuses the same."""
+"""The request to enqueue a job. Python, the CLI, HTTP, schedules and webhooks use the same model.
 
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Annotated, Any, Self
+So all of them accept and refuse the same values.
+"""
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Self, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from callboard.jobs.model.fields import Duration, Instant, JobName, Label, QueueName, Tag, invalid_input
 from callboard.jobs.model.unique import OnConflict
 
 
+class OptionsWithoutArgs(TypedDict, total=False):
+    """The options of an enqueue that are not the job's arguments.
+
+    An option that is not given has the value from the job's definition. A duration is a timedelta or a text
+    such as "30s", "10m" or "1h". A time is a timezone-aware datetime or an ISO 8601 text.
+    """
+
+    queue: str
+    #: When the job is due; not together with `delay`.
+    run_at: datetime | str
+    delay: timedelta | str
+    #: When the job is cancelled unless it has begun.
+    expires_at: datetime | str
+    #: 0 (first) to 9.
+    priority: int
+    tags: Sequence[str]
+    max_attempts: int
+    #: Bounds of the delay before a retry, whatever the retry policy says.
+    min_backoff: timedelta | str
+    max_backoff: timedelta | str
+    #: How long an attempt may take before it is interrupted, and before its process is killed.
+    timeout: timedelta | str
+    hard_timeout: timedelta | str
+    #: At most one unfinished job has this key.
+    unique_key: str
+    #: How long the key is held whatever happens to the job, counted from the enqueue.
+    unique_for: timedelta | str
+    #: What happens when the key is held: "existing" (default) returns the job that holds it, "replace" gives
+    #: that job these arguments and this time unless it has begun, "reject" raises Conflict.
+    on_conflict: OnConflict
+    #: Whose limits within the queue the job counts towards, such as a tenant's id.
+    limit_key: str
+    #: True: accept a job that no worker has published, and do not check its arguments.
+    unchecked: bool
+
+
+class EnqueueOptions(OptionsWithoutArgs, total=False):
+    """The options of an enqueue: keyword arguments of `Client.enqueue` and similar methods."""
+
+    #: Positional arguments.
+    args: Sequence[Any]
+
+
 class JobRequest(BaseModel):
-    """An enqueue: which job, with what, when. What is not given comes from the job's own definition."""
+    """A request to enqueue a job. A field that is not given has the value from the job's definition."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,42 +73,48 @@ class JobRequest(BaseModel):
     timeout: Duration | None = None
     hard_timeout: Duration | None = Field(
         default=None,
-        description="after this the process that runs the attempt is killed; by default 30 s after the timeout",
+        description="the process that runs an attempt is killed after this time; by default, 30 s after the"
+        " timeout",
     )
     min_backoff: Duration | None = Field(
-        default=None, description="the delay before a retry is at least this, whatever the job's policy says"
+        default=None,
+        description="the shortest delay before a retry; it overrides the job's retry policy",
     )
-    max_backoff: Duration | None = Field(default=None, description="and at most this")
-    unique_key: Label | None = Field(default=None, description="at most one unfinished job has it")
+    max_backoff: Duration | None = Field(
+        default=None,
+        description="the longest delay before a retry; it overrides the job's retry policy",
+    )
+    unique_key: Label | None = Field(default=None, description="at most one unfinished job has this key")
     unique_for: Duration | None = Field(
         default=None,
-        description="how long the unique_key is held whatever becomes of the job, counted from the enqueue;"
-        " 0s: as long as the job is unfinished",
+        description="how long the unique_key is held at least, counted from the enqueue, even when the job"
+        " ends earlier; 0s: only while the job is unfinished",
     )
     on_conflict: OnConflict | None = Field(
         default=None,
-        description="when the unique_key is held: existing (the default) answers with the job that holds it, replace"
-        " gives that job these arguments and this time if it has not begun, reject refuses",
+        description="when the unique_key is held: existing (the default) returns the holder; replace gives it"
+        " these arguments and this time if it has not started; reject refuses the request",
     )
     limit_key: Label | None = Field(
-        default=None, description="whose limits within the queue the job counts towards, such as a tenant's"
+        default=None,
+        description="the queue's limits for each key count this job under this key, such as a tenant",
     )
-    #: What a Dramatiq message carries beyond what the platform knows.
+    #: The options of a Dramatiq message that have no field here.
     message_options: dict[str, Any] | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=20)
-    #: Accept a job that no worker has published yet, and arguments unseen.
+    #: Accept a job that no worker has published, and do not check its arguments.
     unchecked: bool = False
 
     @model_validator(mode="after")
-    def _one_time(self) -> Self:
+    def _fields_agree(self) -> Self:
         if self.run_at is not None and self.delay is not None:
-            raise ValueError("run_at and delay exclude each other")
+            raise ValueError("give run_at or delay, not both")
         if self.timeout is not None and self.timeout < timedelta(milliseconds=1):
             raise ValueError("timeout must be longer than 0s")
         if self.hard_timeout is not None and self.hard_timeout < max(
             self.timeout or timedelta(0), timedelta(milliseconds=1)
         ):
-            raise ValueError("hard_timeout must be longer than 0s, and not shorter than timeout")
+            raise ValueError("hard_timeout must be longer than 0s and at least as long as timeout")
         if (
             self.min_backoff is not None
             and self.max_backoff is not None
@@ -79,7 +125,7 @@ class JobRequest(BaseModel):
 
 
 def job_request(values: Mapping[str, Any]) -> JobRequest:
-    """Read an enqueue from loose values; raises InvalidInput that names each field."""
+    """Make a JobRequest from a caller's values. Raises InvalidInput, whose `fields` names each bad field."""
     try:
         return JobRequest.model_validate(dict(values))
     except ValidationError as error:

@@ -1,4 +1,8 @@
-"""When a failed attempt is tried again: tenacity's own strategies, asked once per attempt, in whichever process."""
+"""Retry policies: whether and when a failed attempt is tried again.
+
+A policy uses tenacity's strategies. It asks them once per failed attempt, in the process that ran the
+attempt.
+"""
 
 import math
 import random
@@ -15,14 +19,14 @@ from tenacity.wait import WaitBaseT, wait_base, wait_random_exponential
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.outcomes import Retry
 
-#: As good as without end, and still a number that a column and an operator can hold.
+#: Stands for "no limit" in the integer column `max_attempts`.
 UNLIMITED_ATTEMPTS: Final = 1_000_000
 LONGEST_DELAY: Final = timedelta(days=30)
 
 #: Exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 DEFAULT_WAIT: Final = wait_random_exponential(multiplier=1, max=3600)
 
-#: What Dramatiq does when nothing is said.
+#: Dramatiq's defaults.
 MAX_RETRIES: Final = 20
 _DRAMATIQ_MIN_BACKOFF_MS: Final = 15_000
 _DRAMATIQ_MAX_BACKOFF_MS: Final = 7 * 86_400_000
@@ -31,14 +35,14 @@ Exceptions = tuple[type[BaseException], ...]
 
 
 class Bounds(NamedTuple):
-    """Between what the delay before a job's retry lies, in seconds; None leaves that end to the policy."""
+    """The shortest and the longest delay before a job's retry, in seconds. None: the policy decides."""
 
     least: float | None = None
     most: float | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> "Bounds | None":
-        """Those of a job's options, if it has any."""
+        """Return the bounds in a job's options; None when it has none."""
         if not options:
             return None
         least, most = options.get("min_backoff"), options.get("max_backoff")
@@ -47,15 +51,15 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, when, and after which errors a job is tried again.
+    """How often, when and after which errors a job is tried again.
 
-    max_attempts: attempts in all, the first included; 1 never retries.
-    wait:         the delay before the next attempt, as tenacity writes it.
-    stop:         gives up earlier than max_attempts, e.g. stop_after_delay(timedelta(hours=6)), counted from the
-                  beginning of the first attempt.
-    retry:        tenacity's say on whether an error is worth another attempt; None means every error is.
-    retry_on:     only these errors are retried; None means all.
-    never_on:     these never are, whatever the rest says.
+    max_attempts: the number of attempts, including the first. 1: no retries.
+    wait:         a tenacity wait strategy: the delay before the next attempt.
+    stop:         a tenacity stop strategy that ends the retries before max_attempts, such as
+                  stop_after_delay(timedelta(hours=6)). The time counts from the start of the first attempt.
+    retry:        a tenacity retry strategy that decides which errors are retried. None: all errors.
+    retry_on:     retry these exceptions only. None: all exceptions.
+    never_on:     never retry these exceptions. It overrides `retry` and `retry_on`.
     """
 
     max_attempts: int = 10
@@ -88,19 +92,24 @@ class RetryPolicy:
         since_first: timedelta,
         max_attempts: int | None = None,
         bounds: "Bounds | None" = None,
+        *,
+        delay: timedelta | None = None,
     ) -> timedelta | None:
-        """The delay before the next attempt, within 0..30 days, or None when this was the last one.
+        """Return the delay before the next attempt, from 0 to 30 days; None when there is no next attempt.
 
         attempt:      the number of the attempt that failed, from 1.
-        since_first:  from the beginning of the first attempt to this failure.
-        max_attempts: the job's own limit, where it has one.
-        bounds:       the job's own bounds of the delay, where it has them.
+        since_first:  the time from the start of the first attempt to this failure.
+        max_attempts: the job's own number of attempts; None: the policy's.
+        bounds:       the job's own bounds of the delay; None: no bounds.
 
-        A job that raises Retry asked for another attempt: retry and retry_on are not consulted, and its delay,
-        if it names one, is used. Dramatiq's Retry only names the delay, as there.
+        delay:        the delay that the error itself asks for, if there is a next attempt; None: `wait`
+                      decides.
 
-        A strategy or predicate is the user's code and may raise anything: the caller must take that as the failure
-        of the policy, not of the job, and still end the attempt.
+        When the exception is Retry, `retry` and `retry_on` are not asked, and its own delay is used if it has
+        one.
+
+        The strategies are the user's code and may raise any exception. The caller must handle that as an
+        error of the policy, not of the job, and must still end the attempt.
         """
         if isinstance(exception, self.never_on):
             return None
@@ -109,11 +118,11 @@ class RetryPolicy:
         state = _call_state(attempt, exception, since_first)
         if not isinstance(exception, Retry) and not self._is_retried(state, exception):
             return None
-        asked = _asked_delay(exception)
-        state.upcoming_sleep = self._wait(state, bounds) if asked is None else asked.total_seconds()
+        requested = exception.delay if isinstance(exception, Retry) else delay
+        state.upcoming_sleep = self._wait(state, bounds) if requested is None else requested.total_seconds()
         if self.stop is not None and self.stop(state):
             return None
-        # min and max in this order turn a NaN into 0.
+        # With the arguments in this order, max() turns NaN into 0.
         return timedelta(seconds=min(max(0.0, state.upcoming_sleep), LONGEST_DELAY.total_seconds()))
 
     def _wait(self, state: tenacity.RetryCallState, bounds: "Bounds | None") -> float:
@@ -140,9 +149,12 @@ class RetryPolicy:
         throws: type[BaseException] | Exceptions | None = None,
         retry_when: Callable[[int, BaseException], bool] | None = None,
     ) -> "RetryPolicy":
-        """The policy that means what an actor's options mean to Dramatiq 2.2's Retries middleware.
+        """Make a policy that does what Dramatiq 2.2's Retries middleware does with an actor's options.
 
-        max_retries None is without end; so is any max_retries when retry_when is given, which then decides alone.
+        max_retries: the number of retries. None: no limit. With `retry_when` it has no effect, as in
+                     Dramatiq.
+        throws:      exceptions that are never retried.
+        retry_when:  gets the number of retries so far and the exception; returns whether to retry.
         """
         if max_retries is not None and (
             type(max_retries) is not int or not 0 <= max_retries < UNLIMITED_ATTEMPTS
@@ -167,7 +179,10 @@ class RetryPolicy:
 
 
 class DramatiqBackoff(wait_base):
-    """Dramatiq's delays: doubling from min_backoff, each up to twice as long by chance, capped with jitter."""
+    """Dramatiq's delays: min_backoff, doubled for each retry, times a random factor from 1 to 2.
+
+    A delay above max_backoff becomes a random delay between half of max_backoff and max_backoff.
+    """
 
     def __init__(self, min_backoff_ms: int, max_backoff_ms: int) -> None:
         for name, value in (("min_backoff", min_backoff_ms), ("max_backoff", max_backoff_ms)):
@@ -177,7 +192,7 @@ class DramatiqBackoff(wait_base):
         self._max = min(max_backoff_ms, _DRAMATIQ_MAX_BACKOFF_MS)
 
     def within(self, bounds: Bounds) -> "DramatiqBackoff":
-        """The same with a message's own bounds in place of the actor's."""
+        """Return a copy that uses a message's own bounds instead of the actor's."""
         return DramatiqBackoff(
             self._min if bounds.least is None else round(bounds.least * 1000),
             self._max if bounds.most is None else round(bounds.most * 1000),
@@ -192,7 +207,7 @@ class DramatiqBackoff(wait_base):
 
 
 class _RetryWhen(retry_base):
-    """Dramatiq's retry_when, which is told the number of retries before this failure."""
+    """Dramatiq's `retry_when` as a tenacity strategy. The predicate gets the number of retries so far."""
 
     def __init__(self, predicate: Callable[[int, BaseException], bool]) -> None:
         self._predicate = predicate
@@ -203,25 +218,13 @@ class _RetryWhen(retry_base):
 
 
 def _call_state(attempt: int, exception: BaseException, since_first: timedelta) -> tenacity.RetryCallState:
-    """What tenacity would know at this point, had it run every attempt itself."""
+    """Make the state that tenacity would have now if it had run all attempts itself."""
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.attempt_number = attempt
     state.outcome = tenacity.Future.construct(attempt, exception, has_exception=True)
     state.start_time = 0.0
     state.outcome_timestamp = max(0.0, since_first.total_seconds())
     return state
-
-
-def _asked_delay(exception: BaseException) -> timedelta | None:
-    """The delay that the exception itself names, if it does."""
-    if isinstance(exception, Retry):
-        return exception.delay
-    # By name: only the workers and the definition of jobs import Dramatiq.
-    kind = type(exception)
-    if any(base.__module__ == "dramatiq.errors" and base.__name__ == "Retry" for base in kind.__mro__):
-        milliseconds = getattr(exception, "delay", None)
-        return None if milliseconds is None else timedelta(milliseconds=milliseconds)
-    return None
 
 
 def _are_exceptions(value: object) -> bool:

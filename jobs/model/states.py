@@ -1,7 +1,8 @@
-"""What a job can be, and the verbs that move it. The one place that says so.
+"""The states of a job, and the verbs that change them.
 
-Every write to `jobs.state` is one of these verbs, written as one guarded statement in
-`jobs/repositories/` (job_enqueue.py, jobs.py, job_moves.py). `docs/state_machine.md` shows the same table and is checked against it.
+Every write to the column `jobs.state` is one of these verbs: one guarded statement in a repository of
+`enqueue`, `attempts`, `operate` or `feed`. A test compares TRANSITIONS with the table in
+docs/reference/state_machine.md.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 
 
 class JobState(StrEnum):
-    """Where a job is in its life; the last four are terminal."""
+    """The state of a job. The last four states are terminal."""
 
     WAITING = "waiting"
     SCHEDULED = "scheduled"
@@ -28,7 +29,7 @@ class JobState(StrEnum):
 
 
 class Verb(StrEnum):
-    """What happens to a job; one word everywhere: Python, CLI, HTTP, log event, metric label."""
+    """What happens to a job. Python, the CLI, HTTP, log events and metric labels use the same word."""
 
     ENQUEUE = "enqueue"
     REPLACE = "replace"
@@ -57,7 +58,7 @@ PENDING: Final = ACTIVE - {JobState.RUNNING}
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A verb's from-states and the states it may lead to; no to-state means the row is gone."""
+    """The states a verb starts from (`sources`) and leads to (`targets`). No target: the row is deleted."""
 
     sources: frozenset[JobState]
     targets: frozenset[JobState]
@@ -70,32 +71,34 @@ def _move(sources: set[JobState] | frozenset[JobState], *targets: JobState) -> T
 _RUNNING: Final = {JobState.RUNNING}
 
 TRANSITIONS: Final[dict[Verb, Transition]] = {
-    # any door; scheduled when run_at lies ahead, waiting when parents are unfinished
+    # Any caller. Scheduled when run_at is in the future, waiting when a parent job is unfinished.
     Verb.ENQUEUE: _move(set(), JobState.QUEUED, JobState.SCHEDULED, JobState.WAITING),
-    # any door, with on_conflict=replace; new arguments and time, a fresh budget of attempts, epoch+1
+    # Any caller, with on_conflict=replace. New arguments and time; attempts start again; epoch+1.
     Verb.REPLACE: _move(PENDING, JobState.QUEUED, JobState.SCHEDULED, JobState.WAITING),
-    # feeder, when run_at has come; epoch+1
+    # Feeder, when run_at is reached. epoch+1.
     Verb.STAGE: _move({JobState.SCHEDULED, JobState.RETRYING}, JobState.QUEUED),
-    # the finish of the last parent
-    Verb.RELEASE: _move({JobState.WAITING}, JobState.QUEUED),
-    # worker; attempt+1, epoch+1
+    # Worker, in the transaction that ends the last unfinished parent.
+    Verb.RELEASE: _move({JobState.WAITING}, JobState.QUEUED, JobState.SCHEDULED),
+    # Worker. attempt+1, epoch+1.
     Verb.CLAIM: _move({JobState.QUEUED}, JobState.RUNNING),
-    # worker, fenced by epoch: the five ends of an attempt
+    # Worker, fenced by the epoch: the five ends of an attempt.
     Verb.COMPLETE: _move(_RUNNING, JobState.SUCCEEDED),
     Verb.RETRY: _move(_RUNNING, JobState.RETRYING, JobState.CANCELLED),
     Verb.SNOOZE: _move(_RUNNING, JobState.SCHEDULED, JobState.CANCELLED),
     Verb.FAIL: _move(_RUNNING, JobState.FAILED),
     Verb.STOP: _move(_RUNNING, JobState.CANCELLED),
-    # operator; a running job is only asked to stop (cancel_requested_at), its worker does the rest
+    # Operator. A running job only gets cancel_requested_at; its worker stops it and writes the end.
     Verb.CANCEL: _move(PENDING, JobState.CANCELLED),
-    # a draining worker, for what it had not started; the attempt is given back, epoch+1; cancelled if that was asked for
+    # A worker that shuts down, for claimed jobs that it did not start. The attempt does not count; epoch+1.
+    # Cancelled if a cancel was requested.
     Verb.HAND_BACK: _move(_RUNNING, JobState.QUEUED, JobState.CANCELLED),
-    # reaper, when the worker's lease is dead; crash_count+1 for the cause, the attempt is given back, epoch+1
+    # Reaper, when the worker's lease has expired. The attempt does not count; epoch+1; crash_count+1 for the
+    # job that caused the crash.
     Verb.RESCUE: _move(_RUNNING, JobState.QUEUED, JobState.QUARANTINED, JobState.CANCELLED),
-    # operator; a fresh budget of attempts, epoch+1, history kept
+    # Operator. Attempts start again; the errors are kept; epoch+1.
     Verb.RERUN: _move(TERMINAL, JobState.QUEUED),
-    # feeder, past expires_at
+    # Feeder, after expires_at.
     Verb.EXPIRE: _move(PENDING, JobState.CANCELLED),
-    # operator, pruner
+    # Operator, pruner.
     Verb.DELETE: _move(TERMINAL),
 }

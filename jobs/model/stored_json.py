@@ -1,4 +1,4 @@
-"""Reading JSON that is stored. Apart from writing it, which takes much more to import."""
+"""Read stored JSON. Separate from json_values.py, which takes much longer to import."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import orjson
 
 
 def readable(raw: bytes | str) -> Any:
-    """JSON that came out of the database; None where nobody can read it.
+    """Parse JSON from the database; None when it cannot be parsed.
 
-    Every door refuses what cannot be read back, but a row may be written past all doors, and must harm only itself.
+    Every enqueue checks that its JSON can be read back. But SQL can write a row without that check, and such
+    a row must not break anything but its own job.
     """
     try:
         return orjson.loads(raw)

@@ -1,4 +1,4 @@
-"""What makes a job one of a kind, as its definition says it."""
+"""The rule for unique jobs, as a job's definition states it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +13,14 @@ _ON_CONFLICT: Final = ("existing", "replace", "reject")
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """One job for the same arguments, while one of them is active.
+    """At most one unfinished job for the same arguments.
 
-    by:          the arguments that count; all of them when it is empty.
-    period:      hold the key at least so long (`"1h"`), counted from the enqueue, whatever becomes of the job.
-    on_conflict: existing answers with the job that is there, replace gives it the new arguments and time as long as it
-                 has not begun (debounce), reject refuses.
+    by:          the names of the arguments that are compared. Empty: all arguments.
+    period:      how long the key is held at least (`"1h"`), counted from the enqueue, even when the job ends
+                 earlier.
+    on_conflict: what an enqueue does when the key is held. `existing` returns the job that holds the key.
+                 `replace` gives that job the new arguments and time if it has not started (debounce).
+                 `reject` raises Conflict.
     """
 
     by: tuple[str, ...] = ()

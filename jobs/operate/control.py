@@ -1,4 +1,4 @@
-"""What an operator does to jobs: cancel, retry, delete; by id, or by filter in batches that block nobody."""
+"""The service for what operators do to jobs: cancel, retry and delete, by id or by filter."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
-from callboard.jobs.errors import Conflict, InvalidInput, NotFound, Unavailable
+from callboard.jobs.errors import Conflict, Duplicate, InvalidInput, NotFound
 from callboard.jobs.metrics import count_cancelled
 from callboard.jobs.model.endings import Cancelled
 from callboard.jobs.model.hint import Hint
@@ -19,11 +18,11 @@ from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import moving, reading
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.redis.transport import Transport
+from callboard.jobs.redis.transport import Transport, best_effort
 
-#: Jobs moved in one transaction of a verb by filter.
+#: A verb by filter changes so many jobs in one transaction.
 _BATCH: Final = 500
-#: Jobs that one verb by filter moves at most.
+#: A verb by filter changes at most so many jobs.
 BULK_LIMIT: Final = 100_000
 
 log = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ _EVENT: Final = {Verb.CANCEL: "job.cancelled", Verb.RERUN: "job.retried", Verb.D
 
 
 class Moved(NamedTuple):
-    """What a verb came to: the jobs it moved, those to be fed, and those it cancelled."""
+    """The result of a verb: the jobs it changed, hints for those that are queued, and those it cancelled."""
 
     ids: list[UUID]
     hints: Sequence[Hint] = ()
@@ -44,7 +43,7 @@ class Moved(NamedTuple):
 class Bulk:
     """What a verb by filter did, or with `dry_run` would do.
 
-    complete: whether `matched` are all; otherwise more fit than the limit that was given, or BULK_LIMIT, allows.
+    complete: False when more jobs match than the given limit, or BULK_LIMIT, allows.
     """
 
     matched: int
@@ -61,18 +60,20 @@ class Control:
         self._transport = transport
 
     def cancel(self, job_id: UUID, *, force: bool = False) -> Job:
-        """End a job that has not begun; ask a running one to stop. A job that is cancelled already stays so.
+        """Cancel a job that has not started, or ask a running job to stop. A cancelled job stays cancelled.
 
-        force: when it does not stop within seconds, kill the process that runs it; what runs beside it goes back to its queue.
+        force: kill the worker child if the job does not stop within seconds. The other jobs of that child go
+               back to
+        their queues.
         """
         return self._one(Verb.CANCEL, job_id, also=frozenset({JobState.CANCELLED}), force=force)
 
     def rerun(self, job_id: UUID) -> Job:
-        """Queue a finished job again, with a fresh budget of attempts."""
+        """Queue a finished job again, with all its attempts."""
         return self._one(Verb.RERUN, job_id)
 
     def delete(self, job_id: UUID) -> None:
-        """Remove a finished job."""
+        """Delete a finished job."""
         self._one(Verb.DELETE, job_id)
 
     def bulk(
@@ -84,7 +85,11 @@ class Control:
         dry_run: bool = False,
         force: bool = False,
     ) -> Bulk:
-        """Apply a verb to the jobs that fit and that it can move; oldest first, in small transactions. force: of cancel."""
+        """Apply a verb to the jobs that match and are in a state it can change; oldest first, in small
+        transactions.
+
+        force: as for `cancel`.
+        """
         if limit < 0:
             raise InvalidInput("limit must not be negative", fields={"limit": "0 or more"})
         states = tuple(
@@ -128,18 +133,16 @@ class Control:
         act = _cancel_by_force if force and verb is Verb.CANCEL else _VERBS[verb]
         try:
             moved = self._database.retrying(lambda connection: act(connection, ids))
-        except IntegrityError:
+        except Duplicate:
             if len(ids) == 1:
                 raise Conflict(f"job {ids[0]} cannot run again: an active job holds its unique key") from None
-            # Halves of halves: where few conflict, most still go together.
+            # Split in halves: most jobs can still be changed together.
             half = len(ids) // 2
             return [*self._move_or_leave(verb, ids[:half]), *self._move_or_leave(verb, ids[half:])]
-        try:
+        with best_effort("push", count=len(moved.hints)):
             self._transport.push(moved.hints)
             if verb is Verb.CANCEL:
                 self._transport.announce(moved.ids)
-        except Unavailable as error:
-            log.debug("redis.push_skipped", reason=error.message, count=len(moved.hints))
         count_cancelled(moved.cancelled)
         for job in moved.ids:
             log.info(_EVENT[verb], job_id=str(job))
@@ -182,6 +185,5 @@ _VERBS: Final[dict[Verb, Callable[[Connection, Sequence[UUID]], Moved]]] = {
 def _refusal(verb: Verb, job_id: UUID, state: JobState) -> str:
     if verb is Verb.CANCEL:
         return f"job {job_id} cannot be cancelled: it is {state}"
-    mend = "cancel it first, or wait for its end"
     what = "retried" if verb is Verb.RERUN else "deleted"
-    return f"job {job_id} cannot be {what}: it is {state}; {mend}"
+    return f"job {job_id} cannot be {what}: it is {state}; cancel it first, or wait for its end"

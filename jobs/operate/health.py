@@ -1,28 +1,25 @@
-"""What may keep the platform from working, each with its mend; `callboard doctor` shows it."""
+"""The checks of `callboard doctor`: what may keep the platform from working, and how to repair it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-import redis
+from typing import Final, Literal
 
 from callboard.jobs.errors import CallboardError, Unavailable
 from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.migrating import Migrations
-from callboard.jobs.redis.link import unavailable
+from callboard.jobs.redis.diagnosis import diagnose
 
 Status = Literal["ok", "warn", "fail"]
 
 _OLDEST_POSTGRES: Final = 140_000
 _OLDEST_REDIS: Final = (7, 0)
-_PATIENCE: Final = 3.0
-_NAMED: Final = 3
+_MAX_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `mend` says what to do when the status is not ok."""
+    """The result of one check. `mend` says what to do when the status is not ok."""
 
     name: str
     status: Status
@@ -30,8 +27,8 @@ class Check:
     mend: str | None = None
 
 
-class Health:
-    """Looks at Postgres, Redis, the scheduler and the workers; changes nothing."""
+class HealthChecks:
+    """Checks Postgres, Redis, the scheduler and the workers. Changes nothing."""
 
     def __init__(self, database: Database, redis_url: str, migrations: Migrations) -> None:
         self._database = database
@@ -39,7 +36,7 @@ class Health:
         self._migrations = migrations
 
     def checks(self) -> Iterator[Check]:
-        """Every check in turn; what cannot be asked, because something before it failed, is left out."""
+        """Yield the result of every check. Checks that depend on a failed one are left out."""
         database = self._postgres()
         yield database
         tables = None if database.status == "fail" else self._tables()
@@ -55,11 +52,13 @@ class Health:
             with self._database.autocommit() as connection:
                 version = diagnosing.server_version(connection)
         except Unavailable as error:
-            return Check("postgres", "fail", error.message, "start Postgres, or mend CALLBOARD_DATABASE_URL")
-        told = f"Postgres {version // 10_000}.{version % 10_000}"
+            return Check(
+                "postgres", "fail", error.message, "start Postgres, or correct CALLBOARD_DATABASE_URL"
+            )
+        server = f"Postgres {version // 10_000}.{version % 10_000}"
         if version < _OLDEST_POSTGRES:
-            return Check("postgres", "fail", f"{told} is too old", "move to Postgres 14 or later")
-        return Check("postgres", "ok", told)
+            return Check("postgres", "fail", f"{server} is too old", "move to Postgres 14 or later")
+        return Check("postgres", "ok", server)
 
     def _tables(self) -> Check:
         try:
@@ -77,34 +76,18 @@ class Health:
 
     def _redis(self) -> Check:
         try:
-            info, policy = self._ask_redis()
+            product, version, policy = diagnose(self._redis_url, self._database.schema)
         except Unavailable as error:
-            # Jobs are safe without it, but slower.
-            return Check("redis", "fail", error.message, "start Redis, or mend CALLBOARD_REDIS_URL")
-        name, version = _redis_version(info)
-        told = f"{name} {version}"
+            return Check("redis", "fail", error.message, "start Redis, or correct CALLBOARD_REDIS_URL")
+        server = f"{product} {version}"
         if _numbers(version) < _OLDEST_REDIS:
-            return Check("redis", "fail", f"{told} is too old", "move to Redis or Valkey 7.0 or later")
+            return Check("redis", "fail", f"{server} is too old", "move to Redis or Valkey 7.0 or later")
         if policy not in {None, "noeviction"}:
             return Check(
-                "redis", "warn", f"{told} evicts keys when it is full (maxmemory-policy {policy})",
+                "redis", "warn", f"{server} evicts keys when it is full (maxmemory-policy {policy})",
                 "set maxmemory-policy to noeviction; what is evicted is fed again, but late",
             )  # fmt: skip
-        return Check("redis", "ok", told)
-
-    def _ask_redis(self) -> tuple[Mapping[str, Any], str | None]:
-        with unavailable():
-            client = redis.Redis.from_url(
-                self._redis_url,
-                socket_timeout=_PATIENCE,
-                socket_connect_timeout=_PATIENCE,
-                decode_responses=True,
-            )
-            with client:
-                info, policy = client.info("server"), client.info("memory").get("maxmemory_policy")
-                # One that is full, read-only or unable to save answers, and is of no use.
-                client.set("callboard:check", b"", px=1_000)
-                return info, policy
+        return Check("redis", "ok", server)
 
     def _leader(self) -> Check:
         with self._database.autocommit() as connection:
@@ -139,29 +122,23 @@ class Health:
                 "jobs", "warn", f"jobs are queued that no live worker defines: {_some(unknown)}",
                 "add their module to CALLBOARD_JOBS of a worker, or cancel them",
             )  # fmt: skip
-        for name, number, reason in put_off[:_NAMED]:
+        for name, number, reason in put_off[:_MAX_NAMED]:
             yield Check(
                 "put off", "warn", f"workers put off what they cannot run: {name} ({number:,}), {reason}",
                 "start workers with the code that these jobs need, or cancel them: 'callboard job cancel --name NAME'",
             )  # fmt: skip
-        if len(put_off) > _NAMED:
+        if len(put_off) > _MAX_NAMED:
             yield Check(
-                "put off", "warn", f"and jobs of {len(put_off) - _NAMED} more names",
+                "put off", "warn", f"and jobs of {len(put_off) - _MAX_NAMED} more names",
                 "'callboard job why ID' tells for each",
             )  # fmt: skip
         if paused:
             yield Check(
                 "paused",
                 "warn",
-                f"paused queues: {', '.join(paused[:_NAMED])}",
+                f"paused queues: {', '.join(paused[:_MAX_NAMED])}",
                 "run 'callboard queue resume QUEUE'",
             )
-
-
-def _redis_version(info: Mapping[str, Any]) -> tuple[str, str]:
-    if "valkey_version" in info:
-        return "Valkey", str(info["valkey_version"])
-    return "Redis", str(info.get("redis_version", "0"))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -169,5 +146,5 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _some(counts: Mapping[str, int]) -> str:
-    named = [f"{name} ({number:,})" for name, number in list(counts.items())[:_NAMED]]
-    return ", ".join(named) + (f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else "")
+    named = [f"{name} ({number:,})" for name, number in list(counts.items())[:_MAX_NAMED]]
+    return ", ".join(named) + (f" and {len(counts) - _MAX_NAMED} more" if len(counts) > _MAX_NAMED else "")

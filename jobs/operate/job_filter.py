@@ -1,18 +1,15 @@
-"""Reads of jobs: one, many, pages, what is queued, how much there is."""
+"""The filter of jobs in lists and in verbs by filter."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from callboard.jobs.model.states import JobState
-
-#: The longest page of a list.
-PAGE_LIMIT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs: every field that is set must fit. `search` looks into arguments, notes and errors."""
+    """Which jobs: every field that is set must match. `search` is found in arguments, notes and errors."""
 
     states: tuple[JobState, ...] = ()
     queue: str | None = None
@@ -23,11 +20,11 @@ class JobFilter:
     search: str | None = None
 
     def conditions(self) -> tuple[list[str], dict[str, Any]]:
-        """SQL conditions on `j` and their parameters."""
+        """Return SQL conditions on the alias `j`, and their parameters."""
         clauses: list[str] = []
         parameters: dict[str, Any] = {}
         if self.states:
-            # Written out, not bound: the planner can then use the partial indexes.
+            # Literals instead of parameters: only then can the planner use the partial indexes.
             clauses.append("j.state IN (" + ", ".join(f"'{JobState(state)}'" for state in self.states) + ")")
         for column in ("queue", "name"):
             value = getattr(self, column)

@@ -1,23 +1,24 @@
-"""Reading jobs: one, many, a page."""
+"""The service that reads jobs: one, many, or a page."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from callboard.jobs.errors import InvalidInput, NotFound, Unavailable
+from callboard.jobs.errors import NotFound, NotShown, Unavailable
 from callboard.jobs.model.job import Job
-from callboard.jobs.operate.job_filter import PAGE_LIMIT, JobFilter
+from callboard.jobs.model.new_job import Batch
+from callboard.jobs.model.paging import check_limit, read_cursor, write_cursor
+from callboard.jobs.model.receipt import Receipt, Written, job_as_written
+from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import reading
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Statements
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Jobs, newest first; `next_cursor` leads to the next page and is None on the last."""
+    """Jobs, newest first. `next_cursor` leads to the next page; None on the last page."""
 
     items: list[Job]
     next_cursor: str | None
@@ -30,60 +31,69 @@ class Jobs:
         self._database = database
 
     def get(self, job_id: UUID) -> Job:
-        """The job; raises NotFound."""
+        """Return the job. Raises NotFound."""
         with self._database.autocommit() as connection:
             return self.get_within(connection, job_id)
 
     @staticmethod
-    def get_within(connection: Connection, job_id: UUID) -> Job:
-        """The job as the caller's own transaction sees it; raises NotFound."""
+    def get_within(connection: Statements, job_id: UUID) -> Job:
+        """Return the job as the caller's transaction sees it. Raises NotFound."""
         job = reading.get(connection, job_id)
         if job is None:
             raise NotFound(f"there is no job {job_id}")
         return job
 
     def get_many(self, ids: Sequence[UUID]) -> list[Job]:
-        """The jobs of these ids that are there, in the order of the ids."""
+        """Return the jobs of these ids that exist, in the order of the ids."""
         with self._database.autocommit() as connection:
             return self.get_many_within(connection, ids)
 
     @staticmethod
-    def get_many_within(connection: Connection, ids: Sequence[UUID]) -> list[Job]:
-        """The same, as the caller's own transaction sees them."""
+    def get_many_within(connection: Statements, ids: Sequence[UUID]) -> list[Job]:
+        """As `get_many`, as the caller's transaction sees them."""
         found = reading.get_many(connection, ids)
         return [found[job_id] for job_id in ids if job_id in found]
 
+    def enqueued(self, batch: Batch, written: Written) -> Job:
+        """Return the job of a batch of one that is committed.
+
+        Raises Unavailable when it cannot be read; the message names the id and says that the job is enqueued.
+        """
+        [receipt] = written.receipts
+        return self.as_written(batch, receipt) or self.enqueued_many([receipt.id])[0]
+
+    @staticmethod
+    def as_written(batch: Batch, receipt: Receipt) -> Job | None:
+        """Return the job of a batch of one, if all of it is known without a query."""
+        return job_as_written(batch, receipt)
+
+    def enqueued_many(self, ids: Sequence[UUID]) -> list[Job]:
+        """Read jobs that are committed, in the order of the ids; raises Unavailable as `enqueued`."""
+        with after_enqueue(f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs are"):
+            found = self.get_many(ids)
+            if len(found) < len(ids):
+                raise NotFound("deleted meanwhile")
+            return found
+
     def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
-        """Jobs that fit, newest first, up to 200 at once."""
-        if not 1 <= limit <= PAGE_LIMIT:
-            raise InvalidInput(
-                f"limit must lie between 1 and {PAGE_LIMIT}", fields={"limit": f"1 to {PAGE_LIMIT}"}
-            )
-        before = None if cursor is None else _read_cursor(cursor)
+        """Return jobs that match, newest first, up to 200."""
+        check_limit(limit)
+        before = None if cursor is None else UUID(bytes=read_cursor(cursor, 16))
         with self._database.autocommit() as connection:
             items = reading.page(connection, which, before=before, limit=limit + 1)
         more = len(items) > limit
         items = items[:limit]
-        return JobPage(items, _write_cursor(items[-1].id) if more else None)
+        return JobPage(items, write_cursor(items[-1].id.bytes) if more else None)
 
 
 @contextmanager
-def accepted(job_id: UUID) -> Iterator[None]:
-    """Where a job that is committed cannot be read within the block, say so: nobody shall think that it has to be sent again."""
+def after_enqueue(subject: str) -> Iterator[None]:
+    """Say of a failure to show jobs that they are committed, so that nobody enqueues them again.
+
+    subject: the beginning of the message, such as "job 0192... is".
+    """
     try:
         yield
     except (Unavailable, NotFound) as error:
-        raise Unavailable(f"job {job_id} is enqueued, but cannot be shown: {error.message}") from error
-
-
-def _write_cursor(job_id: UUID) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> UUID:
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor[:64] + "=="))
-    except ValueError:
-        raise InvalidInput(
-            "the cursor is not one that a list gave out", fields={"cursor": "not valid"}
-        ) from None
+        told = f"{subject} enqueued, but cannot be shown"
+        raise NotShown(f"{told}: {error.message}", advice=f"{told} now; do not send it again") from error

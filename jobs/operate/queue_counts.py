@@ -1,4 +1,4 @@
-"""Queues: which there are, which are paused, what they hold."""
+"""The counts of a queue."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +9,12 @@ from callboard.jobs.model.queue_limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """A queue, its unfinished jobs and its limits.
+    """A queue, the number of its unfinished jobs by state, and its limits.
 
-    oldest_at: when the job became due that has waited longest, of the thousand that come next. Of a longer queue's others
-    none has waited more than ninety minutes longer, which is what the highest priority is worth.
+    oldest_at: when the longest-waiting job became due, among the thousand jobs that come next. In a longer
+               queue, no other
+    job has waited more than 90 minutes longer: that is the difference between the highest and the lowest
+    priority.
     """
 
     name: str
@@ -22,15 +24,15 @@ class QueueCounts:
     running: int
     retrying: int
     oldest_at: datetime | None
-    #: Granted within the limits, and not yet claimed.
+    #: Jobs that are granted and not claimed yet.
     granted: int
-    #: Started within the rate's period; 0 without a rate.
+    #: Starts within the rate's period; 0 without a rate.
     started: int
     limits: Limits
 
 
 class Gauged(NamedTuple):
-    """A queue's counts, when they were taken, and how many workers with a lease serve it."""
+    """A queue's counts, the time of the count, and how many workers with a lease serve the queue."""
 
     counts: QueueCounts
     at: datetime

@@ -1,4 +1,4 @@
-"""Queues as an operator sees them: list, show, pause, resume, limit, purge."""
+"""The service for what operators do to queues: list, show, pause, resume, limit and purge."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,16 +8,16 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
 from callboard.jobs.definitions import repository as definitions_repository
-from callboard.jobs.errors import NotFound, Unavailable
-from callboard.jobs.limits import repository as limits_repository
+from callboard.jobs.errors import NotFound
+from callboard.jobs.limits.repository import limiting
 from callboard.jobs.metrics import count_cancelled
 from callboard.jobs.model.fields import QueueName, invalid_input
 from callboard.jobs.model.queue_limits import Limits
-from callboard.jobs.operate.queue_counts import QueueCounts
+from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.operate.repository import moving, queue_rows
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.redis.transport import Transport
+from callboard.jobs.redis.transport import Transport, best_effort
 
 _BATCH: Final = 1_000
 _QUEUE_NAME: Final = TypeAdapter(QueueName)
@@ -26,17 +26,24 @@ log = structlog.get_logger(__name__)
 
 
 class Queues:
-    """What may be done to a queue as a whole."""
+    """Reads and changes whole queues."""
 
     def __init__(self, database: Database, transport: Transport) -> None:
         self._database = database
         self._transport = transport
 
     def every(self) -> list[QueueCounts]:
+        """Return all queues, sorted by name."""
         with self._database.autocommit() as connection:
             return queue_rows.counts(connection)
 
+    def gauged(self) -> list[Gauged]:
+        """Return all queues with the number of their workers, read with one statement."""
+        with self._database.autocommit() as connection:
+            return queue_rows.gauged(connection)
+
     def get(self, name: str) -> QueueCounts:
+        """Return one queue. Raises NotFound."""
         with self._database.autocommit() as connection:
             found = queue_rows.count(connection, name)
         if found is None:
@@ -44,7 +51,7 @@ class Queues:
         return found
 
     def pause(self, name: str) -> QueueCounts:
-        """Let nothing of this queue start; what runs goes on. Holds until it is resumed."""
+        """Let no job of this queue start until it is resumed. Running jobs go on. Raises NotFound."""
         with self._database.transaction() as connection:
             found = queue_rows.pause(connection, name)
         self._check(name, found=found)
@@ -53,7 +60,7 @@ class Queues:
         return self.get(name)
 
     def resume(self, name: str) -> QueueCounts:
-        """Let the queue's jobs start again."""
+        """Let the queue's jobs start again. Raises NotFound."""
         with self._database.transaction() as connection:
             found = queue_rows.resume(connection, name)
             notices.queued(connection, [name] if found else [])
@@ -62,28 +69,29 @@ class Queues:
         return self.get(name)
 
     def limit(self, name: str, change: Limits | Callable[[Limits], Limits]) -> QueueCounts:
-        """Set a queue's limits, or change those it has; from now on they hold for all workers.
+        """Set a queue's limits, or change the present ones. They hold for all workers from now on.
 
-        The queue may be one that has no job yet. What runs goes on, even where it is more than the new limits allow.
+        The queue need not have any job yet. Running jobs go on even if they are more than the new limits
+        allow.
         """
         _check_name(name)
 
         def work(connection: Connection) -> Limits:
             definitions_repository.declare(connection, [name])
-            now = limits_repository.now(connection, name)
+            now = limiting.now(connection, name)
             wanted = change if isinstance(change, Limits) else change(now)
-            limits_repository.change(connection, name, wanted)
+            limiting.change(connection, name, wanted)
             notices.queued(connection, [name])
             return wanted
 
         wanted = self._database.retrying(work)
-        # Tokens of jobs that have no grant would only be refused.
+        # A claim would refuse the tokens of jobs without a grant.
         self._forget(name)
         log.info("queue.limited", queue=name, **wanted.written())
         return self.get(name)
 
     def purge(self, name: str, *, dry_run: bool = False) -> int:
-        """Cancel everything that is queued (not what is scheduled or runs); returns how many."""
+        """Cancel all queued jobs, but not scheduled or running ones; return how many. Raises NotFound."""
         counts = self.get(name)
         if dry_run:
             return counts.queued
@@ -101,11 +109,9 @@ class Queues:
         return purged
 
     def _forget(self, name: str) -> None:
-        try:
+        # Tokens that are left in Redis are out of date: no claim takes them.
+        with best_effort("forget", queue=name):
             self._transport.forget(name)
-        except Unavailable as error:
-            # Tokens that stay behind match no claim.
-            log.debug("redis.forget_skipped", reason=error.message, queue=name)
 
     @staticmethod
     def _check(name: str, *, found: bool) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from callboard.jobs.model.durations import exact_duration, format_duration
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
-from callboard.jobs.operate.surroundings import MOST_COUNTED, Server
+from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
 
 _LONGEST_QUOTE: Final = 200
 _HOSTS_NAMED: Final = 3
@@ -144,7 +144,7 @@ def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime
     return Reason(Code.QUEUE_RATE, told, data, _limits(job))
 
 
-def solo(servers: Sequence[Server]) -> Reason:
+def solo(servers: Sequence[ServingWorker]) -> Reason:
     """It runs alone next."""
     hosts = list(dict.fromkeys(server.place.rpartition(":")[0] for server in servers))
     told = "a worker died while it ran, so it runs alone next, in a process of its own"
@@ -161,7 +161,7 @@ def no_worker(job: Job) -> Reason:
     )  # fmt: skip
 
 
-def job_unknown(job: Job, servers: Sequence[Server]) -> Reason:
+def job_unknown(job: Job, servers: Sequence[ServingWorker]) -> Reason:
     number = len(servers)
     told = f"the one live worker that serves the queue {job.queue} does" if number == 1 else (
         f"the {number} live workers that serve the queue {job.queue} do"
@@ -173,7 +173,7 @@ def job_unknown(job: Job, servers: Sequence[Server]) -> Reason:
     )  # fmt: skip
 
 
-def workers_busy(able: Sequence[Server]) -> Reason:
+def workers_busy(able: Sequence[ServingWorker]) -> Reason:
     threads, held = sum(one.threads for one in able), sum(one.running for one in able)
     told = (
         "the one worker that can run it is busy"

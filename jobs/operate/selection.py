@@ -1,4 +1,4 @@
-"""Which jobs a Python caller means by the words of a filter, and which verb; read as strictly as every door reads them."""
+"""Reads the filter and the verb of a Python caller, as strictly as the command line and HTTP do."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,14 +18,17 @@ _LONGEST: Final = 200
 
 
 def bulk_verb(word: str) -> Verb:
-    """The verb behind `cancel`, `retry` or `delete`."""
+    """Return the verb that `cancel`, `retry` or `delete` means. Raises InvalidInput."""
     if word not in _VERBS:
         raise InvalidInput(f"{word!r} is none of {', '.join(_VERBS)}", fields={"verb": "not one of them"})
     return _VERBS[word]
 
 
 def bulk_filter(which: Mapping[str, Any], *, dry_run: bool) -> JobFilter:
-    """The filter; raises InvalidInput that names each word that is unknown or does not fit, and when it means every job."""
+    """Return the filter. Raises InvalidInput that names each bad key, or says that the filter is empty.
+
+    An empty filter matches every job, so it is accepted for a dry run only.
+    """
     given = {key: value for key, value in which.items() if value is not None}
     if not given and not dry_run:
         raise InvalidInput(
@@ -60,7 +63,7 @@ def _read(key: str, value: Any) -> Any:
 
 
 def _moment(value: Any) -> datetime:
-    """A time with its zone, or a span that reaches back from now."""
+    """Return a time, given with its zone or as a duration before now. Raises ValueError."""
     try:
         if isinstance(value, str):
             value = parse_duration(value) if not value[:4].isdigit() else datetime.fromisoformat(value)

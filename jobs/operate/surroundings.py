@@ -1,4 +1,6 @@
-"""What `job why` asks of Postgres: how things stand around one job. Reads alone, each by index and bounded."""
+"""What surrounds a job, as `job why` explains it: its queue, the workers that serve it, and the use of its
+limits.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +8,16 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-#: Jobs that are counted at most: a longer backlog is "at least" this.
+#: A backlog is counted up to this number. A longer one is "at least" this.
 MOST_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The database's time, the worker that has the job, and the job's queue with its limits."""
+    """The database's time, the worker that runs the job, and the job's queue with its limits."""
 
     now: datetime
-    #: Whether this attempt has its grant, where the queue is limited.
+    #: Whether the attempt has a grant; matters in a limited queue only.
     granted: bool
     worker: str | None
     paused_at: datetime | None = None
@@ -28,8 +30,11 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A live worker that serves the job's queue, whether it knows the job's name, and how many jobs it holds."""
+class ServingWorker:
+    """A live worker that serves the job's queue.
+
+    knows: whether it defines the job. running: how many jobs it holds.
+    """
 
     place: str
     knows: bool
@@ -39,7 +44,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class ConcurrencyUse:
     """How much of a concurrency is in use, and some of the jobs that use it, the oldest first."""
 
     number: int

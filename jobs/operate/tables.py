@@ -1,4 +1,4 @@
-"""The tables of the work itself: jobs, their types, queues, workers."""
+"""The table of queues."""
 
 from datetime import datetime, timedelta
 
@@ -9,21 +9,22 @@ from callboard.jobs.postgres.table_base import NOW, Base
 
 
 class QueueRow(Base):
-    """A queue; a row comes to be with the first job or worker that names it."""
+    """A queue. The row is made by the first job or worker that names it."""
 
     __tablename__ = "queues"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     paused_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    #: How many jobs may run at once, and how many may start within `rate_period`; of the queue, and of each limit_key.
+    #: How many jobs may run at once, and how many may start within `rate_period`: of the queue, and of each
+    #: limit key.
     concurrency: Mapped[int | None]
     rate: Mapped[int | None]
     rate_period: Mapped[timedelta | None]
     key_concurrency: Mapped[int | None]
     key_rate: Mapped[int | None]
     key_rate_period: Mapped[timedelta | None]
-    #: Whether a job of the queue needs a grant to start.
+    #: Whether jobs of the queue need a grant to start.
     limited: Mapped[bool] = mapped_column(
         Computed("num_nonnulls(concurrency, rate, key_concurrency, key_rate) > 0", persisted=True)
     )

@@ -1,7 +1,7 @@
-"""Waiting for jobs to end: one subscription for all who wait in this process.
+"""The service that waits for jobs to end: one subscription for all waiters of this process.
 
-An announcement only says 'look now'; the answer is always read from Postgres. While Redis is away a
-waiter looks once a second.
+An announcement says only that a job has ended; the job is always read from Postgres. While Redis is away,
+each waiter reads its job once a second.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.redis.transport import Transport
 
-#: A waiter looks at least this often, announced or not. Seconds.
+#: A waiter reads its job at least this often. Seconds.
 LOOK_EVERY: Final = 1.0
 _RETRY_AFTER: Final = 1.0
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Waiting:
-    """Wakes those who wait for a job."""
+    """Waits for jobs."""
 
     def __init__(self, jobs: Jobs, transport: Transport, *, clock: Clock = SYSTEM) -> None:
         self._jobs = jobs
@@ -40,7 +40,7 @@ class Waiting:
         self._thread: Thread | None = None
 
     def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:
-        """The job once it is in a terminal state; raises WaitTimeout when that takes longer than `timeout`."""
+        """Return the job when it has ended. Raises WaitTimeout after `timeout`, and NotFound."""
         deadline = None if timeout is None else self._clock.monotonic() + timeout.total_seconds()
         woken = Event()
         with self.listen(job_id, woken.set):
@@ -54,7 +54,7 @@ class Waiting:
 
     @contextmanager
     def listen(self, job_id: UUID, wake: Callable[[], None]) -> Iterator[None]:
-        """Call `wake` (from another thread) whenever it is worth looking at the job again."""
+        """Call `wake`, from another thread, whenever the job may have ended."""
         with self._lock:
             self._waiters[job_id].append(wake)
             if self._thread is None:
@@ -77,7 +77,7 @@ class Waiting:
         while not self._stopping.is_set():
             try:
                 announcements = self._transport.announcements()
-                # What ended before the subscription stood was not heard: let all look once.
+                # Jobs may have ended before the subscription: let every waiter read its job once.
                 self._wake(None)
                 try:
                     while not self._stopping.is_set():
@@ -96,5 +96,5 @@ class Waiting:
         for wake in wakes:
             try:
                 wake()
-            except Exception:  # one waiter that is gone must not leave the others asleep
+            except Exception:  # one waiter that fails must not keep the others waiting
                 log.exception("waiting.wake_failed")

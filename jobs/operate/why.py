@@ -1,4 +1,4 @@
-"""Why a job is not running: the reasons that hold now, the most decisive first."""
+"""The service that explains why a job is not running: the reasons that hold now, the most important first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from callboard.jobs.model.states import JobState
 from callboard.jobs.operate import reasons
 from callboard.jobs.operate.reasons import Reason
 from callboard.jobs.operate.repository import diagnosing, explaining, reading
-from callboard.jobs.operate.surroundings import Server, Surroundings
+from callboard.jobs.operate.surroundings import ServingWorker, Surroundings
 from callboard.jobs.postgres.database import Database
 
-#: From so long before it on, an expiry is told.
+#: An expiry is a reason when it is nearer than this.
 _SOON: Final = timedelta(minutes=5)
-#: States that end by themselves when the time has come.
+#: States that the scheduler ends when the time has come.
 _TIMED: Final = frozenset({JobState.SCHEDULED, JobState.RETRYING})
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a job stands, and why; there is always one reason at least."""
+    """The state of a job and the reasons for it, at least one."""
 
     job_id: UUID
     name: str
@@ -41,7 +41,7 @@ class Why:
         self._database = database
 
     def explain(self, job_id: UUID) -> Explanation:
-        """The reasons for which this job does not run, or that it does, or did; raises NotFound."""
+        """Return why this job does not run, or that it runs or has ended. Raises NotFound."""
         with self._database.autocommit() as connection:
             job = reading.get(connection, job_id)
             around = None if job is None else explaining.surroundings(connection, job)
@@ -69,7 +69,8 @@ def _reasons(connection: Connection, job: Job, around: Surroundings) -> Iterator
 
 def _hindrances(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
     queued = job.state is JobState.QUEUED
-    # Without one, what falls due is not queued and what needs a grant gets none; a plain queued job may still be claimed.
+    # Without a leader, due jobs are not queued and no grants are made. A plain queued job may still be
+    # claimed.
     idle = [] if diagnosing.has_leader(connection) else [reasons.no_scheduler(job)]
     decisive = (job.state in _TIMED and job.run_at <= around.now) or (queued and _limited(around))
     if decisive:
@@ -102,7 +103,7 @@ def _limited(around: Surroundings) -> bool:
 
 
 def _limits(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
-    """The limits that are used up; a key's only where the job has one."""
+    """Yield the limits that are used up; those of a key only if the job has a key."""
     for by_key, limit in ((False, around.concurrency), (True, around.key_concurrency)):
         if limit is not None and (job.limit_key is not None or not by_key):
             use = explaining.use(connection, job, limit, by_key=by_key)
@@ -117,7 +118,7 @@ def _limits(connection: Connection, job: Job, around: Surroundings) -> Iterator[
                 yield reasons.rate(job, limit, period, until, around.now, by_key=by_key)
 
 
-def _workers(job: Job, servers: list[Server]) -> Iterator[Reason]:
+def _workers(job: Job, servers: list[ServingWorker]) -> Iterator[Reason]:
     able = [server for server in servers if server.knows]
     if not servers:
         yield reasons.no_worker(job)

@@ -1,21 +1,49 @@
-"""Session locks: held as long as the connection that took them lives."""
+"""Advisory locks: one leader and one migration at a time in each schema."""
 
+from functools import cache
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
-#: The one scheduler that leads ("call" in ASCII, and 1).
-LEADER: Final = 0x63616C6C01
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.postgres.sql import SCHEMA
 
-_TRY: Final = text("SELECT pg_try_advisory_lock(:key)")
+
+def _key(purpose: str, released: int) -> str:
+    """Return the SQL expression of a lock's key, a bigint that follows from the schema's name.
+
+    The default schema keeps the fixed key of version 0.1, which has no other schema. So processes of both
+    versions exclude each other.
+    """
+    return (
+        f"CASE '{SCHEMA}' WHEN '{DEFAULT_SCHEMA}' THEN {released}"
+        f" ELSE hashtextextended('{SCHEMA}.{purpose}', 0) END"
+    )
+
+
+#: The key of the scheduler that leads; in the default schema "call" in ASCII, and 1.
+LEADER: Final = _key("leader", 0x63616C6C01)
+#: The key of whoever migrates; in the default schema "callb" in ASCII.
+MIGRATION: Final = _key("migration", 0x63616C6C62)
+
 _ALIVE: Final = text("SELECT 1")
 
 
-def try_lock(connection: Connection, key: int) -> bool:
-    """Take the lock if nobody has it; for as long as this connection lives."""
-    return bool(connection.execute(_TRY, {"key": key}).scalar_one())
+@cache
+def _calling(function: str, key: str) -> TextClause:
+    return text(f"SELECT {function}({key})")
+
+
+def try_lock(connection: Connection, key: str) -> bool:
+    """Take the lock if it is free, until the connection closes; return whether it was."""
+    return bool(connection.execute(_calling("pg_try_advisory_lock", key)).scalar_one())
+
+
+def lock_transaction(connection: Connection, key: str) -> None:
+    """Wait for the lock and hold it until the transaction ends."""
+    connection.execute(_calling("pg_advisory_xact_lock", key))
 
 
 def check(connection: Connection) -> None:
-    """Raise when the connection, and with it what it holds, is gone."""
+    """Raise when the connection is gone, and the locks that it held with it."""
     connection.execute(_ALIVE)

@@ -1,8 +1,9 @@
-"""The schema's versions: up, down, and which one stands."""
+"""The schema's versions: upgrade, downgrade, and the version in force."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from alembic import command
@@ -14,12 +15,15 @@ from alembic.util import CommandError
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
+from callboard.jobs.postgres.released_migrations import translate_on
+
+#: Alembic's `op` and `context` are global: of the threads of one process, one migrates at a time.
+_one_at_a_time: Final = Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """The version that the database has (None: no tables yet) and the one this code needs."""
+    """The version that the database has (None: no tables yet) and the version that this code needs."""
 
     current: str | None
     needed: str
@@ -30,7 +34,7 @@ class SchemaStatus:
 
 
 class Migrations:
-    """Moves the schema. Two that run at once come one after the other."""
+    """Upgrades and downgrades the schema. Two runs at once wait for each other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,7 +43,9 @@ class Migrations:
     def status(self) -> SchemaStatus:
         needed = ScriptDirectory.from_config(self._config()).get_current_head()
         with self._database.autocommit() as connection:
-            context = MigrationContext.configure(connection, opts={"version_table_schema": DEFAULT_SCHEMA})
+            context = MigrationContext.configure(
+                connection, opts={"version_table_schema": self._database.schema}
+            )
             return SchemaStatus(context.get_current_revision(), needed or "")
 
     def upgrade(self) -> SchemaStatus:
@@ -48,7 +54,7 @@ class Migrations:
         return self.status()
 
     def downgrade(self, revision: str) -> SchemaStatus:
-        """Take the schema back to an earlier version; `base` removes every table and all that is in them."""
+        """Take the schema back to an earlier version; `base` removes every table with its rows."""
         if not revision:
             raise InvalidInput("there is no schema version '' to go back to ('base' removes everything)")
         try:
@@ -60,10 +66,12 @@ class Migrations:
         return self.status()
 
     def _run(self, act: Callable[[Config], None]) -> None:
-        with self._database.transaction() as connection:
+        with _one_at_a_time, self._database.transaction() as connection:
             schema.lock(connection)
             schema.create(connection)
+            translate_on(connection, self._database.schema)
             config = self._config()
+            config.attributes["schema"] = self._database.schema
             config.attributes["connection"] = connection
             act(config)
 

@@ -1,4 +1,4 @@
-"""NOTIFY and LISTEN: what Postgres tells listeners when a transaction commits."""
+"""NOTIFY and LISTEN: Postgres sends notices to listeners when a transaction commits."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
@@ -8,32 +8,34 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.hint import Hint
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.sql import SCHEMA
 
-#: Payload: the name of a queue that has new queued jobs.
-QUEUED_CHANNEL: Final = "callboard_queued"
+#: One channel for each schema. Payload: the name of a queue that has new queued jobs.
+_CHANNEL: Final = f"{SCHEMA}_queued"
 
-_QUEUED: Final = text("SELECT pg_notify(:channel, queue) FROM unnest(CAST(:queues AS text[])) AS queue")
-_LISTEN: Final = text(f"LISTEN {QUEUED_CHANNEL}")
+_QUEUED: Final = text(f"SELECT pg_notify('{_CHANNEL}', queue) FROM unnest(CAST(:queues AS text[])) AS queue")
+_LISTEN: Final = text(f"LISTEN {_CHANNEL}")
 
 
-def queued(connection: Connection, queues: Sequence[str]) -> None:
-    """Tell the feeder, at the commit, that these queues have new jobs."""
+def queued(statements: Statements, queues: Sequence[str]) -> None:
+    """Notify the feeder, when the transaction commits, of the queues that have new jobs."""
     if queues:
-        connection.execute(_QUEUED, {"channel": QUEUED_CHANNEL, "queues": list(queues)})
+        statements.execute(_QUEUED, {"queues": list(queues)})
 
 
-def limited(connection: Connection, hints: Iterable[Hint]) -> None:
-    """Tell the feeder, at the commit, of those jobs that only it may bring to Redis."""
-    queued(connection, sorted({hint.queue for hint in hints if hint.limited}))
+def limited(statements: Statements, hints: Iterable[Hint]) -> None:
+    """Notify the feeder, when the transaction commits, of jobs of limited queues: only it may push those."""
+    queued(statements, sorted({hint.queue for hint in hints if hint.limited}))
 
 
 def listen(connection: Connection) -> None:
-    """Hear, from now on, what `queued` tells; on a connection in autocommit, kept for this alone."""
+    """Subscribe a connection to `queued`. The connection is in autocommit and serves nothing else."""
     connection.execute(_LISTEN)
 
 
 def heard(connection: Connection, timeout: float) -> set[str]:
-    """The queues that were told of; waits up to `timeout` seconds for the first, and takes what came with it."""
+    """Return the queues of the notices that have come; wait up to `timeout` seconds for the first."""
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     try:
         return {notice.payload for notice in driver.notifies(timeout=timeout, stop_after=1)}

@@ -1,20 +1,20 @@
-"""The schema itself: made before the first migration, held while one runs."""
+"""The schema itself: created before the first migration, locked while one runs."""
 
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-#: One number for everyone who migrates ("callb" in ASCII).
-_MIGRATION_LOCK: Final = 0x63616C6C62
+from callboard.jobs.postgres.locks import MIGRATION, lock_transaction
+from callboard.jobs.postgres.sql import SCHEMA
 
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
-_CREATE: Final = text("CREATE SCHEMA IF NOT EXISTS callboard")
+_CREATE: Final = text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
 
 
 def lock(connection: Connection) -> None:
-    """Wait until nobody else migrates; until the transaction ends."""
-    connection.execute(_LOCK, {"key": _MIGRATION_LOCK})
+    """Wait until no other process migrates this schema; hold the lock until the transaction ends."""
+    lock_transaction(connection, MIGRATION)
 
 
 def create(connection: Connection) -> None:
+    """Create the schema unless it exists."""
     connection.execute(_CREATE)

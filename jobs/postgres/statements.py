@@ -1,33 +1,49 @@
-"""Statements on the driver itself: for the few that every job goes through, and for connections that are lent to us.
+"""What repositories write through, and the fast way to it: statements on the driver itself.
 
-SQLAlchemy's way around a statement costs as much as the statement; here it compiles each text once. What comes
-back travels in Postgres's binary format, which neither side has to spell out and parse.
+SQLAlchemy's work around a statement takes as long as the statement. Here each text is compiled once, arrays are encoded by
+hand, and rows come back in Postgres's binary format.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from functools import cache
-from typing import Any, Final
+from queue import Empty, SimpleQueue
+from struct import Struct
+from typing import Any, ClassVar, Final, TypeVar
+from uuid import UUID
 
 import psycopg
-from psycopg.rows import namedtuple_row, tuple_row
-from sqlalchemy import Connection, TextClause, text
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.rows import tuple_row
+from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
 
+from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.postgres.failures import is_conflict, retry_on_conflict
+from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.sql import in_schema
 
-_DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
+T = TypeVar("T")
 RowFactory = Callable[[Any], Any]
+Work = Callable[[Statements], T]
 
-
-@cache
-def _compiled(statement: TextClause, schema: str) -> bytes:
-    return in_schema(str(statement.compile(dialect=_DIALECT)), schema).encode()
+#: An older connection is replaced: a firewall may forget a connection that it has known for long. Seconds.
+RECYCLE_AFTER: Final = 1800
+_DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
+_NOT_DURABLE: Final = text("SET synchronous_commit = off")
+#: The statements of a kept connection have one plan that is good for any number of rows. To weigh another plan each time
+#: takes longer than to run the statement.
+_ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
+_LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
 
 class DirectRows:
-    """The answer to a statement. Rows that nobody asks for are never made."""
+    """Rows of the driver. Rows that nobody asks for are never made."""
 
     def __init__(self, cursor: "psycopg.Cursor[Any]") -> None:
         self._cursor = cursor
@@ -37,7 +53,7 @@ class DirectRows:
         return self._cursor.fetchall() if self._has_rows() else []
 
     def first(self) -> Any:
-        """The first row; the others are not made."""
+        """Return the first row; the others are not made."""
         return self._cursor.fetchone() if self._has_rows() else None
 
     def one_or_none(self) -> Any:
@@ -51,18 +67,15 @@ class DirectRows:
         return iter(self.all())
 
     def _has_rows(self) -> bool:
-        # The cursor's own `description` describes every column to find that out.
+        # The cursor's own `description` would describe every column to find that out.
         result = self._cursor.pgresult
         return result is not None and result.nfields > 0
 
 
 class DirectConnection:
-    """Runs SQLAlchemy `text` on a psycopg connection, in whatever transaction that is; commits nothing.
+    """Runs SQLAlchemy `text` on a psycopg connection. Errors are SQLAlchemy's, as everywhere else."""
 
-    The answer to a statement holds until the next one. Errors are SQLAlchemy's, as everywhere else.
-    """
-
-    #: Whether statements are prepared at once; None: when they come often.
+    #: Whether a statement is prepared at once; None: when it has come several times.
     _prepare: bool | None = True
 
     def __init__(
@@ -76,8 +89,13 @@ class DirectConnection:
         self._connection = connection
         self._schema = schema
         self._cursor = connection.cursor(binary=binary, row_factory=row_factory)
+        #: How many more statements may run.
+        self.allowed = sys.maxsize
 
-    def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> DirectRows:
+    def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None, /) -> DirectRows:
+        if not self.allowed:
+            raise RuntimeError("only one statement may run here: several need a transaction")
+        self.allowed -= 1
         try:
             self._cursor.execute(_compiled(statement, self._schema), parameters or {}, prepare=self._prepare)
         except psycopg.Error as error:
@@ -89,7 +107,7 @@ class DirectConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction, of a connection in autocommit."""
+        """Open a transaction on a connection in autocommit."""
         try:
             with self._connection.transaction():
                 yield
@@ -103,32 +121,191 @@ class DirectConnection:
         )  # fmt: skip
 
 
-class LentConnection(DirectConnection):
-    """A caller's own psycopg connection, lent to the statements of an enqueue; its errors stay psycopg's."""
-
-    _prepare = None
-
-    def __init__(self, connection: "psycopg.Connection[Any]", schema: str) -> None:
-        super().__init__(connection, schema, row_factory=namedtuple_row, binary=False)
-
-    def _wrapped(self, error: psycopg.Error) -> BaseException:
-        return error
-
-
-class LentSqlalchemy:
-    """A caller's own SQLAlchemy connection, lent to the statements of an enqueue."""
-
-    def __init__(self, connection: Connection, schema: str) -> None:
-        self._connection = connection
-        self._schema = schema
-
-    def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> Any:
-        return self._connection.execute(_named(statement, self._schema), parameters)
-
-
 @cache
-def _named(statement: TextClause, schema: str) -> TextClause:
-    return text(in_schema(statement.text, schema))
+def _compiled(statement: TextClause, schema: str) -> bytes:
+    return in_schema(str(statement.compile(dialect=_DIALECT)), schema).encode()
 
 
-AnyConnection = Connection | DirectConnection
+class KeptConnection:
+    """A connection of one thread, kept for statements that come one after the other: it saves the way to the pool and back.
+
+    Each call is one transaction. A connection that breaks is replaced by the next call. Raises Unavailable, and nothing
+    else, when Postgres is away.
+    """
+
+    def __init__(self, pool: Pool, *, durable: bool = True, lock_timeout: timedelta | None = None) -> None:
+        self._pool = pool
+        self._durable = durable
+        self._lock_timeout = lock_timeout
+        self._opened = ExitStack()
+        self._connection: DirectConnection | None = None
+        self._opened_at = 0.0
+        self._outages = 0
+        self._of_parent: ExitStack | None = None
+
+    def run(self, work: Callable[[DirectConnection], T]) -> T:
+        """Run `work`, which may run one statement: the statement is its own transaction. Retries a deadlock."""
+        return self._guarded(lambda: work(self._ready(1)))
+
+    def transaction(self, work: Callable[[DirectConnection], T]) -> T:
+        """Run `work`, which may run any number of statements, in one transaction. Retries a deadlock."""
+
+        def once() -> T:
+            connection = self._ready(sys.maxsize)
+            with connection.transaction():
+                return work(connection)
+
+        return self._guarded(once)
+
+    def close(self) -> None:
+        """Close the connection; a later call opens another."""
+        opened, self._opened, self._connection = self._opened, ExitStack(), None
+        # A broken connection may fail once more when it is given back.
+        with suppress(Unavailable, DBAPIError):
+            opened.close()
+
+    def disown(self) -> None:
+        """In a forked process: leave the connection to the parent, and send nothing on it."""
+        self._of_parent, self._opened, self._connection = self._opened, ExitStack(), None
+
+    def _guarded(self, once: Callable[[], T]) -> T:
+        try:
+            try:
+                return once()
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+            return retry_on_conflict(once)
+        except Exception as error:
+            meaning = self._pool.explained(error)
+            if not isinstance(meaning, Busy | InvalidInput | Duplicate):
+                self.close()
+            if meaning is error:
+                raise
+            raise meaning from error
+        except BaseException:
+            # An interrupt may have struck anywhere: the next call starts with a connection that is known to be good.
+            self.close()
+            raise
+
+    def _ready(self, allowed: int) -> DirectConnection:
+        is_old = time.monotonic() - self._opened_at > RECYCLE_AFTER
+        if self._connection is not None and (is_old or self._outages != self._pool.outages):
+            self.close()
+        if self._connection is None:
+            self._connection = self._open()
+        self._connection.allowed = allowed
+        return self._connection
+
+    def _open(self) -> DirectConnection:
+        self._opened_at, self._outages = time.monotonic(), self._pool.outages
+        connection = self._opened.enter_context(self._pool.autocommit())
+        # It gets settings of its own, so it must not go back to the pool.
+        self._opened.callback(connection.invalidate)
+        connection.execute(_ONE_PLAN)
+        if not self._durable:
+            connection.execute(_NOT_DURABLE)
+        if self._lock_timeout is not None:
+            milliseconds = self._lock_timeout // timedelta(milliseconds=1)
+            connection.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
+        driver: Any = connection.connection.driver_connection
+        return DirectConnection(driver, self._pool.schema)
+
+
+class KeptConnections:
+    """Some kept connections that threads take turns with; a thread that finds none free uses a pooled connection."""
+
+    def __init__(
+        self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
+    ) -> None:
+        self._free: SimpleQueue[KeptConnection] = SimpleQueue()
+        self._count = count
+        self._otherwise = otherwise
+        for _ in range(count):
+            self._free.put(make())
+
+    def run(self, work: "Work[T]", *, one_statement: bool) -> T:
+        """Run `work` in one transaction. one_statement: it runs one statement, which is a transaction by itself."""
+        try:
+            kept = self._free.get_nowait()
+        except Empty:
+            result: T = self._otherwise(work)
+            return result
+        try:
+            return kept.run(work) if one_statement else kept.transaction(work)
+        finally:
+            self._free.put(kept)
+
+    def close(self) -> None:
+        """Close the connections; a later call opens others."""
+        for _ in range(self._count):
+            kept = self._free.get()
+            kept.close()
+            self._free.put(kept)
+
+
+# Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is that of
+# `array_recv` in Postgres's utils/adt/arrayfuncs.c: dimensions, whether there are nulls, the type of the elements; then for
+# the one dimension its length and lower bound; then each element behind its length.
+_HEAD: Final = Struct(">iiIii")
+_SIZE: Final = Struct(">i")
+_NULL: Final = _SIZE.pack(-1)
+_SIXTEEN: Final = _SIZE.pack(16)
+_NUMBER: Final = Struct(">ii")
+
+
+class _Array:
+    """An encoded array; the driver passes it on as it is."""
+
+    element: ClassVar[int]
+    __slots__ = ("data",)
+
+    def __init__(self, parts: Sequence[bytes], *, nulls: bool = False) -> None:
+        head = (
+            _HEAD.pack(1, nulls, self.element, len(parts), 1)
+            if parts
+            else _HEAD.pack(0, 0, self.element, 0, 0)[:12]
+        )
+        self.data = head + b"".join(parts)
+
+
+class Uuids(_Array):
+    """uuid[]; None is NULL."""
+
+    element = psycopg.adapters.types["uuid"].oid
+
+    def __init__(self, values: Iterable[UUID | None]) -> None:
+        parts = [_NULL if one is None else _SIXTEEN + one.int.to_bytes(16) for one in values]
+        super().__init__(parts, nulls=_NULL in parts)
+
+
+class Integers(_Array):
+    """int4[]"""
+
+    element = psycopg.adapters.types["int4"].oid
+
+    def __init__(self, values: Iterable[int]) -> None:
+        super().__init__([_NUMBER.pack(4, one) for one in values])
+
+
+class Texts(_Array):
+    """text[], of UTF-8 bytes; None is NULL."""
+
+    element = psycopg.adapters.types["text"].oid
+
+    def __init__(self, values: Iterable[bytes | None]) -> None:
+        parts = [_NULL if one is None else _SIZE.pack(len(one)) + one for one in values]
+        super().__init__(parts, nulls=_NULL in parts)
+
+
+class _Dumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Any) -> bytes:
+        data: bytes = obj.data
+        return data
+
+
+for _kind in (Uuids, Integers, Texts):
+    _oid = psycopg.adapters.types[_kind.element].array_oid
+    psycopg.adapters.register_dumper(_kind, type(f"{_kind.__name__}Dumper", (_Dumper,), {"oid": _oid}))

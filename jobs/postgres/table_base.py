@@ -1,4 +1,4 @@
-"""What all tables share: one schema, named constraints, aware times, jsonb."""
+"""The base of all tables: the schema, the names of constraints, the column types, common defaults."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase
 
-from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
 
 _NAMING: Final = {
     "ix": "%(table_name)s_%(column_0_N_name)s",
@@ -21,10 +21,10 @@ _NAMING: Final = {
 
 
 class Base(DeclarativeBase):
-    """The mother of all rows."""
+    """The base class of all row classes. Times are timezone-aware; JSON is jsonb."""
 
     metadata = MetaData(schema=DEFAULT_SCHEMA, naming_convention=_NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to say it
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy expects a plain dict
         datetime: TIMESTAMP(timezone=True),
         timedelta: Interval(),
         str: Text(),

@@ -1,8 +1,8 @@
-"""The way to Redis: every call ends in time, and every failure is Unavailable.
+"""Connections to Redis: every call ends in time, and every failure is RedisUnavailable.
 
-A socket's timeout bounds one read, not a call: a Redis that sends a byte now and then, or is slow at each step of a
-connection's handshake, could hold a caller for ever. Here the whole call has one deadline, and after a failure callers are
-spared for a while.
+The timeout of a socket bounds one read and not a whole call. A Redis that sends one byte now and then, or is
+slow at each step of a handshake, could block a caller for ever. Here the whole call has one deadline, and
+after a failure calls fail at once for a while.
 """
 
 import socket
@@ -20,46 +20,51 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.clock import SYSTEM, Clock
 
 #: A call that takes longer has failed. Seconds.
-PATIENCE: Final = 0.4
-#: After the n-th failure in a row, the next call waits for 2 to the n times what the failure cost.
+CALL_TIMEOUT: Final = 0.4
+#: After the n-th failure in a row, calls fail at once for 2 to the power of n times as long as the failed
+#: call took.
 _LONGEST_STREAK: Final = 6
-#: A failure that costs no more than this spares nobody. Seconds.
-_CHEAP: Final = PATIENCE / 4
-#: What a socket must be given, for 0 would mean 'at once or not at all'. Seconds.
+#: After a failure that took less than this there is no pause. Seconds.
+_CHEAP: Final = CALL_TIMEOUT / 4
+#: The shortest timeout of a socket. A timeout of 0 would make it non-blocking. Seconds.
 _LEAST: Final = 0.001
 
 
 class RedisUnavailable(Unavailable):
-    """Redis does not do what it is asked, or not in good time; whatever it was, Postgres does without."""
+    """Redis refused a call or did not answer in time. The platform works without Redis."""
+
+    stored_as = "RedisUnavailable"
 
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Every way in which Redis can fail to do what it is asked, as RedisUnavailable."""
+    """Raise RedisUnavailable for every error of Redis in the block."""
     try:
         yield
     except Unavailable:
         raise
     except Exception as error:
-        # OOM, READONLY and LOADING are ResponseErrors, TimeoutError is no ConnectionError, and over an answer that is not
-        # Redis's protocol the client trips with ValueError, TypeError, AttributeError and others: all mean 'not now'.
+        # OOM, READONLY and LOADING are ResponseErrors; TimeoutError is no ConnectionError; an answer that is
+        # not in Redis's protocol causes ValueError, TypeError, AttributeError and others. All mean that Redis
+        # is of no use now.
         raise RedisUnavailable(
             f"Redis does not answer: {str(error)[:200] or type(error).__name__}"
         ) from error
 
 
 class Link:
-    """A client for calls of one kind, each within its time.
+    """A client for calls of one kind, each with its deadline.
 
-    After a failure calls are refused at once for a multiple of what it cost, at most `longest_pause` seconds; then one
-    call tries. A failure that costs next to nothing (nobody listens, OOM) is followed by no pause.
+    After a failure, calls fail at once for a multiple of the time that the failed call took, at most
+    `longest_pause` seconds. Then one call tries. After a quick failure (nobody listens, OOM) there is no
+    pause.
     """
 
     def __init__(self, url: str, *, longest_pause: float, clock: Clock = SYSTEM) -> None:
         self.client = _client(url)
         self._clock = clock
         self._longest_pause = longest_pause
-        # Read and written without a lock: at worst two try at once.
+        # Read and written without a lock: at worst two calls try at the same time.
         self._streak = 0
         self._refused_until = 0.0
         self._reason = ""
@@ -70,16 +75,16 @@ class Link:
         return self._streak > 0
 
     @contextmanager
-    def call(self, patience: float = PATIENCE) -> Iterator[redis.Redis]:
-        """The client, for one call; raises Unavailable when Redis fails, or is left alone after a failure."""
+    def call(self, timeout: float = CALL_TIMEOUT) -> Iterator[redis.Redis]:
+        """Yield the client for one call. Raises RedisUnavailable when Redis fails, and during a pause."""
         began = self._clock.monotonic()
         if began < self._refused_until:
             raise RedisUnavailable(self._reason)
         if self._streak:
-            # One tries; the others are refused meanwhile.
-            self._refused_until = began + min(patience, self._longest_pause)
+            # This call tries. Other calls fail at once meanwhile.
+            self._refused_until = began + min(timeout, self._longest_pause)
         try:
-            with unavailable(), _within(patience):
+            with unavailable(), _within(timeout):
                 yield self.client
         except Unavailable as error:
             self._reason = error.message
@@ -98,18 +103,18 @@ class Link:
 
 
 class _Deadline(local):
-    """When the call of this thread must be over, by the process's own clock; counted from its first use of a socket."""
+    """The deadline of this thread's call. It counts from the call's first use of a socket."""
 
-    patience: float | None = None
+    timeout: float | None = None
     at: float | None = None
 
     def left(self) -> float | None:
-        """Seconds; None outside of calls."""
-        if self.patience is None:
+        """Return the seconds that are left; None outside a call."""
+        if self.timeout is None:
             return None
         now = SYSTEM.monotonic()
         if self.at is None:
-            self.at = now + self.patience
+            self.at = now + self.timeout
         return max(self.at - now, _LEAST)
 
 
@@ -118,19 +123,19 @@ _deadline: Final = _Deadline()
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    _deadline.patience, _deadline.at = seconds, None
+    _deadline.timeout, _deadline.at = seconds, None
     try:
         yield
     finally:
-        _deadline.patience = None
+        _deadline.timeout = None
 
 
 class _TimedSocket:
-    """A socket whose reads and writes keep to the deadline of the call they belong to."""
+    """A socket whose reads and writes keep the deadline of their call."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._timeout: float | None = PATIENCE
+        self._timeout: float | None = CALL_TIMEOUT
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -149,7 +154,7 @@ class _TimedSocket:
 
     def _ready(self) -> socket.socket:
         left = _deadline.left()
-        # The call's time counts, not what the socket was given when it was made, in another call.
+        # The deadline of the present call counts, not the timeout from when the socket was made.
         self._sock.settimeout(self._timeout if left is None or self._timeout == 0 else left)
         return self._sock
 
@@ -161,17 +166,17 @@ else:
 
 
 class _Timed(_AnyConnection):
-    """Makes connections whose sockets keep to the deadline, and connects within it."""
+    """Makes connections whose sockets keep the deadline, and connects within it."""
 
     def _connect(self) -> Any:
         left = _deadline.left()
         if left is not None:
-            # Both: a TLS handshake reads under the second one.
+            # Both are set: a TLS handshake reads under the second one.
             self.socket_connect_timeout = self.socket_timeout = left
         try:
             return _TimedSocket(super()._connect())  # type: ignore[no-untyped-call]
         finally:
-            self.socket_connect_timeout = self.socket_timeout = PATIENCE
+            self.socket_connect_timeout = self.socket_timeout = CALL_TIMEOUT
 
 
 class _Tcp(_Timed, Connection): ...
@@ -189,11 +194,11 @@ def _client(url: str) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         connection_class={"unix": _Unix, "rediss": _Tls}.get(scheme, _Tcp),
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=PATIENCE,
+        socket_timeout=CALL_TIMEOUT,
+        socket_connect_timeout=CALL_TIMEOUT,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
-        # Without HELLO a handshake is shorter, and nothing of RESP 3 is used.
+        # The handshake of RESP 2 is shorter: it has no HELLO. Nothing here needs RESP 3.
         protocol=2,
         **over_tcp,
     )

@@ -1,45 +1,53 @@
-"""Redis: every key, every channel, every script. What is here is a hint; the truth is in Postgres.
+"""Redis: every key, channel and script. Redis holds hints only; Postgres holds the truth.
 
-One sorted set a queue holds tokens `id:epoch` of jobs that are queued, most urgent first. Popping a token is
-all there is: a claim in Postgres decides whether it still holds. All of it may vanish at any moment.
+For each queue, a sorted set holds the tokens (`id:epoch`) of queued jobs, the most urgent first. A worker
+pops a token and claims the job in Postgres; the claim fails if the token is out of date. All of Redis may be
+lost at any time.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import UUID
 
+import structlog
+
+from callboard.jobs.errors import Unavailable
+from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.hint import Hint
-from callboard.jobs.model.ids import text_of
-from callboard.jobs.redis.link import PATIENCE, Link, RedisUnavailable, unavailable
+from callboard.jobs.model.hint import Hint, Offer, offers_of
+from callboard.jobs.redis.link import CALL_TIMEOUT, Link, RedisUnavailable, unavailable
 
 if TYPE_CHECKING:
     from redis.client import PubSub
 
-#: A queue's set is kept about this full; what is beyond waits in Postgres for the feeder.
+#: The size up to which a queue's set is filled, in tokens. More jobs wait in Postgres until the feeder adds
+#: them.
 WINDOW: Final = 5_000
-#: Block at most this long in one pop, seconds: a Redis that hangs is noticed little later.
+#: The longest block of one pop, in seconds. It bounds the time until a Redis that hangs is noticed.
 LONGEST_BLOCK: Final = 1.0
-#: What one step of priority is worth (models.base.URGENCY says the same to Postgres).
+#: One step of priority is worth this much waiting time. URGENCY in jobs/postgres/sql.py has the same value.
 AGEING: Final = timedelta(minutes=10)
 _AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 _CHUNK: Final = 1_000
-#: What a worker pops that is told to wake, and how long the word stands for one that is gone, milliseconds.
+#: The token that wakes a worker.
 WAKE: Final = b"wake"
+#: How long it stays for a worker that does not pop. Milliseconds.
 _WAKE_KEPT: Final = 10_000
-#: After a failure callers are spared at most this long; the feeder, which has to notice that Redis is back, less. Seconds.
+#: After a failure, calls fail at once for at most this time. It is shorter for the feeder, which has to
+#: notice soon that Redis is back. Seconds.
 _LONGEST_PAUSE: Final = 5.0
 _FEEDERS_PAUSE: Final = 0.5
 
 _TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(\d{1,10})")
-#: What the column holds.
+#: The largest value of the column `epoch`.
 _LARGEST_EPOCH: Final = 2**31 - 1
 
-# Push tokens while the set has room.
-# KEYS[1] the queue's set; ARGV[1] the window; ARGV[2] the score of all; ARGV[3..] tokens.
-# Returns how many were new; -1 when the set is full (the feeder will bring them).
+# Add tokens to a set that is not full.
+# KEYS[1]: the queue's set. ARGV[1]: WINDOW. ARGV[2]: the score of all tokens. ARGV[3..]: the tokens.
+# Returns how many tokens were new; -1 when the set is full.
 _PUSH: Final = """
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return -1 end
 local members = {}
@@ -50,10 +58,10 @@ end
 return redis.call('ZADD', KEYS[1], 'NX', unpack(members))
 """
 _FULL: Final = -1
-#: How long nothing is offered to a set that was full: a worker takes longer to empty it. Seconds.
+#: A set that was full gets no tokens for this time, in which workers cannot empty it. Seconds.
 _FULL_FOR: Final = 0.1
-# Take the first tokens of the first set that has any, each with a bound of its own.
-# KEYS the queues' sets; ARGV[i] how many at most of KEYS[i]. Returns the tokens.
+# Pop the first tokens of the first set that has any.
+# KEYS: the queues' sets. ARGV[i]: the largest number of tokens to pop from KEYS[i]. Returns the tokens.
 _TAKE: Final = """
 for place, key in ipairs(KEYS) do
   local found, tokens = redis.call('ZPOPMIN', key, ARGV[place]), {}
@@ -63,57 +71,67 @@ end
 return {}
 """
 
+log = structlog.get_logger(__name__)
+
 
 def score(priority: int, milliseconds: int) -> float:
-    """The order within a queue, as the index of queued jobs has it: a step of priority is worth ten minutes of waiting."""
+    """Return the place of a token in its queue: low scores first, as in the index of queued jobs.
+
+    milliseconds: the job's run_at, Unix time. One step of priority is worth ten minutes of waiting.
+    """
     return float(priority * _AGEING_MILLISECONDS + milliseconds)
 
 
-def token(job: object, epoch: int) -> str:
-    return f"{job}:{epoch}"
-
-
 def read_token(raw: bytes) -> tuple[str, int] | None:
-    """A token's (id, epoch); None for anything that is none (never an error: one bad member must not block others)."""
+    """Return the id and the epoch of a token; None if it is not a token.
+
+    It never raises: one bad member of a set must not block the others.
+    """
     found = _TOKEN.fullmatch(raw)
     if found is None or (epoch := int(found[2])) > _LARGEST_EPOCH:
         return None
     return found[1].decode(), epoch
 
 
-class Offer(NamedTuple):
-    """Tokens of one queue, each as urgent as the other."""
+@contextmanager
+def best_effort(operation: str, **facts: Any) -> Iterator[None]:
+    """Run calls to Redis that may fail: the failure is counted and logged at debug level, and the block ends.
 
-    queue: str
-    priority: int
-    run_at: datetime
-    tokens: Sequence[str]
+    Redis holds hints only, so a failed call loses nothing: the feeder reads Postgres and repairs it.
+
+    operation: the label of the metric and a part of the log event, such as "push".
+    """
+    try:
+        yield
+    except Unavailable as error:
+        STORE_ERRORS.labels("redis", operation).inc()
+        log.debug(f"redis.{operation}_skipped", reason=error.message, **facts)  # noqa: G004 - an event's name
 
 
 class Fed(NamedTuple):
-    """What became of tokens that were fed: how many were new, and how many the queue's set holds now."""
+    """The result of a feed: how many tokens were new, and how many the queue's set has now."""
 
     new: int
     depth: int
 
 
 class Transport:
-    """The queues in Redis. Every method raises Unavailable when Redis does not do what it is asked in good time.
+    """The queues in Redis. Every method raises Unavailable when Redis fails or does not answer in time.
 
-    No call takes longer than a fraction of a second (a pop: than that and its block); after a failure
-    calls fail at once for a while.
+    A call takes a fraction of a second at most; a pop takes its block in addition. After a failure, calls
+    fail at once for a few seconds.
     """
 
     def __init__(self, url: str, *, prefix: str = "callboard", clock: Clock = SYSTEM) -> None:
         self._prefix = prefix
         self._clock = clock
-        #: Until when a queue's set is taken to be full. Monotonic seconds.
+        #: By queue: until when its set counts as full. Monotonic seconds.
         self._full_until: dict[str, float] = {}
         self._producers = Link(url, longest_pause=_LONGEST_PAUSE)
         self._announcers = Link(url, longest_pause=_LONGEST_PAUSE)
         self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE)
         self._poppers = Link(url, longest_pause=_LONGEST_PAUSE)
-        # For what is asked in order to know how Redis is, or has nobody waiting for it: these calls are always made.
+        # For health checks, and for calls that nobody waits for: these calls are made even after a failure.
         self._others = Link(url, longest_pause=0)
 
     def queue_key(self, queue: str) -> str:
@@ -127,19 +145,15 @@ class Transport:
         return f"{self._prefix}:finished"
 
     def push(self, hints: Iterable[Hint]) -> int:
-        """Offer tokens to their queues, up to the window; returns how many were new. Limited queues are left to the feeder.
+        """Add the tokens of hints to their queues, unless a set is full; returns how many were new.
 
-        A queue whose set was full is not offered any for a moment: there is enough to do, and the feeder brings the rest.
+        Hints of queues with limits are left out, because only the feeder may push them. A queue whose set was
+        full gets no tokens for a moment: its workers have enough to do, and the feeder adds the rest.
         """
-        alike: dict[tuple[str, int, datetime], list[str]] = {}
-        for hint in hints:
-            if not hint.limited:
-                tokens = alike.setdefault((hint.queue, hint.priority, hint.run_at), [])
-                tokens.append(token(text_of(hint.id), hint.epoch))
-        return self.offer([Offer(*same, tokens) for same, tokens in alike.items()])
+        return self.offer(offers_of(hints))
 
     def offer(self, offers: Iterable[Offer]) -> int:
-        """As `push`."""
+        """Do what `push` does, for hints that are grouped already."""
         now = self._clock.monotonic()
         parts = [
             (queue, score(priority, int(run_at.timestamp() * 1000)), tokens[start : start + _CHUNK])
@@ -166,12 +180,15 @@ class Transport:
         return client.eval(_PUSH, 1, self.queue_key(queue), WINDOW, place, *tokens)
 
     def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
-        """Put tokens into one queue whatever it holds; rows are id, epoch, priority, milliseconds."""
+        """Add tokens to one queue, even if its set is full.
+
+        rows: the id, epoch and priority of each job, and its run_at as Unix time in milliseconds.
+        """
         with self._feeders.call() as client:
             pipeline = client.pipeline(transaction=False)
             for start in range(0, len(rows), _CHUNK):
                 members = {
-                    token(job, epoch): score(priority, milliseconds)
+                    f"{job}:{epoch}": score(priority, milliseconds)
                     for job, epoch, priority, milliseconds in rows[start : start + _CHUNK]
                 }
                 pipeline.zadd(self.queue_key(queue), cast("dict[Any, Any]", members), nx=True)
@@ -180,7 +197,7 @@ class Transport:
         return Fed(sum(added), depth)
 
     def wake(self, workers: Iterable[UUID]) -> None:
-        """Have these workers look at once at what queues there are; each hears it with its next pop."""
+        """Make the next pop of these workers return WAKE. They then read which queues there are."""
         with self._feeders.call() as client:
             pipeline = client.pipeline(transaction=False)
             for worker in workers:
@@ -192,20 +209,20 @@ class Transport:
     def pop(
         self, queues: Sequence[str], count: int, block: float, *, worker: UUID | None = None
     ) -> list[bytes]:
-        """Take up to `count` tokens from the first of these queues that has any; waits up to `block` seconds.
+        """Pop up to `count` tokens from the first of these queues that has any. Waits up to `block` seconds.
 
-        worker: who hears, while it waits, that it should wake; the answer is then WAKE alone.
+        worker: the worker that pops. If `wake` was called for it, only WAKE is returned.
         """
         block = min(block, LONGEST_BLOCK)
         keys = [self.queue_key(queue) for queue in queues]
         if worker is not None:
             keys.insert(0, self.wake_key(worker))
         if self._poppers.ailing:
-            # Whether it is back is asked briefly, before a whole block is spent on it.
+            # After a failure, check with a short call that Redis is back before a call that blocks.
             with self._poppers.call() as client:
                 client.ping()
-        # What a lost reply carried is fed again.
-        with self._poppers.call(block + PATIENCE) as client:
+        # If the reply is lost, so are its tokens. The feeder adds them again.
+        with self._poppers.call(block + CALL_TIMEOUT) as client:
             answer: Any = (
                 client.bzmpop(block, len(keys), keys, min=True, count=count)
                 if block > 0
@@ -214,46 +231,47 @@ class Transport:
             return [] if answer is None else [member for member, _ in answer[1] if isinstance(member, bytes)]
 
     def take(self, queues: Sequence[str], counts: Sequence[int], *, worker: UUID) -> list[bytes]:
-        """As `pop` for a worker that does not wait, with a count for each queue."""
+        """Pop without waiting, with the largest number of tokens for each queue. WAKE as in `pop`."""
         keys = [self.wake_key(worker), *(self.queue_key(queue) for queue in queues)]
         with self._poppers.call() as client:
             answer: Any = client.eval(_TAKE, len(keys), *keys, 1, *counts)
             return [member for member in answer if isinstance(member, bytes)]
 
     def depth(self, queue: str) -> int:
+        """Return how many tokens a queue's set has."""
         with self._feeders.call() as client:
             return int(client.zcard(self.queue_key(queue)))
 
     def forget(self, queue: str) -> None:
-        """Drop a queue's tokens: it was paused or purged."""
+        """Delete the tokens of a queue that was paused or purged."""
         with self._others.call() as client:
             client.delete(self.queue_key(queue))
 
     def announce(self, finished: Sequence[UUID]) -> int:
-        """Tell those who wait that these jobs are in a terminal state; returns how many processes listened."""
+        """Publish that these jobs are in a terminal state; returns how many processes were listening."""
         if not finished:
             return 0
         with self._announcers.call() as client:
             return int(client.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
     def listened_to(self) -> bool:
-        """Whether anybody listens to what finishes."""
+        """Whether a process is listening for finished jobs."""
         with self._announcers.call() as client:
             [(_, listeners)] = client.pubsub_numsub(self.finished_channel)
             return int(listeners) > 0
 
     def announcements(self) -> "Announcements":
-        """Listen from now on to what finishes."""
+        """Subscribe to finished jobs."""
         with self._others.call() as client:
             subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
             subscription.subscribe(self.finished_channel)
         return Announcements(subscription)
 
     def check(self) -> None:
-        """Raises Unavailable unless Redis answers and takes writes: one that is full or read-only is of no use."""
+        """Raise Unavailable unless Redis answers and accepts writes. A full or read-only Redis does not."""
         with self._others.call() as client:
             if client.set(f"{self._prefix}:check", b"", px=1_000) is not True:
-                raise RedisUnavailable("Redis does not answer with what it was asked for")
+                raise RedisUnavailable("Redis gives an unexpected answer to a write")
 
     def close(self) -> None:
         for link in (self._producers, self._announcers, self._feeders, self._poppers, self._others):
@@ -261,13 +279,13 @@ class Transport:
 
 
 class Announcements:
-    """One subscription to what finishes; not to be shared between threads."""
+    """A subscription to finished jobs. It must not be shared between threads."""
 
     def __init__(self, subscription: "PubSub") -> None:
         self._subscription = subscription
 
     def next(self, timeout: float) -> set[UUID]:
-        """The jobs of the next announcement; empty when none comes within `timeout` seconds."""
+        """Return the ids of the next announcement; an empty set when none comes within `timeout` seconds."""
         with unavailable():
             return _announced(self._subscription.get_message(timeout=timeout))
 

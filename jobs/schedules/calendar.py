@@ -1,12 +1,15 @@
-"""Calendars: when does a schedule fire next? Pure arithmetic; instants are aware, in UTC, in and out.
+"""Calendars: at which times a schedule fires. Pure arithmetic, without I/O.
 
-A calendar is a value. `next_after` is strictly after its argument, never loops for ever and answers None when
-nothing comes within HORIZON. A wall time (what the clock on the wall shows) becomes instants by one rule:
+All instants are timezone-aware and in UTC. A calendar is an immutable value. A wall time is a local time, as
+a clock
+on the wall shows it: it has no UTC offset. When a zone changes its offset (daylight saving), a wall time can
+                      occur
+twice or never. What happens then depends on the cron expression:
 
-                     fixed times (`30 2 * * *`)                the clock is followed (`*/10 2 * * *`)
-clock set back       once, at the first occurrence             at both passes
-clock set forward    once, at the first instant that exists    not at all
-                     (shift) or not at all (skip)
+                        fixed times (`30 2 * * *`)               times that follow the clock (`*/10 2 * * *`)
+time occurs twice       fires once, at the first occurrence      fires at both occurrences
+time does not exist     shift: fires once, when the gap ends     does not fire
+                        skip: does not fire
 """
 
 from abc import ABC, abstractmethod
@@ -25,13 +28,14 @@ from callboard.jobs.model.durations import LONGEST
 
 DstGap = Literal["shift", "skip"]
 
-#: The rarest cron date, a 29 February on a given weekday, is at most 40 years away.
+#: How far `next_after` looks ahead. The rarest cron date, a 29 February on one weekday, is at most 40 years
+#: away.
 HORIZON: Final = timedelta(days=60 * 366)
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
-_JUST: Final = timedelta.resolution
+_TICK: Final = timedelta.resolution
 _ZONE_NAME_LENGTH: Final = 64
 
 
@@ -42,12 +46,12 @@ class Calendar(ABC):
 
     @abstractmethod
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first fire strictly after an aware instant; None when there is none within HORIZON."""
+        """Return the first fire strictly after an instant; None when there is none within HORIZON."""
 
     def fires(self, start: datetime, end: datetime | None, limit: int) -> Iterator[datetime]:
-        """The fires after `start` up to and including `end` (None: no end), in order, `limit` at most.
+        """Yield at most `limit` fires after `start`, up to and including `end` (None: no end), in order.
 
-        Windows that share a border neither lose a fire nor repeat one.
+        Two windows that meet, (a, b] and (b, c], together have every fire once.
         """
         last = None if end is None else as_utc(end, "end")
         instant = start
@@ -61,7 +65,7 @@ class Calendar(ABC):
 
 @dataclass(frozen=True, slots=True)
 class IntervalCalendar(Calendar):
-    """Fires at the anchor and every `every` from there on; clocks that change do not touch it."""
+    """Fires at the anchor and then at equal intervals. Offset changes of time zones have no effect."""
 
     every: timedelta
     anchor: datetime
@@ -85,21 +89,21 @@ class OnceCalendar(Calendar):
 
 
 class WallTimes(Protocol):
-    """What a cron expression says: an endless row of wall times, without a zone."""
+    """The wall times of a cron expression: a sequence without a time zone."""
 
     @property
     def follows_clock(self) -> bool:
-        """Whether the minute or hour field begins with `*`."""
+        """Whether the minute or the hour field starts with `*`."""
         ...
 
     def next_wall(self, after: datetime, limit: datetime) -> datetime | None:
-        """The first wall time strictly after `after`; None when it would lie behind `limit`. All naive."""
+        """Return the first wall time after `after`; None when it is later than `limit`. All are naive."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WallCalendar(Calendar):
-    """Fires when the clock on the wall of a zone shows certain times."""
+    """Fires at certain wall times of a time zone."""
 
     walls: WallTimes
     zone: ZoneInfo
@@ -111,48 +115,55 @@ class WallCalendar(Calendar):
             return None
         local = moment.astimezone(self.zone)
         if not self.walls.follows_clock:
-            return self._onward(moment, self._first_pass_end(local) if local.fold else _naive(local))
-        onward, again = self._onward(moment, _naive(local)), self._second_pass(moment)
-        return min((fire for fire in (onward, again) if fire is not None), default=None)
+            return self._next_in_order(moment, self._first_pass_end(local) if local.fold else _naive(local))
+        in_order, repeated = self._next_in_order(moment, _naive(local)), self._next_repeated(moment)
+        return min((fire for fire in (in_order, repeated) if fire is not None), default=None)
 
-    def _onward(self, moment: datetime, wall: datetime) -> datetime | None:
-        """The first fire after `moment` that comes of a wall time after `wall`."""
+    def _next_in_order(self, moment: datetime, wall: datetime) -> datetime | None:
+        """Return the first fire after `moment` that belongs to a wall time after `wall`."""
         limit = _naive(moment + HORIZON)
         while (following := self.walls.next_wall(wall, limit)) is not None:
             wall = following
             first, second = (wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-            if first > second:  # the clock jumps over this wall time
+            if first > second:  # this wall time does not exist
                 change = _change(self.zone, second, first)
                 if self.dst_gap == "shift" and not self.walls.follows_clock:
                     return change
-                wall = _naive(change.astimezone(self.zone)) - _JUST
+                wall = _naive(change.astimezone(self.zone)) - _TICK
             elif first > moment:
                 return first
             elif second > moment:
                 return second
         return None
 
-    def _second_pass(self, moment: datetime) -> datetime | None:
-        """The first fire at a wall time that the clock shows now or has shown and is about to show again."""
+    def _next_repeated(self, moment: datetime) -> datetime | None:
+        """Return the next fire at the second occurrence of a wall time that has passed once already.
+
+        None unless the clock is set back within 24 hours after `moment`, to the wall time of `moment` or
+        earlier.
+        """
         tomorrow = moment + _DAY
         wall, later = _naive(moment.astimezone(self.zone)), _naive(tomorrow.astimezone(self.zone))
         if later - wall >= _DAY:
             return None
         change = _change(self.zone, moment, tomorrow)
         local = change.astimezone(self.zone)
-        again = self.walls.next_wall(_naive(local) - _JUST, wall)
+        again = self.walls.next_wall(_naive(local) - _TICK, wall)
         return None if again is None else change + (again - _naive(local))
 
     def _first_pass_end(self, local: datetime) -> datetime:
-        """For a time in the second pass of an overlap: just before the wall time at which the first ended."""
+        """Return the wall time just before the end of the first pass, for a time in the second pass."""
         second = local.astimezone(UTC)
         first = local.replace(fold=0).astimezone(UTC)
         change = _change(self.zone, first, second)
-        return _naive(local) + (change - first) - _JUST
+        return _naive(local) + (change - first) - _TICK
 
 
 def interval_calendar(every: timedelta, anchor: datetime) -> IntervalCalendar:
-    """A calendar of equal steps from an aware anchor; `every` is one second to ten years."""
+    """Make a calendar of equal intervals, from an aware anchor on.
+
+    Raises InvalidInput unless `every` is between one second and ten years.
+    """
     if not _SECOND <= every <= LONGEST:
         raise InvalidInput(
             "an interval is between 1s and ten years; write it as 30s, 10m, 1h30m or 2d",
@@ -162,24 +173,24 @@ def interval_calendar(every: timedelta, anchor: datetime) -> IntervalCalendar:
 
 
 def once_calendar(at: datetime) -> OnceCalendar:
-    """A calendar of one aware instant."""
+    """Make a calendar with one fire, at an aware instant."""
     return OnceCalendar(as_utc(at, "at"))
 
 
 def parse_gap(text: str) -> DstGap:
-    """Read `shift` or `skip`; raises InvalidInput."""
+    """Parse `shift` or `skip`. Raises InvalidInput for any other text."""
     if text == "shift":
         return "shift"
     if text == "skip":
         return "skip"
     raise InvalidInput(
-        f"{text[:40]!r} is no rule for a gap: dst_gap is shift or skip", fields={"dst_gap": "shift or skip"}
+        f"{text[:40]!r} is not a value of dst_gap: write shift or skip", fields={"dst_gap": "shift or skip"}
     )
 
 
 @lru_cache(maxsize=1024)
 def parse_timezone(name: str) -> ZoneInfo:
-    """Read an IANA zone name such as `Europe/Berlin`; raises InvalidInput that offers the nearest one."""
+    """Parse an IANA zone name such as `Europe/Berlin`. Raises InvalidInput with the closest name."""
     known = _zone_names()
     if name in known:
         return ZoneInfo(name)
@@ -190,42 +201,48 @@ def parse_timezone(name: str) -> ZoneInfo:
         )
     folded = {zone.casefold(): zone for zone in known}
     near = get_close_matches(name.casefold(), folded, n=1)
-    mend = f"did you mean {folded[near[0]]}?" if near else "write an IANA name such as Europe/Berlin or UTC"
-    raise InvalidInput(f"unknown time zone {name!r}: {mend}", fields={"timezone": "unknown"})
+    hint = f"did you mean {folded[near[0]]}?" if near else "write an IANA name such as Europe/Berlin or UTC"
+    raise InvalidInput(f"unknown time zone {name!r}: {hint}", fields={"timezone": "unknown"})
 
 
 def jitter(schedule_id: UUID, nominal: datetime, bound: timedelta) -> timedelta:
-    """How much later than nominal this tick runs: in [0, bound), the same on every machine and at every try."""
+    """Return how much later than its nominal time a tick runs: in [0, bound).
+
+    The same schedule and nominal time always give the same delay, on every machine.
+    """
     if bound < timedelta(0):
         raise InvalidInput("a jitter cannot be negative", fields={"jitter": "negative"})
-    ticks = (as_utc(nominal, "nominal") - _FIRST) // _JUST
+    ticks = (as_utc(nominal, "nominal") - _FIRST) // _TICK
     digest = blake2b(schedule_id.bytes + ticks.to_bytes(8, "big", signed=True), digest_size=8).digest()
-    return _JUST * ((int.from_bytes(digest, "big") * (bound // _JUST)) >> 64)
+    return _TICK * ((int.from_bytes(digest, "big") * (bound // _TICK)) >> 64)
 
 
 def as_utc(instant: datetime, what: str) -> datetime:
-    """The same instant in UTC; raises InvalidInput for a time that does not say its offset."""
+    """Return the instant in UTC. Raises InvalidInput, which names `what`, for a time without a UTC offset."""
     if instant.tzinfo is UTC:
         return instant
     if instant.utcoffset() is None:
         raise InvalidInput(
-            f"the time {what} lacks its offset from UTC; write it as 2026-10-25T00:30:00Z",
-            fields={what: "no offset from UTC"},
+            f"the time {what} has no UTC offset; write it as 2026-10-25T00:30:00Z",
+            fields={what: "no UTC offset"},
         )
     try:
         return instant.astimezone(UTC)
     except OverflowError:
-        raise InvalidInput(f"the time {what} lies outside the calendar", fields={what: "too far"}) from None
+        raise InvalidInput(f"the time {what} is out of range", fields={what: "out of range"}) from None
 
 
 @lru_cache(maxsize=1)
 def _zone_names() -> frozenset[str]:
-    # what these two mean depends on the machine
+    # The meaning of these two names depends on the machine.
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """The first instant, to the second, at which `zone` has the offset that it has at `after`."""
+    """Return the time of an offset change between `before` and `after`, to the second.
+
+    It is the first second at which `zone` has the offset that it has at `after`.
+    """
     new = after.astimezone(zone).utcoffset()
     start = _FIRST
     low, high = (before - start) // _SECOND, (after - start) // _SECOND

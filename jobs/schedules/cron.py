@@ -1,10 +1,12 @@
-"""Cron as people write it, and the one door to the calendars of schedules (`scheduler.calendar`).
+"""Cron expressions, and the calendar of a schedule's rule.
 
-minute hour day-of-month month day-of-week, each a list of `*`, `n`, `a-b`, with `/step` behind any of them.
-Months and weekdays may be three-letter names; 0 and 7 are Sunday; weekday ranges may run over the week's end.
-day-of-month also takes `L` (the month's last day); day-of-week takes `5#3` (third Friday), `5L` (last Friday).
-As in Vixie's cron, a day field that begins with `*` restricts nothing by itself: when neither day field begins
-with `*`, a day that matches either of them fires; otherwise a day has to match both.
+An expression has five fields: minute, hour, day-of-month, month, day-of-week. A field is a list of `*`, `n`
+or `a-b`, each with an optional `/step`. Months and weekdays can be three-letter names. 0 and 7 are Sunday. A
+range of weekdays can cross the end of the week (`fri-mon`). day-of-month accepts `L`, the last day of the
+month. day-of-week accepts `5#3`, the third Friday, and `5L`, the last Friday.
+
+The two day fields combine as in Vixie's cron: if neither starts with `*`, the schedule fires on a day that
+matches one of them; otherwise, on a day that matches both.
 """
 
 import re
@@ -64,7 +66,7 @@ _POSITIONS: Final = MappingProxyType(
 )
 _ITEM: Final = re.compile(r"(?:\*|([0-9a-z]+)(?:-([0-9a-z]+))?)(?:/([0-9]{1,4}))?")
 _POSITION: Final = re.compile(r"([0-7]|[a-z]{3})(?:#([0-9])|(l))")
-#: A leap year's start; the years from here to the horizon hold every combination of date and weekday.
+#: The start of a leap year. The years from here to the horizon have every combination of date and weekday.
 _SAMPLE: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall time
 
 
@@ -76,14 +78,15 @@ class _Field:
     names: tuple[str, ...] = ()
     hint: str = ""
 
-    def refuse(self, item: str, mend: str) -> NoReturn:
+    def refuse(self, item: str, hint: str) -> NoReturn:
+        """Raise InvalidInput for an item of this field. `hint` says what to write instead."""
         raise InvalidInput(
-            f"{item[:40]!r} does not fit the {self.name} field of the cron expression: {mend}",
-            fields={"cron": f"{self.name}: {mend}"},
+            f"{item[:40]!r} is not valid in the {self.name} field of the cron expression: {hint}",
+            fields={"cron": f"{self.name}: {hint}"},
         )
 
     def text(self, values: frozenset[int]) -> str:
-        """Values in the words of APScheduler."""
+        """Return the values as an APScheduler field."""
         whole = len(values) > self.high - self.low
         return "*" if whole else ",".join(str(value) for value in sorted(values))
 
@@ -97,14 +100,14 @@ _WEEKDAY: Final = _Field("day-of-week", 0, 6, _WEEKDAYS, ", 5#3 for a third Frid
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """One APScheduler trigger, and the days of the month it is held to (None: any)."""
+    """An APScheduler trigger, restricted to some days of the month (None: all days)."""
 
     trigger: CronTrigger
     days: frozenset[int] | None = None
     last_day: bool = False
 
     def next_wall(self, after: datetime, limit: datetime) -> datetime | None:
-        # one microsecond on: the trigger takes the time it is given for a candidate
+        # The trigger may return its start time, so start one microsecond later.
         start = after + timedelta.resolution
         while start <= limit:
             found: datetime | None = self.trigger.get_next_fire_time(None, start.replace(tzinfo=UTC))
@@ -123,10 +126,10 @@ class _Branch:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A cron expression that was read: wall times, without a zone.
+    """A parsed cron expression: wall times without a time zone.
 
-    expression:    as it was written, blanks made single.
-    follows_clock: the minute or hour field begins with `*`.
+    expression:    the text as it was written, with single spaces.
+    follows_clock: whether the minute or the hour field starts with `*`.
     """
 
     expression: str
@@ -134,14 +137,14 @@ class Cron:
     _branches: tuple[_Branch, ...] = field(repr=False, compare=False)
 
     def next_wall(self, after: datetime, limit: datetime) -> datetime | None:
-        """The first wall time strictly after `after`; None when it would lie behind `limit`. All naive."""
+        """Return the first wall time after `after`; None when it is later than `limit`. All are naive."""
         walls = (branch.next_wall(after, limit) for branch in self._branches)
         return min((wall for wall in walls if wall is not None), default=None)
 
 
 @lru_cache(maxsize=1024)
 def parse_cron(expr: str) -> Cron:
-    """Read a cron expression; raises InvalidInput that names the field and the mend."""
+    """Parse a cron expression. Raises InvalidInput, which names the field and says what to write instead."""
     if len(expr) > _LONGEST:
         raise InvalidInput(
             f"a cron expression has at most {_LONGEST} characters; use ranges and steps",
@@ -151,14 +154,14 @@ def parse_cron(expr: str) -> Cron:
     lowered = expression.lower()
     if lowered.startswith("@") and lowered not in _MACROS:
         raise InvalidInput(
-            f"unknown cron name {expression[:40]!r}: known are {' '.join(_MACROS)}",
+            f"unknown cron name {expression[:40]!r}: use one of {' '.join(_MACROS)}",
             fields={"cron": "unknown name"},
         )
     parts = _MACROS.get(lowered, lowered).split()
     if len(parts) != 5:  # noqa: PLR2004 - the five fields
         raise InvalidInput(
             f"a cron expression has five fields, not {len(parts)}: minute hour day-of-month month day-of-week"
-            " (there is no field of seconds or years)",
+            " (there is no field for seconds or years)",
             fields={"cron": "five fields are expected"},
         )
     branches = tuple(
@@ -166,26 +169,26 @@ def parse_cron(expr: str) -> Cron:
     )
     if not branches:
         raise InvalidInput(
-            f"the cron expression {expression!r} can never fire: no date fits its day-of-month, month and"
-            " day-of-week fields together",
-            fields={"cron": "can never fire"},
+            f"the cron expression {expression!r} never fires: no date matches its day-of-month, month and"
+            " day-of-week fields",
+            fields={"cron": "never fires"},
         )
     return Cron(expression, parts[0].startswith("*") or parts[1].startswith("*"), branches)
 
 
 def cron_calendar(expr: str, tz: str, dst_gap: DstGap = "shift") -> WallCalendar:
-    """The calendar of a cron expression in a time zone; raises InvalidInput."""
+    """Make the calendar of a cron expression in a time zone. Raises InvalidInput."""
     return WallCalendar(parse_cron(expr), parse_timezone(tz), parse_gap(dst_gap))
 
 
-def spec_calendar(spec: ScheduleRule) -> Calendar:
-    """The calendar that a schedule's row describes; raises InvalidInput."""
-    gap, zone = parse_gap(spec.dst_gap), parse_timezone(spec.timezone)
-    match (spec.cron, spec.every, spec.at):
+def spec_calendar(rule: ScheduleRule) -> Calendar:
+    """Make the calendar of a schedule's rule. Raises InvalidInput."""
+    gap, zone = parse_gap(rule.dst_gap), parse_timezone(rule.timezone)
+    match (rule.cron, rule.every, rule.at):
         case (str(expr), None, None):
             return WallCalendar(parse_cron(expr), zone, gap)
         case (None, timedelta() as every, None):
-            return interval_calendar(every, spec.anchor)
+            return interval_calendar(every, rule.anchor)
         case (None, None, datetime() as at):
             return once_calendar(at)
     raise InvalidInput(
@@ -194,7 +197,7 @@ def spec_calendar(spec: ScheduleRule) -> Calendar:
 
 
 def _branches(parts: list[str]) -> list[_Branch]:
-    """The triggers whose wall times, taken together, are those of the five fields."""
+    """Return the triggers for the five fields. The expression fires when one of them fires."""
     minutes, hours, months = (
         _values(each, parts[index].split(",")) for each, index in ((_MINUTE, 0), (_HOUR, 1), (_MONTH, 3))
     )
@@ -204,7 +207,7 @@ def _branches(parts: list[str]) -> list[_Branch]:
     items = parts[4].split(",")
     positions = [found for item in items if (found := _position(item))]
     weekdays = _values(_WEEKDAY, [item for item in items if not _position(item)])
-    # APScheduler counts weekdays from Monday
+    # APScheduler numbers the weekdays from Monday.
     weekday_text = _WEEKDAY.text(frozenset((day - 1) % 7 for day in weekdays))
 
     def branch(day: str, weekday: str, days: frozenset[int] | None = None) -> _Branch:
@@ -220,7 +223,7 @@ def _branches(parts: list[str]) -> list[_Branch]:
         return _Branch(trigger, days, last_day)
 
     either = not parts[2].startswith("*") and not parts[4].startswith("*")
-    # a trigger for a date that no year has would search through all of its eight thousand years
+    # A trigger for a date that does not exist, such as 30 February, would search through 8,000 years.
     dated = last_day or any(monthrange(_SAMPLE.year, month)[1] >= min(days) for month in months)
     if not (either or dated):
         return []
@@ -233,7 +236,7 @@ def _branches(parts: list[str]) -> list[_Branch]:
 
 
 def _values(of: _Field, items: list[str]) -> frozenset[int]:
-    """The numbers that the items of a field stand for."""
+    """Return the numbers that the items of a field mean."""
     return frozenset(value for item in items for value in _item(of, item))
 
 
@@ -252,11 +255,11 @@ def _item(of: _Field, item: str) -> range | frozenset[int]:
     if last is None and step_text:
         high = of.high
     if of is _WEEKDAY:
-        # 7 is Sunday too, and a week goes round: fri-mon, sat-sun
+        # 7 is also Sunday, and a range can cross the end of the week: fri-mon, sat-sun.
         high += 7 if high < low else 0
         return frozenset(day % 7 for day in range(low, high + 1, step))
     if high < low:
-        of.refuse(item, f"a range runs upward; write {first}-{of.high},{of.low}-{last}")
+        of.refuse(item, f"a range must go upwards; write {first}-{of.high},{of.low}-{last}")
     return range(low, high + 1, step)
 
 
@@ -266,18 +269,18 @@ def _number(of: _Field, text: str, item: str) -> int:
     top = of.high + 1 if of is _WEEKDAY else of.high
     number = int(text) if text.isdecimal() else -1
     if not of.low <= number <= top:
-        names = f" or a name of three letters, {' '.join(of.names)}" if of.names else ""
+        names = f" or a three-letter name, {' '.join(of.names)}" if of.names else ""
         of.refuse(item, f"write {of.low} to {top}{names}{of.hint}")
     return number
 
 
 def _position(item: str) -> str | None:
-    """A weekday's place in its month in APScheduler's words: `5#3` is `3rd fri`; None for any other item."""
+    """Return `5#3` as APScheduler writes it, `3rd fri`; None when the item is not of this form."""
     found = _POSITION.fullmatch(item)
     if not found:
         return None
     weekday = _WEEKDAYS[_number(_WEEKDAY, found[1], item) % 7]
     place = _POSITIONS.get(found[2] or found[3])
     if place is None:
-        _WEEKDAY.refuse(item, "a weekday comes at most five times in a month; write #1 to #5, or L")
+        _WEEKDAY.refuse(item, "a weekday occurs at most five times in a month; write #1 to #5, or L")
     return f"{place} {weekday}"

@@ -1,18 +1,13 @@
-"""Schedules: made, listed, paused, resumed, deleted, and ticked.
+"""Schedules: create, list, pause, resume and delete them."""
 
-The calendar itself (cron, daylight saving) is given in as a `Calendar`: the domain knows rows and instants.
-"""
-
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Protocol, Self
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from sqlalchemy.exc import IntegrityError
 
 from callboard.jobs.enqueue.enqueue import Enqueue
-from callboard.jobs.errors import Conflict, InvalidInput, NotFound
+from callboard.jobs.errors import Conflict, Duplicate, InvalidInput, NotFound
 from callboard.jobs.model.fields import Duration, Handle, Instant, JobName, QueueName, invalid_input
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
@@ -20,26 +15,19 @@ from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import server_clock
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.schedules import repository
+from callboard.jobs.schedules.cron import spec_calendar
 from callboard.jobs.schedules.rule import ScheduleRule
 from callboard.jobs.schedules.schedule import Schedule, Tick
 
 log = structlog.get_logger(__name__)
 
 
-class Calendar(Protocol):
-    """The instants of one schedule."""
-
-    def next_after(self, instant: datetime) -> datetime | None:
-        """The first tick strictly after this instant; None when there is no more."""
-        ...
-
-
-#: Reads a rule; raises InvalidInput when it makes no sense or can never tick.
-ReadCalendar = Callable[[ScheduleRule], Calendar]
-
-
 class ScheduleRequest(BaseModel):
-    """A schedule as a caller asks for it."""
+    """A request to create a schedule. Exactly one of `cron`, `every` and `at` is given.
+
+    overlap, catchup, catchup_window: see Schedule.
+    unchecked: accept a job that no worker has published, and do not check its arguments.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,7 +55,7 @@ class ScheduleRequest(BaseModel):
 
 
 def schedule_request(values: dict[str, Any]) -> ScheduleRequest:
-    """Read a schedule from loose values; raises InvalidInput that names each field."""
+    """Make a ScheduleRequest from a caller's values. Raises InvalidInput, which names each bad field."""
     try:
         return ScheduleRequest.model_validate(values)
     except ValidationError as error:
@@ -75,40 +63,49 @@ def schedule_request(values: dict[str, Any]) -> ScheduleRequest:
 
 
 class Schedules:
-    """Keeps schedules."""
+    """Creates, lists, pauses, resumes and deletes schedules. An unknown name raises NotFound."""
 
-    def __init__(self, database: Database, enqueue: Enqueue, calendar: ReadCalendar) -> None:
+    def __init__(self, database: Database, enqueue: Enqueue) -> None:
         self._database = database
         self._enqueue = enqueue
-        self._calendar = calendar
 
     def create(self, request: ScheduleRequest) -> Schedule:
-        """Make a schedule; its first tick is the first after now. A name that is taken is a Conflict."""
+        """Create a schedule. Its first tick is the first one after now.
+
+        Raises Conflict when the name is taken, InvalidInput when the rule is not valid or has no tick after
+        now, UnknownJob or InvalidArguments when the job does not accept the arguments.
+        """
         job = JobRequest(
             name=request.job, args=request.args, kwargs=request.kwargs, unchecked=request.unchecked
         )
         self._enqueue.check(job, Source("schedule", request.name))
-        with self._database.transaction() as connection:
-            now = server_clock.server_time(connection)
-            rule = ScheduleRule(
-                request.cron, request.every, request.at, request.timezone, request.dst_gap, now
-            )
-            first = self._calendar(rule).next_after(now)
-            if first is None:
-                raise InvalidInput(
-                    "this schedule would never tick: its time has passed", fields={"at": "lies in the past"}
+        try:
+            with self._database.transaction() as connection:
+                now = server_clock.server_time(connection)
+                rule = ScheduleRule(
+                    cron=request.cron,
+                    every=request.every,
+                    at=request.at,
+                    timezone=request.timezone,
+                    dst_gap=request.dst_gap,
+                    anchor=now,
                 )
-            values = request.model_dump(exclude={"unchecked"})
-            try:
-                made = repository.create(
-                    connection, {**values, "id": new_id(), "created_at": now, "next_fire_at": first}
-                )
-            except IntegrityError:
-                raise Conflict(f"there is a schedule called {request.name!r} already") from None
+                first = spec_calendar(rule).next_after(now)
+                if first is None:
+                    raise InvalidInput(
+                        "this schedule would never tick: its time is in the past",
+                        fields={"at": "is in the past"},
+                    )
+                values = request.model_dump(exclude={"unchecked"})
+                values |= {"id": new_id(), "created_at": now, "next_fire_at": first}
+                made = repository.create(connection, values)
+        except Duplicate:
+            raise Conflict(f"there is already a schedule called {request.name!r}") from None
         log.info("schedule.created", schedule=made.name, next_fire_at=first.isoformat())
         return made
 
     def every(self) -> list[Schedule]:
+        """Return the schedules, sorted by name; 1,000 at most."""
         with self._database.autocommit() as connection:
             return repository.every(connection)
 
@@ -117,12 +114,13 @@ class Schedules:
             return _found(repository.get(connection, name), name)
 
     def ticks(self, name: str, limit: int = 50) -> list[Tick]:
+        """Return the latest ticks of a schedule, newest first."""
         with self._database.autocommit() as connection:
             _found(repository.get(connection, name), name)
             return repository.ticks(connection, name, limit)
 
     def pause(self, name: str) -> Schedule:
-        """Let it not tick until it is resumed; ticks that pass meanwhile are not made up for."""
+        """Stop the ticks of a schedule until it is resumed. The ticks in between are not caught up."""
         with self._database.transaction() as connection:
             schedule = _found(repository.get(connection, name, lock=True), name)
             repository.pause(connection, schedule.id)
@@ -130,17 +128,17 @@ class Schedules:
         return self.get(name)
 
     def resume(self, name: str) -> Schedule:
-        """Let it tick again, from the first tick after now on."""
+        """Start the ticks of a paused schedule again. Its next tick is the first one after now."""
         with self._database.transaction() as connection:
             schedule = _found(repository.get(connection, name, lock=True), name)
             if schedule.paused_at is not None:
                 now = server_clock.server_time(connection)
-                repository.resume(connection, schedule.id, self._calendar(schedule.rule).next_after(now))
+                repository.resume(connection, schedule.id, spec_calendar(schedule.rule).next_after(now))
         log.info("schedule.resumed", schedule=name)
         return self.get(name)
 
     def delete(self, name: str) -> None:
-        """Remove a schedule and its ticks; jobs that it made stay."""
+        """Delete a schedule and its ticks. The jobs that it enqueued stay."""
         with self._database.transaction() as connection:
             if not repository.delete(connection, name):
                 raise NotFound(f"there is no schedule {name[:100]!r}")

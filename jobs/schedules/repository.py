@@ -1,5 +1,7 @@
-"""Schedules and their ticks."""
+"""SQL for schedules and their ticks."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -8,23 +10,23 @@ import orjson
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import JobState
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import SCHEMA, columns
 from callboard.jobs.schedules.schedule import Schedule, Tick
 
-_COLUMNS: Final = (
-    "id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap, catchup, catchup_window,"
-    " paused_at, created_at, next_fire_at, last_fire_at, last_job_id"
-)
+_COLUMNS: Final = columns(Schedule)
 _CREATE: Final = text(f"""
-INSERT INTO {SCHEMA}.schedules (id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap,
-  catchup, catchup_window, created_at, next_fire_at)
-VALUES (:id, :name, :job, :queue, :priority, CAST(:args AS jsonb), CAST(:kwargs AS jsonb), :cron, :every, :at, :timezone,
-  :dst_gap, :overlap, :catchup, :catchup_window, :created_at, :next_fire_at)
+INSERT INTO {SCHEMA}.schedules (
+  id, name, job, queue, priority, args, kwargs, cron, every, at, timezone, dst_gap, overlap, catchup,
+  catchup_window, created_at, next_fire_at)
+VALUES (
+  :id, :name, :job, :queue, :priority, CAST(:args AS jsonb), CAST(:kwargs AS jsonb), :cron, :every, :at,
+  :timezone, :dst_gap, :overlap, :catchup, :catchup_window, :created_at, :next_fire_at)
 RETURNING {_COLUMNS}
 """)
 
 
 def create(connection: Connection, values: dict[str, Any]) -> Schedule:
+    """Insert a schedule; `values` are by column. Raises Duplicate when the name is taken."""
     encoded = {key: orjson.dumps(values[key]).decode() for key in ("args", "kwargs")}
     return Schedule(*connection.execute(_CREATE, {**values, **encoded}).one())
 
@@ -36,29 +38,35 @@ _DELETE: Final = text(f"DELETE FROM {SCHEMA}.schedules WHERE name = :name")
 
 
 def every(connection: Connection) -> list[Schedule]:
-    return [Schedule(*row) for row in connection.execute(_LIST)]
+    """Return the schedules, sorted by name; 1,000 at most."""
+    return _schedules(connection.execute(_LIST))
 
 
 def get(connection: Connection, name: str, *, lock: bool = False) -> Schedule | None:
+    """Return the schedule of this name. lock: hold its row until the transaction ends."""
     row = connection.execute(_GET_LOCKED if lock else _GET, {"name": name}).one_or_none()
     return None if row is None else Schedule(*row)
 
 
 def delete(connection: Connection, name: str) -> bool:
+    """Delete a schedule and its ticks; returns False when there is none of this name."""
     return connection.execute(_DELETE, {"name": name}).rowcount == 1
 
 
 _PAUSE: Final = text(f"""
-UPDATE {SCHEMA}.schedules SET paused_at = coalesce(paused_at, statement_timestamp()), next_fire_at = NULL WHERE id = :id
+UPDATE {SCHEMA}.schedules SET paused_at = coalesce(paused_at, statement_timestamp()), next_fire_at = NULL
+WHERE id = :id
 """)
 _RESUME: Final = text(f"UPDATE {SCHEMA}.schedules SET paused_at = NULL, next_fire_at = :next WHERE id = :id")
 
 
 def pause(connection: Connection, schedule: UUID) -> None:
+    """Mark a schedule as paused. One that is paused already keeps the time of its pause."""
     connection.execute(_PAUSE, {"id": schedule})
 
 
 def resume(connection: Connection, schedule: UUID, next_fire_at: datetime | None) -> None:
+    """End the pause of a schedule and set its next tick."""
     connection.execute(_RESUME, {"id": schedule, "next": next_fire_at})
 
 
@@ -69,33 +77,37 @@ ORDER BY next_fire_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 
 
 def lock_due(connection: Connection, limit: int) -> list[Schedule]:
-    """The schedules whose next tick is due, held still until the transaction ends."""
-    return [Schedule(*row) for row in connection.execute(_DUE, {"limit": limit})]
+    """Return the schedules whose next tick is due, and hold their rows until the transaction ends.
+
+    A row that another transaction holds is left out.
+    """
+    return _schedules(connection.execute(_DUE, {"limit": limit}))
 
 
-_TICK: Final = text(f"""
+def _schedules(rows: Iterable[Any]) -> list[Schedule]:
+    return [Schedule(*row) for row in rows]
+
+
+_TICKED: Final = text(f"""
+SELECT EXISTS (
+  SELECT FROM {SCHEMA}.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
+""")
+
+
+def ticked(connection: Connection, schedule: UUID, nominal: datetime) -> bool:
+    """Whether this nominal time has a tick. The caller holds the schedule's row, so the answer stays true."""
+    return bool(connection.execute(_TICKED, {"schedule": schedule, "nominal": nominal}).scalar_one())
+
+
+_RECORD: Final = text(f"""
 INSERT INTO {SCHEMA}.schedule_ticks (schedule_id, nominal_at, result, reason, job_id)
 VALUES (:schedule_id, :nominal_at, :result, :reason, :job_id) ON CONFLICT DO NOTHING
 """)
 
 
-_TICKED: Final = text(f"""
-SELECT EXISTS (SELECT FROM {SCHEMA}.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
-""")
-
-
-def ticked(connection: Connection, schedule: UUID, nominal: datetime) -> bool:
-    """Whether this nominal time has been decided; asked under the schedule's lock."""
-    return bool(connection.execute(_TICKED, {"schedule": schedule, "nominal": nominal}).scalar_one())
-
-
 def record(connection: Connection, tick: Tick) -> bool:
-    """Write a tick; whether it is the first for its nominal time."""
-    values = {
-        "schedule_id": tick.schedule_id, "nominal_at": tick.nominal_at, "result": tick.result,
-        "reason": tick.reason, "job_id": tick.job_id,
-    }  # fmt: skip
-    return connection.execute(_TICK, values).rowcount == 1
+    """Insert a tick; returns False when its nominal time has one already."""
+    return connection.execute(_RECORD, asdict(tick)).rowcount == 1
 
 
 _ADVANCE: Final = text(f"""
@@ -112,6 +124,7 @@ def advance(
     fired: datetime | None,
     job: UUID | None,
 ) -> None:
+    """Set the next tick of a schedule and, if it fired, the last tick and its job (None: keep them)."""
     connection.execute(_ADVANCE, {"id": schedule, "next": next_fire_at, "fired": fired, "job": job})
 
 
@@ -119,16 +132,17 @@ _LAST_STATE: Final = text(f"SELECT state FROM {SCHEMA}.jobs WHERE id = :id")
 
 
 def last_state(connection: Connection, schedule: Schedule) -> JobState | None:
-    """The state of the job that the last tick enqueued; None when there is none (any more)."""
+    """Return the state of the job that the last tick enqueued; None when there is no such job any more."""
     state = connection.execute(_LAST_STATE, {"id": schedule.last_job_id}).scalar_one_or_none()
     return None if state is None else JobState(state)
 
 
 _TICKS: Final = text(f"""
-SELECT t.schedule_id, t.nominal_at, t.result, t.reason, t.job_id FROM {SCHEMA}.schedule_ticks t
+SELECT {columns(Tick, "t")} FROM {SCHEMA}.schedule_ticks t
 JOIN {SCHEMA}.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY t.nominal_at DESC LIMIT :limit
 """)
 
 
 def ticks(connection: Connection, name: str, limit: int) -> list[Tick]:
+    """Return the latest ticks of a schedule, newest first."""
     return [Tick(*row) for row in connection.execute(_TICKS, {"name": name, "limit": limit})]

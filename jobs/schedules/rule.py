@@ -1,19 +1,17 @@
-"""The values that travel between services and repositories.
-
-Those that every attempt makes are named tuples, which cost a third of a frozen dataclass.
-"""
+"""The rule of a schedule: when it fires."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRule:
-    """When a schedule ticks: exactly one of cron, every (counted from `anchor`) and at is set."""
+    """When a schedule fires. Exactly one of `cron`, `every` and `at` is set.
+
+    timezone: IANA name of the zone in which `cron` is read.
+    dst_gap:  what happens to a cron time that does not exist on a day: shift | skip.
+    anchor:   `every` is counted from this time.
+    """
 
     cron: str | None
     every: timedelta | None

@@ -1,4 +1,4 @@
-"""Schedules and their ticks."""
+"""A schedule and its ticks, as their rows describe them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,13 @@ from callboard.jobs.schedules.rule import ScheduleRule
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to enqueue what."""
+    """A schedule: which job it enqueues, and when.
+
+    overlap:        what a tick does while the previous job is unfinished: skip | allow_all.
+    catchup:        whether a tick that is late still enqueues its job: latest (only the latest late tick
+                    does) | none.
+    catchup_window: a tick that is later than this is missed.
+    """
 
     id: UUID
     name: str
@@ -35,12 +41,26 @@ class Schedule:
 
     @property
     def rule(self) -> ScheduleRule:
-        return ScheduleRule(self.cron, self.every, self.at, self.timezone, self.dst_gap, self.created_at)
+        """When the schedule fires. An interval is counted from the creation of the schedule."""
+        return ScheduleRule(
+            cron=self.cron,
+            every=self.every,
+            at=self.at,
+            timezone=self.timezone,
+            dst_gap=self.dst_gap,
+            anchor=self.created_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What became of one nominal time of a schedule."""
+    """The decision about one nominal time of a schedule.
+
+    nominal_at: the time that the calendar gives.
+    result:     fired | caught_up | skipped | missed.
+    reason:     why it was skipped or missed.
+    job_id:     the job that was enqueued; None when it was skipped or missed.
+    """
 
     schedule_id: UUID
     nominal_at: datetime

@@ -1,4 +1,4 @@
-"""The tables of the doors: schedules and their ticks, webhooks, API keys."""
+"""The tables of schedules and their ticks."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from callboard.jobs.postgres.table_base import EMPTY_LIST, EMPTY_OBJECT, NOW, Ba
 
 
 class ScheduleRow(Base):
-    """When to enqueue what. Exactly one of cron, every and at is set."""
+    """A schedule. Exactly one of cron, every and at is set."""
 
     __tablename__ = "schedules"
 
@@ -32,10 +32,10 @@ class ScheduleRow(Base):
     catchup_window: Mapped[timedelta] = mapped_column(server_default=text("'01:00:00'::interval"))
     paused_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    #: The next tick's nominal time; null when paused or when no tick is left.
+    #: The nominal time of the next tick. Null when the schedule is paused or has no tick left.
     next_fire_at: Mapped[datetime | None]
     last_fire_at: Mapped[datetime | None]
-    #: The job of the last tick that fired: what `overlap` is judged on.
+    #: The job of the last tick that fired. `overlap` depends on whether it is unfinished.
     last_job_id: Mapped[UUID | None]
 
     __table_args__ = (
@@ -51,7 +51,7 @@ class ScheduleRow(Base):
 
 
 class ScheduleTickRow(Base):
-    """One tick of a schedule: the primary key is what makes it one, however many schedulers run."""
+    """One tick of a schedule. The primary key allows one row for each nominal time of a schedule."""
 
     __tablename__ = "schedule_ticks"
 
@@ -60,7 +60,8 @@ class ScheduleTickRow(Base):
     )
     nominal_at: Mapped[datetime] = mapped_column(primary_key=True)
     decided_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    #: fired | caught_up | skipped (its predecessor still runs) | missed (too late to catch up)
+    #: fired | caught_up (fired late) | skipped (the previous job is unfinished) | missed (too late to catch
+    #: up)
     result: Mapped[str]
     reason: Mapped[str | None]
     job_id: Mapped[UUID | None]

@@ -1,7 +1,8 @@
-"""Webhook deliveries: verify the raw bytes, then, in one transaction for all that came together, de-duplicate, keep and enqueue."""
+"""Webhook deliveries: the raw bytes are verified; then one transaction for all that came together removes duplicates,
+stores and enqueues."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -9,32 +10,35 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection
 
 from callboard.jobs.definitions.catalogue import Catalogue
-from callboard.jobs.enqueue.batch import NewJob
+from callboard.jobs.enqueue.batcher import isolate_failures
 from callboard.jobs.enqueue.enqueue import Enqueue
-from callboard.jobs.enqueue.isolate import together
 from callboard.jobs.enqueue.repository import inserting
-from callboard.jobs.enqueue.unique_keys import Outcome
-from callboard.jobs.errors import Busy, CallboardError, Conflict, InvalidInput, NotFound
+from callboard.jobs.errors import Busy, CallboardError, InvalidInput, NotFound
 from callboard.jobs.model.clock import Clock
-from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
+from callboard.jobs.model.new_job import NewJob, batch_of
+from callboard.jobs.model.receipt import Written, WrittenMixed
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.webhooks import repository
-from callboard.jobs.webhooks.delivery import Kept, NewDelivery
+from callboard.jobs.webhooks.delivery import NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
 from callboard.jobs.webhooks.sources import KnownSource, WebhookSources
 
+#: Groups of deliveries that are written at the same time, each on a connection of its own.
+WRITERS: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request to a source, as it came. `headers` have lower-case names; `body` is the raw bytes that were signed."""
+    """A request to a source, as it arrived. `headers` have lower-case names; `body` is the raw bytes that were signed."""
 
     source: str
     headers: Mapping[str, str]
@@ -43,9 +47,9 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a request came to. A handshake has no delivery; a duplicate has the first one's.
+    """What a request became. A handshake has no delivery; a duplicate has the first one's.
 
-    result: accepted | duplicate | ignored (the source does not listen to the event) | handshake.
+    result: accepted | duplicate | ignored (the source does not use the event) | handshake.
     """
 
     delivery_id: UUID | None
@@ -56,7 +60,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """A delivery whose sender is proven; its job, none, or why it cannot be one, which a duplicate need not hear."""
+    """A delivery whose sender is verified, and its job.
+
+    refusal: why it cannot become a job; a duplicate is accepted all the same.
+    """
 
     delivery: NewDelivery
     job: NewJob | None
@@ -64,18 +71,19 @@ class _Verified:
 
 
 class _Changed(Exception):
-    """The source is no longer what it was when it vouched for the delivery."""
+    """The source has changed since it was read, so its secret proves nothing."""
 
 
 _HANDSHAKE: Final = Accepted(None, [], duplicate=False, result="handshake")
 
+Result = Accepted | Exception
+
 
 class Deliveries:
-    """Takes in what sources send.
+    """Accepts what sources send.
 
-    Sources are remembered for a few seconds, and yet nothing is accepted, and nobody refused, on what has changed:
-    whatever is kept is held against its source once more in the statement that keeps it, and whoever
-    is answered otherwise on the strength of what was remembered is looked at again.
+    A source is cached for a few seconds. A cached source is read again before its answer is trusted: the statement that
+    stores a delivery compares the source's version, and a refusal by a cached source is checked against the stored one.
     """
 
     def __init__(
@@ -87,51 +95,64 @@ class Deliveries:
         box: SecretBox,
         clock: Clock,
     ) -> None:
-        self._database = database
+        self._kept = KeptConnections(database.kept, WRITERS, database.retrying)
         self._enqueue = enqueue
         self._catalogue = catalogue
         self._sources = sources
         self._secret = lru_cache(maxsize=1_000)(box.decrypt)
         self._clock = clock
 
-    def receive_all(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
-        """What became of each, in order, once it is committed; an error is its own, and of that one nothing is kept."""
-        begun = self._clock.monotonic()
-        told, known = self._attempt(group, since=float("-inf"))
-        remembered = {name for name, source in known.items() if source.read_at < begun}
+    def receive_all(self, group: Sequence[Incoming]) -> tuple[list[Result], Callable[[], None]]:
+        """Return one result per request, in order, once it is committed, and what is left to do: to announce the jobs.
+
+        A request that fails gets its error as result, and nothing of it is stored.
+        """
+        done: list[Written] = []
+        started = self._clock.monotonic()
+        results, known = self._attempt(group, done, since=float("-inf"))
+        cached = {name for name, source in known.items() if source.read_at < started}
         doubtful = [
             index
-            for index, outcome in enumerate(told)
-            if isinstance(outcome, _Changed) or (_is_unproven(outcome) and group[index].source in remembered)
+            for index, result in enumerate(results)
+            if isinstance(result, _Changed) or (_is_unproven(result) and group[index].source in cached)
         ]
         if doubtful:
-            again, _ = self._attempt([group[index] for index in doubtful], since=begun)
-            for index, outcome in zip(doubtful, again, strict=True):
-                told[index] = outcome
-        return [
-            Busy("the webhook source is being changed; try again") if isinstance(one, _Changed) else one
-            for one in told
-        ]
+            again, _ = self._attempt([group[index] for index in doubtful], done, since=started)
+            for index, result in zip(doubtful, again, strict=True):
+                results[index] = result
+        busy = Busy("the webhook source is being changed; try again")
+        results = [busy if isinstance(one, _Changed) else one for one in results]
+        return results, lambda: self._announce(done)
+
+    def close(self) -> None:
+        """Close the kept connections; a later call opens others."""
+        self._kept.close()
+
+    def _announce(self, done: Sequence[Written]) -> None:
+        for written in done:
+            self._enqueue.announce(written)
 
     def _attempt(
-        self, group: Sequence[Incoming], *, since: float
-    ) -> tuple[list[Accepted | Exception], dict[str, KnownSource]]:
-        """What became of each, and the sources as they were known, by name."""
+        self, group: Sequence[Incoming], done: list[Written], *, since: float
+    ) -> tuple[list[Result], dict[str, KnownSource]]:
+        """Return one result per request, and the sources as they were known, by name."""
         try:
             known = self._sources.named({one.source for one in group}, since=since)
-        except Exception as error:  # noqa: BLE001 - they all hear it
-            return [error for _ in group], {}
+        except Exception as error:  # noqa: BLE001 - it is everybody's result
+            return [error] * len(group), {}
         checked = [self._check(one, known.get(one.source)) for one in group]
         verified = [one for one in checked if isinstance(one, _Verified)]
-        kept = iter(together(verified, self._keep, has_key=_has_key))
-        return [next(kept) if isinstance(one, _Verified) else one for one in checked], known
+        stored = iter(
+            isolate_failures(verified, lambda some, lock_wait: self._store(some, done, lock_wait=lock_wait))
+        )
+        return [next(stored) if isinstance(one, _Verified) else one for one in checked], known
 
-    def _check(self, one: Incoming, known: KnownSource | None) -> _Verified | Accepted | Exception:
+    def _check(self, one: Incoming, known: KnownSource | None) -> _Verified | Result:
         if known is None:
             return NotFound(f"there is no webhook source {one.source[:100]!r}")
         try:
             return self._verify(known.source, one.headers, one.body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its own sender hears it
+        except Exception as error:  # noqa: BLE001 - it is this request's result
             return error
 
     def _verify(self, source: WebhookSource, headers: Mapping[str, str], body: bytes) -> _Verified | Accepted:
@@ -160,76 +181,78 @@ class Deliveries:
         return _Verified(delivery, job, refusal)
 
     def _job(self, name: str, kwargs: dict[str, Any], delivery_id: UUID) -> NewJob:
-        # A delivery is not refused because no worker has published the job yet: one to come will know it.
+        # A delivery is not refused because no worker has published the job yet: a later worker will know it.
         unchecked = self._catalogue.find(name) is None
         request = JobRequest(name=name, kwargs=kwargs, unchecked=unchecked)
-        return self._enqueue.check(request, Source("webhook", str(delivery_id)))
+        [job] = self._enqueue.check(request, Source("webhook", str(delivery_id))).jobs
+        return job
 
-    def _keep(self, group: Sequence[_Verified], patience: timedelta) -> list[Accepted | Exception]:
-        written = self._database.retrying(
-            lambda connection: self._write(connection, group, patience),
-            direct=self._enqueue.is_direct([one.job for one in group if one.job is not None]),
+    def _store(
+        self, group: Sequence[_Verified], done: list[Written], *, lock_wait: timedelta
+    ) -> list[Result]:
+        stored = self._kept.run(
+            lambda statements: self._write(statements, group, lock_wait), one_statement=False
         )
-        if written.jobs:
-            self._enqueue.committed(written.jobs, written.outcomes, written.hints)
-        return [_told(one, written) for one in group]
+        if stored.written is not None:
+            done.append(stored.written)
+        return [_result(one, stored) for one in group]
 
-    def _write(self, connection: Connection, group: Sequence[_Verified], patience: timedelta) -> "_Written":
-        # The lock's patience comes first: a delivery may wait for another transaction as a unique key does.
-        inserting.be_patient(connection, patience)
-        usable = [one.delivery for one in group if one.refusal is None]
-        new = repository.accept(connection, usable)
+    def _write(self, statements: Statements, group: Sequence[_Verified], lock_wait: timedelta) -> "_Stored":
+        # A delivery may wait for another transaction that stores the same one, as a unique key does.
+        inserting.limit_lock_wait(statements, lock_wait)
+        new = repository.accept(statements, [one.delivery for one in group if one.refusal is None])
         jobs = [one.job for one in group if one.job is not None and one.delivery.id in new]
-        outcomes, hints = self._enqueue.each_within(connection, jobs, patience=patience) if jobs else ([], [])
-        became = {}
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, Conflict):
-                # It must fail alone: the transaction is undone, and done again without it.
-                raise outcome
-            became[job.id] = outcome.id
+        written = self._enqueue.write(statements, batch_of(jobs)) if jobs else None
+        if isinstance(written, WrittenMixed) and written.conflicts:
+            # The delivery must fail alone: the transaction is undone, and done again without it.
+            raise written.conflicts[0]
+        became = _jobs_that_stand(jobs, written)
         others = {
             one.delivery.id: became[one.job.id]
             for one in group
             if one.job is not None and became.get(one.job.id, one.job.id) != one.job.id
         }
         if others:
-            repository.attach(connection, others)
+            repository.attach(statements, others)
         missed = [one.delivery for one in group if one.delivery.id not in new]
-        first = repository.earlier(connection, missed) if missed else {}
-        return _Written(new, first, became, jobs, outcomes, hints)
+        first = repository.earlier(statements, missed) if missed else {}
+        return _Stored(new, first, became, written)
 
 
-class _Written(NamedTuple):
-    """What a transaction wrote. `first`: who had an id before; `became`: by the id of each new job, the job that now stands."""
+class _Stored(NamedTuple):
+    """What a transaction stored.
+
+    first: the earlier deliveries with the same ids. became: by the id of each new job, the job that now stands for it.
+    """
 
     new: set[UUID]
-    first: dict[tuple[UUID, str], Kept]
+    first: dict[tuple[UUID, str], StoredDelivery]
     became: dict[UUID, UUID]
-    jobs: list[NewJob]
-    outcomes: list[Outcome]
-    hints: list[Hint]
+    written: Written | None
 
 
-def _is_unproven(outcome: Accepted | Exception) -> bool:
-    """Whether no statement has held it against its source."""
-    return outcome == _HANDSHAKE or isinstance(outcome, CallboardError)
+def _jobs_that_stand(jobs: Sequence[NewJob], written: Written | None) -> dict[UUID, UUID]:
+    if written is None:
+        return {}
+    return dict(zip((job.id for job in jobs), written.ids, strict=True))
 
 
-def _told(one: _Verified, written: _Written) -> Accepted | Exception:
+def _is_unproven(result: Result) -> bool:
+    """Whether no statement has compared the result with the stored source."""
+    return result == _HANDSHAKE or isinstance(result, CallboardError)
+
+
+def _result(one: _Verified, stored: _Stored) -> Result:
     delivery = one.delivery
-    if delivery.id in written.new:
+    if delivery.id in stored.new:
         if one.job is None:
             return Accepted(delivery.id, [], duplicate=False, result="ignored")
-        return Accepted(delivery.id, [written.became[one.job.id]], duplicate=False, result="accepted")
-    first = written.first.get((delivery.source_id, delivery.external_id))
+        return Accepted(delivery.id, [stored.became[one.job.id]], duplicate=False, result="accepted")
+    first = stored.first.get((delivery.source_id, delivery.external_id))
     if first is not None:
         jobs = [] if first.job_id is None else [first.job_id]
         return Accepted(first.id, jobs, duplicate=True, result="duplicate")
     return one.refusal or _Changed()
-
-
-def _has_key(one: _Verified) -> bool:
-    return one.job is not None and one.job.unique_key is not None
 
 
 def _json(body: bytes) -> Any:

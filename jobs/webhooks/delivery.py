@@ -1,11 +1,17 @@
-"""Webhook sources and their deliveries."""
+"""Webhook deliveries: a new one, and one that is stored."""
 
 from typing import NamedTuple
 from uuid import UUID
 
 
 class NewDelivery(NamedTuple):
-    """A verified request, ready to be kept, and the job that it becomes. `source_version`: of the source that vouched for it."""
+    """A verified delivery that is not stored yet.
+
+    source_version: the version of the source whose secret verified it.
+    external_id:    the sender's id of the delivery.
+    body_sha256:    SHA-256 of the body, in hex.
+    job_id:         the job that the delivery becomes; None when the source ignores the event.
+    """
 
     id: UUID
     source_id: UUID
@@ -16,8 +22,8 @@ class NewDelivery(NamedTuple):
     job_id: UUID | None
 
 
-class Kept(NamedTuple):
-    """A delivery that is in the database, and the job that it became."""
+class StoredDelivery(NamedTuple):
+    """A stored delivery and its job; None when the source ignores the event."""
 
     id: UUID
     job_id: UUID | None

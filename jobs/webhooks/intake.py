@@ -1,22 +1,23 @@
-"""Webhook intake: the sources, and what becomes of each request to one."""
+"""Webhook intake: the sources, and the requests to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy.exc import IntegrityError
 
 from callboard.jobs.definitions.catalogue import Catalogue
+from callboard.jobs.enqueue.batcher import Batcher
 from callboard.jobs.enqueue.enqueue import Enqueue
-from callboard.jobs.errors import CallboardError, Conflict, InvalidInput, NotFound
+from callboard.jobs.errors import CallboardError, Conflict, Duplicate, InvalidInput, NotFound
 from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.fields import Handle, JobName, Label, invalid_input
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.webhooks import repository
-from callboard.jobs.webhooks.deliveries import Accepted, Deliveries, Incoming
+from callboard.jobs.webhooks.deliveries import WRITERS, Accepted, Deliveries, Incoming
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
@@ -24,7 +25,7 @@ from callboard.jobs.webhooks.sources import WebhookSources
 
 WEBHOOK_REQUESTS: Final = Counter(
     "callboard_webhook_requests_total",
-    "Requests to a webhook source, by what became of them.",
+    "Requests to a webhook source, by result.",
     ["source", "result"],
 )
 
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class SourceRequest(BaseModel):
-    """A webhook source as a caller asks for it. Without `secret` one is made."""
+    """A request to create a webhook source. Without `secret` one is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +46,7 @@ class SourceRequest(BaseModel):
 
 
 def source_request(values: Mapping[str, Any]) -> SourceRequest:
-    """Read a source from loose values; raises InvalidInput that names each field."""
+    """Read a request from loose values; raises InvalidInput, which names each bad field."""
     try:
         return SourceRequest.model_validate(dict(values))
     except ValidationError as error:
@@ -55,8 +56,8 @@ def source_request(values: Mapping[str, Any]) -> SourceRequest:
 class Intake:
     """Webhook sources, and what they send.
 
-    The job of a source gets three arguments: `event` (text), `delivery_id` (the sender's own id) and
-    `payload` (the JSON that was sent).
+    A source's job gets three arguments: `event` (a text), `delivery_id` (the sender's id) and `payload` (the JSON that
+    was sent).
     """
 
     def __init__(
@@ -73,9 +74,12 @@ class Intake:
         self._box = box
         self._sources = WebhookSources(database, clock=clock)
         self._deliveries = Deliveries(database, enqueue, catalogue, self._sources, box, clock)
+        self._batcher: Batcher[Incoming, Accepted] = Batcher(
+            "deliveries", self._deliveries.receive_all, threads=WRITERS
+        )
 
     def create(self, request: SourceRequest) -> tuple[WebhookSource, str]:
-        """Make a source; returns it with its signing secret, which is shown this once."""
+        """Create a source; returns it with its signing secret, which is shown only once."""
         scheme = SCHEMES.get(request.scheme)
         if scheme is None:
             known = ", ".join(sorted(SCHEMES))
@@ -94,8 +98,8 @@ class Intake:
         try:
             with self._database.transaction() as connection:
                 source = repository.create(connection, values)
-        except IntegrityError:
-            raise Conflict(f"there is a webhook source called {request.name!r} already") from None
+        except Duplicate:
+            raise Conflict(f"there is already a webhook source called {request.name!r}") from None
         self._sources.forget(source.name)
         log.info("webhook_source.created", source=source.name, scheme=source.scheme, job=source.job)
         return source, secret
@@ -105,7 +109,7 @@ class Intake:
             return repository.every(connection)
 
     def delete(self, name: str) -> None:
-        """Remove a source and its record of deliveries; jobs that it made stay."""
+        """Delete a source and its deliveries; the jobs that it made stay."""
         with self._database.transaction() as connection:
             if not repository.delete(connection, name):
                 raise NotFound(f"there is no webhook source {name[:100]!r}")
@@ -113,29 +117,45 @@ class Intake:
         log.info("webhook_source.deleted", source=name)
 
     def receive(self, incoming: Incoming) -> Accepted:
-        """Take a request in; when this returns, it is committed.
+        """Accept a request, from a thread; when this returns, it is committed.
 
-        Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or
-        InvalidArguments (the source's job does not take it); in each case nothing is kept.
+        Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or InvalidArguments (the
+        source's job does not accept it), Unavailable. In each case nothing is stored.
         """
-        return self.heard(incoming, self.receive_all([incoming])[0])
+        with self._recording(incoming) as results:
+            results.append(self._batcher.run(incoming))
+        return results[0]
 
-    def receive_all(self, group: Sequence[Incoming]) -> list[Accepted | Exception]:
-        """As `receive` for many in one transaction; each hears its own error, and `heard` is to hear of each."""
-        return self._deliveries.receive_all(group)
+    async def receive_async(self, incoming: Incoming) -> Accepted:
+        """As `receive`, from a coroutine. Requests that come together share a transaction."""
+        with self._recording(incoming) as results:
+            results.append(await self._batcher.run_async(incoming, size=len(incoming.body)))
+        return results[0]
 
-    def heard(self, incoming: Incoming, outcome: Accepted | Exception) -> Accepted:
-        """Count and log what became of a request; returns it, or raises it."""
-        # A name that is none is no label: anybody may think of any number of them.
-        source = incoming.source if self._sources.knows(incoming.source) else "(unknown)"
-        if isinstance(outcome, CallboardError):
-            WEBHOOK_REQUESTS.labels(source, outcome.code.lower()).inc()
-            if not isinstance(outcome, NotFound):
-                log.warning("webhook.refused", source=source, code=outcome.code, reason=outcome.message)
-        if isinstance(outcome, Exception):
-            raise outcome
-        WEBHOOK_REQUESTS.labels(source, outcome.result).inc()
+    def close(self) -> None:
+        """Store what waits, refuse what comes, and close the connections."""
+        self._batcher.close()
+        self._deliveries.close()
+
+    @contextmanager
+    def _recording(self, incoming: Incoming) -> Iterator[list[Accepted]]:
+        """Count and log what became of a request."""
+        results: list[Accepted] = []
+        try:
+            yield results
+        except CallboardError as error:
+            source = self._label(incoming.source)
+            WEBHOOK_REQUESTS.labels(source, error.code.lower()).inc()
+            if not isinstance(error, NotFound):
+                log.warning("webhook.refused", source=source, code=error.code, reason=error.message)
+            raise
+        [accepted] = results
+        source = self._label(incoming.source)
+        WEBHOOK_REQUESTS.labels(source, accepted.result).inc()
         log.info(
-            "webhook.received", source=source, result=outcome.result, delivery_id=str(outcome.delivery_id)
+            "webhook.received", source=source, result=accepted.result, delivery_id=str(accepted.delivery_id)
         )
-        return outcome
+
+    def _label(self, source: str) -> str:
+        # A name that no source has is no label: callers can invent any number of them.
+        return source if self._sources.knows(source) else "(unknown)"

@@ -1,4 +1,4 @@
-"""Webhook sources and their deliveries."""
+"""A webhook source, as its row describes it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +7,11 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class WebhookSource:
-    """An external system that may post, and the job its deliveries become. `secrets` are encrypted.
+    """An external system that may send webhooks, and the job that each delivery becomes.
 
-    version: changes whenever anything of the source does.
+    events:  the events that become jobs. Empty: all events.
+    secrets: the signing secrets, encrypted.
+    version: a text that changes whenever the row changes.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""The tables of the doors: schedules and their ticks, webhooks, API keys."""
+"""The tables of webhook sources and their deliveries."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from callboard.jobs.postgres.table_base import EMPTY_ARRAY, NOW, Base
 
 
 class WebhookSourceRow(Base):
-    """An external system that may post to /webhooks/{name}, and the job its deliveries become."""
+    """An external system that may post to /webhooks/{name}, and the job that its deliveries become."""
 
     __tablename__ = "webhook_sources"
 
@@ -18,9 +18,9 @@ class WebhookSourceRow(Base):
     name: Mapped[str]
     scheme: Mapped[str]
     job: Mapped[str]
-    #: Events that become jobs; empty means all.
+    #: The events that become jobs. Empty: all events.
     events: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
-    #: Signing secrets, each encrypted with the platform's secret key; every one of them verifies.
+    #: The signing secrets, each encrypted with CALLBOARD_SECRET_KEY. A signature by any of them is accepted.
     secrets: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
@@ -32,7 +32,7 @@ class WebhookSourceRow(Base):
 
 
 class WebhookDeliveryRow(Base):
-    """A verified request; the sender's own id makes it one, however often it is sent."""
+    """A verified delivery. The sender's id is unique for each source, so a repeated delivery has one row."""
 
     __tablename__ = "webhook_deliveries"
 
@@ -42,7 +42,7 @@ class WebhookDeliveryRow(Base):
     event: Mapped[str]
     received_at: Mapped[datetime] = mapped_column(server_default=NOW)
     body_sha256: Mapped[str]
-    #: The job that the delivery became; none when the source does not listen to the event.
+    #: The job that the delivery became. Null when the source ignores the event.
     job_id: Mapped[UUID | None]
 
     __table_args__ = (

@@ -3,13 +3,13 @@
 Each name is loaded when it is first used, so `import callboard` costs next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# Type checkers take this name as true. It is not imported from `typing`, because that import is slow.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from callboard.jobs.attempts.context import RunningJob, current_job
     from callboard.jobs.client import Client
-    from callboard.jobs.dramatiq.definition import job
+    from callboard.jobs.dramatiq.actor import job
     from callboard.jobs.errors import CallboardError
     from callboard.jobs.model.job import Job
     from callboard.jobs.model.outcomes import Cancel, Fail, Retry, Snooze
@@ -46,12 +46,16 @@ _HOMES = {
     "Snooze": "model.outcomes",
     "Unique": "model.unique",
     "current_job": "attempts.context",
-    "job": "dramatiq.definition",
+    "job": "dramatiq.actor",
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'callboard' has no attribute {name!r}")
-    return getattr(import_module(f"callboard.jobs.{home}"), name)
+if not TYPE_CHECKING:  # or type checkers would accept every name
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'callboard' has no attribute {name!r}")
+        return getattr(import_module(f"callboard.jobs.{home}"), name)

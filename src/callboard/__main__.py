@@ -1,4 +1,4 @@
-"""`python -m callboard` is the command `callboard`."""
+"""Run the command line: `python -m callboard` is the same as `callboard`."""
 
 from callboard.cli.main import main
 

@@ -1,4 +1,4 @@
-"""For programs written for Dramatiq: the broker that turns `.send()` into durable jobs."""
+"""The broker for programs written for Dramatiq: with it, `.send()` enqueues a durable job."""
 
 from callboard.jobs.dramatiq.broker import CallboardBroker
 

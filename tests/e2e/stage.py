@@ -20,7 +20,7 @@ import psutil
 from sqlalchemy import text
 
 from callboard.config.embedded import EmbeddedServers
-from callboard.config.embedded.server import Server
+from callboard.config.embedded.embedded_server import EmbeddedServer
 from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.attempts.worker import Worker
 from callboard.jobs.dramatiq.definition import define
@@ -28,6 +28,7 @@ from callboard.jobs.model.job import Job, Source
 from callboard.jobs.model.request import job_request
 from callboard.jobs.platform import Platform
 from tests.e2e import stage_jobs
+from tests.integration.core.factories import enqueue_all, enqueue_one
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
@@ -158,12 +159,12 @@ class Stage:
 
     def enqueue_with(self, name: str, kwargs: dict[str, object], **options: object) -> UUID:
         request = job_request({"name": name, "kwargs": kwargs, **options})
-        return self.platform.enqueue.one(request, PYTHON).id
+        return enqueue_one(self.platform, request).id
 
     def enqueue_many(self, name: str, count: int) -> list[UUID]:
         """Jobs with n = 0, 1, 2 ..."""
         requests = [job_request({"name": name, "kwargs": {"n": n}}) for n in range(count)]
-        return [receipt.id for receipt in self.platform.enqueue.many(requests, PYTHON)]
+        return [receipt.id for receipt in enqueue_all(self.platform, requests)]
 
     def job(self, job_id: UUID) -> Job:
         return self.platform.jobs.get(job_id)
@@ -240,7 +241,7 @@ def own_stage(servers: EmbeddedServers, database_url: str, redis_url: str) -> It
             yield stage
 
 
-def strike(server: Server, number: signal.Signals) -> None:
+def strike(server: EmbeddedServer, number: signal.Signals) -> None:
     """Send a signal to a server's first process, and wait until nothing of it is left."""
     processes = server._processes()
     known = {process.pid for process in processes}

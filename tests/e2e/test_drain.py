@@ -10,6 +10,7 @@ import pytest
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import job_request
 from tests.e2e.stage import Process, Stage, until
+from tests.integration.core.factories import enqueue_all
 
 
 def test_a_draining_worker_hands_back_what_has_not_begun_and_finishes_what_has(stage: Stage) -> None:
@@ -105,7 +106,7 @@ def test_jobs_with_large_arguments_by_the_hundred_fit_into_a_child(stage: Stage)
     text = os.urandom(500_000).hex()
     swallow = job_request({"name": "swallows", "kwargs": {"text": text}})
     for _ in range(10):
-        stage.platform.enqueue.many_of(swallow, [swallow.kwargs] * 15, Source("python"))
+        enqueue_all(stage.platform, [swallow] * 15)
     stage.start("scheduler")
     worker = stage.worker(processes=1, threads=4)
     most = 0

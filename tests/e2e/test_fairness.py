@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from callboard.jobs.model.request import job_request
-from tests.e2e.stage import PYTHON, Stage, until
+from tests.e2e.stage import Stage, until
+from tests.integration.core.factories import enqueue_all
 
 NOWHERE = "redis://127.0.0.1:1/0"
 #: What the ends are counted after: enough for shares to show.
@@ -15,7 +16,7 @@ ENOUGH = 800
 
 def fill(stage: Stage, queue: str, number: int) -> None:
     request = job_request({"name": "ledger", "kwargs": {"n": 1}, "queue": queue})
-    stage.platform.enqueue.many([request] * number, PYTHON)
+    enqueue_all(stage.platform, [request] * number)
 
 
 def count(stage: Stage, state: str) -> Counter[str]:

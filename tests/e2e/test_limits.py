@@ -15,7 +15,8 @@ from sqlalchemy import text
 from callboard.jobs.attempts.worker import Worker
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.request import job_request
-from tests.e2e.stage import PYTHON, Process, Stage, until
+from tests.e2e.stage import Process, Stage, until
+from tests.integration.core.factories import enqueue_all
 
 #: All of the work of a test, on a machine that does other things, too. Seconds.
 LONG = 90.0
@@ -53,7 +54,7 @@ class Show:
             job_request({"name": "span", "kwargs": {"n": n, **kwargs}, "limit_key": key})
             for n in range(count)
         ]
-        self.stage.platform.enqueue.many(requests, PYTHON)
+        enqueue_all(self.stage.platform, requests)
 
     def kill_a_worker(self) -> None:
         """kill -9 of a worker with all its children, while it runs something; another takes its place."""

@@ -1,7 +1,7 @@
-"""Every code block of the documentation is run, on one platform that knows the jobs which the documentation defines.
+"""Every code block of the documentation runs, on one platform that knows the jobs that the documentation defines.
 
-A Python block whose first line names a file (`# shop/reports.py`) is that file; the workers import it. Blocks that
-cannot be run have `<!-- not run: why -->` above them.
+A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. A block that
+cannot run has `<!-- not run: why -->` above it.
 """
 
 import json
@@ -19,7 +19,10 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), ROOT / "examples" / "README.md"]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
 RUN = {"python", "sh", "sql"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+(?:/\w+)*\.py)\n")
@@ -55,7 +58,7 @@ FILES = [block for block in BLOCKS if block.file]
 
 @dataclass(frozen=True)
 class Place:
-    """Where blocks are run: a folder with the files, and the environment of a user."""
+    """Where blocks run: a folder with the files, and the environment of a user."""
 
     folder: Path
     environment: dict[str, str]

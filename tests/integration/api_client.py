@@ -16,7 +16,7 @@ from sqlalchemy import text
 from callboard.api.app import create_app
 from callboard.api.http.server import Server
 from callboard.jobs.definitions.arguments import describe
-from callboard.jobs.definitions.job_type import JobType
+from callboard.jobs.model.job_type import JobType
 from callboard.jobs.platform import Platform
 
 SECRET = "0123456789abcdef0123456789abcdef"

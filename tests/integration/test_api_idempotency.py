@@ -112,7 +112,7 @@ def test_when_the_transaction_fails_neither_key_nor_job_is_there(api, monkeypatc
         raise Unavailable("Postgres does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(replay.repository, "keep", away)
+        broken.setattr(replay.repository, "store", away)
         error_of(send(api.operator), 503, "UNAVAILABLE")
     assert stored(api.platform) == 0
     assert send(api.operator).status_code == 201
@@ -132,7 +132,7 @@ def test_the_pruner_removes_what_is_kept_no_longer(api):
     send(api.operator)
     age(api.platform, 25)
     send(api.operator, key="k-2")
-    Pruner(api.platform.database, succeeded=timedelta(days=7), other=timedelta(days=7)).round()
+    Pruner(api.platform.retention, succeeded=timedelta(days=7), other=timedelta(days=7)).round()
     with api.platform.database.autocommit() as connection:
         keys = connection.execute(text("SELECT key FROM callboard.idempotency_keys")).scalars().all()
     assert keys == ["k-2"]
@@ -213,8 +213,8 @@ def test_who_is_refused_does_not_hear_of_a_job_of_another_queue(api):
 def test_every_option_of_an_enqueue_is_taken(api):
     options = {
         "unique_key": "one", "unique_for": "1h", "on_conflict": "reject", "limit_key": "t", "timeout": "5s",
-        "hard_timeout": "9s", "min_backoff": "1s", "max_backoff": "1m", "max_attempts": 3, "tags": ["a"], "priority": 1,
-        "expires_at": "2999-01-01T00:00:00Z", "delay": "1h", "queue": "mail",
+        "hard_timeout": "9s", "min_backoff": "1s", "max_backoff": "1m", "max_attempts": 3, "tags": ["a"],
+        "priority": 1, "expires_at": "2999-01-01T00:00:00Z", "delay": "1h", "queue": "mail",
     }  # fmt: skip
     job = api.operator.enqueue(**options)
     assert (job["limit_key"], job["timeout"], job["hard_timeout"]) == ("t", "5s", "9s")
@@ -229,7 +229,8 @@ def test_every_option_of_an_enqueue_is_taken(api):
         ({"unique_for": "1h"}, "unique_for needs a unique_key"),
         ({"on_conflict": "replace"}, "on_conflict=replace needs a unique_key"),
         ({"on_conflict": "explode", "unique_key": "k"}, "on_conflict"),
-        ({"timeout": "9s", "hard_timeout": "8s"}, "hard_timeout must be longer than 0s, and not shorter than timeout"),
+        ({"timeout": "9s", "hard_timeout": "8s"},
+         "hard_timeout must be longer than 0s and at least as long as timeout"),
         ({"min_backoff": "2s", "max_backoff": "1s"}, "min_backoff must not be longer than max_backoff"),
         ({"unique_key": "k", "unique_for": "-1h"}, "unique_for"),
     ],

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from callboard.jobs.attempts.job_logs import LastWords
+from callboard.jobs.attempts.job_log_writer import JobLogWriter
 from callboard.jobs.attempts.log_lines import LogLine, Portion
 from callboard.jobs.model.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
@@ -17,7 +17,7 @@ def api(platform):
 
 def tell(platform, job: str, epoch: int, attempt: int, *messages: str) -> None:
     lines = [LogLine(n, 1.8e9 + n, "info", "shop", text) for n, text in enumerate(messages, 1)]
-    words = LastWords(platform.database)
+    words = JobLogWriter(platform.database)
     words.write([Portion(job, epoch, attempt, lines, 0, 0)], [])
     words.close()
 

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.ids import new_id
+from callboard.jobs.operate.listing import Jobs
 from tests.integration.api_client import api_in_process, error_of, finish, without_redis
 
 FIELDS = (
@@ -224,3 +226,22 @@ def test_jobs_are_accepted_while_redis_is_away(platform):
                 "checks": {"database": "ok", "migrations": "ok", "redis": "unavailable"},
             },
         )
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_jobs_that_are_written_but_cannot_be_read_are_named(api, monkeypatch, batch):
+    """A committed job must not look like one that failed: the caller would send it again."""
+
+    def away(*_):
+        raise Unavailable("Postgres does not answer")
+
+    api.operator.enqueue()
+    job = {"name": "build_report", "kwargs": {"account_id": 7}, "delay": "1h"}
+    with monkeypatch.context() as broken:
+        broken.setattr(Jobs, "get_many", away)
+        path, body = ("/v1/jobs/batch", {"jobs": [job, job]}) if batch else ("/v1/jobs", job)
+        error = error_of(api.operator.post(path, body), 503, "UNAVAILABLE")
+    written = api.viewer.get("/v1/jobs?state=scheduled").json()["items"]
+    subject = f"job {written[0]['id']} is" if not batch else "2 jobs are"
+    assert len(written) == 1 + batch
+    assert error["message"] == f"{subject} enqueued, but cannot be shown now; do not send it again"

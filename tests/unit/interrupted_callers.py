@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from callboard.jobs.enqueue.combining import Combining
+from callboard.jobs.enqueue.batcher import Batcher
 
 PATIENCE = 10.0
 SECONDS = 1.5
@@ -24,7 +24,7 @@ def double(numbers: Sequence[int]) -> tuple[list[int | BaseException], Callable[
 
 def main() -> str:
     """What went wrong; nothing when all is well."""
-    combining = Combining(double)
+    batcher = Batcher("numbers", double)
     stop = threading.Event()
     right: list[int] = []
     wrong: list[object] = []
@@ -32,7 +32,7 @@ def main() -> str:
     def innocent() -> None:
         while not stop.is_set():
             try:
-                told = combining.run(8)
+                told = batcher.run(8)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it must not come
                 wrong.append(error)
             else:
@@ -42,7 +42,7 @@ def main() -> str:
         while not stop.is_set():
             with suppress(Strike):
                 while not stop.is_set():
-                    combining.run(4)
+                    batcher.run(4)
 
     victims = [threading.Thread(target=victim, daemon=True) for _ in range(3)]
     others = [threading.Thread(target=innocent, daemon=True) for _ in range(5)]
@@ -63,7 +63,7 @@ def main() -> str:
         return "some wait for ever"
     if wrong:
         return f"some heard {wrong[:3]}"
-    if len(right) < ENOUGH or combining.run(6) != 12:
+    if len(right) < ENOUGH or batcher.run(6) != 12:
         return "hardly anything was done"
     return ""
 

@@ -1,4 +1,4 @@
-"""The door's check of arguments, which has the published schema and not the function."""
+"""The check of arguments at an enqueue. It has the published schema, but not the function."""
 
 import typing
 from datetime import UTC, datetime
@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from callboard.jobs.definitions.arguments import ArgumentBinder, ArgumentChecker, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
+from callboard.jobs.definitions.arguments import ArgumentBinder, describe
 from callboard.jobs.errors import InvalidArguments, InvalidInput
 
 ID = UUID("0190f1d2-0000-7000-8000-000000000000")
@@ -56,7 +57,7 @@ def test_values_that_will_be_written_as_json_are_judged_as_written():
     [{"type": "nonsense"}, {"properties": {"a": {"$ref": "http://127.0.0.1:1/x"}}}, {"pattern": "["}],
 )
 def test_a_schema_that_is_none_is_refused_and_nothing_is_fetched(schema):
-    with pytest.raises(InvalidInput, match="not usable"):
+    with pytest.raises(InvalidInput, match="is not valid"):
         ArgumentChecker(schema)
 
 

@@ -1,11 +1,12 @@
-"""What is wrong with arguments is said in bounded, single lines, by the door and the worker alike."""
+"""Error texts for arguments: one bounded line for each field, the same at the enqueue and in the worker."""
 
 import typing
 
 import pytest
 from pydantic import BaseModel, Field
 
-from callboard.jobs.definitions.arguments import ArgumentBinder, ArgumentChecker, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
+from callboard.jobs.definitions.arguments import ArgumentBinder, describe
 from callboard.jobs.errors import InvalidArguments
 
 

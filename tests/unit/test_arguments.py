@@ -1,4 +1,4 @@
-"""What a job accepts: described, checked, bound, encoded."""
+"""The arguments of a job: described, checked, converted for the call, encoded."""
 
 import dataclasses
 import enum
@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from callboard.jobs.definitions.arguments import ArgumentBinder, ArgumentChecker, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
+from callboard.jobs.definitions.arguments import ArgumentBinder, describe
 from callboard.jobs.errors import InvalidArguments
 
 if typing.TYPE_CHECKING:
@@ -274,7 +275,8 @@ class TestBinder:
         assert (args, kwargs) == (["2026-10-01T10:00:00Z"], {"colour": "red"})
 
     def test_annotations_that_are_texts_are_read(self):
-        assert bind(texts, "2026-10-01", [str(ID)], [1]) == ((datetime(2026, 10, 1), [ID], [1]), {})  # noqa: DTZ001
+        expected = datetime(2026, 10, 1)  # noqa: DTZ001
+        assert bind(texts, "2026-10-01", [str(ID)], [1]) == ((expected, [ID], [1]), {})
 
     def test_a_type_that_pydantic_does_not_know_is_passed_raw(self):
         def function(handle: Handle): ...

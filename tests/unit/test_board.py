@@ -10,14 +10,14 @@ from callboard.jobs.model.clock import SYSTEM
 from callboard.workers.board import Board
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.report.monitor import Monitor
-from callboard.workers.supervise.charge import LONGEST_BOOT, Charge
+from callboard.workers.supervise.child_process import LONGEST_BOOT, ChildProcess
 
 ONE, TWO = uuid4(), uuid4()
 
 
-def charge(board: Board, *, code: int | None = None, **more) -> Charge:
+def child_of(board: Board, *, code: int | None = None, **more) -> ChildProcess:
     process = SimpleNamespace(exitcode=code, pid=1, kill=lambda: None)
-    return Charge(uuid4(), board, process, 0.0, **more)
+    return ChildProcess(uuid4(), board, process, 0.0, **more)
 
 
 def test_what_has_begun_and_not_ended_stands_on_the_board():
@@ -80,7 +80,7 @@ def test_more_forced_cancellations_than_there_is_room_for_wait_for_the_first():
 def test_a_death_names_its_suspects_and_its_manner(code, told):
     board = Board(2)
     board.writer()(ONE, 0.0, 0.0)
-    death = charge(board, code=code).death(asked=False)
+    death = child_of(board, code=code).death(stopping=False)
     assert (death.suspects, death.overdue) == ([ONE], {})
     assert told in death.how
 
@@ -91,27 +91,27 @@ def test_a_death_names_its_suspects_and_its_manner(code, told):
 def test_a_child_that_was_to_end_leaves_no_suspects(code, dismissed, asked):
     board = Board(2)
     board.writer()(ONE, 0.0, 0.0)
-    assert charge(board, code=code, dismissed=dismissed).death(asked=asked).suspects == []
+    assert child_of(board, code=code, dismissed=dismissed).death(stopping=asked).suspects == []
 
 
 def test_a_child_that_was_killed_for_a_job_blames_that_one_alone_if_it_still_ran():
     board = Board(3)
     put = board.writer()
     off, _ = put(ONE, 5.0, 3.0), put(TWO, 0.0, 0.0)
-    late = charge(board, code=-9)
+    late = child_of(board, code=-9)
     overdue = late.look(6.0, trusted=True)
-    late.condemn(overdue)
+    late.kill_for(overdue)
     assert late.look(7.0, trusted=True) == {}
-    death = late.death(asked=False)
+    death = late.death(stopping=False)
     assert (death.suspects, death.overdue) == ([], {ONE: 3.0})
     off()
-    death = late.death(asked=False)
+    death = late.death(stopping=False)
     assert (death.suspects, death.overdue) == ([], {})
 
 
 def test_a_child_that_shows_no_pulse_within_a_minute_hangs_and_one_that_has_shown_one_stands_still():
     board = Board(1)
-    child = charge(board)
+    child = child_of(board)
     assert (child.hangs(LONGEST_BOOT - 1), child.hangs(LONGEST_BOOT + 1)) == (False, True)
     assert child.still(LONGEST_BOOT) == 0.0
     board.beat()

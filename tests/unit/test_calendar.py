@@ -1,4 +1,4 @@
-"""Daylight saving, intervals and instants, and the laws that every calendar keeps."""
+"""Calendars: daylight saving, intervals, single instants, and what is true of every calendar."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from callboard.jobs.metrics import JOB_RESCUES
-from callboard.workers.supervise.counts import Counts
+from callboard.workers.supervise.worker_metrics import WorkerMetrics
 
 QUEUE = "counts of children"
 CHILD = f"from callboard.jobs.metrics import JOB_RESCUES; JOB_RESCUES.labels({QUEUE!r}).inc(3)"
@@ -15,7 +15,7 @@ CHILD = f"from callboard.jobs.metrics import JOB_RESCUES; JOB_RESCUES.labels({QU
 def counted(folder: Path) -> float:
     return sum(
         sample.value
-        for family in Counts(folder).collect()
+        for family in WorkerMetrics(folder).collect()
         for sample in family.samples
         if sample.name == "callboard_job_rescues_total" and sample.labels == {"queue": QUEUE}
     )

@@ -1,4 +1,4 @@
-"""The syntax of cron, and what else a schedule's row may say about its times."""
+"""The syntax of cron expressions, and the other rules of a schedule."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

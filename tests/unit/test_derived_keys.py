@@ -1,4 +1,4 @@
-"""Keys that are made of arguments: the same for the same call, however it is written; another for any other call."""
+"""Keys that are derived from arguments: equal calls have equal keys, different calls have different keys."""
 
 from datetime import timedelta
 

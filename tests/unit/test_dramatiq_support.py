@@ -22,9 +22,9 @@ from dramatiq.results.backends import StubBackend
 
 from callboard.config.settings import load_settings
 from callboard.jobs.dramatiq.broker import CallboardBroker
-from callboard.jobs.dramatiq.definition import job
+from callboard.jobs.dramatiq.actor import job
 from callboard.jobs.dramatiq.loading import load_middleware
-from callboard.jobs.dramatiq.messages import expiry, priority_of
+from callboard.jobs.dramatiq.broker import expiry, priority_of
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.ids import id_of, made_at, new_id
 from tests.unit.test_docs import ROOT, rows
@@ -156,8 +156,8 @@ def test_middleware_is_loaded_by_name_as_a_class_or_an_instance(shop):
     [
         ("nowhere_mw:Noting", "cannot be loaded: ModuleNotFoundError"),
         ("shop_mw:Nobody", "cannot be loaded: AttributeError"),
-        ("shop_mw:number", "is no middleware"),
-        ("builtins:int", "is no middleware"),
+        ("shop_mw:number", "is not middleware"),
+        ("builtins:int", "is not middleware"),
     ],
 )
 def test_what_cannot_be_loaded_is_named_with_the_reason(shop, name, said):
@@ -168,7 +168,7 @@ def test_what_cannot_be_loaded_is_named_with_the_reason(shop, name, said):
 
 def test_the_page_lists_the_tests_of_dramatiq_that_are_left_out():
     listed = tomllib.loads((ROOT / "tests/contract/dramatiq/left_out.toml").read_text())
-    told = {cells[0].strip("`"): cells[1] for cells in rows("docs/dramatiq.md", "left out", "why")}
+    told = {cells[0].strip("`"): cells[1] for cells in rows("docs/how-to/dramatiq.md", "left out", "why")}
     assert told == listed["files"] | listed["tests"]
 
 

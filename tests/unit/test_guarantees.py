@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/guarantees.md").read_text()
+PAGE = (ROOT / "docs/explanation/guarantees.md").read_text()
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "proved by" not in line]
 

@@ -65,7 +65,7 @@ class Kept:
 
 def test_an_answer_without_a_committed_job_fails_the_round(monkeypatch):
     monkeypatch.setattr(http, "_load", lambda *given: ({"rate": 1.0}, 5))
-    measure = http.door(201, http.jobs)
+    measure = http.endpoint(201, http.jobs)
     assert measure(Kept(5)) == {"rate": 1.0}
-    with pytest.raises(RuntimeError, match="5 requests were accepted, 4 jobs are kept"):
+    with pytest.raises(RuntimeError, match="5 requests were accepted, but there are 4 jobs"):
         measure(Kept(4))

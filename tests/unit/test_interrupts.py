@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from callboard.workers.execute.async_runner import Interruption
-from callboard.workers.execute.interrupts import CancelInterrupt, Guard, ShutdownInterrupt, TimeoutInterrupt
+from callboard.workers.execute.interrupts import CancelInterrupt, ShutdownInterrupt, TimeoutInterrupt
+from callboard.workers.execute.sync_runner import Guard
 
 PATIENCE = 10.0
 

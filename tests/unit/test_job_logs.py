@@ -21,7 +21,8 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.outcomes import Cancel
-from callboard.workers.report.job_log_writer import JobLogHandler, Scribe
+from callboard.workers.report.job_log_flusher import JobLogFlusher
+from callboard.workers.report.job_log_handler import JobLogHandler
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
@@ -162,17 +163,17 @@ def test_while_nothing_can_be_written_an_attempt_takes_up_no_more_room():
 
 
 @pytest.fixture
-def scribe() -> Scribe:
-    return Scribe(Words(), Flusher(), SYSTEM)
+def scribe() -> JobLogFlusher:
+    return JobLogFlusher(Words(), Flusher(), SYSTEM)
 
 
 @pytest.fixture
-def running(scribe: Scribe) -> Iterator[RunningJob]:
+def running(scribe: JobLogFlusher) -> Iterator[RunningJob]:
     """A job that runs here, where everything from INFO up is heard."""
     root = logging.getLogger()
     handlers, level, before = list(root.handlers), root.level, structlog.get_config()
-    configure("json", "error", heard="info")
-    JobLogHandler(logging.INFO, scribe).install()
+    configure("json", "error", other_level="info")
+    JobLogHandler(logging.INFO, scribe.register).install()
     running = job_running()
     token = enter(running)
     yield running
@@ -320,9 +321,9 @@ def test_the_worker_is_told_once_until_it_has_written():
     said = running.reported
     running.progress(0.3)
     running.written(said)
-    assert (told, running.untold) == ([running, running], True)
+    assert (told, running.unwritten) == ([running, running], True)
     running.written(running.reported)
-    assert not running.untold
+    assert not running.unwritten
     running.progress(0.4)
     assert len(told) == 3
 
@@ -337,7 +338,7 @@ def test_progress_raises_once_the_job_shall_stop():
 # ---- the scribe ----------------------------------------------------------------------------------------------------
 
 
-def run_to_end(scribe: Scribe) -> None:
+def run_to_end(scribe: JobLogFlusher) -> None:
     scribe._stopping.set()
     scribe._some.set()
     scribe.run()
@@ -346,13 +347,13 @@ def run_to_end(scribe: Scribe) -> None:
 def test_an_attempt_that_has_nothing_to_tell_goes_straight_on():
     flusher = Flusher()
     attempt = Ended(job_running())
-    Scribe(Words(), flusher, SYSTEM).put(attempt)
+    JobLogFlusher(Words(), flusher, SYSTEM).put(attempt)
     assert flusher.ended == [attempt]
 
 
 def test_last_words_are_written_before_the_outcome():
     words, flusher = Words(), Flusher()
-    scribe = Scribe(words, flusher, SYSTEM)
+    scribe = JobLogFlusher(words, flusher, SYSTEM)
     running = job_running()
     running.progress(0.75, "nearly")
     running.lines = LogLines(running.id, 3, 2, scribe.register)
@@ -363,12 +364,12 @@ def test_last_words_are_written_before_the_outcome():
     assert [one.running for one in flusher.ended] == [running]
     assert [(one.fraction, one.note) for one in words.reports] == [(0.75, "nearly")]
     assert [line.message for line in words.portions[0].lines] == ["line 1", "line 2"]
-    assert not running.untold
+    assert not running.unwritten
 
 
 def test_while_the_database_is_away_lines_wait_and_a_stop_does_not():
     words, flusher = Words(away=1), Flusher()
-    scribe = Scribe(words, flusher, SYSTEM)
+    scribe = JobLogFlusher(words, flusher, SYSTEM)
     running = job_running()
     running.lines = LogLines(running.id, 3, 2, scribe.register)
     add(running.lines, 2)
@@ -382,7 +383,7 @@ def test_while_the_database_is_away_lines_wait_and_a_stop_does_not():
 def test_words_that_are_refused_hold_up_nobody(monkeypatch):
     words, flusher = Words(), Flusher()
     monkeypatch.setattr(words, "write", lambda *_: 1 / 0)
-    scribe = Scribe(words, flusher, SYSTEM)
+    scribe = JobLogFlusher(words, flusher, SYSTEM)
     running = job_running()
     running.progress(0.5)
     scribe.put(Ended(running))

@@ -1,4 +1,4 @@
-"""JSON that Postgres can keep."""
+"""JSON that Postgres can store."""
 
 import dataclasses
 import enum
@@ -52,7 +52,8 @@ def refusal(value: object, limit: int = 1_000_000) -> str:
         st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0")), inner),
+        lambda inner: st.lists(inner)
+        | st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\0")), inner),
     )
 )  # fmt: skip
 def test_json_comes_back_as_it_was(value):

@@ -1,4 +1,4 @@
-"""Limits as values: how rates are written, what is refused, and how places are shared between keys."""
+"""Limits as values: how rates are written, what is refused, how free places are shared between keys."""
 
 from datetime import timedelta
 
@@ -30,8 +30,8 @@ def test_a_rate_is_read(text, amount, seconds):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "100", "100/", "/1m", "-1/1m", "0/1m", "1.5/1m", "1/0s", "1/500ms", "1/1500ms", "1/2d", "1/1x", "1/m/s",
-        f"{MOST + 1}/1m", "1" * 50 + "/1m", "٣/1m", "1/" + "9" * 30 + "s",
+        "", "100", "100/", "/1m", "-1/1m", "0/1m", "1.5/1m", "1/0s", "1/500ms", "1/1500ms", "1/2d", "1/1x",
+        "1/m/s", f"{MOST + 1}/1m", "1" * 50 + "/1m", "٣/1m", "1/" + "9" * 30 + "s",
     ],
 )  # fmt: skip
 def test_what_is_no_rate_is_refused_with_one_line(text):

@@ -1,4 +1,4 @@
-"""What a job may say of its own attempt."""
+"""Outcomes that a job can raise or return."""
 
 import pickle
 from datetime import timedelta

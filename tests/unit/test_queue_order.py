@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from callboard.jobs.attempts.repository.served_queues import Seen
-from callboard.workers.fetch.queue_order import Queues
+from callboard.jobs.attempts.worker import ServedQueue
+from callboard.workers.execute.attempt import JobKind
+from callboard.workers.fetch.job_source import QueueOrder
 
 
 class Always:
@@ -15,8 +16,8 @@ class Always:
     def __init__(self, *names: str) -> None:
         self._names = names
 
-    def queues(self, wanted: list[str]) -> list[Seen]:
-        return [Seen(name, name.startswith("limited"), False) for name in self._names]
+    def served_queues(self, wanted: list[str]) -> list[ServedQueue]:
+        return [ServedQueue(name, name.startswith("limited"), False) for name in self._names]
 
     def monotonic(self) -> float:
         return 0.0
@@ -25,11 +26,11 @@ class Always:
 def served(wanted: list[str], there: list[str], busy: set[str], turns: int) -> list[str]:
     """Which queue each pop serves while these are never empty: the first of them in the order asked."""
     knows = Always(*there)
-    queues = Queues(knows, wanted, {}, knows)
+    queues = QueueOrder(knows, wanted, {}, knows)
     order = []
     for _ in range(turns):
         first = next(name for name in queues.in_turn(list(wanted or there)) if name in busy)
-        queues.served({first: (1, 0)})
+        queues.served({first: {JobKind.SYNC: 1}})
         order.append(first)
     return order
 
@@ -58,7 +59,7 @@ def test_a_worker_of_all_queues_serves_those_that_have_jobs_evenly():
 
 def test_a_queue_without_room_is_left_out_and_the_others_keep_their_order():
     knows = Always()
-    queues = Queues(knows, ["a", "b", "c"], {}, knows)
+    queues = QueueOrder(knows, ["a", "b", "c"], {}, knows)
     assert queues.in_turn(["a", "c"]) == ["a", "c"]
 
 
@@ -68,10 +69,10 @@ class Room:
     def __init__(self, held: int) -> None:
         self._held = held
 
-    def free(self, *, is_async: bool) -> int:
-        return 256 if is_async else 64 - self._held
+    def free(self, kind: JobKind) -> int:
+        return 256 if kind is JobKind.ASYNC else 64 - self._held
 
-    def idle(self) -> int:
+    def idle_threads(self) -> int:
         return max(8 - self._held, 0)
 
 
@@ -81,7 +82,7 @@ class Room:
 )
 def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held, rooms):
     knows = Always("limited", "mail")
-    queues = Queues(knows, [], {}, knows)
+    queues = QueueOrder(knows, [], {}, knows)
     assert queues.with_room(Room(held)) == (rooms, len(rooms) == 2)
 
 
@@ -103,16 +104,16 @@ ASYNC, SYNC = SimpleNamespace(queue="mixed", is_async=True), SimpleNamespace(que
 )
 def test_of_a_mixed_queue_so_much_is_claimed_that_each_kind_probably_has_room(claimed, room):
     knows = Always("mixed")
-    queues = Queues(knows, [], {"a": ASYNC, "b": SYNC}, knows)
+    queues = QueueOrder(knows, [], {"a": ASYNC, "b": SYNC}, knows)
     for sync, awaited in claimed:
-        queues.served({"mixed": (sync, awaited)})
+        queues.served({"mixed": {JobKind.SYNC: sync, JobKind.ASYNC: awaited}})
     assert queues.with_room(Room(24))[0]["mixed"] == pytest.approx(room, abs=1)
 
 
 def test_a_queue_of_unknown_kind_is_found_to_be_async():
     knows = Always("sent_to")
-    queues = Queues(knows, [], {}, knows)
+    queues = QueueOrder(knows, [], {}, knows)
     assert queues.with_room(Room(54))[0] == {"sent_to": 10}
     for _ in range(7):
-        queues.served({"sent_to": (0, 10)})
+        queues.served({"sent_to": {JobKind.ASYNC: 10}})
     assert queues.with_room(Room(64))[0]["sent_to"] == pytest.approx(256, abs=3)

@@ -16,6 +16,7 @@ from tenacity.wait import wait_chain, wait_exponential, wait_fixed, wait_random_
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.outcomes import Retry
 from callboard.jobs.model.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, RetryPolicy
+from callboard.workers.execute.attempt import dramatiq_delay
 
 SOON = timedelta(seconds=5)
 BOOM = ValueError("boom")
@@ -146,8 +147,9 @@ def test_an_error_in_a_strategy_reaches_the_caller(strategy):
     "options",
     [
         {"max_attempts": 0}, {"max_attempts": -1}, {"max_attempts": True}, {"max_attempts": 2.0},
-        {"max_attempts": UNLIMITED_ATTEMPTS + 1}, {"max_attempts": None}, {"wait": 5}, {"wait": None}, {"stop": 5},
-        {"retry": "x"}, {"retry_on": OSError}, {"retry_on": ("x",)}, {"never_on": None}, {"never_on": (int,)},
+        {"max_attempts": UNLIMITED_ATTEMPTS + 1}, {"max_attempts": None}, {"wait": 5}, {"wait": None},
+        {"stop": 5}, {"retry": "x"}, {"retry_on": OSError}, {"retry_on": ("x",)}, {"never_on": None},
+        {"never_on": (int,)},
     ],
 )  # fmt: skip
 def test_what_is_no_policy_is_refused_by_name(options):
@@ -208,7 +210,8 @@ def test_a_policy_from_dramatiqs_options_decides_as_dramatiq_does(attempt, error
         random.seed(seed)
         expected = dramatiqs_answer(attempt, error, **options)
         random.seed(seed)
-        assert RetryPolicy.from_dramatiq(**renamed).decide(attempt, error, SOON) == expected
+        policy = RetryPolicy.from_dramatiq(**renamed)
+        assert policy.decide(attempt, error, SOON, delay=dramatiq_delay(error)) == expected
     finally:
         random.setstate(state)
 

@@ -1,4 +1,4 @@
-"""Secrets at rest and keys for HTTP."""
+"""Stored secrets and API keys."""
 
 import hashlib
 import re

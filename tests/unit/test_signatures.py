@@ -1,4 +1,4 @@
-"""What a function's signature says about the arguments a job accepts."""
+"""The arguments that a job accepts, as its function's signature describes them."""
 
 import dataclasses
 import enum

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from callboard.workers.execute.attempt import JobKind
 from callboard.workers.fetch.slots import Slots
 
 
@@ -22,10 +23,10 @@ def slots_of(slots: int = 256, async_slots: int = 256, threads: int = 8, clock: 
     return Slots(slots, async_slots, threads, clock or Clock())
 
 
-def held(*, is_async: bool = False, waited: float | None = 0.0, size: int = 4):
+def held(*, kind: JobKind = JobKind.SYNC, waited: float | None = 0.0, size: int = 4):
     """An attempt that waited so long to begin (None: it never did), with so many bytes of arguments."""
     return SimpleNamespace(
-        job=SimpleNamespace(id=uuid4(), args_json="[]", kwargs_json=" " * (size - 2)), definition=SimpleNamespace(is_async=is_async), claimed_at=100.0,
+        job=SimpleNamespace(id=uuid4(), args_json="[]", kwargs_json=" " * (size - 2)), kind=kind, claimed_at=100.0,
         began_at=None if waited is None else 100.0 + waited,
     )  # fmt: skip
 
@@ -33,15 +34,15 @@ def held(*, is_async: bool = False, waited: float | None = 0.0, size: int = 4):
 def claim(slots: Slots, batch: list) -> list:
     for attempt in batch:
         slots.take(attempt)
-    slots.taken([attempt.job for attempt in batch])
+    slots.claim_taken([attempt.job for attempt in batch])
     return batch
 
 
-def fill(slots: Slots, *, waited: float | None = 0.0, is_async: bool = False, size: int = 4) -> list:
+def fill(slots: Slots, *, waited: float | None = 0.0, kind: JobKind = JobKind.SYNC, size: int = 4) -> list:
     """Claim until no more is worth claiming; returns what was claimed."""
     taken = []
-    while free := slots.free(is_async=is_async):
-        taken += claim(slots, [held(waited=waited, is_async=is_async, size=size) for _ in range(free)])
+    while free := slots.free(kind):
+        taken += claim(slots, [held(waited=waited, kind=kind, size=size) for _ in range(free)])
     return taken
 
 
@@ -85,7 +86,7 @@ def test_no_claim_takes_more_than_half_unless_threads_are_idle(slots, threads, c
     made = slots_of(slots, 256, threads)
     for _ in range(9):
         made.release(fill(made, waited=0.001))
-    assert made.free(is_async=False) == claimed
+    assert made.free(JobKind.SYNC) == claimed
 
 
 def test_a_freed_thread_is_worth_a_claim_at_once():
@@ -93,27 +94,27 @@ def test_a_freed_thread_is_worth_a_claim_at_once():
     for _ in range(5):
         slots.release(fill(slots, waited=5.0))
     first, *_ = fill(slots, waited=5.0)
-    assert slots.free(is_async=False) == 0
+    assert slots.free(JobKind.SYNC) == 0
     slots.release([first])
-    assert slots.free(is_async=False) == 1
+    assert slots.free(JobKind.SYNC) == 1
 
 
 def test_async_jobs_are_claimed_ahead_of_those_that_run_by_the_same_rule():
     slots = slots_of(1024, 100, 8)
     sizes = []
     for _ in range(5):
-        taken = fill(slots, waited=0.001, is_async=True)
+        taken = fill(slots, waited=0.001, kind=JobKind.ASYNC)
         sizes.append(len(taken))
         slots.release(taken)
     assert sizes == [200, 300, 500, 900, 1024]
     for _ in range(12):
-        slots.release(fill(slots, waited=5.0, is_async=True))
-    assert len(fill(slots, is_async=True)) == 100
-    assert slots.idle() == 8
+        slots.release(fill(slots, waited=5.0, kind=JobKind.ASYNC))
+    assert len(fill(slots, kind=JobKind.ASYNC)) == 100
+    assert slots.idle_threads() == 8
 
 
 def test_as_many_async_jobs_run_at_once_as_there_are_async_slots_however_few_the_others_are():
-    assert len(fill(slots_of(1, 256, 8), is_async=True)) == 256
+    assert len(fill(slots_of(1, 256, 8), kind=JobKind.ASYNC)) == 256
 
 
 def test_what_was_learned_is_forgotten_when_nothing_was_there_for_a_while():
@@ -122,13 +123,13 @@ def test_what_was_learned_is_forgotten_when_nothing_was_there_for_a_while():
     for _ in range(9):
         slots.release(fill(slots, waited=0.001))
     clock.seconds += 0.9
-    assert slots.free(is_async=False) == 128
+    assert slots.free(JobKind.SYNC) == 128
     clock.seconds += 0.2
-    assert slots.free(is_async=False) == 8
+    assert slots.free(JobKind.SYNC) == 8
     many = fill(slots, waited=0.001)
     clock.seconds += 60
     assert len(many) == 16
-    assert slots.free(is_async=False) == 0
+    assert slots.free(JobKind.SYNC) == 0
 
 
 @pytest.mark.parametrize(("size", "kept"), [(16 * 1024, 1024), (64 * 1024, 256), (2 * 1024 * 1024, 8)])
@@ -146,5 +147,5 @@ def test_few_sync_attempts_too_many_are_none():
     assert slots.surplus() == 0
     claim(slots, [held() for _ in range(40)])
     assert slots.surplus() == 40
-    claim(slots, [held(is_async=True) for _ in range(400)])
+    claim(slots, [held(kind=JobKind.ASYNC) for _ in range(400)])
     assert slots.surplus() == 40

@@ -8,7 +8,7 @@ import pytest
 from callboard.config.settings import Settings
 from callboard.workers.board import Board
 from callboard.workers.child import EXIT_CONFIG
-from callboard.workers.supervise.charge import Charge
+from callboard.workers.supervise.child_process import ChildProcess
 from callboard.workers.supervise.supervisor import Supervisor
 
 
@@ -41,8 +41,8 @@ def die(supervisor, *, code=1, born_at=999.0, begun=(), **more):
     for job in begun:
         put(job, 0.0, 0.0)
     process = SimpleNamespace(is_alive=lambda: False, exitcode=code, pid=1)
-    supervisor._charges.append(Charge(uuid4(), board, process, born_at, **more))
-    supervisor._bury()
+    supervisor._children.append(ChildProcess(uuid4(), board, process, born_at, **more))
+    supervisor._remove_dead()
 
 
 def test_five_failed_starts_in_a_row_are_given_up(supervisor):
@@ -85,12 +85,12 @@ def test_a_lone_child_that_died_of_its_job_holds_up_no_other_though_nobody_had_l
 def test_what_had_begun_is_suspected_whatever_the_code_unless_a_stop_was_asked_for(supervisor, ended):
     job = uuid4()
     die(supervisor, code=0, begun=[job])
-    supervisor._asked.set()
+    supervisor._stopping.set()
     die(supervisor, code=0, begun=[job])
     assert [suspects for _, suspects, _ in ended.told] == [[job], []]
 
 
 def test_who_is_condemned_is_blamed_alone(supervisor, ended):
     late, other, done = uuid4(), uuid4(), uuid4()
-    die(supervisor, code=-9, begun=[late, other], condemned={late: 3.0, done: 2.0})
+    die(supervisor, code=-9, begun=[late, other], killed_for={late: 3.0, done: 2.0})
     assert [told[1:] for told in ended.told] == [([], {late: 3.0})]

@@ -14,7 +14,7 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate import reasons
 from callboard.jobs.operate.reasons import Code, Reason
-from callboard.jobs.operate.surroundings import MOST_COUNTED, Server
+from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
 from callboard.workers.execute.attempt import Attempt, PutOff
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -71,12 +71,12 @@ def test_every_code_is_a_word_that_stays():
         (reasons.backlog(a_job(), MOST_COUNTED), "at least 10,000 jobs come before it in the queue reports"),
         (reasons.put_off(a_job(put_off=1, put_off_reason="h:1: no")),
          "it was put off once by workers that cannot run it (h:1: no)"),
-        (reasons.solo([Server(f"host{n}:1", True, 8, 64, 0) for n in range(5)]),
+        (reasons.solo([ServingWorker(f"host{n}:1", True, 8, 64, 0) for n in range(5)]),
          ("a worker died while it ran, so it runs alone next, in a process of its own, which a worker on host0, host1, "
          "host2 and 2 more starts")),
-        (reasons.workers_busy([Server("h:1", True, 8, 64, 20), Server("h:2", True, 8, 64, 30)]),
+        (reasons.workers_busy([ServingWorker("h:1", True, 8, 64, 20), ServingWorker("h:2", True, 8, 64, 30)]),
          "all 2 workers that can run it are busy: 50 jobs for 16 threads"),
-        (reasons.job_unknown(a_job(), [Server("h:1", False, 8, 64, 0)]),
+        (reasons.job_unknown(a_job(), [ServingWorker("h:1", False, 8, 64, 0)]),
          "the one live worker that serves the queue reports does not know the job build_report"),
     ],
 )  # fmt: skip

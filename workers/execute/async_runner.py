@@ -1,4 +1,4 @@
-"""Running async attempts: tasks on one event loop in one thread, as many as there are async slots."""
+"""Running async attempts: tasks on one event loop, which runs in a thread of its own."""
 
 import asyncio
 from collections import deque
@@ -12,20 +12,21 @@ from dramatiq.middleware import MiddlewareError, SkipMessage
 
 from callboard.jobs.attempts.context import enter
 from callboard.workers.board import PutOnBoard
+from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
-from callboard.workers.execute.forks import leave_copy
+from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.hooks import Hooks
 from callboard.workers.execute.interrupts import JobInterrupt
-from callboard.workers.execute.runner import AttemptMessage
 
-#: A task that was cancelled has so many askings, a second apart, for cleaning up.
-_ASKED_AGAIN: Final = 5
+#: A task is cancelled again with every 5th interrupt for the same reason. Interrupts come a second apart.
+_CANCEL_EVERY: Final = 5
 
 
 class AsyncRunner(Thread):
-    """The loop thread. `done` is called, from the loop, with each attempt that has ended.
+    """The thread of the event loop.
 
-    at_once: how many run; what is submitted beyond that waits.
+    at_once: how many attempts run at the same time. Further ones wait.
+    done:    is called in the loop's thread with each attempt that has ended.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class AsyncRunner(Thread):
         self._done = done
         self._around = around
         self._loop = uvloop.new_event_loop()
-        # A task that nobody refers to may be collected while it runs.
+        # asyncio keeps weak references only: without these a running task could be garbage-collected.
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:
@@ -52,12 +53,12 @@ class AsyncRunner(Thread):
         self._loop.run_forever()
 
     def submit(self, attempts: Sequence[Attempt]) -> None:
-        """Run these; the loop is woken once for all of them."""
+        """Run these attempts. The loop is woken once for all of them."""
         self._waiting.extend(attempts)
         self._loop.call_soon_threadsafe(self._begin)
 
     def take_back(self) -> list[Attempt]:
-        """What was submitted and has not begun."""
+        """Remove and return the attempts that have not started."""
         taken = []
         with suppress(IndexError):
             while True:
@@ -89,16 +90,16 @@ class AsyncRunner(Thread):
             return
         try:
             if self._around.concern(attempt):
-                await self._surrounded(attempt, interruption, AttemptMessage(attempt))
+                await self._with_hooks(attempt, interruption, AttemptMessage(attempt))
             else:
                 await self._attempt(attempt, interruption)
         finally:
             self._done(attempt)
 
-    async def _surrounded(
+    async def _with_hooks(
         self, attempt: Attempt, interruption: "Interruption", message: AttemptMessage
     ) -> None:
-        """The attempt with the hooks of middleware around it, as Dramatiq's threads call them."""
+        """Run the attempt with the middleware hooks around it, in the order of Dramatiq's threads."""
         error: BaseException | None = None
         try:
             self._around.before(message)
@@ -114,57 +115,59 @@ class AsyncRunner(Thread):
             self._around.acknowledge(message)
 
     async def _attempt(self, attempt: Attempt, interruption: "Interruption") -> BaseException | None:
-        """Run the attempt to its end; returns what it raised."""
+        """Run the attempt to its end; return what the job raised."""
         attempt.begin(self._put_on_board)
         try:
             args, kwargs = attempt.arguments()
-            # A task has a context of its own, so the variable needs no resetting.
+            # Each task has its own context, so the variable need not be reset.
             enter(attempt.running)
             attempt.interrupt = interruption.send
             value = await attempt.definition.call(*args, **kwargs)
-            leave_copy()
+            if forks.PROCESS.is_copy:
+                forks.exit_copy()
             attempt.returned(value)
         except asyncio.CancelledError as error:
             interruption.withdraw()
             ended = interruption.reason() if interruption.reason else error
             attempt.raised(ended)
             return ended
-        except BaseException as error:  # noqa: BLE001 - whatever a job raises is how its attempt ended
-            leave_copy(error)
+        except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
+            if forks.PROCESS.is_copy:
+                forks.exit_copy(error)
             attempt.raised(error)
             return error
         return None
 
 
 class Interruption:
-    """Cancels a task from another thread, and remembers why."""
+    """Cancels a task from another thread and keeps the reason."""
 
-    __slots__ = ("_asked", "_loop", "reason", "task")
+    __slots__ = ("_counts", "_loop", "reason", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._asked: dict[type[JobInterrupt], int] = {}
-        #: What it cancels; set before it runs.
+        self._counts: dict[type[JobInterrupt], int] = {}
+        #: The task to cancel; set before the task runs.
         self.task: asyncio.Task[None] | None = None
         self.reason: type[JobInterrupt] | None = None
 
     def send(self, interrupt: type[JobInterrupt]) -> bool:
-        """Cancel the task; whether that was done.
+        """Cancel the task; return whether it was cancelled.
 
-        Whether a task has swallowed it or is cleaning up cannot be seen from outside: it has until the fifth asking
-        for the same reason, which come a second apart, and is cancelled again.
+        It is not visible from outside whether a task ignored the cancel or is cleaning up. So after each
+        cancel the next four calls for the same reason do nothing.
         """
         if self.task is None:
             return False
-        asked = self._asked.get(interrupt, 0)
-        self._asked[interrupt] = asked + 1
-        if asked % _ASKED_AGAIN:
+        count = self._counts.get(interrupt, 0)
+        self._counts[interrupt] = count + 1
+        if count % _CANCEL_EVERY:
             return False
         self.reason = interrupt
         self._loop.call_soon_threadsafe(self.task.cancel)
         return True
 
     def withdraw(self) -> None:
-        """The cancellations have been taken note of; the task goes on to report them."""
+        """Clear the task's cancellations, so that the task can go on and report its end."""
         while self.task is not None and self.task.cancelling():
             self.task.uncancel()

@@ -1,12 +1,14 @@
-"""An attempt in the hands of this process: the claimed job, its definition, and how it ended."""
+"""An attempt in this process: the claimed job, its definition, and how it ended."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 
+from dramatiq.errors import Retry as DramatiqRetry
 from dramatiq.middleware import SkipMessage, TimeLimitExceeded
 
-from callboard.jobs.attempts.context import RunningJob
+from callboard.jobs.attempts.context import EnqueueJob, RunningJob
 from callboard.jobs.attempts.put_off import Misfit, put_off
 from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
@@ -24,33 +26,48 @@ from callboard.workers.execute.interrupts import (
     TimeoutInterrupt,
 )
 
-#: The hard timeout of a job that has a timeout and says nothing of a hard one.
-BEYOND_TIMEOUT: Final = timedelta(seconds=30)
-#: In Dramatiq's own words.
+#: The hard timeout comes so long after the timeout, for a job that sets only the timeout.
+HARD_TIMEOUT_MARGIN: Final = timedelta(seconds=30)
+#: Dramatiq's own text.
 TOO_OLD: Final = "Message age limit exceeded"
 
 
+class JobKind(StrEnum):
+    """Where a job runs: in a thread, or on the event loop (`async def`)."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+    @classmethod
+    def of(cls, definition: JobDefinition) -> "JobKind":
+        """Return the kind of a job with this definition."""
+        return cls.ASYNC if definition.is_async else cls.SYNC
+
+
 class _TimedOut(TimedOut, TimeLimitExceeded):
-    """TimedOut, which the `throws` and `retry_when` of Dramatiq's actors know by their own name."""
+    """TimedOut, which `throws` and `retry_when` of a Dramatiq actor match as TimeLimitExceeded."""
 
     stored_as = TimedOut.stored_as
 
 
 class PutOff(SkipMessage):
-    """This worker cannot run the job; it is never called. To middleware the message was skipped."""
+    """This worker cannot run the job; the job's function is not called.
 
-    def __init__(self, misfit: Misfit, what: str) -> None:
-        super().__init__(what)
+    For middleware the message is skipped.
+    """
+
+    def __init__(self, misfit: Misfit, problem: str) -> None:
+        super().__init__(problem)
         self.misfit = misfit
-        self.what = what
+        self.problem = problem
 
 
 class Attempt:
-    """One claimed job on its way through the worker. `finish` is set once it has ended."""
+    """One claimed job on its way through the worker. `finish` is set when it has ended."""
 
     __slots__ = (
         "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at", "finish",
-        "interrupt", "interrupted", "job", "running", "unstarted", "value",
+        "has_message_options", "interrupt", "interrupted", "job", "kind", "running", "unstarted", "value",
     )  # fmt: skip
 
     def __init__(
@@ -58,20 +75,24 @@ class Attempt:
     ) -> None:
         self.job = job
         self.definition = definition
+        self.kind = JobKind.ASYNC if definition.is_async else JobKind.SYNC
+        #: Whether the message or its actor has options of Dramatiq, such as callbacks and max_age.
+        self.has_message_options = job.options is not None or bool(definition.message_options)
         self.running = running
         self.finish: Finish | None = None
-        #: Set when the worker drains before the attempt began: it goes back as it came.
+        #: True when the worker drains, or has too many jobs, before the attempt starts: the job is handed
+        #: back.
         self.unstarted = False
-        #: Interrupts the attempt if it runs; set while it does.
+        #: Interrupts the attempt; set while its function runs.
         self.interrupt: Callable[[type[JobInterrupt]], bool] | None = None
-        #: For what reason it was interrupted last.
+        #: The reason of the last interrupt.
         self.interrupted: type[JobInterrupt] | None = None
-        #: What the job returned, until the hooks of middleware have seen it.
+        #: What the job returned; cleared after the middleware hooks have seen it.
         self.value: Any = None
         self.claimed_at = clock.monotonic()
         self.began_at: float | None = None
         self.ended_at = 0.0
-        #: Monotonic seconds at which the timeout strikes.
+        #: When the timeout is over. Monotonic seconds.
         self.deadline: float | None = None
         self._verdict = verdict
         self._clock = clock
@@ -79,21 +100,25 @@ class Attempt:
 
     @property
     def message(self) -> "Attempt":
-        """Itself: Dramatiq's threads take a message out of an item of the work queue, and this stands for both."""
+        """The attempt itself.
+
+        Dramatiq's threads read the message from an item of the work queue; here both are one.
+        """
         return self
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to call the function with.
+        """Return the positional and named arguments to call the job's function with.
 
-        Raises Fail when the row's own arguments cannot be read, Cancel when nobody wants it any more, and PutOff when
-        they do not fit this worker's function: another may have the version of it that they were made for.
+        Raises Fail when the stored arguments cannot be read, Cancel when a stop was requested, SkipMessage
+        when the message is too old, and PutOff when the arguments do not fit this worker's function: another
+        worker may have the version of the function that they were made for.
         """
         args, kwargs = self.job.args, self.job.kwargs
         if args is None or kwargs is None:
             raise Fail("the job's arguments cannot be read")
         if self.running.cancel_requested:
             raise Cancel("cancelled before it began")
-        if self.job.options is not None or self.definition.message_options:
+        if self.has_message_options:
             self._check_age()
         try:
             return self.definition.binder.bind(args, kwargs)
@@ -101,14 +126,14 @@ class Attempt:
             raise PutOff(Misfit.ARGUMENTS, f"cannot call it, {error.message}") from error
 
     def option(self, name: str) -> Any:
-        """What the message, or else its actor, says of a Dramatiq option."""
+        """Return a Dramatiq option of the message, or else of its actor."""
         sent = (self.job.options or {}).get("message") or {}
         return sent[name] if name in sent else self.definition.message_options.get(name)
 
     def _check_age(self) -> None:
-        """Raise SkipMessage when it is too old and nobody has ended it for that yet.
+        """Raise SkipMessage when the message is older than its max_age.
 
-        A delayed job, a retry and one that an operator runs again are left to the scheduler, which knows their time.
+        Delayed jobs, retries and reruns are not checked here: their `expires_at` is left to the scheduler.
         """
         limit = self.option("max_age")
         at_once = self.job.attempt == 1 and self.job.run_at <= self.job.enqueued_at
@@ -118,13 +143,13 @@ class Attempt:
                 raise SkipMessage(TOO_OLD)
 
     def begin(self, put_on_board: PutOnBoard) -> None:
-        """The attempt starts now."""
+        """Note that the attempt starts now: put it on the board and set its deadlines."""
         now = self._clock.monotonic()
         options = self.definition.options
         limit = self.job.timeout or options.timeout
         hard = self.job.hard_timeout or options.hard_timeout
         if hard is None and limit is not None:
-            hard = limit + BEYOND_TIMEOUT
+            hard = limit + HARD_TIMEOUT_MARGIN
         if hard is None:
             self._off_board = put_on_board(self.job.id, 0.0, 0.0)
         else:
@@ -134,6 +159,7 @@ class Attempt:
         self.deadline = None if limit is None else now + limit.total_seconds()
 
     def returned(self, value: Any) -> None:
+        """Note that the job's function returned this value."""
         self.value = value
         definition = self.definition
         self.finish = self._verdict.returned(
@@ -142,7 +168,10 @@ class Attempt:
         self._ended()
 
     def raised(self, error: BaseException) -> None:
-        """The attempt ended with an exception; an interrupt says what it stands for."""
+        """Note that the attempt ended with an exception.
+
+        An interrupt is replaced by the error it stands for.
+        """
         match error:
             case ShutdownInterrupt():
                 self.unstarted = True
@@ -156,20 +185,22 @@ class Attempt:
         elif isinstance(error, SkipMessage):
             self.skipped(error)
         elif not self.unstarted:
-            self.finish = self._verdict.raised(self.job, error, self.definition.options.retry, self._now())
+            self.finish = self._verdict.raised(
+                self.job, error, self.definition.options.retry, self._now(), delay=dramatiq_delay(error)
+            )
         self._ended()
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
-        """Dramatiq's middleware, or the job in its manner, says that it is not to be run."""
+        """Note that Dramatiq's middleware, or the job with SkipMessage, decided not to run it."""
         self.finish = self._verdict.skipped(self.job, reason, self._now(), failed=failed)
 
     def put_off(self, reason: PutOff) -> None:
-        """This worker cannot run the job; nothing has begun that would count."""
+        """Note that this worker cannot run the job. The attempt does not count as started."""
         self.began_at = None
-        self.finish = put_off(self.job, self._verdict.worker, reason.misfit, reason.what)
+        self.finish = put_off(self.job, self._verdict.worker, reason.misfit, reason.problem)
 
     def unwritable(self, error: Exception) -> None:
-        """Postgres refuses the outcome itself: the attempt has failed for that reason."""
+        """Note that Postgres refused the outcome: the attempt fails for that reason."""
         reason = Fail(f"the outcome could not be stored: {type(error).__name__}")
         self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
 
@@ -183,3 +214,34 @@ class Attempt:
 
     def _now(self) -> datetime:
         return self._clock.now()
+
+
+class AttemptFactory:
+    """Makes the attempts of one worker child.
+
+    on_progress: is called with a running job that has progress to write.
+    """
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        enqueue_job: EnqueueJob,
+        on_progress: Callable[[RunningJob], None],
+        clock: Clock,
+    ) -> None:
+        self._verdict = verdict
+        self._enqueue_job = enqueue_job
+        self._on_progress = on_progress
+        self._clock = clock
+
+    def __call__(self, job: ClaimedJob, definition: JobDefinition) -> Attempt:
+        """Return the attempt at a claimed job."""
+        running = RunningJob(job, self._enqueue_job, self._on_progress)
+        return Attempt(job, definition, running, self._verdict, self._clock)
+
+
+def dramatiq_delay(error: BaseException) -> timedelta | None:
+    """Return the delay before the next attempt that Dramatiq's Retry names."""
+    if isinstance(error, DramatiqRetry) and error.delay is not None:
+        return timedelta(milliseconds=error.delay)
+    return None

@@ -1,10 +1,11 @@
-"""What follows from an attempt's end: callbacks, the rest of a pipeline, a group's completion. As in Dramatiq 2.2's middleware.
+"""The jobs that follow from an attempt's end: callbacks, the rest of a pipeline, a group's completion.
 
-They become jobs in the transaction in which the end is written.
+The rules are those of Dramatiq 2.2's middleware. The jobs are enqueued in the transaction that writes the
+end.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dramatiq
 import orjson
@@ -14,35 +15,35 @@ from dramatiq import Message
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.errors import CallboardError
-from callboard.jobs.followers.dispatch import Dispatch
+from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.job import DEFAULT_QUEUE
 from callboard.jobs.model.outcomes import Outcome
 from callboard.jobs.model.states import Verb
+from callboard.workers.execute.attempt_message import AttemptMessage
 
-if TYPE_CHECKING:
-    from callboard.workers.execute.runner import AttemptMessage
-
-#: What Dramatiq calls an attempt that took too long.
+#: Dramatiq's name for the error of an attempt that took too long.
 _TIME_LIMIT = "TimeLimitExceeded"
 
 log = structlog.get_logger(__name__)
 
 
 def followers(
-    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException | None
+    broker: CallboardBroker, message: AttemptMessage, finish: Finish, error: BaseException | None
 ) -> tuple[Dispatch, ...]:
-    """The jobs to enqueue with this end. What cannot be read is left out, with a line in the log."""
+    """Return the jobs to enqueue with this end; none, with a log line, when the message's options cannot be
+    read.
+    """
     try:
         return tuple(_followers(broker, message, finish, error))
     except (CallboardError, KeyError, TypeError) as problem:
-        # The options are whatever somebody has sent; they must not keep the attempt from ending.
+        # The options come from the sender of the message. Bad ones must not keep the attempt from ending.
         log.error("job.followers_unreadable", job_id=message.message_id, reason=repr(problem)[:300])  # noqa: TRY400
         return ()
 
 
 def _followers(
-    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException | None
+    broker: CallboardBroker, message: AttemptMessage, finish: Finish, error: BaseException | None
 ) -> Iterator[Dispatch]:
     if finish.verb is Verb.COMPLETE:
         yield from _after_success(broker, message, finish)
@@ -50,40 +51,41 @@ def _followers(
         yield from _after_failure(broker, message, finish, error)
 
 
-def _after_success(broker: CallboardBroker, message: "AttemptMessage", finish: Finish) -> Iterator[Dispatch]:
+def _after_success(broker: CallboardBroker, message: AttemptMessage, finish: Finish) -> Iterator[Dispatch]:
     result = None if finish.result is None else orjson.loads(finish.result)
     target = message.options.get("pipe_target")
     if target is not None:
         following: Message[Any] = Message(**target)
-        # Said of the message that follows, or of this message's actor: Dramatiq does not ask this message.
+        # Dramatiq reads pipe_ignore from the following message or from this message's actor, not from this
+        # message.
         own = message.attempt.definition.message_options.get("pipe_ignore")
         if not (following.options.get("pipe_ignore") or own):
             following = following.copy(args=(*following.args, result))
         yield _sent(broker, following, following.options.get("delay"))
     callback = _option(message, "on_success")
     if callback:
-        yield _called(broker, callback, message.asdict(), result)
+        yield _callback(broker, callback, message.asdict(), result)
     group, callbacks = (message.options.get(f"group_completion_{name}") for name in ("uuid", "callbacks"))
     for last in callbacks or () if group else ():
         yield _sent(broker, Message(**last), None, barrier=group)
 
 
 def _after_failure(
-    broker: CallboardBroker, message: "AttemptMessage", finish: Finish, error: BaseException
+    broker: CallboardBroker, message: AttemptMessage, finish: Finish, error: BaseException
 ) -> Iterator[Dispatch]:
-    told = finish.error
-    kind = told.error_class.rpartition(".")[2] if told else type(error).__name__
+    entry = finish.error
+    kind = entry.error_class.rpartition(".")[2] if entry else type(error).__name__
     if kind == TimedOut.__name__:
         kind = _TIME_LIMIT
     data = message.asdict()
     throws = _option(message, "throws")
     expected = isinstance(throws, type | tuple) and isinstance(error, throws)
     if not expected:
-        # As Dramatiq's Retries leaves the message behind.
+        # The state in which Dramatiq's Retries leaves the message.
         data["options"] = {
             **message.options,
             "retries": message.attempt.job.attempt,
-            "traceback": told.traceback if told else "",
+            "traceback": entry.traceback if entry else "",
         }
     exhausted = _option(message, "on_retry_exhausted")
     if exhausted and finish.verb is Verb.FAIL and not expected and not isinstance(error, Outcome):
@@ -91,18 +93,20 @@ def _after_failure(
             "retries": message.attempt.job.attempt - 1,
             "max_retries": message.attempt.job.max_attempts - 1,
         }
-        yield _called(broker, exhausted, data, counts)
+        yield _callback(broker, exhausted, data, counts)
     callback = _option(message, "on_failure")
     if callback:
-        yield _called(broker, callback, data, {"type": kind, "message": told.message if told else str(error)})
+        yield _callback(
+            broker, callback, data, {"type": kind, "message": entry.message if entry else str(error)}
+        )
 
 
-def _option(message: "AttemptMessage", name: str) -> Any:
+def _option(message: AttemptMessage, name: str) -> Any:
     return message.options.get(name) or message.attempt.definition.message_options.get(name)
 
 
-def _called(broker: CallboardBroker, callback: Any, *args: Any) -> Dispatch:
-    """A callback, by name or as the actor itself; one that this process does not know is for another worker."""
+def _callback(broker: CallboardBroker, callback: Any, *args: Any) -> Dispatch:
+    """Return the job of a callback, given by name or as an actor. An unknown one is for another worker."""
     name = callback if isinstance(callback, str) else callback.actor_name
     actor = broker.actors.get(name)
     if isinstance(actor, dramatiq.Actor):

@@ -1,7 +1,7 @@
-"""A job that forks: the copy of the worker that comes to be runs nothing but the job's own code.
+"""Jobs that fork: the copy of the worker process runs the rest of the job's code, and nothing else.
 
-Threads do not survive a fork, memory does: the copy would go on with the work queue that it inherited, and wipe jobs off
-the board that it shares with the supervisor.
+A fork copies the memory but not the threads. Without this module, the copy would go on with the work queue
+that it inherited, and remove jobs from the board that it shares with the supervisor.
 """
 
 import os
@@ -9,31 +9,30 @@ import signal
 from typing import Final
 
 
-class _Here:
-    """Whether this process is the worker itself or a copy that a job has made of it."""
+class ProcessRole:
+    """Whether this process is the worker, or a copy of it that a job made by a fork."""
 
-    copied = False
+    is_copy = False
 
 
-_here: Final = _Here()
+PROCESS: Final = ProcessRole()
 
 
 def watch() -> None:
-    """From now on, know copies of this process."""
+    """From now on, mark copies of this process."""
 
     def in_copy() -> None:
-        _here.copied = True
-        # Nobody is left who would act on the worker's own way to take a signal.
+        PROCESS.is_copy = True
+        # The threads that act on the worker's signals do not exist in the copy.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     os.register_at_fork(after_in_child=in_copy)
 
 
-def leave_copy(error: BaseException | None = None) -> None:
-    """In a copy, end the process: the job's code has come to its end there. In the worker, nothing."""
-    if _here.copied:
-        os._exit(_exit_code(error))
+def exit_copy(error: BaseException | None = None) -> None:
+    """End a copy: the job's code has ended in it. `error`: what the job raised there."""
+    os._exit(_exit_code(error))
 
 
 def _exit_code(error: BaseException | None) -> int:

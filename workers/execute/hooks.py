@@ -1,10 +1,10 @@
-"""Dramatiq's hooks around an attempt, and what follows from its end: the same for sync and async jobs.
+"""Middleware hooks around an attempt, and the jobs that follow from its end.
 
-Without middleware of the user's own, and for jobs from which nothing follows, all of it is a few comparisons.
+The same for sync and async jobs.
 """
 
 from threading import Event, local
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dramatiq.middleware import MiddlewareError, SkipMessage
 
@@ -12,52 +12,53 @@ from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.model.outcomes import Outcome
 from callboard.jobs.model.states import Verb
 from callboard.workers.execute.attempt import Attempt
+from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.following import followers
-
-if TYPE_CHECKING:
-    from callboard.workers.execute.runner import AttemptMessage
 
 
 class CurrentAttempt:
-    """Hands the attempt from the message to the runner, which Dramatiq calls with arguments alone."""
+    """The attempt that the current thread is about to run.
+
+    Dramatiq calls a runner with the arguments alone.
+    """
 
     def __init__(self) -> None:
-        self._here = local()
+        self._local = local()
 
     def put(self, attempt: Attempt) -> None:
-        self._here.attempt = attempt
+        self._local.attempt = attempt
 
     def peek(self) -> Attempt | None:
-        """The attempt that is about to run in this thread."""
-        return getattr(self._here, "attempt", None)
+        """Return the attempt that is about to run in this thread."""
+        return getattr(self._local, "attempt", None)
 
     def take(self) -> Attempt | None:
+        """Return the attempt that is about to run in this thread, and remove it."""
         attempt = self.peek()
-        self._here.attempt = None
+        self._local.attempt = None
         return attempt
 
 
 class Hooks:
-    """Calls the hooks of a broker's middleware, in whichever thread the attempt runs."""
+    """Calls the hooks of a broker's middleware, in the thread in which the attempt runs."""
 
     def __init__(self, broker: CallboardBroker, draining: Event) -> None:
         self._broker = broker
         self._draining = draining
 
     def concern(self, attempt: Attempt) -> bool:
-        """Whether anything here is to be done for an attempt."""
-        return (
-            attempt.job.options is not None
-            or self._broker.watched
-            or bool(attempt.definition.message_options)
-        )
+        """Return whether the hooks have anything to do for an attempt."""
+        return attempt.has_message_options or self._broker.watched
 
-    def before(self, message: "AttemptMessage") -> None:
-        """Before it runs; raises what middleware says against that (SkipMessage, another MiddlewareError)."""
+    def before(self, message: AttemptMessage) -> None:
+        """Call the hooks before the attempt.
+
+        Raises SkipMessage or another MiddlewareError when one refuses to run it.
+        """
         if not self._broker.hooks("before_process_message"):
             return
         if self._draining.is_set():
-            # It is handed back; no hook has seen it.
+            # The job is handed back, and no hook has seen it.
             message.attempt.unstarted = True
             raise SkipMessage("the worker is draining")
         try:
@@ -66,8 +67,8 @@ class Hooks:
             message.refusal = error
             raise
 
-    def skipped(self, message: "AttemptMessage") -> None:
-        """Middleware, or the job itself, has raised SkipMessage."""
+    def skipped(self, message: AttemptMessage) -> None:
+        """Note that middleware, or the job itself, raised SkipMessage."""
         attempt = message.attempt
         if attempt.unstarted:
             return
@@ -75,11 +76,14 @@ class Hooks:
             attempt.skipped(message.refusal or SkipMessage("skipped by middleware"), failed=message.failed)
         CallboardBroker.emit_after(self._broker, "skip_message", message)
 
-    def after(self, message: "AttemptMessage", exception: BaseException | None) -> None:
-        """It has ended, as its `finish` says; middleware may still make a failure of it by `message.fail()`."""
+    def after(self, message: AttemptMessage, exception: BaseException | None) -> None:
+        """Call the hooks after the attempt.
+
+        A hook may still turn a success into a failure with `message.fail()`.
+        """
         attempt = message.attempt
         if exception is None and not message.failed and not self.concern(attempt):
-            # Most jobs: nobody watches, and nothing follows.
+            # The usual case: no hook listens and no job follows.
             attempt.value = None
             return
         if attempt.finish is None and not attempt.unstarted:
@@ -95,18 +99,16 @@ class Hooks:
             )
             if message.failed and attempt.finish is not None and attempt.finish.verb is Verb.COMPLETE:
                 attempt.skipped(SkipMessage("failed by middleware"), failed=True)
-        if attempt.finish is not None and (
-            attempt.job.options is not None or attempt.definition.message_options
-        ):
-            # An outcome that was returned means what it means when it is raised.
+        if attempt.finish is not None and attempt.has_message_options:
+            # A returned outcome has the same effect as a raised one.
             returned = attempt.value if isinstance(attempt.value, Outcome) else None
             children = followers(self._broker, message, attempt.finish, exception or returned)
             if children:
                 attempt.finish = attempt.finish._replace(children=children)
         attempt.value = None
 
-    def acknowledge(self, message: "AttemptMessage") -> None:
-        """What Dramatiq's own threads do with a sync job's message at its end."""
+    def acknowledge(self, message: AttemptMessage) -> None:
+        """Send the signals that Dramatiq's own threads send at the end of a sync job's message."""
         signal: Any = "nack" if message.failed else "ack"
         self._broker.emit_before(signal, message)
         self._broker.emit_after(signal, message)

@@ -1,4 +1,4 @@
-"""The worker's Dramatiq broker: the producing half of jobs/broker.py, and a consumer of claimed jobs."""
+"""The worker's Dramatiq broker: jobs/dramatiq/broker.py with a consumer of claimed jobs."""
 
 from collections.abc import Callable
 from threading import Event
@@ -8,20 +8,21 @@ import dramatiq
 from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 
-from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
+from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.definition import JobDefinition, define
+from callboard.workers.board import PutOnBoard
 from callboard.workers.execute.hooks import CurrentAttempt, Hooks
-from callboard.workers.execute.runner import Runner
+from callboard.workers.execute.sync_runner import run
 
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
-#: Signals of every attempt, which nothing is done for when no middleware watches.
-_OF_ATTEMPTS: Final = frozenset({"ack", "nack"})
+#: Signals that are sent for every attempt. They are skipped while no middleware listens.
+_ATTEMPT_SIGNALS: Final = frozenset({"ack", "nack"})
 
 
 class WorkerBroker(CallboardBroker):
-    """Hands Dramatiq's worker a runner in each actor's place, and our consumer in place of a queue's."""
+    """Gives Dramatiq's worker a runner in place of each actor, and our consumer in place of a queue's."""
 
     def __init__(
         self,
@@ -38,13 +39,13 @@ class WorkerBroker(CallboardBroker):
         self._consumer: dramatiq.Consumer | None = None
 
     def definitions(self) -> dict[str, JobDefinition]:
-        """What this process can run: every actor that was declared, by name."""
+        """Return the jobs that this process can run, by name: every actor that was declared."""
         return {name: define(actor) for name, actor in self.actors.items()}
 
     def serve(
-        self, consumer: dramatiq.Consumer, make_runner: Callable[[dramatiq.Actor[..., Any]], Runner]
+        self, consumer: dramatiq.Consumer, make_runner: "Callable[[dramatiq.Actor[..., Any]], Runner]"
     ) -> None:
-        """From now on `consume` gives this consumer, and the worker's threads get these runners."""
+        """Set the consumer that `consume` returns, and the factory of the runners that `get_actor` returns."""
         self._consumer = consumer
         self._make_runner = make_runner
 
@@ -53,7 +54,7 @@ class WorkerBroker(CallboardBroker):
             if self.watched:
                 self.around.before(args[0])
             self.current.put(args[0].attempt)
-        elif self.watched or signal not in _OF_ATTEMPTS:
+        elif self.watched or signal not in _ATTEMPT_SIGNALS:
             super().emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -62,11 +63,14 @@ class WorkerBroker(CallboardBroker):
             self.around.after(args[0], kwargs.get("exception"))
         elif signal == "skip_message":
             self.around.skipped(args[0])
-        elif self.watched or signal not in _OF_ATTEMPTS:
+        elif self.watched or signal not in _ATTEMPT_SIGNALS:
             super().emit_after(signal, *args, **kwargs)
 
     def get_actor(self, actor_name: str) -> Any:
-        """The actor; in a thread that is about to run an attempt, what runs it in the actor's place."""
+        """Return the actor.
+
+        In a thread that is about to run an attempt, return the runner in place of the actor.
+        """
         attempt = self.current.peek()
         if attempt is None or attempt.job.name != actor_name:
             return super().get_actor(actor_name)
@@ -75,7 +79,7 @@ class WorkerBroker(CallboardBroker):
         except KeyError:
             return self._runner(actor_name)
 
-    def _runner(self, actor_name: str) -> Runner:
+    def _runner(self, actor_name: str) -> "Runner":
         actor = self.actors.get(actor_name)
         if actor is None or self._make_runner is None:
             raise ActorNotFound(actor_name)  # type: ignore[no-untyped-call]
@@ -87,10 +91,33 @@ class WorkerBroker(CallboardBroker):
         return self._consumer
 
 
-class OneConsumer(dict[str, Any]):
-    """The consumers of a Dramatiq worker, by queue: there is one, whatever a message's queue is."""
+class Runner:
+    """Takes an actor's place in Dramatiq's worker: runs the attempt, keeps its outcome, and returns nothing.
 
-    def __missing__(self, queue_name: str) -> Any:
-        if queue_name == VIRTUAL_QUEUE:
-            raise KeyError(queue_name)
-        return self[VIRTUAL_QUEUE]
+    An exception of the job is raised again, so that middleware sees it.
+    """
+
+    #: All jobs have the same priority here: the claim has decided the order.
+    priority: Final = 0
+
+    def __init__(
+        self,
+        actor: dramatiq.Actor[..., Any],
+        current: CurrentAttempt,
+        put_on_board: PutOnBoard,
+        draining: Event,
+    ) -> None:
+        self.actor_name = actor.actor_name
+        self.queue_name = actor.queue_name
+        self.options = actor.options
+        self._current = current
+        self._put_on_board = put_on_board
+        self._draining = draining
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> None:
+        attempt = self._current.take()
+        if attempt is None:
+            raise RuntimeError("only the worker's threads may call a runner")
+        error = run(attempt, self._put_on_board, self._draining)
+        if error is not None:
+            raise error

@@ -1,14 +1,16 @@
-"""The consumer: pops tokens from Redis, claims their jobs in Postgres, and hands them to Dramatiq's threads."""
+"""The consumer: takes tokens from Redis, claims their jobs in Postgres, and hands them to the threads and the
+event loop.
+"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from threading import Event, Lock
-from typing import Final
+from typing import Final, Protocol
 
 import dramatiq
 import structlog
 
-from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.claims import Claims
 from callboard.jobs.attempts.put_off import Misfit
 from callboard.jobs.dramatiq.definition import JobDefinition, unknown
 from callboard.jobs.errors import Unavailable
@@ -19,60 +21,60 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
 from callboard.jobs.redis.transport import AGEING, Transport, read_token
 from callboard.workers.execute.async_runner import AsyncRunner
-from callboard.workers.execute.attempt import Attempt, PutOff
-from callboard.workers.execute.runner import AttemptMessage
-from callboard.workers.fetch.hints import Hints
-from callboard.workers.fetch.queue_order import Queues
+from callboard.workers.execute.attempt import Attempt, AttemptFactory, JobKind, PutOff
+from callboard.workers.execute.attempt_message import AttemptMessage
+from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.work_queue import WorkQueue
-from callboard.workers.report.job_log_writer import Ends
 
-#: One pop waits this long at most; also how soon a stop is noticed when idle. Seconds.
+#: One pop waits at most this long. An idle consumer notices a stop as late as this. Seconds.
 _BLOCK: Final = 1.0
-#: Between two looks at queues that have room while others have none. Seconds.
-_BRIEF: Final = 0.01
-#: Between two looks straight into Postgres while Redis is away. Seconds.
-_FALLBACK_BEAT: Final = 0.5
-#: The same while some queues have no room, and nothing is released meanwhile.
-_PARTIAL_BEAT: Final = 0.1
+#: The pause between pops while some queues have room and others have none. Seconds.
+_PARTIAL_PAUSE: Final = 0.01
+#: The pause between two questions to Postgres while Redis is away. Seconds.
+_FALLBACK_PAUSE: Final = 0.5
+#: The same while some queues have no room. A released slot ends it early.
+_PARTIAL_FALLBACK_PAUSE: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
 
-#: What each step of priority is worth.
-_STEPS: Final = [priority * AGEING for priority in range(10)]
+#: How much later a job of each priority counts as due.
+_AGEING_STEPS: Final = [priority * AGEING for priority in range(10)]
 
 log = structlog.get_logger(__name__)
 
 
-def _urgency(job: ClaimedJob) -> datetime:
-    return job.run_at + _STEPS[job.priority]
+class EndSink(Protocol):
+    """Takes attempts that have ended or were not started, and has their outcomes written."""
+
+    def put(self, attempt: Attempt) -> None: ...
 
 
 class JobConsumer(dramatiq.Consumer):
-    """Sends claimed jobs to where they run: sync ones to the work queue, async ones to the loop.
+    """Sends claimed jobs to where they run: sync ones to the work queue, async ones to the event loop.
 
-    Runs in Dramatiq's one consumer thread. It yields nothing to that thread, whose way with each message costs as much
-    as the job's own.
+    Runs in Dramatiq's one consumer thread. It yields no messages to that thread: Dramatiq's handling of a
+    message costs as much as a small job.
     """
 
     def __init__(
         self,
         *,
-        execution: Execution,
+        claims: Claims,
         transport: Transport,
         definitions: dict[str, JobDefinition],
-        wanted: Sequence[str],
+        queues: Sequence[str],
         slots: Slots,
-        ends: Ends,
+        ends: EndSink,
         loop: AsyncRunner,
         work_queue: WorkQueue,
-        make_attempt: Callable[[ClaimedJob, JobDefinition], Attempt],
+        make_attempt: AttemptFactory,
         draining: Event,
         clock: Clock,
     ) -> None:
-        self._execution = execution
+        self._claims = claims
         self._definitions = definitions
-        self._queues = Queues(execution, wanted, definitions, clock)
-        self._hints = Hints(self._queues, transport, execution.worker)
+        self._queues = QueueOrder(claims, queues, definitions, clock)
+        self._tokens = TokenSource(self._queues, transport, claims.worker)
         self._slots = slots
         self._ends = ends
         self._loop = loop
@@ -80,7 +82,7 @@ class JobConsumer(dramatiq.Consumer):
         self._make_attempt = make_attempt
         self._draining = draining
         self._clock = clock
-        #: Held while tokens are being claimed; who holds it while draining knows that no claim is under way.
+        #: Held during a claim. A drain takes it to be sure that no claim is under way.
         self.claiming = Lock()
 
     def __next__(self) -> None:
@@ -92,21 +94,21 @@ class JobConsumer(dramatiq.Consumer):
                 log.warning("consumer.waiting", reason=error.message)
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
         else:
-            # Kept alive for acks; nothing new is taken.
-            self._slots.wait_empty(_FALLBACK_BEAT)
+            # The consumer claims nothing more, but stays for the acks of what runs.
+            self._slots.wait_empty(_FALLBACK_PAUSE)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
-        """The attempt has ended, or was not begun: its outcome goes to be written."""
+        """Pass on an attempt that has ended or was not started."""
         if isinstance(message, AttemptMessage):
             self.end(message.attempt)
 
     def nack(self, message: dramatiq.MessageProxy) -> None:
-        """Middleware has refused the message."""
+        """Pass on an attempt that middleware refused."""
         if isinstance(message, AttemptMessage):
             self._end(message.attempt, "refused by middleware", Verb.FAIL)
 
     def end(self, attempt: Attempt) -> None:
-        """The attempt has ended, or was not begun."""
+        """Pass on an attempt that has ended or was not started: its outcome is written next."""
         begun = attempt.began_at is not None
         self._end(
             attempt, "it ended without an outcome" if begun else "skipped by middleware",
@@ -114,64 +116,66 @@ class JobConsumer(dramatiq.Consumer):
         )  # fmt: skip
 
     def take_back(self) -> list[Attempt]:
-        """What was claimed and has not begun."""
+        """Remove and return the attempts that were claimed and have not started."""
         with self.claiming:
             return [*self._work_queue.take_all(), *self._loop.take_back()]
 
-    def _end(self, attempt: Attempt, otherwise: str, verb: Verb) -> None:
+    def _end(self, attempt: Attempt, reason: str, verb: Verb) -> None:
+        """Pass on an attempt. One that has no outcome ends with this verb."""
         if attempt.finish is None and not attempt.unstarted:
-            log.warning("job.not_run", job_id=str(attempt.job.id), reason=otherwise)
+            log.warning("job.not_run", job_id=str(attempt.job.id), reason=reason)
             attempt.finish = Finish(attempt.job.id, attempt.job.epoch, attempt.job.claim_id, verb)
         self._ends.put(attempt)
 
     def _fill(self) -> None:
+        """Claim jobs for the free slots, or wait for a slot."""
         rooms, everywhere = self._queues.with_room(self._slots)
         if not rooms:
-            self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_BEAT)
+            self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_PAUSE)
             return
-        adopted = self._execution.adopt()
+        adopted = self._claims.adopt()
         if adopted:
             self._accept(adopted)
             return
         queues = self._queues.in_turn(rooms)
-        raw = self._hints.pop(queues, [rooms[name] for name in queues], _BLOCK if everywhere else 0)
+        raw = self._tokens.pop(queues, [rooms[name] for name in queues], _BLOCK if everywhere else 0)
         if raw is None:
             self._ask_postgres(queues, min(rooms.values()), everywhere=everywhere)
             return
         if not raw and not everywhere:
-            # The queues that have no room may be those with the jobs: what is released is heard of here.
-            self._slots.wait_free(_BRIEF)
+            # Perhaps only the queues without room have jobs: wait here for a released slot.
+            self._slots.wait_free(_PARTIAL_PAUSE)
             return
         tokens = [token for member in raw if (token := read_token(member))]
         if tokens:
             with self.claiming:
                 if not self._draining.is_set():
-                    self._accept(self._execution.claim(tokens))
+                    self._accept(self._claims.claim(tokens))
 
     def _ask_postgres(self, queues: Sequence[str], room: int, *, everywhere: bool) -> None:
-        """Claim without tokens: Redis is away, or may not have been told of all there is."""
+        """Claim without tokens: Redis is away, or may lack tokens of queued jobs."""
         found = 0
-        for queue in self._hints.worth_asking(queues):
+        for queue in self._tokens.worth_asking(queues):
             with self.claiming:
                 if found < room and not self._draining.is_set():
-                    claimed = self._execution.claim_oldest(queue, room - found)
+                    claimed = self._claims.claim_oldest(queue, room - found)
                     self._accept(claimed)
                     found += len(claimed)
-        self._hints.asked(found, everywhere=everywhere)
+        self._tokens.asked(found, everywhere=everywhere)
         if found:
             CLAIMS_WITHOUT_TOKEN.inc(found)
-        elif not everywhere and self._hints.wanting:
-            # The queues that have no room may be those with the jobs.
-            self._slots.wait_free(_PARTIAL_BEAT)
-        elif self._hints.away:
-            self._draining.wait(_FALLBACK_BEAT)
+        elif not everywhere and self._tokens.unreliable:
+            # Perhaps only the queues without room have jobs.
+            self._slots.wait_free(_PARTIAL_FALLBACK_PAUSE)
+        elif self._tokens.away:
+            self._draining.wait(_FALLBACK_PAUSE)
 
     def _accept(self, claimed: list[ClaimedJob]) -> None:
-        """Take slots and send each job to where it runs, most urgent first."""
-        claimed = self._execution.with_arguments(claimed)
+        """Take a slot for each claimed job and send it to where it runs, most urgent first."""
+        claimed = self._claims.with_arguments(claimed)
         sync: list[Attempt] = []
-        awaited: list[Attempt] = []
-        kinds: dict[str, list[int]] = {}
+        on_loop: list[Attempt] = []
+        counts: dict[str, dict[JobKind, int]] = {}
         for job in sorted(claimed, key=_urgency):
             definition = self._definitions.get(job.name)
             attempt = self._make_attempt(job, definition or unknown(job.name, job.queue))
@@ -182,25 +186,33 @@ class JobConsumer(dramatiq.Consumer):
             if definition is None:
                 self._put_off(attempt)
                 continue
-            kinds.setdefault(job.queue, [0, 0])[definition.is_async] += 1
-            (awaited if definition.is_async else sync).append(attempt)
-        self._queues.served(kinds)
-        # When a queue has more sync jobs in it than before, others had better run some of them.
+            of_queue = counts.setdefault(job.queue, dict.fromkeys(JobKind, 0))
+            of_queue[attempt.kind] += 1
+            (on_loop if attempt.kind is JobKind.ASYNC else sync).append(attempt)
+        self._queues.served(counts)
+        # A queue may hold more sync jobs than expected: other workers should run the surplus.
         kept = max(len(sync) - self._slots.surplus(), 0)
         for attempt in sync[:kept]:
             self._work_queue.put(attempt)
         for attempt in sync[kept:]:
             self._hand_back(attempt)
-        if awaited:
-            self._loop.submit(awaited)
-        self._slots.taken(claimed)
+        if on_loop:
+            self._loop.submit(on_loop)
+        self._slots.claim_taken(claimed)
 
     def _hand_back(self, attempt: Attempt) -> None:
-        """It was too much for this child: back to the queue at once, as it came."""
+        """Put a job back into its queue, since this child has too much to do."""
         attempt.unstarted = True
         self._ends.put(attempt)
 
     def _put_off(self, attempt: Attempt) -> None:
-        """Another worker may know this job (a rolling deploy): later, without spending an attempt."""
+        """Put off a job that this worker does not know.
+
+        Another worker may know it, as in a rolling deploy.
+        """
         attempt.put_off(PutOff(Misfit.UNKNOWN, f"does not know the job {attempt.job.name!r}"))
         self._ends.put(attempt)
+
+
+def _urgency(job: ClaimedJob) -> datetime:
+    return job.run_at + _AGEING_STEPS[job.priority]

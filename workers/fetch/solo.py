@@ -1,4 +1,7 @@
-"""Running one job alone, in a child that ends with it: what it does to its process, it does to nobody else."""
+"""Running one job alone, in a child that ends with it.
+
+If the job kills its process, no other job is harmed.
+"""
 
 from collections.abc import Sequence
 from threading import Event
@@ -9,12 +12,13 @@ from callboard.workers.fetch.consumer import JobConsumer
 
 
 class SoloConsumer(JobConsumer):
-    """Claims one job that is to run alone, and nothing after it."""
+    """Claims one job that must run alone, and nothing after it."""
 
-    def __init__(self, *, definitions: dict[str, JobDefinition], wanted: Sequence[str], **parts: Any) -> None:
-        super().__init__(definitions=definitions, wanted=wanted, **parts)
-        self._wanted = wanted
-        #: Set once it has its job, or there is none: when the slots are empty then, all is done.
+    def __init__(self, *, definitions: dict[str, JobDefinition], queues: Sequence[str], **parts: Any) -> None:
+        super().__init__(definitions=definitions, queues=queues, **parts)
+        self._queue_names = queues
+        #: Set when the job is claimed, or when there is none. The child is done when the slots are empty
+        #: then.
         self.settled = Event()
 
     def _fill(self) -> None:
@@ -24,7 +28,7 @@ class SoloConsumer(JobConsumer):
         with self.claiming:
             try:
                 if not self._draining.is_set():
-                    self._accept(self._execution.claim_solo(sorted(self._definitions), self._wanted))
+                    self._accept(self._claims.claim_solo(sorted(self._definitions), self._queue_names))
             finally:
-                # A claim whose answer is lost is not looked for: the end of the lease gives back what it took.
+                # A claim whose answer is lost is not looked for: when the lease ends, its job is rescued.
                 self.settled.set()

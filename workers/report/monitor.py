@@ -1,4 +1,4 @@
-"""The monitor: once a second it tells Postgres how far jobs have come and hears which should stop; it keeps time."""
+"""The monitor: it checks deadlines, and once a second it writes progress and reads cancel requests."""
 
 from collections import deque
 from threading import Event, Thread
@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 
 from callboard.jobs.attempts.context import RunningJob
-from callboard.jobs.attempts.execution import Execution
 from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.clock import Clock
@@ -17,39 +17,40 @@ from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.interrupts import CancelInterrupt, JobInterrupt, TimeoutInterrupt
 from callboard.workers.fetch.slots import Slots
 
-#: How often deadlines are looked at. Seconds.
+#: How often deadlines are checked. Seconds.
 _BEAT: Final = 0.1
-#: Every so many beats: progress out, cancellations in.
+#: Progress is written and cancel requests are read with every 10th beat.
 _REPORT_EVERY: Final = 10
-#: A job that swallowed an interrupt is interrupted again after so many seconds.
-_STRIKE_AGAIN: Final = 1.0
-#: How long a job may go on, in seconds, that was interrupted because its cancellation is forced.
+#: A job that caught the interrupt of its timeout is interrupted again after this time. Seconds.
+_INTERRUPT_AGAIN_AFTER: Final = 1.0
+#: A job whose cancel is forced has this time to end after it was interrupted. Then its process is killed.
+#: Seconds.
 _FORCED_AFTER: Final = 2.5
 
 log = structlog.get_logger(__name__)
 
 
 class Monitor(Thread):
-    """Keeps an eye on the attempts that run in this child."""
+    """Watches the attempts that run in this child."""
 
-    def __init__(self, execution: Execution, slots: Slots, board: Board, clock: Clock) -> None:
+    def __init__(self, reports: Reports, slots: Slots, board: Board, clock: Clock) -> None:
         super().__init__(name="callboard-monitor", daemon=True)
-        self._execution = execution
+        self._reports = reports
         self._slots = slots
         self._board = board
         self._clock = clock
         self._stopping = Event()
-        #: Jobs that reported since the last write.
-        self._reported: deque[RunningJob] = deque()
-        #: Forced cancellations, and when each job's time is up.
+        #: The jobs that have reported progress since the last write.
+        self._progressed: deque[RunningJob] = deque()
+        #: The attempts whose cancel is forced, each with its deadline.
         self._forced: dict[Attempt, float] = {}
 
     def progressed(self, running: RunningJob) -> None:
-        """A job has something to report that is not written yet; its newest word wins."""
-        self._reported.append(running)
+        """Note that a job has progress to write. Only its newest report is written."""
+        self._progressed.append(running)
 
     def start(self) -> None:
-        """Start, with a first beat at once: the next may wait for a job that keeps the interpreter."""
+        """Start, with a first beat at once: a job that keeps the interpreter could delay the next one."""
         self._board.beat()
         super().start()
 
@@ -59,55 +60,54 @@ class Monitor(Thread):
             self._board.beat()
             beats += 1
             try:
-                self._strike_deadlines()
+                self._interrupt_overdue()
                 if beats % _REPORT_EVERY == 0:
                     self._report()
-            except (
-                Exception
-            ):  # without this thread there are no timeouts and no cancellations, and then no lease
+            except Exception:  # without this thread: no timeouts, no cancels, and soon no lease
                 log.exception("monitor.failed")
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopping.set()
         self.join(timeout=2)
 
-    def _strike_deadlines(self) -> None:
+    def _interrupt_overdue(self) -> None:
         now = self._clock.monotonic()
         for attempt in self._slots.held():
             if attempt.deadline is not None and now > attempt.deadline:
                 interrupt(attempt, TimeoutInterrupt)
-                attempt.deadline = now + _STRIKE_AGAIN
+                attempt.deadline = now + _INTERRUPT_AGAIN_AFTER
 
     def _report(self) -> None:
-        reported = [self._reported.popleft() for _ in range(len(self._reported))]
+        progressed = [self._progressed.popleft() for _ in range(len(self._progressed))]
         if not self._slots.held():
-            self._demand([])
+            self._force([])
             return
-        # What has ended meanwhile was told by the scribe.
-        words = [(job, job.reported) for job in reported if job.untold and job.reported is not None]
-        reports = [Progress(job.id, job.epoch, job.claim_id, *said) for job, said in words]
+        # The progress of attempts that have ended is written by the job log flusher.
+        reported = [(job, job.reported) for job in progressed if job.unwritten and job.reported is not None]
+        progress = [Progress(job.id, job.epoch, job.claim_id, *report) for job, report in reported]
         try:
-            signals = self._execution.report(reports)
+            requests = self._reports.report(progress)
         except Unavailable as error:
-            # What was not written now is tried again, and at the latest before the outcome.
-            self._reported.extend(job for job, _ in words)
+            # It is written with the next report, or at the latest before the outcome.
+            self._progressed.extend(job for job, _ in reported)
             STORE_ERRORS.labels("postgres", "report").inc()
             log.debug("monitor.waiting", reason=error.message)
             return
-        for job, said in words:
-            job.written(said)
+        for job, report in reported:
+            job.written(report)
         forced = []
-        for asked in signals.cancel_requested:
-            attempt = self._slots.find(asked.id)
-            if attempt is not None and attempt.job.epoch == asked.epoch:
+        for request in requests:
+            attempt = self._slots.find(request.id)
+            if attempt is not None and attempt.job.epoch == request.epoch:
                 attempt.running.cancel_requested = True
                 interrupt(attempt, CancelInterrupt)
-                if asked.forced and attempt.began_at is not None:
+                if request.forced and attempt.began_at is not None:
                     forced.append(attempt)
-        self._demand(forced)
+        self._force(forced)
 
-    def _demand(self, forced: list[Attempt]) -> None:
-        """Have the supervisor kill this process when a job does not heed a forced cancellation."""
+    def _force(self, forced: list[Attempt]) -> None:
+        """Put forced cancels on the board: the supervisor kills this process when one is overdue."""
         if not forced and not self._forced:
             return
         until = self._clock.monotonic() + _FORCED_AFTER
@@ -116,7 +116,7 @@ class Monitor(Thread):
 
 
 def interrupt(attempt: Attempt, reason: type[JobInterrupt]) -> bool:
-    """Interrupt an attempt if it runs; whether it was."""
+    """Interrupt an attempt if its function runs; return whether it was interrupted."""
     send = attempt.interrupt
     if send is None or not send(reason):
         return False

@@ -1,4 +1,7 @@
-"""The supervisor: the parent of the worker children. It keeps their leases, replaces the dead, and passes on stops."""
+"""The supervisor: the parent process of the worker children.
+
+It renews their leases and replaces dead children.
+"""
 
 import signal
 from collections.abc import Mapping
@@ -14,34 +17,37 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.platform import Platform
-from callboard.workers import child
 from callboard.workers.board import Board
 from callboard.workers.child import EXIT_CONFIG, ChildPlan
-from callboard.workers.supervise.charge import Charge, Death
+from callboard.workers.child import main as run_child
+from callboard.workers.supervise.child_process import ChildDeath, ChildProcess
 
 _LOOK_EVERY: Final = 0.2
 _RENEW_EVERY: Final = 5.0
-#: A child whose pulse has stood still for this long is not vouched for, and killed once its lease has run out too. Seconds.
+#: The lease of a child is not renewed while its pulse is older than this. When the lease has run out too, the
+#: child is killed. Seconds.
 _STILL: Final = 10.0
-#: A child that lived shorter than this counts as a failed start; after so many in a row the supervisor gives up.
+#: A child that ends within this time counts as a failed start. After so many in a row the supervisor gives
+#: up. Seconds.
 _QUICK_DEATH: Final = 5.0
 _MOST_QUICK_DEATHS: Final = 5
-#: After the grace period the children have this long for their last words. Seconds.
+#: The children have this time after the grace period to write what is left. Then they are killed. Seconds.
 _KILL_AFTER: Final = 6.0
-#: How often Postgres is asked for jobs that are to run alone, and for forced cancellations that a child cannot hear. Seconds.
+#: How often Postgres is asked for jobs that must run alone, and for forced cancels that a child cannot act
+#: on. Seconds.
 _ASK_EVERY: Final = 2.0
-#: Children for one job each that run at once, beside the others.
+#: So many children that run one job alone may exist beside the others.
 _SOLO_AT_ONCE: Final = 2
-#: Until the next one, when one has failed to start. Seconds.
+#: The pause after one of these failed to start. Seconds.
 _SOLO_PAUSE: Final = 30.0
-#: A child whose pulse has stood still for this long may not hear that a cancellation is forced. Seconds.
-_DEAF: Final = 3.0
+#: A child whose pulse is older than this may not notice a forced cancel. Seconds.
+_UNRESPONSIVE: Final = 3.0
 
 log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """Runs children until it is told to stop."""
+    """Runs children until SIGTERM or SIGINT."""
 
     def __init__(
         self,
@@ -56,10 +62,10 @@ class Supervisor:
         self._urls = (database_url, redis_url)
         self._platform = platform
         self._clock = clock
-        self._charges: list[Charge] = []
-        self._dead: list[Death] = []
-        self._asked = Event()
-        self._hurry = Event()
+        self._children: list[ChildProcess] = []
+        self._dead: list[ChildDeath] = []
+        self._stopping = Event()
+        self._hurrying = Event()
         self._quick_deaths = 0
         self._restart_at = 0.0
         self._renew_at = 0.0
@@ -69,32 +75,32 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Keep the children alive until SIGTERM or SIGINT; returns the exit code."""
+        """Keep the children running until SIGTERM or SIGINT; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        while not self._asked.wait(_LOOK_EVERY):
+        while not self._stopping.wait(_LOOK_EVERY):
             self._look()
-            self._bury()
+            self._remove_dead()
             if self._exit_code:
                 break
-            self._hire()
+            self._start_missing()
             self._keep_leases()
-            self._ask()
+            self._ask_postgres()
         self._stop()
         return self._exit_code
 
     def _keep_leases(self) -> None:
-        """Renew what is due to be renewed: three times within a lease, and at least every 5 seconds."""
+        """Renew the leases when it is due: three times within a lease, at least every 5 seconds."""
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + min(_RENEW_EVERY, self._settings.lease_ttl.total_seconds() / 3)
             self._renew()
 
     def _on_signal(self, *_: object) -> None:
-        (self._hurry if self._asked.is_set() else self._asked).set()
+        (self._hurrying if self._stopping.is_set() else self._stopping).set()
 
-    def _hire(self) -> None:
-        kept = sum(not charge.solo for charge in self._charges)
+    def _start_missing(self) -> None:
+        kept = sum(not child.solo for child in self._children)
         if self._clock.monotonic() >= self._restart_at:
             for _ in range(self._settings.processes - kept):
                 self._start(self._settings)
@@ -102,91 +108,97 @@ class Supervisor:
     def _start(self, settings: Settings, *, solo: bool = False) -> None:
         board = Board(settings.threads + settings.async_slots)
         plan = ChildPlan(new_id(), settings, *self._urls, solo=solo)
-        process = get_context("spawn").Process(target=child.main, args=(plan, board), name="callboard-worker")
+        process = get_context("spawn").Process(target=run_child, args=(plan, board), name="callboard-worker")
         process.start()
         now = self._clock.monotonic()
-        self._charges.append(Charge(plan.worker_id, board, process, now, solo, moved_at=now))
+        self._children.append(ChildProcess(plan.worker_id, board, process, now, solo, moved_at=now))
         log.info("worker.started", worker_id=str(plan.worker_id), pid=process.pid, solo=solo)
 
     def _look(self) -> None:
-        """Feel every pulse, and kill those in which a job runs beyond its hard deadline, or that hang while they boot."""
+        """Read every pulse.
+
+        Kill children with a job beyond its hard deadline, and children that hang at their start.
+        """
         now = self._clock.monotonic()
         trusted, self._looked_at = now - self._looked_at < _STILL, now
-        for charge in self._charges:
-            overdue = charge.look(now, trusted=trusted)
+        for child in self._children:
+            overdue = child.look(now, trusted=trusted)
             if overdue:
-                self._condemn(charge, overdue)
-            elif charge.hangs(now):
-                log.error("worker.boot_hung", worker_id=str(charge.worker_id), pid=charge.process.pid)
-                charge.hung = True
-                charge.process.kill()
+                self._kill_for(child, overdue)
+            elif child.hangs(now):
+                log.error("worker.boot_hung", worker_id=str(child.worker_id), pid=child.process.pid)
+                child.hung = True
+                child.process.kill()
 
-    def _condemn(self, charge: Charge, overdue: Mapping[UUID, float]) -> None:
+    def _kill_for(self, child: ChildProcess, overdue: Mapping[UUID, float]) -> None:
         for job, limit in overdue.items():
             event = "job.hard_timeout" if limit else "job.cancel_forced"
             log.error(
                 event,
                 job_id=str(job),
                 limit=limit or None,
-                worker_id=str(charge.worker_id),
-                pid=charge.process.pid,
+                worker_id=str(child.worker_id),
+                pid=child.process.pid,
             )
-        charge.condemn(overdue)
+        child.kill_for(overdue)
 
-    def _ask(self) -> None:
-        """Ask Postgres what children cannot: which jobs wait to be run alone, and what a deaf child should hear."""
+    def _ask_postgres(self) -> None:
+        """Ask Postgres for jobs that must run alone, and for forced cancels of unresponsive children."""
         now = self._clock.monotonic()
         if now < self._ask_at:
             return
         self._ask_at = now + _ASK_EVERY
         try:
-            self._hire_solo(now)
-            self._hear_for_the_deaf(now)
+            self._start_solo(now)
+            self._force_cancels(now)
         except Unavailable as error:
             log.warning("supervisor.waiting", reason=error.message)
 
-    def _hire_solo(self, now: float) -> None:
-        """For each job that is to run alone a fresh child, few at a time."""
-        solo = [charge for charge in self._charges if charge.solo]
-        known = [charge.worker_id for charge in self._charges if charge.board.pulse]
+    def _start_solo(self, now: float) -> None:
+        """Start a new child for each job that must run alone, few at a time."""
+        solo = [child for child in self._children if child.solo]
+        known = [child.worker_id for child in self._children if child.board.pulse]
         if len(solo) >= _SOLO_AT_ONCE or not known or now < self._solo_at:
             return
         waiting = self._platform.workers.solo_waiting(known, self._settings.queues, _SOLO_AT_ONCE)
-        on_their_way = sum(not charge.worked for charge in solo)
+        starting = sum(not child.worked for child in solo)
         settings = self._settings.model_copy(update={"threads": 1, "slots": 1, "async_slots": 1})
-        for _ in range(min(_SOLO_AT_ONCE - len(solo), waiting - on_their_way)):
+        for _ in range(min(_SOLO_AT_ONCE - len(solo), waiting - starting)):
             self._start(settings, solo=True)
 
-    def _hear_for_the_deaf(self, now: float) -> None:
-        """A job in a C call that keeps the interpreter keeps its process from hearing of a forced cancellation."""
-        for charge in self._charges:
-            if charge.still(now) > _DEAF and not charge.condemned and (begun := charge.board.started()):
-                forced = self._platform.workers.forced([charge.worker_id]).intersection(begun)
+    def _force_cancels(self, now: float) -> None:
+        """Kill children for forced cancels that they cannot notice: a job's C call keeps the interpreter."""
+        for child in self._children:
+            if child.still(now) > _UNRESPONSIVE and not child.killed_for and (begun := child.board.started()):
+                forced = self._platform.workers.forced([child.worker_id]).intersection(begun)
                 if forced:
-                    self._condemn(charge, dict.fromkeys(forced, 0.0))
+                    self._kill_for(child, dict.fromkeys(forced, 0.0))
 
-    def _bury(self) -> None:
-        """Take note of children that have died, and take their jobs back at once."""
-        for charge in [one for one in self._charges if not one.process.is_alive()]:
-            self._charges.remove(charge)
-            code, death = charge.process.exitcode, charge.death(asked=self._asked.is_set())
+    def _remove_dead(self) -> None:
+        """Remove children that have ended, and take their jobs back."""
+        for child in [each for each in self._children if not each.process.is_alive()]:
+            self._children.remove(child)
+            code, death = child.process.exitcode, child.death(stopping=self._stopping.is_set())
             log.log(
                 20 if code == 0 and not death.suspects else 40,
                 "worker.exited",
-                worker_id=str(charge.worker_id),
-                pid=charge.process.pid,
+                worker_id=str(child.worker_id),
+                pid=child.process.pid,
                 code=code,
             )
             self._dead.append(death)
-            booted = bool(charge.board.pulse or charge.board.started())
-            self._judge(charge, code, booted=booted)
+            booted = bool(child.board.pulse or child.board.started())
+            self._judge(child, code, booted=booted)
         self._rescue()
 
-    def _judge(self, charge: Charge, code: int | None, *, booted: bool) -> None:
-        """Children that die at once, again and again, are a fault that restarting does not mend; a job's crash is none."""
+    def _judge(self, child: ChildProcess, code: int | None, *, booted: bool) -> None:
+        """Count failed starts. After several in a row the supervisor gives up.
+
+        The crash of a job is not one of them.
+        """
         now = self._clock.monotonic()
-        if charge.solo:
-            if charge.worked or charge.board.started():
+        if child.solo:
+            if child.worked or child.board.started():
                 self._ask_at = now
             elif code != 0:
                 self._solo_at = now + _SOLO_PAUSE
@@ -194,8 +206,8 @@ class Supervisor:
         if code == EXIT_CONFIG:
             self._exit_code = EXIT_CONFIG
             return
-        quick = charge.hung or now - charge.born_at <= _QUICK_DEATH
-        if code == 0 or charge.dismissed or not quick:
+        quick = child.hung or now - child.born_at <= _QUICK_DEATH
+        if code == 0 or child.dismissed or not quick:
             self._quick_deaths = 0
             return
         if not booted:
@@ -214,56 +226,56 @@ class Supervisor:
                 if dead.suspects:
                     self._ask_at = self._clock.monotonic()
         except Unavailable as error:
-            # Tried again with the next look; if this process dies first, the reaper does it.
+            # The next round tries again. If this process dies before, the reaper does it.
             log.warning("supervisor.waiting", reason=error.message)
 
     def _renew(self) -> None:
         now = self._clock.monotonic()
         alive = []
-        for charge in self._charges:
-            if charge.still(now) > _STILL + self._settings.lease_ttl.total_seconds():
-                # Its jobs are somebody else's by now, and it takes up room that a new child could use.
-                log.error("worker.stuck", worker_id=str(charge.worker_id), pid=charge.process.pid)
-                charge.process.kill()
-            if charge.board.pulse and not charge.dismissed and charge.still(now) < _STILL:
-                alive.append(charge)
+        for child in self._children:
+            if child.still(now) > _STILL + self._settings.lease_ttl.total_seconds():
+                # Its jobs have been given to other workers, and a new child needs the room.
+                log.error("worker.stuck", worker_id=str(child.worker_id), pid=child.process.pid)
+                child.process.kill()
+            if child.board.pulse and not child.dismissed and child.still(now) < _STILL:
+                alive.append(child)
         if not alive:
             return
         try:
-            held = self._platform.workers.renew([charge.worker_id for charge in alive])
+            held = self._platform.workers.renew([child.worker_id for child in alive])
         except Unavailable as error:
             log.warning("supervisor.waiting", reason=error.message)
             return
-        for charge in alive:
-            # One that has been told to stop, or has done the one job that it was for, ends its lease itself.
-            ended = self._asked.is_set() or (charge.solo and not charge.board.started())
-            if charge.worker_id not in held and not ended:
-                # Its jobs are somebody else's by now: nothing that it does counts any more.
-                log.error("worker.lease_lost", worker_id=str(charge.worker_id), pid=charge.process.pid)
-                charge.dismissed = True
-                charge.process.terminate()
+        for child in alive:
+            # A child that was told to stop, or has run its one job, ends its lease itself.
+            ended = self._stopping.is_set() or (child.solo and not child.board.started())
+            if child.worker_id not in held and not ended:
+                # Its jobs have been given to other workers: its writes are refused.
+                log.error("worker.lease_lost", worker_id=str(child.worker_id), pid=child.process.pid)
+                child.dismissed = True
+                child.process.terminate()
 
     def _stop(self) -> None:
-        """Pass the stop on, wait for the grace period, then kill. A second signal shortens the wait."""
+        """Stop the children, wait for the grace period, then kill them. A second signal shortens the wait."""
         self._terminate()
         deadline = self._clock.monotonic() + self._settings.grace.total_seconds() + _KILL_AFTER
         hurried, pause = False, Event()
-        while self._charges and self._clock.monotonic() < deadline:
-            if self._hurry.is_set() and not hurried:
+        while self._children and self._clock.monotonic() < deadline:
+            if self._hurrying.is_set() and not hurried:
                 hurried = True
                 deadline = min(deadline, self._clock.monotonic() + _KILL_AFTER)
                 self._terminate()
             self._look()
             self._keep_leases()
-            self._bury()
+            self._remove_dead()
             pause.wait(_LOOK_EVERY)
-        for charge in self._charges:
-            log.error("worker.killed", worker_id=str(charge.worker_id), pid=charge.process.pid)
-            charge.dismissed = True
-            charge.process.kill()
-            charge.process.join()
-        self._bury()
+        for child in self._children:
+            log.error("worker.killed", worker_id=str(child.worker_id), pid=child.process.pid)
+            child.dismissed = True
+            child.process.kill()
+            child.process.join()
+        self._remove_dead()
 
     def _terminate(self) -> None:
-        for charge in self._charges:
-            charge.process.terminate()
+        for child in self._children:
+            child.process.terminate()

@@ -1,4 +1,4 @@
-"""Celery's jobs and enqueuers: the broker is Redis, and with BENCH_RESULTS results go to Postgres."""
+"""Celery's jobs and enqueue calls. The broker is Redis; with BENCH_RESULTS, results go to Postgres."""
 
 import os
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ app = Celery("bench", broker=f"redis+socket://{_redis}", backend=_results)
 app.conf.update(
     task_default_queue="bench",
     task_ignore_result=not _results,
-    # its guide to optimizing: 64 or 128 for many short tasks
+    # Celery's optimization guide suggests 64 or 128 for many short tasks
     worker_prefetch_multiplier=128,
 )
-# of a child of the prefork pool, and of a worker with any other
+# the first signal is for children of the prefork pool, the second for workers with another pool
 signals.worker_process_shutdown.connect(counting.note)
 signals.worker_shutdown.connect(counting.note)
 
 
 @app.task
 def noop() -> None:
-    """Nothing but to be counted."""
+    """Count this run, and nothing else."""
     counting.one()
 
 

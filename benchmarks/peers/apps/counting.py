@@ -1,4 +1,4 @@
-"""Count the jobs that ran, for projects that keep no account of it: what has not been noted yet is when a worker ends."""
+"""Count the jobs that ran, for projects that do not. A process adds its count to a file when it ends."""
 
 import itertools
 import os
@@ -10,12 +10,12 @@ _next_unnoted = 0
 
 
 def one() -> None:
-    """A job ran, in whichever thread."""
+    """Count one job. Any thread may call this."""
     next(_numbers)
 
 
 def note(*_: object, **__: object) -> None:
-    """Add what this process ran since its last note to the ledger; takes whatever a hook is called with."""
+    """Append the number of jobs since the last note to the ledger file. Ignores the arguments of hooks."""
     global _next_unnoted  # noqa: PLW0603 - a process has one count
     with _lock:
         number = next(_numbers)

@@ -1,4 +1,4 @@
-"""Huey's jobs and enqueuers."""
+"""Huey's jobs and enqueue calls."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ huey.on_shutdown()(counting.note)
 
 @huey.task()
 def noop() -> None:
-    """Nothing but to be counted."""
+    """Count this run, and nothing else."""
     counting.one()
 
 

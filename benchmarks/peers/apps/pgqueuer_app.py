@@ -1,4 +1,4 @@
-"""PgQueuer's jobs and enqueuers; `python -m pgqueuer_app BATCH_SIZE` is a worker."""
+"""PgQueuer's jobs and enqueue calls; `python -m pgqueuer_app BATCH_SIZE` runs a worker."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ URL = os.environ["BENCH_DATABASE_URL"]
 
 
 def nothing() -> None:
-    """What is synchronous about the synchronous job."""
+    """Do nothing. This is the function that the synchronous job runs in a thread."""
 
 
 @asynccontextmanager
 async def worker() -> AsyncIterator[PgQueuer]:
-    """A manager on one connection of its own, as the project advises."""
+    """Yield a manager with its own connection, as the project advises."""
     connection = await asyncpg.connect(URL)
     queuer = PgQueuer(AsyncpgDriver(connection))
 
@@ -34,7 +34,7 @@ async def worker() -> AsyncIterator[PgQueuer]:
 
     @queuer.entrypoint("noop_async")
     async def noop_async(_: Job) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     try:
         yield queuer
@@ -57,5 +57,5 @@ async def bulk(job: str) -> AsyncIterator[None]:
 
 
 if __name__ == "__main__":
-    # what `pgq run` does
+    # the same as `pgq run`
     uvloop.run(pgqueuer.run(worker, batch_size=int(sys.argv[1])))

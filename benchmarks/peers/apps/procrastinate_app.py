@@ -1,4 +1,4 @@
-"""Procrastinate's jobs and enqueuers."""
+"""Procrastinate's jobs and enqueue calls."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ app = App(connector=PsycopgConnector(conninfo=URL))
 
 @app.task(name="noop", queue="bench")
 def noop() -> None:
-    """Nothing, in a thread."""
+    """Do nothing, in a thread."""
 
 
 @app.task(name="noop_async", queue="bench")
 async def noop_async() -> None:
-    """Nothing, on the event loop."""
+    """Do nothing, on the event loop."""
 
 
 def single(job: str) -> Iterator[None]:

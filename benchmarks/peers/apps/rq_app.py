@@ -1,4 +1,4 @@
-"""RQ's jobs and enqueuers."""
+"""RQ's jobs and enqueue calls."""
 
 import os
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from enqueueing import BULK
 from redis import Redis
 from rq import Queue
 
-# A result that is not kept is the least work.
+# Not keeping a result is the cheapest setting.
 TTL = 0
 
 
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 def _queue() -> Queue:

@@ -1,4 +1,4 @@
-"""taskiq's jobs and enqueuers."""
+"""taskiq's jobs and enqueue calls."""
 
 import os
 from collections.abc import AsyncIterator
@@ -13,13 +13,13 @@ broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)(counting.note)
 
 @broker.task
 def noop() -> None:
-    """Nothing but to be counted, in a thread."""
+    """Count this run, in a thread."""
     counting.one()
 
 
 @broker.task
 async def noop_async() -> None:
-    """Nothing but to be counted, on the event loop."""
+    """Count this run, on the event loop."""
     counting.one()
 
 

@@ -1,37 +1,45 @@
-"""The verb claim, in its three ways: by tokens, without them, and of a job that is to run alone.
-
-With `jobs.py`, `job_enqueue.py` and `job_moves.py` the only writer of a job's state; the same rules hold.
-"""
+"""The verb claim in three forms: by tokens, without tokens, and for a job that must run alone."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Result, text
+from sqlalchemy import text
 
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.postgres.sql import SCHEMA, URGENCY, by_id
-from callboard.jobs.postgres.statements import AnyConnection, DirectRows
+from callboard.jobs.postgres.protocols import Rows, Statements
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY, by_id, columns
 
 #: A job's id and the epoch in which it may be claimed.
 Token = tuple[UUID | str, int]
 
-# Statements that are given ids look each row up by primary key, in a LATERAL or by `by_id`, which the planner cannot turn
-# round: with statistics older than the backlog it would rather walk the whole queue for each batch. For the same reason
-# the state is compared as an expression, which no partial index answers to. The ids come sorted.
+# Statements that get ids look each row up by primary key, in a LATERAL or by `by_id`. The planner cannot
+# reverse such a join. With statistics older than the backlog it would otherwise read the whole queue for each
+# batch. For the same reason the state is compared as an expression, which no partial index matches. The ids
+# are sorted.
 _IS_QUEUED: Final = "(j.state || '') = 'queued'"
-#: Larger arguments, as they are stored, are read apart: hundreds of them would not fit into a worker's memory. Bytes.
+#: Larger arguments are read separately: hundreds of them would not fit into a worker's memory. Bytes as
+#: stored.
 _LARGE: Final = 8 * 1024
 _IS_LARGE: Final = f"pg_column_size(j.args) + pg_column_size(j.kwargs) > {_LARGE}"
-_CLAIMED: Final = (
-    f"j.id, j.epoch, j.claim_id, j.name, j.queue, j.priority, CASE WHEN {_IS_LARGE} THEN '' ELSE j.args::text END,"
-    f" CASE WHEN {_IS_LARGE} THEN '' ELSE j.kwargs::text END, j.attempt, j.max_attempts, j.timeout,"
-    " j.run_at, j.enqueued_at, j.started_at, j.hard_timeout, j.options, j.put_off"
-)
+
+
+def _claimed_columns(limited: str) -> str:
+    """Return the select list of ClaimedJob. limited: the SQL that says whether the job's queue is limited."""
+    return columns(
+        ClaimedJob,
+        "j",
+        args_json=f"CASE WHEN {_IS_LARGE} THEN '' ELSE j.args::text END",
+        kwargs_json=f"CASE WHEN {_IS_LARGE} THEN '' ELSE j.kwargs::text END",
+        limited=limited,
+    )
 
 
 def _pairs(tokens: Sequence[Token]) -> dict[str, str]:
-    """Array literals of ids and epochs, in id order; put together here because the driver's way costs more than the rest."""
+    """Return array literals of ids and epochs, in id order.
+
+    The driver's own encoding costs more than the statement.
+    """
     ordered = sorted((str(job), int(epoch)) for job, epoch in tokens)
     ids, epochs = ",".join(job for job, _ in ordered), ",".join(str(epoch) for _, epoch in ordered)
     return {"ids": f"{{{ids}}}", "epochs": f"{{{epochs}}}"}
@@ -42,13 +50,14 @@ _ARGUMENTS: Final = text(
 )
 
 
-def arguments(connection: AnyConnection, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
-    """The arguments of these jobs, as JSON, however large."""
+def arguments(connection: Statements, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Return the arguments of these jobs as JSON, whatever their size."""
     return {row[0]: (row[1], row[2]) for row in connection.execute(_ARGUMENTS, {"ids": list(ids)})}
 
 
-# A claim needs a live lease, and holds it (FOR KEY SHARE) until it commits: a reaper that ends the lease
-# (FOR UPDATE) comes either before, and nothing is claimed, or after, and sees every claim.
+# A claim needs a live lease and locks it (FOR KEY SHARE) until its commit. A reaper that ends the lease (FOR
+# UPDATE) comes either before the claim, and then nothing is claimed, or after it, and then it sees every
+# claim.
 _LEASE: Final = f"""lease AS MATERIALIZED (
   SELECT w.id FROM {SCHEMA}.workers w
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
@@ -57,15 +66,15 @@ _TAKE: Final = f"""
 UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE {by_id("target.id")}
-RETURNING {_CLAIMED}, target.limited
+RETURNING {_claimed_columns("target.limited")}
 """
-#: What `_TAKE` needs to know of a target.
+#: The columns of a target that `_TAKE` reads.
 _TARGET: Final = "j.id, j.epoch, j.queue, j.limit_key, q.limited"
-#: A paused queue starts nothing, and a limited one only what has a grant for this very attempt.
+#: From a paused queue no job may start, and from a limited one only a job that has a grant for this attempt.
 _MAY_START: Final = f"""(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limited
   OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
-# The start is written down even if the grant was just revoked, since a rate counts it. What the limits counted must not
-# come undone: with such a job in it, the claim waits for the disk after all.
+# The start is stored even if the grant was revoked meanwhile, because a rate counts it. It must survive a
+# crash of Postgres: a claim of a limited job waits for the disk.
 _DATED: Final = f"""dated AS (
   INSERT INTO {SCHEMA}.grants AS g (job_id, epoch, queue, limit_key, started_at)
   SELECT t.id, t.epoch, t.queue, t.limit_key, clock_timestamp() FROM target t WHERE t.limited
@@ -73,27 +82,30 @@ _DATED: Final = f"""dated AS (
   RETURNING set_config('synchronous_commit', 'on', true)
 )"""
 
-# What most claims are: of queues that are neither paused nor limited, nothing of it locked by anybody. Each row is looked up
-# once, by a nested loop from the tokens (a connection of ours has no other join). A row that somebody has locked is waited
-# for, as long as the connection's patience lasts. The insert of nothing takes the table's lock, by which whoever limits a
-# queue waits for claims under way.
+# The usual claim: of queues that are neither paused nor limited, and of rows that nobody has locked. Each row
+# is looked up once, by a nested loop from the tokens (our connections allow no other join). A locked row is
+# waited for until the connection's lock timeout. The insert of no rows takes the lock of the table `grants`:
+# a transaction that limits a queue waits for that lock, and so for the claims that are under way.
 _CLAIM_FREE: Final = text(f"""
 WITH {_LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = (SELECT id FROM lease),
-  claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1,
+  worker_id = (SELECT id FROM lease), claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
-WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND (SELECT id FROM lease) IS NOT NULL
+WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo
+  AND (SELECT id FROM lease) IS NOT NULL
   AND j.queue <> ALL (ARRAY(SELECT q.name FROM {SCHEMA}.queues q WHERE q.paused_at IS NOT NULL OR q.limited))
-RETURNING {_CLAIMED}, false
+RETURNING {_claimed_columns("false")}
 """)
 
 
 def claim_free(
-    connection: AnyConnection, worker: UUID, claim_id: UUID, tokens: Sequence[Token]
+    connection: Statements, worker: UUID, claim_id: UUID, tokens: Sequence[Token]
 ) -> list[ClaimedJob]:
-    """claim: queued -> running, for the tokens that still hold, of queues without limits; attempt+1, epoch+1."""
+    """claim: queued -> running, of tokens that are up to date, from queues without limits; attempt+1,
+    epoch+1.
+    """
     parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
     return _claimed(connection.execute(_CLAIM_FREE, parameters))
 
@@ -102,7 +114,8 @@ _CLAIM: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
     SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
-    WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND {_MAY_START} AND EXISTS (SELECT FROM lease)
+    WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND {_MAY_START}
+      AND EXISTS (SELECT FROM lease)
     FOR UPDATE OF j SKIP LOCKED
   ) AS found
 ), {_DATED}
@@ -110,10 +123,8 @@ WITH {_LEASE}, target AS MATERIALIZED (
 """)
 
 
-def claim(
-    connection: AnyConnection, worker: UUID, claim_id: UUID, tokens: Sequence[Token]
-) -> list[ClaimedJob]:
-    """claim: queued -> running, for the tokens that still hold, of any queue; what somebody has locked is left alone."""
+def claim(connection: Statements, worker: UUID, claim_id: UUID, tokens: Sequence[Token]) -> list[ClaimedJob]:
+    """claim: queued -> running, of tokens that are up to date, from any queue. Locked rows are skipped."""
     parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
     return _claimed(connection.execute(_CLAIM, parameters))
 
@@ -141,9 +152,9 @@ WITH {_LEASE}, q AS MATERIALIZED (
 
 
 def claim_oldest(
-    connection: AnyConnection, worker: UUID, claim_id: UUID, queue: str, limit: int
+    connection: Statements, worker: UUID, claim_id: UUID, queue: str, limit: int
 ) -> list[ClaimedJob]:
-    """claim without tokens, while Redis is away: the most urgent of one queue that nobody else is taking."""
+    """claim without tokens: the most urgent jobs of one queue. Locked rows are skipped."""
     parameters = {"worker": worker, "claim": claim_id, "queue": queue, "limit": limit}
     return _claimed(connection.execute(_CLAIM_OLDEST, parameters))
 
@@ -151,8 +162,8 @@ def claim_oldest(
 _CLAIM_SOLO: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
   SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
-  WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names) AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues))
-    AND {_MAY_START} AND EXISTS (SELECT FROM lease)
+  WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names)
+    AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START} AND EXISTS (SELECT FROM lease)
   ORDER BY {URGENCY}, j.id LIMIT 1 FOR UPDATE OF j SKIP LOCKED
 ), {_DATED}
 {_TAKE}
@@ -160,9 +171,9 @@ WITH {_LEASE}, target AS MATERIALIZED (
 
 
 def claim_solo(
-    connection: AnyConnection, worker: UUID, claim_id: UUID, names: Sequence[str], wanted: Sequence[str]
+    connection: Statements, worker: UUID, claim_id: UUID, names: Sequence[str], wanted: Sequence[str]
 ) -> list[ClaimedJob]:
-    """claim of one job that is to run alone, in a child of its own; no other claim takes it. wanted: queues; none: any."""
+    """claim of one job that must run alone; no other claim takes it. wanted: the queues; none: any queue."""
     parameters = {"worker": worker, "claim": claim_id, "names": list(names), "queues": list(wanted)}
     return _claimed(connection.execute(_CLAIM_SOLO, parameters))
 
@@ -177,23 +188,24 @@ SELECT count(*) FROM (
 """)
 
 
-def solo_waiting(
-    connection: AnyConnection, workers: Sequence[UUID], wanted: Sequence[str], limit: int
-) -> int:
-    """How many jobs, up to the limit, `claim_solo` would find that these workers know. wanted: queues; none: any."""
+def solo_waiting(connection: Statements, workers: Sequence[UUID], wanted: Sequence[str], limit: int) -> int:
+    """Return how many jobs `claim_solo` would find for these workers, up to the limit. wanted: the queues;
+    none: any.
+    """
     parameters = {"workers": list(workers), "queues": list(wanted), "limit": limit}
     return int(connection.execute(_SOLO_WAITING, parameters).scalar_one())
 
 
 _CLAIMED_BY: Final = text(
-    f"SELECT {_CLAIMED}, false FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
+    f"SELECT {_claimed_columns('false')} FROM {SCHEMA}.jobs j"
+    " WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
 )
 
 
-def claimed_by(connection: AnyConnection, worker: UUID, claim_id: UUID) -> list[ClaimedJob]:
-    """What a claim took whose answer was lost on the way."""
+def claimed_by(connection: Statements, worker: UUID, claim_id: UUID) -> list[ClaimedJob]:
+    """Return the jobs of a claim whose answer was lost."""
     return _claimed(connection.execute(_CLAIMED_BY, {"worker": worker, "claim": claim_id}))
 
 
-def _claimed(rows: Result[Any] | DirectRows) -> list[ClaimedJob]:
+def _claimed(rows: Rows) -> list[ClaimedJob]:
     return [ClaimedJob._make(row) for row in rows.all()]

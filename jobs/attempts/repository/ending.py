@@ -1,7 +1,9 @@
-"""The verbs of an attempt: the five ends and hand_back; how it begins is in `job_claims.py`. One guarded statement each.
+"""The verbs that end an attempt: complete, retry, snooze, fail, stop, and hand_back.
 
-These two files, `job_enqueue.py` and `job_moves.py` are the only writers of a job's state. Every function returns what it changed. A row that is missing from the answer was not in a state the verb
-starts from, or its epoch had moved on; the caller decides what that means. Rows are locked in id order.
+Each is one guarded statement.
+
+Every function returns what it changed. A row that is missing from the result was in another state, or had
+another epoch; the caller decides what that means. Rows are locked in id order.
 """
 
 from collections.abc import Sequence
@@ -14,17 +16,17 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish, Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState, Verb
-from callboard.jobs.postgres.arrays import Integers, Texts, Uuids
+from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
-from callboard.jobs.postgres.statements import AnyConnection
+from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
-#: What an attempt's writes must match: the epoch, and the claim that made it. The epoch alone would not do: a crash of
-#: Postgres can undo a claim, and the next one then counts to the same.
+#: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: a
+#: crash of Postgres may undo a claim, and the next claim then gets the same epoch.
 _FENCES: Final = "unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:claims AS uuid[])"
 _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 
-# The end of nearly every attempt. The input is the outer side of a nested loop, as below.
+# The usual end of an attempt. The input is the outer side of a nested loop, as in _FINISH.
 _COMPLETE: Final = text(f"""
 UPDATE {SCHEMA}.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
   suspected = 0, solo = false, finished_at = clock_timestamp()
@@ -34,20 +36,20 @@ RETURNING j.id
 """)
 
 
-def _complete(connection: AnyConnection, ends: Sequence[Finish]) -> list[Finished]:
+def _complete(connection: Statements, ends: Sequence[Finish]) -> list[Finished]:
     if not ends:
         return []
     done = connection.execute(_COMPLETE, {**_fences(ends), "results": Texts(end.result for end in ends)})
     if done.rowcount == len(ends):
-        # Most batches are whole: the answer need not be read row by row.
+        # The usual case: no end is stale, so the rows need not be read.
         return [Finished(end.id, JobState.SUCCEEDED) for end in ends]
     return [Finished(row[0], JobState.SUCCEEDED) for row in done.all()]
 
 
-# The input comes sorted and is the outer side of a nested loop (a connection of ours has no other join), so rows are
-# locked in id order here too, and each is looked up once instead of twice. What few ends have lies apart, by id.
+# The input is sorted and is the outer side of a nested loop (our connections allow no other join). So the
+# rows are locked in id order, and each is looked up once. Values that few ends have are in `more`, by id.
 _ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL)"
-#: Asked of the state first: no other end pays for it.
+#: The state is compared first, so that other ends do not pay for the lookup in `more`.
 _PUTS_OFF: Final = "f.state = 'scheduled' AND f.more -> 'put_off' IS NOT NULL"
 _FINISH: Final = text(f"""
 UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
@@ -59,7 +61,8 @@ UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' 
   suspected = CASE WHEN {_PUTS_OFF} THEN j.suspected ELSE 0 END, solo = {_PUTS_OFF} AND j.solo,
   run_at = CASE WHEN f.more -> 'delay' IS NULL THEN j.run_at
     ELSE clock_timestamp() + CAST(f.more ->> 'delay' AS double precision) * interval '1 second' END,
-  finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+  finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled')
+    THEN clock_timestamp() END
 FROM (
   SELECT t.*, CAST(:more AS jsonb) -> CAST(t.id AS text) AS more
   FROM {_FENCES}, CAST(:states AS text[])) AS t(id, epoch, claim, state)
@@ -77,11 +80,11 @@ _FINISH_STATE: Final = {
 }
 
 
-def finish(connection: AnyConnection, finishes: Sequence[Finish]) -> list[Finished]:
-    """complete | retry | snooze | fail | stop: running -> where the verb leads, fenced by epoch.
+def finish(connection: Statements, finishes: Sequence[Finish]) -> list[Finished]:
+    """complete | retry | snooze | fail | stop: running -> the state that the verb leads to; fenced.
 
-    A job that was asked to cancel and would run again ends as cancelled instead. One that has ended kills nobody: it is
-    no longer suspected, and need not run alone.
+    A job with a cancel request that would run again is cancelled instead. The end of an attempt clears the
+    suspicion that the job kills its process: the job need not run alone any more.
     """
     ordered = sorted(finishes, key=_place)
     plain = [end for end in ordered if end.verb is Verb.COMPLETE]
@@ -91,7 +94,7 @@ def finish(connection: AnyConnection, finishes: Sequence[Finish]) -> list[Finish
     return done
 
 
-def _end(connection: AnyConnection, ends: Sequence[Finish]) -> list[Finished]:
+def _end(connection: Statements, ends: Sequence[Finish]) -> list[Finished]:
     more = {
         str(end.id): _more(end)
         for end in ends
@@ -123,22 +126,23 @@ SELECT found.id, found.state FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
 """)
 
 
-def already_finished(connection: AnyConnection, finishes: Sequence[Finish]) -> list[Finished]:
-    """Those of the finishes that an earlier try wrote, its answer lost: the same claim, no longer running.
+def already_finished(connection: Statements, finishes: Sequence[Finish]) -> list[Finished]:
+    """Return those of the ends that an earlier try wrote whose answer was lost: the same claim, no longer
+    running.
 
-    Nobody else can have moved them: every other way out of running adds to the epoch.
+    No other verb can have moved them: every other way out of `running` increments the epoch.
     """
     rows = connection.execute(_ALREADY, _fences(sorted(finishes, key=_place)))
     return [Finished(row[0], JobState(row[1])) for row in rows]
 
 
 def _place(one: Finish | ClaimedJob) -> int:
-    """What ids are sorted by: as Postgres does it, and quicker than a UUID compares."""
+    """Return the sort key of an id. The order is that of Postgres; integers compare faster than UUIDs."""
     return one.id.int
 
 
 def _fences(held: Sequence[Finish | ClaimedJob]) -> dict[str, Any]:
-    """What the writes must match, from what is in id order."""
+    """Return the parameters of the fence. The input is in id order."""
     return {
         "ids": Uuids([one.id for one in held]),
         "epochs": Integers([one.epoch for one in held]),
@@ -159,16 +163,17 @@ FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)
 
 
-def hand_back(connection: AnyConnection, held: Sequence[ClaimedJob]) -> tuple[list[Finished], list[Hint]]:
-    """hand_back: running -> queued, for what was claimed and not started; cancelled when that was asked for.
+def hand_back(connection: Statements, held: Sequence[ClaimedJob]) -> tuple[list[Finished], list[Hint]]:
+    """hand_back: running -> queued, of jobs that were claimed and not started; cancelled when that was
+    requested.
 
-    The attempt is given back, epoch+1.
+    The attempt is given back; epoch+1.
     """
     return moved(connection.execute(_HAND_BACK, _fences(sorted(held, key=_place))).all())
 
 
 def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
-    """What became of jobs that were taken back, and hints for those that are queued again."""
+    """Return the new states of jobs that were taken back, and hints for those that are queued again."""
     queued = [row for row in rows if row.state == JobState.QUEUED]
     hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at, row.limited) for row in queued]
     return [Finished(row.id, JobState(row.state)) for row in rows], hints

@@ -1,4 +1,4 @@
-"""Reads of jobs: one, many, pages, what is queued, how much there is."""
+"""The rows of workers: leases taken, renewed, locked and removed."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.worker import Worker, WorkerCard
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.sql import SCHEMA, columns
 
 _FORCED: Final = text(f"""
 SELECT id FROM {SCHEMA}.jobs WHERE state = 'running' AND worker_id = ANY(:workers) AND cancel_forced
@@ -16,7 +16,7 @@ SELECT id FROM {SCHEMA}.jobs WHERE state = 'running' AND worker_id = ANY(:worker
 
 
 def forced(connection: Connection, workers: Sequence[UUID]) -> set[UUID]:
-    """The jobs these workers run whose cancellation is forced."""
+    """Return the jobs of these workers whose cancel is forced."""
     return set(connection.execute(_FORCED, {"workers": list(workers)}).scalars())
 
 
@@ -35,8 +35,8 @@ def register(connection: Connection, card: WorkerCard, ttl: timedelta) -> None:
     connection.execute(_REGISTER, parameters)
 
 
-# A lease that has run out and still stands has not been judged: it may be renewed, as after an outage of the database.
-# Once it is judged, its row is gone, and its jobs are somebody else's.
+# A lease that has run out may be renewed as long as its row exists, as after an outage of the database. When
+# the reaper ends the lease, it deletes the row and gives the jobs to other workers.
 _RENEW: Final = text(f"""
 UPDATE {SCHEMA}.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
 WHERE id = ANY(:ids) RETURNING id
@@ -44,7 +44,7 @@ WHERE id = ANY(:ids) RETURNING id
 
 
 def renew(connection: Connection, ids: Sequence[UUID], ttl: timedelta) -> set[UUID]:
-    """Lengthen these leases; those missing from the answer are lost."""
+    """Renew these leases; return the workers that still have one."""
     return set(connection.execute(_RENEW, {"ids": list(ids), "ttl": ttl}).scalars())
 
 
@@ -57,18 +57,19 @@ def drain(connection: Connection, worker: UUID) -> None:
 
 _LOCK: Final = text(f"SELECT id FROM {SCHEMA}.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
 _LOCK_EXPIRED: Final = text(f"""
-SELECT id FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp() ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+SELECT id FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp()
+ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
 """)
 _REMOVE: Final = text(f"DELETE FROM {SCHEMA}.workers WHERE id = ANY(:ids)")
 
 
 def lock(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
-    """Hold these leases still: no claim under them commits from here on."""
+    """Lock these leases: from now on no claim under them commits."""
     return list(connection.execute(_LOCK, {"ids": list(ids)}).scalars())
 
 
 def lock_expired(connection: Connection) -> list[UUID]:
-    """Hold still the leases that have run out."""
+    """Lock up to 100 leases that have run out; return their workers."""
     return list(connection.execute(_LOCK_EXPIRED).scalars())
 
 
@@ -80,16 +81,17 @@ _IDS: Final = text(f"SELECT id FROM {SCHEMA}.workers WHERE lease_expires_at > st
 
 
 def ids(connection: Connection) -> list[UUID]:
-    """The workers whose lease is live."""
+    """Return the workers whose lease is live."""
     return list(connection.execute(_IDS).scalars())
 
 
-_LIST: Final = text(f"""
-SELECT w.id, w.hostname, w.pid, w.queues, w.threads, w.slots, w.started_at, w.lease_expires_at, w.draining_since,
-  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
-FROM {SCHEMA}.workers w ORDER BY w.started_at, w.id LIMIT 1000
-""")
+_RUNNING: Final = f"(SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)"
+_LIST: Final = text(
+    f"SELECT {columns(Worker, 'w', running=_RUNNING)} FROM {SCHEMA}.workers w"
+    " ORDER BY w.started_at, w.id LIMIT 1000"
+)
 
 
 def live(connection: Connection) -> list[Worker]:
+    """Return up to 1000 workers that have a row, the longest-running first."""
     return [Worker(*row) for row in connection.execute(_LIST)]

@@ -1,4 +1,4 @@
-"""What attempts log: written in batches, read by keyset. Goes with its job."""
+"""The lines that attempts log: written in batches, read by keyset, deleted with their job."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,35 +9,46 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import Portion
-from callboard.jobs.postgres.sql import SCHEMA
-from callboard.jobs.postgres.statements import AnyConnection
+from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.sql import SCHEMA, columns
 
-# Jobs are looked up by primary key, as in jobs.py, and held against deletion: the lines of one that is gone are left out.
-# A line that stands already was written by a try whose answer was lost, or becomes the notice of what was dropped.
+# Each job is looked up by primary key and locked against deletion; the lines of a deleted job are left out. A
+# line that exists already was written by a try whose answer was lost, or is replaced by the notice of dropped
+# lines.
 _WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT p.job, p.epoch, p.attempt, p.lines
-  FROM jsonb_to_recordset(CAST(:portions AS jsonb)) AS p(job uuid, epoch int, attempt int, lines jsonb), LATERAL (
+  FROM jsonb_to_recordset(CAST(:portions AS jsonb)) AS p(job uuid, epoch int, attempt int, lines jsonb),
+  LATERAL (
     SELECT j.id FROM {SCHEMA}.jobs j WHERE j.id = p.job FOR KEY SHARE OF j
   ) AS found
 )
 INSERT INTO {SCHEMA}.job_logs (job_id, epoch, line, attempt, logged_at, level, logger, message)
 SELECT t.job, t.epoch, l.line, t.attempt, to_timestamp(l.at), l.level, l.logger, l.message
-FROM target t, LATERAL jsonb_to_recordset(t.lines) AS l(line int, at double precision, level text, logger text, message text)
-ON CONFLICT (job_id, epoch, line) DO UPDATE SET level = EXCLUDED.level, logger = EXCLUDED.logger, message = EXCLUDED.message
+FROM target t, LATERAL jsonb_to_recordset(t.lines)
+  AS l(line int, at double precision, level text, logger text, message text)
+ON CONFLICT (job_id, epoch, line)
+DO UPDATE SET level = EXCLUDED.level, logger = EXCLUDED.logger, message = EXCLUDED.message
 """)
 
 
-def write(connection: AnyConnection, portions: Sequence[Portion]) -> int:
-    """Write lines of attempts, those of jobs that are gone left out; returns how many were written."""
+def write(connection: Statements, portions: Sequence[Portion]) -> int:
+    """Write lines of attempts, except those of deleted jobs; return how many were written."""
     encoded = [
         {
             "job": portion.job_id,
             "epoch": portion.epoch,
             "attempt": portion.attempt,
             "lines": [
-                {"line": line, "at": at, "level": level, "logger": logger, "message": message}
-                for line, at, level, logger, message in portion.lines
+                {
+                    "line": one.line,
+                    "at": one.logged_at,
+                    "level": one.level,
+                    "logger": one.logger,
+                    "message": one.message,
+                }
+                for one in portion.lines
             ],
         }
         for portion in sorted(portions, key=lambda portion: portion.job_id)
@@ -52,19 +63,26 @@ WHERE l.job_id = b.job AND l.epoch = b.epoch AND l.line < b.first
 """)
 
 
-def trim(connection: AnyConnection, portions: Sequence[Portion]) -> int:
-    """Remove the lines of these attempts that are older than what is kept; returns how many went."""
+def trim(connection: Statements, portions: Sequence[Portion]) -> int:
+    """Delete the lines of these attempts below `keep_from`; return how many were deleted."""
     bounds = [{"job": one.job_id, "epoch": one.epoch, "first": one.keep_from} for one in portions]
     return connection.execute(_TRIM, {"bounds": orjson.dumps(bounds).decode()}).rowcount
 
 
-_COLUMNS: Final = "l.epoch, l.line, l.attempt, l.logged_at, l.level, l.logger, l.message"
+_COLUMNS: Final = columns(JobLogLine, "l")
+_STATE: Final = text(f"SELECT state FROM {SCHEMA}.jobs WHERE id = :job")
+
+
+def job_state(connection: Connection, job_id: UUID) -> JobState | None:
+    """Return the state of a job; None when there is no such job."""
+    state = connection.execute(_STATE, {"job": job_id}).scalar_one_or_none()
+    return None if state is None else JobState(state)
 
 
 def page(
     connection: Connection, job_id: UUID, *, attempt: int | None, after: tuple[int, int], limit: int
 ) -> list[JobLogLine]:
-    """Lines of a job beyond the keyset position `after` (epoch, line), oldest first."""
+    """Return lines of a job after the keyset position `after` (epoch, line), oldest first."""
     narrowed, parameters = _of(job_id, attempt)
     statement = text(
         f"SELECT {_COLUMNS} FROM {SCHEMA}.job_logs l WHERE {narrowed} AND (l.epoch, l.line) > (:epoch, :line)"
@@ -75,10 +93,11 @@ def page(
 
 
 def newest(connection: Connection, job_id: UUID, *, attempt: int | None, limit: int) -> list[JobLogLine]:
-    """The newest lines of a job, oldest first."""
+    """Return the newest lines of a job, oldest first."""
     narrowed, parameters = _of(job_id, attempt)
     statement = text(
-        f"SELECT {_COLUMNS} FROM {SCHEMA}.job_logs l WHERE {narrowed} ORDER BY l.epoch DESC, l.line DESC LIMIT :limit"
+        f"SELECT {_COLUMNS} FROM {SCHEMA}.job_logs l WHERE {narrowed}"
+        " ORDER BY l.epoch DESC, l.line DESC LIMIT :limit"
     )
     found = connection.execute(statement, {**parameters, "limit": limit}).all()
     return [JobLogLine(*row) for row in reversed(found)]

@@ -1,4 +1,4 @@
-"""Reads of jobs: one, many, pages, what is queued, how much there is."""
+"""Writes of progress, and reads of cancel requests."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,34 +10,37 @@ from sqlalchemy import Connection, text
 from callboard.jobs.attempts.progress import LONGEST_NOTE, Progress
 from callboard.jobs.model.endings import CancelRequest
 from callboard.jobs.model.json_values import storable
-from callboard.jobs.postgres.sql import SCHEMA, by_id
-from callboard.jobs.postgres.statements import AnyConnection
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.sql import SCHEMA, by_id, columns
 
 _CANCEL_REQUESTED: Final = text(f"""
-SELECT id, epoch, cancel_forced FROM {SCHEMA}.jobs
-WHERE state = 'running' AND worker_id = :worker AND cancel_requested_at IS NOT NULL
+SELECT {columns(CancelRequest, "j", forced="j.cancel_forced")} FROM {SCHEMA}.jobs j
+WHERE j.state = 'running' AND j.worker_id = :worker AND j.cancel_requested_at IS NOT NULL
 """)
 
 
 def cancel_requested(connection: Connection, worker: UUID) -> list[CancelRequest]:
-    """The jobs this worker runs that somebody wants stopped."""
+    """Return the requests to stop jobs that this worker runs."""
     return [CancelRequest(*row) for row in connection.execute(_CANCEL_REQUESTED, {"worker": worker})]
 
 
-# By primary key, as in jobs.py.
+# The LATERAL looks each row up by primary key, see claiming.py.
 _WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.id, p.fraction, p.note
-  FROM jsonb_to_recordset(CAST(:reports AS jsonb)) AS p(id uuid, epoch int, claim uuid, fraction real, note text), LATERAL (
-    SELECT j.id FROM {SCHEMA}.jobs j WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
+  FROM jsonb_to_recordset(CAST(:reports AS jsonb))
+    AS p(id uuid, epoch int, claim uuid, fraction real, note text),
+  LATERAL (
+    SELECT j.id FROM {SCHEMA}.jobs j
+    WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
 UPDATE {SCHEMA}.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE {by_id("t.id")}
 """)
 
 
-def write(connection: AnyConnection, reports: Sequence[Progress]) -> int:
-    """Write the progress of running jobs, fenced by epoch; returns how many still ran."""
+def write(connection: Statements, reports: Sequence[Progress]) -> int:
+    """Write the progress of running jobs, fenced by epoch and claim; return how many rows changed."""
     encoded = [
         {
             "id": report.id,

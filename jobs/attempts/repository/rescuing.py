@@ -1,6 +1,5 @@
-"""The verbs outside an attempt: what the reaper, the feeder, an operator and the pruner do to jobs. One guarded statement each.
-
-With `jobs.py` the only writer of a job's state; the same rules hold.
+"""The verbs for jobs whose worker is dead: rescue, and the ends of attempts whose process was killed because
+of them.
 """
 
 from collections.abc import Sequence
@@ -16,27 +15,30 @@ from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
 
-#: The third crash is the last.
+#: With the third crash a job is quarantined.
 CRASHES_BEFORE_QUARANTINE: Final = 3
-#: How a worker died of which nothing else is known.
+#: The description of a death about which nothing else is known.
 LEASE_RAN_OUT: Final = "the lease of the worker that ran it ran out: its process, or its machine, died"
-#: The classes of errors that are told of attempts whose process was killed, as a living worker calls them.
+#: The stored names of errors of attempts whose process was killed; a live worker uses the same names.
 TIMED_OUT: Final = "TimedOut"
 CANCELLED: Final = "Cancelled"
 _LONGEST_BACK_OFF: Final = timedelta(hours=1)
 
-#: An entry of a job's errors, for an attempt whose worker cannot write it any more.
-_ENTRY: Final = f"""jsonb_build_object('attempt', j.attempt, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+#: An entry of a job's errors, for an attempt whose worker cannot write it.
+_ENTRY: Final = f"""jsonb_build_object('attempt', j.attempt,
+    'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'class', CAST({{kind}} AS text), 'message', CAST({{message}} AS text), 'traceback', '', 'worker',
     coalesce((SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id), ''))"""
 _DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
 
-# In id order, but not by the index of ids, which Postgres would walk whole for it while it thinks that the table is empty.
-# Blame: sole (it ran alone when the worker died), shared (others had begun too), vague (who had begun is not known), none.
+# Rows are locked in id order. The cast keeps Postgres from reading the whole index of ids for it, as it would
+# while its statistics say that the table is empty. Blame: sole (the only job that had started), shared
+# (others had started too), vague (it is not known which jobs had started), none.
 _RESCUE: Final = text(f"""
 WITH held AS MATERIALIZED (
   SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
-  FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers) ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
+  FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = ANY(:workers)
+  ORDER BY j.id::text COLLATE "C" FOR UPDATE OF j
 ), blamed AS (
   SELECT h.*, CASE
     WHEN CAST(:suspects AS uuid[]) IS NULL
@@ -66,14 +68,16 @@ RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j
 def rescue(
     connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None, how: str = LEASE_RAN_OUT
 ) -> tuple[list[TakenBack], list[Hint]]:
-    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was asked for.
+    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was
+    requested.
 
-    suspects: the jobs that had begun when the worker died; None when nobody knows.
-    how:      how it died, for the errors of a job that is the cause.
+    suspects: the jobs that had started when the worker died; None when that is not known.
+    how:      how the worker died, for the errors of the job that is the cause.
 
-    A lone suspect is the cause: its crash_count goes up, by those crashes too of which it was suspected. Of several, each
-    is suspected, and runs alone from now on, which shows who it is; when nobody knows who had begun, from the second
-    time on. The attempt is given back to all, epoch+1. The hints leave out what runs alone.
+    A lone suspect is the cause: its crash_count grows by 1 and by the number of crashes of which it was
+    suspected before. Several suspects are all suspected, and run alone from now on, which shows the cause.
+    When the suspects are not known, a job runs alone from its second suspicion on. The attempt is given back
+    to all jobs; epoch+1. Jobs that run alone have no hints.
     """
     parameters = {
         "workers": list(workers),
@@ -86,6 +90,9 @@ def rescue(
     return [_taken_back(row, blamed=row.blamed) for row in rows], hints
 
 
+_KILLED: Final = _ENTRY.format(
+    kind=f"CASE t.state WHEN 'cancelled' THEN '{CANCELLED}' ELSE '{TIMED_OUT}' END", message="t.message"
+)
 _OVERRUN: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS text[])) AS o(id, message), LATERAL (
@@ -95,7 +102,7 @@ WITH target AS MATERIALIZED (
   ) AS found
 )
 UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
-  errors = j.errors || {_ENTRY.format(kind=f"CASE t.state WHEN 'cancelled' THEN '{CANCELLED}' ELSE '{TIMED_OUT}' END", message="t.message")},
+  errors = j.errors || {_KILLED},
   run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at ELSE clock_timestamp() + interval '1 second' * greatest(
     CAST(j.options ->> 'min_backoff' AS double precision), least(CAST(j.options ->> 'max_backoff' AS double precision),
     random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
@@ -106,11 +113,13 @@ RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo
 
 
 def overrun(connection: Connection, worker: UUID, overdue: Sequence[tuple[UUID, str]]) -> list[TakenBack]:
-    """retry | fail | stop of a worker that was killed for it: running -> retrying, failed or cancelled.
+    """retry | fail | stop of jobs whose process was killed because of them: running -> retrying, failed or
+    cancelled.
 
-    overdue: the jobs that ran beyond their hard deadline, in id order, and what to tell of each. The attempt counts; the
-    next one comes after a full-jitter exponential delay within the job's bounds, since its own policy is code that nobody
-    here has. epoch+1.
+    overdue: the jobs that ran beyond their hard deadline, in id order, each with the message of its error.
+
+    The attempt counts; epoch+1. The next attempt follows after an exponential delay with full jitter, within
+    the job's bounds. The job's own retry policy is code that is not available here.
     """
     parameters = {
         "worker": worker,

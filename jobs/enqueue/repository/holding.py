@@ -1,20 +1,22 @@
-"""Who has a unique key: the active job that carries it, or the job that took it for a period."""
+"""Unique keys: who holds them, an active job that carries the key, or the job that took it for a period."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from callboard.jobs.enqueue.batch import NewJob, Receipt
+from callboard.jobs.model.new_job import UniqueClaim
+from callboard.jobs.model.receipt import Receipt
 from callboard.jobs.model.states import ACTIVE, JobState
+from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA, in_states
 
 
 class Holder(NamedTuple):
-    """The job that has a key; `until` when it is held for a period, and by no active job."""
+    """The job that holds a key. `until` is set when no active job carries the key and it is held for a period."""
 
     receipt: Receipt
     until: datetime | None
@@ -24,15 +26,16 @@ _HOLDERS: Final = text(f"""
 SELECT j.unique_key AS key, j.id, j.name, j.queue, j.state, NULL AS until FROM {SCHEMA}.jobs j
 WHERE j.unique_key = ANY(:keys) AND j.unique_key IS NOT NULL AND {in_states(ACTIVE)}
 UNION ALL
-SELECT h.key, j.id, j.name, j.queue, j.state, h.until FROM {SCHEMA}.unique_holds h JOIN {SCHEMA}.jobs j ON j.id = h.job_id
+SELECT h.key, j.id, j.name, j.queue, j.state, h.until
+FROM {SCHEMA}.unique_holds h JOIN {SCHEMA}.jobs j ON j.id = h.job_id
 WHERE h.key = ANY(:keys) AND h.until > statement_timestamp()
 """)
 
 
-def holders(connection: Connection, keys: Sequence[str]) -> dict[str, Holder]:
-    """The jobs that have these unique keys, whatever state they are in."""
+def holders(statements: Statements, keys: Sequence[str]) -> dict[str, Holder]:
+    """Return the jobs that hold these unique keys, in whatever state they are."""
     found: dict[str, Holder] = {}
-    for key, job_id, name, queue, state, until in connection.execute(_HOLDERS, {"keys": list(keys)}):
+    for key, job_id, name, queue, state, until in statements.execute(_HOLDERS, {"keys": list(keys)}):
         if until is None or key not in found:
             found[key] = Holder(Receipt(job_id, name, queue, JobState(state), existed=True), until)
     return found
@@ -47,14 +50,17 @@ RETURNING h.job_id
 """)
 
 
-def hold(connection: Connection, jobs: Sequence[NewJob]) -> set[UUID]:
-    """Hold the keys of these jobs for their periods. Returns the jobs that got theirs; who comes second waits for the first."""
+def hold(statements: Statements, claims: Mapping[UUID, UniqueClaim]) -> set[UUID]:
+    """Hold keys for their periods; `claims` by job id. Returns the jobs that got their keys.
+
+    A key that another transaction is taking is waited for.
+    """
     holds = [
-        {"key": job.unique_key, "job_id": job.id, "seconds": job.unique_for.total_seconds()}
-        for job in jobs
-        if job.unique_for is not None
+        {"key": claim.key, "job_id": job_id, "seconds": claim.period.total_seconds()}
+        for job_id, claim in claims.items()
+        if claim.period is not None
     ]
-    return {row[0] for row in connection.execute(_HOLD, {"holds": orjson.dumps(holds).decode()})}
+    return {row[0] for row in statements.execute(_HOLD, {"holds": orjson.dumps(holds).decode()})}
 
 
 _PASS_ON: Final = text(f"""
@@ -68,30 +74,31 @@ SELECT (SELECT until FROM held) FROM job
 
 
 class LetGo(NamedTuple):
-    """A key that is free for the rest of the transaction; `until` when it was held."""
+    """A key that is free for the rest of the transaction. `until` is set when it was held for a period."""
 
     until: datetime | None
 
 
-def let_go(connection: Connection, key: str, holder: UUID) -> LetGo | None:
-    """Take its key from a running job; None when it does not run any more, or somebody was faster."""
-    rows = connection.execute(_PASS_ON, {"id": holder, "key": key}).all()
+def let_go(statements: Statements, key: str, holder: UUID) -> LetGo | None:
+    """Take the key from a running job; None when it no longer runs or no longer has the key."""
+    rows = statements.execute(_PASS_ON, {"id": holder, "key": key}).all()
     return LetGo(rows[0][0]) if rows else None
 
 
 _EXTEND: Final = text(f"""
 INSERT INTO {SCHEMA}.unique_holds AS h (key, job_id, until)
-SELECT :key, CAST(:job AS uuid), greatest(CAST(:until AS timestamptz), statement_timestamp() + CAST(:span AS interval))
+SELECT :key, CAST(:job AS uuid),
+  greatest(CAST(:until AS timestamptz), statement_timestamp() + CAST(:span AS interval))
 ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = greatest(h.until, excluded.until)
 """)
 
 
 def extend(
-    connection: Connection, key: str, job: UUID, *, until: datetime | None, span: timedelta | None
+    statements: Statements, key: str, job: UUID, *, until: datetime | None, span: timedelta | None
 ) -> None:
-    """Hold a key for this job at least until then, and for this span from now on."""
+    """Hold a key for this job at least until then, and at least for this span from now."""
     if until is not None or span:
-        connection.execute(_EXTEND, {"key": key, "job": job, "until": until, "span": span})
+        statements.execute(_EXTEND, {"key": key, "job": job, "until": until, "span": span})
 
 
 _PRUNE: Final = text(f"""
@@ -102,7 +109,6 @@ DELETE FROM {SCHEMA}.unique_holds WHERE key IN (
 """)
 
 
-def prune(connection: Connection, limit: int) -> int:
-    """Remove holds that are over; returns how many."""
-    parameters: dict[str, Any] = {"limit": limit}
-    return connection.execute(_PRUNE, parameters).rowcount
+def prune(statements: Statements, limit: int) -> int:
+    """Remove holds that are over; returns how many were removed."""
+    return statements.execute(_PRUNE, {"limit": limit}).rowcount

@@ -1,38 +1,41 @@
-"""What `job why` asks of Postgres: how things stand around one job. Reads alone, each by index and bounded."""
+"""What `job why` asks Postgres about one job: reads only, each by an index and bounded."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.job import Job
-from callboard.jobs.operate.surroundings import MOST_COUNTED, Server, Surroundings, Use
-from callboard.jobs.postgres.sql import SCHEMA, URGENCY
+from callboard.jobs.operate.surroundings import MOST_COUNTED, ConcurrencyUse, ServingWorker, Surroundings
+from callboard.jobs.postgres.sql import SCHEMA, URGENCY, columns
 
-#: Jobs that are named as those that use a limit up.
+#: So many of the jobs that use up a limit are named.
 MOST_NAMED: Final = 5
 _MOST_WORKERS: Final = 1_000
 
 
+_GRANTED: Final = f"""EXISTS (
+  SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch AND g.started_at IS NULL)"""
+_WORKER: Final = f"(SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id)"
 _SURROUNDINGS: Final = text(f"""
-SELECT clock_timestamp(),
-  EXISTS (SELECT FROM {SCHEMA}.grants g
-    WHERE g.job_id = j.id AND g.epoch = j.epoch AND g.started_at IS NULL),
-  (SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id),
-  q.paused_at, q.concurrency, q.rate, q.rate_period, q.key_concurrency, q.key_rate, q.key_rate_period
+SELECT {columns(Surroundings, "q", now="clock_timestamp()", granted=_GRANTED, worker=_WORKER)}
 FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue WHERE j.id = :id
 """)
 
 
 def surroundings(connection: Connection, job: Job) -> Surroundings | None:
-    """How things stand around the job; None when it is gone."""
+    """Return what surrounds the job; None when the job is deleted."""
     row = connection.execute(_SURROUNDINGS, {"id": job.id}).one_or_none()
     return None if row is None else Surroundings(*row)
 
 
+_RUNNING: Final = f"(SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)"
+_SERVER_COLUMNS: Final = columns(
+    ServingWorker, "w", place="w.hostname || ':' || w.pid", knows=":name = ANY(w.job_names)", running=_RUNNING
+)
 _SERVERS: Final = text(f"""
-SELECT w.hostname || ':' || w.pid, :name = ANY(w.job_names), w.threads, w.slots,
-  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)
+SELECT {_SERVER_COLUMNS}
 FROM {SCHEMA}.workers w
 WHERE w.lease_expires_at > clock_timestamp() AND w.draining_since IS NULL
   AND (w.queues = '{{}}' OR CAST(:queue AS text) = ANY(w.queues))
@@ -40,10 +43,10 @@ ORDER BY w.started_at, w.id LIMIT :limit
 """)
 
 
-def servers(connection: Connection, job: Job) -> list[Server]:
-    """The live workers that serve the job's queue, draining ones left out."""
+def servers(connection: Connection, job: Job) -> list[ServingWorker]:
+    """Return the live workers that serve the job's queue, without those that drain."""
     parameters = {"name": job.name, "queue": job.queue, "limit": _MOST_WORKERS}
-    return [Server(*row) for row in connection.execute(_SERVERS, parameters)]
+    return [ServingWorker(*row) for row in connection.execute(_SERVERS, parameters)]
 
 
 _AHEAD: Final = text(f"""
@@ -58,7 +61,7 @@ SELECT count(*) FROM (
 
 
 def ahead(connection: Connection, job: Job) -> int:
-    """How many queued jobs of its queue come before it; counted as far as MOST_COUNTED."""
+    """Return how many queued jobs of its queue come before it. The count stops at MOST_COUNTED."""
     parameters = {
         "queue": job.queue, "run_at": job.run_at, "priority": job.priority, "id": job.id, "limit": MOST_COUNTED,
     }  # fmt: skip
@@ -66,18 +69,20 @@ def ahead(connection: Connection, job: Job) -> int:
     return number
 
 
-# What runs is bounded by the slots of all workers, and lies in one small index. A grant that is not used yet
-# counts as well; both stop at the limit, which is all there is to know.
+# The number of running jobs is bounded by the slots of all workers, and they are in one small index. Unused
+# grants count too. Both counts stop at the limit.
+_USED_BY: Final = "ARRAY(SELECT id FROM used ORDER BY since, id LIMIT :named)"
 _USE: Final = f"""
 WITH running AS MATERIALIZED (
-  SELECT j.id, j.started_at FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.queue = :queue{{key_of_job}} LIMIT :limit
+  SELECT j.id, j.started_at FROM {SCHEMA}.jobs j
+  WHERE j.state = 'running' AND j.queue = :queue{{key_of_job}} LIMIT :limit
 ), granted AS MATERIALIZED (
   SELECT g.job_id AS id, g.granted_at FROM {SCHEMA}.grants g
   WHERE g.queue = :queue{{key_of_grant}} AND g.started_at IS NULL LIMIT :limit
 ), used AS (
   SELECT id, started_at AS since FROM running UNION ALL SELECT id, granted_at FROM granted
 )
-SELECT (SELECT count(*) FROM used), ARRAY(SELECT id FROM used ORDER BY since, id LIMIT :named)
+SELECT {columns(ConcurrencyUse, number="(SELECT count(*) FROM used)", jobs=_USED_BY)}
 """
 _USE_OF_QUEUE: Final = text(_USE.format(key_of_job="", key_of_grant=""))
 _USE_OF_KEY: Final = text(
@@ -85,17 +90,17 @@ _USE_OF_KEY: Final = text(
 )
 
 
-def use(connection: Connection, job: Job, limit: int, *, by_key: bool) -> Use:
-    """What uses the concurrency of the job's queue, or of its key."""
+def use(connection: Connection, job: Job, limit: int, *, by_key: bool) -> ConcurrencyUse:
+    """Return what uses the concurrency of the job's queue, or of its key."""
     parameters: dict[str, Any] = {"queue": job.queue, "limit": limit, "named": MOST_NAMED}
     if by_key:
         parameters["key"] = job.limit_key
-    row = connection.execute(_USE_OF_KEY if by_key else _USE_OF_QUEUE, parameters).one()
-    return Use(min(row[0], limit), row[1])
+    used = ConcurrencyUse(*connection.execute(_USE_OF_KEY if by_key else _USE_OF_QUEUE, parameters).one())
+    return replace(used, number=min(used.number, limit))
 
 
-# A start comes back to the rate one period after it was made (a row may stand for several, as its `uses` says), and one
-# that is granted has yet to be made. Room comes with the oldest of the newest `rate`.
+# A start counts for one period; a row may stand for several starts, as its `uses` says. A granted job counts
+# as if it started now. There is room again when the oldest of the newest `rate` starts no longer counts.
 _FILLED_UNTIL: Final = f"""
 WITH counted AS MATERIALIZED (
   SELECT coalesce(g.started_at, clock_timestamp()) AS at, g.uses FROM {SCHEMA}.grants g
@@ -113,7 +118,7 @@ _KEY_FILLED_UNTIL: Final = text(_FILLED_UNTIL.format(key=" AND g.limit_key = :ke
 def filled_until(
     connection: Connection, job: Job, rate: int, period: timedelta, *, by_key: bool
 ) -> datetime | None:
-    """When the rate of the job's queue, or of its key, next has room; None when it has room now."""
+    """Return when the rate of the job's queue, or of its key, has room again; None when it has room now."""
     parameters: dict[str, Any] = {"queue": job.queue, "rate": rate, "period": period}
     if by_key:
         parameters["key"] = job.limit_key

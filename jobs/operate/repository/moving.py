@@ -1,31 +1,39 @@
-"""The verbs outside an attempt: what the reaper, the feeder, an operator and the pruner do to jobs. One guarded statement each.
-
-With `jobs.py` the only writer of a job's state; the same rules hold.
-"""
+"""The verbs of operators, cancel, rerun and delete, and release. Each is one guarded statement."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from callboard.jobs.model.endings import Cancelled
+from callboard.jobs.model.endings import Cancelled, Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import ACTIVE, TERMINAL, JobState
-from callboard.jobs.postgres.sql import HINT, SCHEMA, _hints, by_id, in_states
+from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id, columns, hints_of, in_states
 
 _RELEASE: Final = text(f"""
 WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND state = 'waiting' ORDER BY id FOR UPDATE
 )
-UPDATE {SCHEMA}.jobs j SET state = 'queued', run_at = statement_timestamp()
-FROM target WHERE {by_id("target.id")} RETURNING {HINT}
+UPDATE {SCHEMA}.jobs j SET run_at = greatest(j.run_at, statement_timestamp()),
+  state = CASE WHEN j.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END
+FROM target WHERE {by_id("target.id")} RETURNING {HINT}, j.state
 """)
 
 
-def release(connection: Connection, ids: Sequence[UUID]) -> list[Hint]:
-    """release: waiting -> queued, when the last parent has finished."""
-    return _hints(connection.execute(_RELEASE, {"ids": list(ids)}))
+class Released(NamedTuple):
+    """The jobs that were released, and hints for those that are queued."""
+
+    finished: list[Finished]
+    hints: list[Hint]
+
+
+def release(connection: Connection, ids: Sequence[UUID]) -> Released:
+    """release: waiting -> queued, or scheduled when run_at is later; after the last parent has finished."""
+    rows = connection.execute(_RELEASE, {"ids": list(ids)}).all()
+    queued = [row for row in rows if row.state == JobState.QUEUED]
+    hints = [Hint(**{name: getattr(row, name) for name in Hint._fields}) for row in queued]
+    return Released([Finished(row.id, JobState(row.state)) for row in rows], hints)
 
 
 _CANCEL: Final = text(f"""
@@ -36,20 +44,18 @@ UPDATE {SCHEMA}.jobs j SET
   state = CASE WHEN t.state = 'running' THEN 'running' ELSE 'cancelled' END,
   finished_at = CASE WHEN t.state = 'running' THEN NULL ELSE clock_timestamp() END,
   cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()), cancel_forced = j.cancel_forced OR :forced
-FROM target t WHERE {by_id("t.id")} RETURNING j.id, j.state, j.queue, j.name
+FROM target t WHERE {by_id("t.id")} RETURNING {columns(Cancelled, "j")}
 """)
 
 
 def cancel(connection: Connection, ids: Sequence[UUID], *, forced: bool = False) -> list[Cancelled]:
-    """cancel: waiting | scheduled | queued | retrying -> cancelled; a running job is asked to stop.
+    """cancel: waiting | scheduled | queued | retrying -> cancelled; a running job gets a request to stop.
 
-    forced: the child that runs it is killed when the job does not heed that.
+    forced: the worker child is killed when the running job does not stop.
     """
     parameters = {"ids": list(ids), "forced": forced}
-    return [
-        Cancelled(job, JobState(state), queue, name)
-        for job, state, queue, name in connection.execute(_CANCEL, parameters)
-    ]
+    rows = connection.execute(_CANCEL, parameters)
+    return [Cancelled(row.id, JobState(row.state), row.queue, row.name) for row in rows]
 
 
 _RERUN: Final = text(f"""
@@ -65,11 +71,11 @@ FROM target WHERE {by_id("target.id")} RETURNING {HINT}
 
 
 def rerun(connection: Connection, ids: Sequence[UUID]) -> list[Hint]:
-    """rerun: any terminal -> queued, with a fresh budget of attempts; its errors are kept, epoch+1.
+    """rerun: any terminal -> queued, with all its attempts again; the errors are kept; epoch+1.
 
-    What was quarantined runs alone, for the sake of those that would run beside it.
+    A job that was quarantined runs alone, so that it cannot harm others.
     """
-    return _hints(connection.execute(_RERUN, {"ids": list(ids)}))
+    return hints_of(connection.execute(_RERUN, {"ids": list(ids)}))
 
 
 _DELETE: Final = text(
@@ -78,5 +84,5 @@ _DELETE: Final = text(
 
 
 def delete(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
-    """delete: any terminal -> gone."""
+    """delete: any terminal -> gone; return the ids."""
     return [row[0] for row in connection.execute(_DELETE, {"ids": list(ids)})]

@@ -1,20 +1,19 @@
-"""Queues: which there are, which are paused, what they hold."""
+"""The rows of queues: counts, pause and resume."""
 
-from dataclasses import fields
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from callboard.jobs.limits.repository import LIMITS, limits_of
+from callboard.jobs.limits.repository.limiting import LIMITS, limits_of
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
-#: Jobs of a queue among which the one that has waited longest is looked for.
+#: The longest-waiting job of a queue is searched among so many jobs.
 _OLDEST_AMONG: Final = 1_000
 
-# Each count reads one partial index, and of queued jobs the index alone; history is never counted. Which of them has waited
-# longest the index does not say, so it is looked for among those that come next.
+# Each count reads one partial index; for queued jobs the index alone. Finished jobs are never counted. The
+# index is in the order of urgency, so the longest-waiting job is searched among those that come next.
 _COUNTS: Final = f"""
 WITH later AS MATERIALIZED (
   SELECT queue, state, count(*) AS n FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
@@ -22,18 +21,18 @@ WITH later AS MATERIALIZED (
   SELECT queue, count(*) AS n FROM {SCHEMA}.jobs WHERE state = 'running' GROUP BY 1
 )
 SELECT q.name, q.paused_at,
-  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'scheduled'), 0)::bigint,
-  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name),
-  coalesce((SELECT n FROM busy b WHERE b.queue = q.name), 0)::bigint,
-  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'retrying'), 0)::bigint,
+  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'scheduled'), 0)::bigint AS scheduled,
+  (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name) AS queued,
+  coalesce((SELECT n FROM busy b WHERE b.queue = q.name), 0)::bigint AS running,
+  coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'retrying'), 0)::bigint AS retrying,
   (SELECT min(run_at) FROM (
     SELECT j.run_at FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name
-    ORDER BY {URGENCY}, j.id LIMIT {_OLDEST_AMONG}) AS next),
+    ORDER BY {URGENCY}, j.id LIMIT {_OLDEST_AMONG}) AS next) AS oldest_at,
   CASE WHEN q.limited THEN (
-    SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END,
+    SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END AS granted,
   CASE WHEN q.rate IS NULL THEN 0 ELSE (
     SELECT coalesce(sum(g.uses), 0)::bigint FROM {SCHEMA}.grants g
-    WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END,
+    WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END AS started,
   {LIMITS}{{more}}
 FROM {SCHEMA}.queues q
 """
@@ -46,25 +45,36 @@ _GAUGED: Final = text(
     )
     + " ORDER BY q.name"
 )
-_BEFORE_LIMITS: Final = len(fields(QueueCounts)) - 1
 
 
 def counts(connection: Connection) -> list[QueueCounts]:
+    """Return all queues, sorted by name."""
     return [_counted(row) for row in connection.execute(_ALL)]
 
 
 def count(connection: Connection, name: str) -> QueueCounts | None:
+    """Return one queue; None when there is no such queue."""
     row = connection.execute(_ONE, {"name": name}).one_or_none()
     return None if row is None else _counted(row)
 
 
 def _counted(row: Row[Any]) -> QueueCounts:
-    counted: list[Any] = [*row[:_BEFORE_LIMITS], limits_of(row)]
-    return QueueCounts(*counted)
+    return QueueCounts(
+        name=row.name,
+        paused_at=row.paused_at,
+        scheduled=row.scheduled,
+        queued=row.queued,
+        running=row.running,
+        retrying=row.retrying,
+        oldest_at=row.oldest_at,
+        granted=row.granted,
+        started=row.started,
+        limits=limits_of(row),
+    )
 
 
 def gauged(connection: Connection) -> list[Gauged]:
-    """Everything that is shown of queues, in one statement."""
+    """Return what the gauges show, read with one statement."""
     return [Gauged(_counted(row), row.at, row.workers) for row in connection.execute(_GAUGED)]
 
 
@@ -75,11 +85,12 @@ _RESUME: Final = text(f"UPDATE {SCHEMA}.queues SET paused_at = NULL WHERE name =
 
 
 def pause(connection: Connection, name: str) -> bool:
-    """Whether there is such a queue; it is paused now."""
+    """Pause a queue; return whether it exists."""
     return connection.execute(_PAUSE, {"name": name}).rowcount == 1
 
 
 def resume(connection: Connection, name: str) -> bool:
+    """Resume a queue; return whether it exists."""
     return connection.execute(_RESUME, {"name": name}).rowcount == 1
 
 
@@ -89,5 +100,5 @@ _PURGEABLE: Final = text(
 
 
 def purgeable(connection: Connection, queue: str, limit: int) -> list[UUID]:
-    """Ids of queued jobs of one queue, for a purge in batches."""
+    """Return up to `limit` ids of queued jobs of one queue."""
     return list(connection.execute(_PURGEABLE, {"queue": queue, "limit": limit}).scalars())

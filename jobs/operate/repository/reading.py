@@ -1,6 +1,7 @@
-"""Reads of jobs: one, many, pages, what is queued, how much there is."""
+"""Reads of jobs: one, many, a page, and counts."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,43 +10,47 @@ from sqlalchemy import Connection, Row, text
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
-from callboard.jobs.postgres.sql import SCHEMA
+from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.sql import SCHEMA, columns
 
-_COLUMNS: Final = (
-    "j.id, j.name, j.queue, j.state, j.priority, j.args, j.kwargs, j.attempt, j.max_attempts, j.run_at, j.enqueued_at,"
-    " j.started_at, j.finished_at, j.expires_at, j.progress, j.progress_note, j.result, j.errors, j.tags, j.source,"
-    " j.source_id, j.unique_key, j.worker_id, j.timeout, j.cancel_requested_at, j.crash_count,"
-    " j.hard_timeout, j.options, j.limit_key, j.solo, j.put_off, j.put_off_reason"
-)
+_COLUMNS: Final = columns(Job, "j")
+_STATE_AT: Final = [field.name for field in fields(Job)].index("state")
 
 
 def _job(row: Row[Any]) -> Job:
     values: list[Any] = list(row)
-    values[3] = JobState(values[3])
+    values[_STATE_AT] = JobState(values[_STATE_AT])
     return Job(*values)
 
 
 _BY_IDS: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.jobs j WHERE j.id = ANY(:ids)")
 
 
-def get(connection: Connection, job_id: UUID) -> Job | None:
+def get(connection: Statements, job_id: UUID) -> Job | None:
+    """Return the job; None when there is no such job."""
     row = connection.execute(_BY_IDS, {"ids": [job_id]}).one_or_none()
     return None if row is None else _job(row)
 
 
-def get_many(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Job]:
-    return {row[0]: _job(row) for row in connection.execute(_BY_IDS, {"ids": list(ids)})}
+def get_many(connection: Statements, ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """Return the jobs of these ids that exist, by id."""
+    jobs = [_job(row) for row in connection.execute(_BY_IDS, {"ids": list(ids)})]
+    return {job.id: job for job in jobs}
 
 
 _STATES: Final = text(f"SELECT id, state FROM {SCHEMA}.jobs WHERE id = ANY(:ids)")
 
 
 def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, JobState]:
-    return {row[0]: JobState(row[1]) for row in connection.execute(_STATES, {"ids": list(ids)})}
+    """Return the states of the jobs of these ids that exist, by id."""
+    return {row.id: JobState(row.state) for row in connection.execute(_STATES, {"ids": list(ids)})}
 
 
 def page(connection: Connection, which: JobFilter, *, before: UUID | None, limit: int) -> list[Job]:
-    """The newest jobs that fit, below the keyset position `before`; ids are in order of enqueueing."""
+    """Return the newest jobs that match, before the keyset position `before`.
+
+    Ids are in the order of enqueueing.
+    """
     clauses, parameters = which.conditions()
     if before is not None:
         clauses.append("j.id < :before")
@@ -56,7 +61,7 @@ def page(connection: Connection, which: JobFilter, *, before: UUID | None, limit
 
 
 def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UUID]:
-    """The ids of the oldest `limit` jobs that fit, for a verb by filter."""
+    """Return the ids of the oldest `limit` jobs that match."""
     clauses, parameters = which.conditions()
     where = " AND ".join(clauses) or "true"
     statement = text(f"SELECT j.id FROM {SCHEMA}.jobs j WHERE {where} ORDER BY j.id LIMIT :limit")
@@ -64,7 +69,7 @@ def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UU
 
 
 def count(connection: Connection, which: JobFilter, *, limit: int) -> int:
-    """How many jobs fit; counts no further than `limit`."""
+    """Return how many jobs match. The count stops at `limit`."""
     clauses, parameters = which.conditions()
     where = " AND ".join(clauses) or "true"
     statement = text(

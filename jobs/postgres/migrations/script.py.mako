@@ -6,6 +6,8 @@ Follows: ${down_revision | comma,n}
 
 import sqlalchemy as sa
 from alembic import op
+
+from callboard.jobs.postgres.sql import SCHEMA
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

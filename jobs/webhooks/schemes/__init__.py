@@ -1,4 +1,4 @@
-"""How the senders of webhooks prove who they are: one small class per provider, by name in SCHEMES."""
+"""Webhook schemes: how a sender signs its requests. One class for each provider, by name in SCHEMES."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from callboard.jobs.webhooks.schemes.github import GitHub
 from callboard.jobs.webhooks.schemes.scheme import Scheme, Verified
 from callboard.jobs.webhooks.schemes.standard import StandardWebhooks
 
-#: Every scheme a source may name; a new provider is a file here and a line in this table.
+#: The schemes that a source can have. To add a provider, add a file here and an entry in this table.
 SCHEMES: Final[dict[str, Scheme]] = {scheme.name: scheme for scheme in (GitHub(), StandardWebhooks())}
 
 __all__ = ["SCHEMES", "Scheme", "Verified"]

@@ -1,7 +1,7 @@
-"""GitHub's webhooks: `X-Hub-Signature-256`, an HMAC over the body.
+"""The scheme of GitHub: the header `X-Hub-Signature-256` has an HMAC-SHA256 of the body.
 
-https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
-The signature covers the body alone, so the delivery id and the event's name are only as true as the way they came.
+Source: https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+The signature covers only the body. The headers with the delivery id and the event are not signed.
 """
 
 import hmac
@@ -34,7 +34,7 @@ def _key(secret: str) -> bytes:
 
 
 class GitHub:
-    """Verifies what GitHub sends; `ping` is the handshake of a new webhook."""
+    """Verifies GitHub's requests. The event `ping` is the handshake of a new webhook."""
 
     name: Final = "github"
 
@@ -50,17 +50,17 @@ class GitHub:
         headers: Mapping[str, str],
         body: bytes,
         secrets: Sequence[str],
-        now: datetime,  # noqa: ARG002 - GitHub signs no time
+        now: datetime,  # noqa: ARG002 - GitHub does not sign a time
     ) -> None:
         given = header(headers, _SIGNATURE)
         if not _SIGNATURE_FORM.fullmatch(given):
-            raise Unauthorized(f"the {_SIGNATURE} header is not of the form sha256=<64 hex digits>")
+            raise Unauthorized(f"the {_SIGNATURE} header is not sha256=<64 hex digits>")
         expected = [_signature(key, body) for key in usable_keys(secrets, _key)]
         if not any_equal(expected, [given]):
             raise Unauthorized(f"the {_SIGNATURE} header does not match the body")
 
     def sign(self, secret: str, body: bytes) -> dict[str, str]:
-        """The header that GitHub sends with this body."""
+        """Return the header that GitHub sends with this body."""
         return {_SIGNATURE: _signature(_key(secret), body)}
 
     def new_secret(self) -> str:

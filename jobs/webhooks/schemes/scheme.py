@@ -1,4 +1,4 @@
-"""What every webhook scheme promises, and the checks they share. All of them fail closed."""
+"""The protocol of webhook schemes, and the checks that they share. A check that cannot be done fails."""
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,18 +8,18 @@ from typing import Final, Protocol
 
 from callboard.jobs.errors import InvalidInput, Unauthorized
 
-#: The longest delivery id and event name that are kept.
+#: The longest delivery id and event name that are stored. Characters.
 LONGEST_ID: Final = 200
 _LONGEST_HEADER: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A request whose sender is proven.
+    """A request whose signature is valid.
 
-    external_id: the sender's own id of the delivery, the same when it is sent again.
-    event:       what happened, in the sender's words; "" when it does not say.
-    handshake:   the sender only tries the address; nothing happened.
+    external_id: the sender's id of the delivery. It is the same when the delivery is sent again.
+    event:       the sender's name of the event; "" when the request has none.
+    handshake:   the sender only tests the URL. There is no event to handle.
     """
 
     external_id: str
@@ -28,36 +28,42 @@ class Verified:
 
 
 class Scheme(Protocol):
-    """One provider's way of signing. Header names are lower case; `body` is what came over the wire."""
+    """How one provider signs its requests. Names in `headers` are lower case; `body` is the raw bytes."""
 
     @property
     def name(self) -> str:
-        """The word a source names it by."""
+        """The name of the scheme in a source."""
         ...
 
     def verify(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime
     ) -> Verified:
-        """Say what was delivered, once `authenticate` has passed; InvalidInput when it has no usable id."""
+        """Authenticate a request and return its delivery id and event.
+
+        Raises what `authenticate` raises, and InvalidInput when the delivery id is missing or not valid.
+        """
         ...
 
     def authenticate(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime
     ) -> None:
-        """Pass when one of the secrets signed this body lately enough; else Unauthorized names the header."""
+        """Raise Unauthorized, which names the header, unless one of the secrets signed this body.
+
+        If the scheme signs a time, it must be close to `now`.
+        """
         ...
 
     def new_secret(self) -> str:
-        """Make a secret to give to the sender."""
+        """Make a secret, to be configured at the sender."""
         ...
 
     def check_secret(self, text: str) -> None:
-        """Pass when the text can be a secret of this scheme; else InvalidInput, which never shows it."""
+        """Raise InvalidInput, which never shows the text, unless it can be a secret of this scheme."""
         ...
 
 
 def header(headers: Mapping[str, str], name: str) -> str:
-    """Read a header that the proof needs; Unauthorized when it is missing, too long or not ASCII."""
+    """Return a header that the signature check needs. Raises Unauthorized when it is missing or malformed."""
     value = headers.get(name, "").strip(" \t")
     if not value:
         raise Unauthorized(f"the {name} header is missing")
@@ -67,7 +73,10 @@ def header(headers: Mapping[str, str], name: str) -> str:
 
 
 def label(headers: Mapping[str, str], name: str) -> str:
-    """Read a header that names something: up to 200 printable characters, "" when absent, else InvalidInput."""
+    """Return a header that has a name; "" when it is missing.
+
+    Raises InvalidInput when it has more than 200 characters or any that is not printable ASCII.
+    """
     value = headers.get(name, "").strip(" \t")
     if len(value) > LONGEST_ID or not value.isprintable() or not value.isascii():
         raise InvalidInput(
@@ -78,7 +87,7 @@ def label(headers: Mapping[str, str], name: str) -> str:
 
 
 def delivery_id(headers: Mapping[str, str], name: str) -> str:
-    """Read the header that identifies the delivery; InvalidInput when it is missing or unusable."""
+    """Return the header that has the delivery's id. Raises InvalidInput when it is missing or not valid."""
     value = label(headers, name)
     if not value:
         raise InvalidInput(f"the {name} header is missing", fields={name: "missing"})
@@ -86,7 +95,7 @@ def delivery_id(headers: Mapping[str, str], name: str) -> str:
 
 
 def usable_keys(secrets: Sequence[str], read: Callable[[str], bytes]) -> list[bytes]:
-    """The keys behind the secrets. One that cannot be read authenticates nobody and hinders no other."""
+    """Return the keys of the secrets. A secret that `read` refuses is left out, so the others still work."""
     keys = []
     for secret in secrets:
         try:
@@ -97,7 +106,7 @@ def usable_keys(secrets: Sequence[str], read: Callable[[str], bytes]) -> list[by
 
 
 def any_equal(expected: Iterable[str], given: Iterable[str]) -> bool:
-    """Whether some given signature is an expected one, in time that does not depend on which or how nearly."""
+    """Whether a given signature equals an expected one. The time it takes does not depend on the answer."""
     candidates = [text.encode() for text in given]
     found = False
     for signature in expected:

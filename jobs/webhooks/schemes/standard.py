@@ -1,6 +1,6 @@
-"""Standard Webhooks, symmetric: `v1,` HMAC-SHA256 in base64 over `id.timestamp.body`.
+"""The scheme Standard Webhooks, symmetric: `v1,` and an HMAC-SHA256 of `id.timestamp.body` in base64.
 
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 import base64
@@ -31,7 +31,8 @@ _TIMESTAMP: Final = "webhook-timestamp"
 _SIGNATURE: Final = "webhook-signature"
 _SECONDS_FORM: Final = re.compile(r"[0-9]{1,11}")
 _PREFIX: Final = "whsec_"
-#: The specification asks for 24 to 64 bytes; senders in the field are looser on both sides.
+#: The bounds of a key, in bytes. The specification says 24 to 64, but some senders use shorter or longer
+#: keys.
 _SHORTEST: Final = 16
 _LONGEST: Final = 128
 _MOST_SIGNATURES: Final = 16
@@ -50,7 +51,7 @@ def _key(secret: str) -> bytes:
 
 
 class StandardWebhooks:
-    """Verifies and signs by the Standard Webhooks specification; it knows no handshake."""
+    """Verifies and signs as the Standard Webhooks specification says. It has no handshake."""
 
     name: Final = "standard-webhooks"
 
@@ -65,13 +66,14 @@ class StandardWebhooks:
     ) -> None:
         given = header(headers, _SIGNATURE).split(" ")
         timestamp = header(headers, _TIMESTAMP)
-        # The id is part of what is signed: without it nothing can be proven, so its absence is no mere bad input.
+        # The id is a part of the signed text: without it the signature cannot be checked, hence Unauthorized.
         message_id = header(headers, _ID)
         if not _SECONDS_FORM.fullmatch(timestamp):
             raise Unauthorized(f"the {_TIMESTAMP} header is not a Unix time in whole seconds")
         if "." in message_id:
-            # `a.1.b` would be signed alike as id `a` and as id `a.1`; the specification forbids it.
-            raise Unauthorized(f"the {_ID} header holds a full stop, which its signature cannot cover")
+            # The specification forbids it: with a full stop, two different ids could have the same signed
+            # text.
+            raise Unauthorized(f"the {_ID} header has a full stop, which the specification forbids")
         expected = [_signature(key, message_id, timestamp, body) for key in usable_keys(secrets, _key)]
         if not any_equal(expected, given[:_MOST_SIGNATURES]):
             raise Unauthorized(
@@ -80,10 +82,13 @@ class StandardWebhooks:
         age = now - datetime.fromtimestamp(int(timestamp), UTC)
         if abs(age) > TOLERANCE:
             where = "past" if age > TOLERANCE else "future"
-            raise Unauthorized(f"the {_TIMESTAMP} header lies more than 5 minutes in the {where}")
+            raise Unauthorized(f"the {_TIMESTAMP} header is more than 5 minutes in the {where}")
 
     def sign(self, secrets: Sequence[str], message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-        """The three headers to send with this body, signed with every secret (for rotation on the other side)."""
+        """Return the three headers to send with this body.
+
+        There is one signature for each secret, so that the receiver can change its secret.
+        """
         timestamp = str(int(now.timestamp()))
         signatures = [_signature(_key(secret), message_id, timestamp, body) for secret in secrets]
         return {_ID: message_id, _TIMESTAMP: timestamp, _SIGNATURE: " ".join(signatures)}
@@ -101,7 +106,7 @@ def _signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
 
 
 def _event(body: bytes) -> str:
-    """The event's type as the body says it; "" when the body is no JSON object or says nothing storable."""
+    """Return the `type` in the body; "" when the body is not a JSON object or the type cannot be stored."""
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:

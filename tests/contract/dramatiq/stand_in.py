@@ -9,8 +9,6 @@ import dramatiq
 from dramatiq.errors import QueueJoinTimeout
 from dramatiq.middleware import SkipMessage
 
-from callboard.jobs.attempts.context import RunningJob
-from callboard.jobs.attempts.execution import Execution
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
@@ -22,16 +20,15 @@ from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.platform import Platform
 from callboard.scheduler.feeder import Feeder
 from callboard.workers.board import Board
+from callboard.workers.child_parts import Stores
 from callboard.workers.execute.async_runner import AsyncRunner
-from callboard.workers.execute.attempt import TOO_OLD, Attempt
-from callboard.workers.execute.runner import Runner, run
-from callboard.workers.execute.threads import JobWorker
-from callboard.workers.execute.worker_broker import WorkerBroker
+from callboard.workers.execute.attempt import TOO_OLD, AttemptFactory
+from callboard.workers.execute.sync_runner import JobWorker
+from callboard.workers.execute.worker_broker import Runner, WorkerBroker
 from callboard.workers.fetch.consumer import JobConsumer
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.work_queue import WorkQueue
-from callboard.workers.report.announcer import Announcer
-from callboard.workers.report.flusher import Flusher
+from callboard.workers.report.flusher import Announcer, Flusher
 from callboard.workers.report.monitor import Monitor
 
 #: The queues of all the tests; a worker serves those that it is told of.
@@ -99,33 +96,31 @@ class StandInWorker:
     def __init__(self, broker: StandInBroker, *, worker_timeout=50, worker_threads=8, queues=None) -> None:
         platform = broker.connect()
         self.worker_id = new_id()
-        execution = Execution(platform.database, platform.transport, self.worker_id)
-        self._execution = execution
+        self._stores = stores = Stores.of(platform, self.worker_id)
         self._broker = broker
         self._platform = platform
         self._slots = Slots(_SLOTS, _SLOTS, worker_threads, SYSTEM)
         self._announcer = Announcer(platform.transport)
-        self._flusher = Flusher(execution, self._slots, self._announcer)
+        self._flusher = Flusher(stores.ends, self._slots, self._announcer)
         board = Board(2 * _SLOTS)
-        self._monitor = Monitor(execution, self._slots, board, SYSTEM)
+        self._monitor = Monitor(stores.reports, self._slots, board, SYSTEM)
         put_on_board = board.writer()
         verdict = Verdict("here")
         self._loop = AsyncRunner(_SLOTS, put_on_board, broker.draining, self._flusher.put, broker.around)
         work_queue = WorkQueue()
 
-        def attempt(job, definition):
-            return Attempt(
-                job, definition, RunningJob(job, platform.enqueue, self._monitor.progressed), verdict, SYSTEM
-            )
+        def enqueue_job(request, source):
+            return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
 
+        make_attempt = AttemptFactory(verdict, enqueue_job, self._monitor.progressed, SYSTEM)
         consumer = JobConsumer(
-            execution=execution, transport=platform.transport, definitions=Declared(broker),
-            wanted=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,
-            work_queue=work_queue, make_attempt=attempt, draining=broker.draining, clock=SYSTEM,
+            claims=stores.claims, transport=platform.transport, definitions=Declared(broker),
+            queues=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,
+            work_queue=work_queue, make_attempt=make_attempt, draining=broker.draining, clock=SYSTEM,
         )  # fmt: skip
         broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, broker.draining))
         self._worker = JobWorker(
-            broker, work_queue, lambda attempt: run(attempt, put_on_board, broker.draining), consumer.end,
+            broker, work_queue, put_on_board, broker.draining, consumer.end,
             threads=worker_threads, timeout=worker_timeout,
         )  # fmt: skip
 
@@ -152,8 +147,8 @@ class StandInWorker:
         self._announcer.stop()
         self._monitor.stop()
         self._loop.stop()
-        self._execution._claims.close()
-        self._execution._ends.close()
+        self._stores.claims.close()
+        self._stores.ends.close()
 
 
 @contextmanager
@@ -169,7 +164,7 @@ def working(broker: StandInBroker, **options) -> Iterator[StandInWorker]:
 @contextmanager
 def feeding(platform: Platform) -> Iterator[None]:
     """The scheduler's feeding loop, for delays and retries."""
-    over, feeder = Event(), Feeder(platform.database, platform.transport, SYSTEM)
+    over, feeder = Event(), Feeder(platform, SYSTEM)
 
     def rounds() -> None:
         while not over.wait(0.02):

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from callboard.cli.job import job_verbs
-from callboard.jobs.attempts.job_logs import LastWords
+from callboard.jobs.attempts.job_log_writer import JobLogWriter
 from callboard.jobs.attempts.log_lines import LogLine, Portion
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate import control
@@ -20,7 +20,7 @@ MISSING = "01900000-0000-7000-8000-000000000000"
 @pytest.fixture
 def tell(platform):
     """Lines of a job, as a worker writes them: (job id, epoch, attempt, (level, message)...)."""
-    words = LastWords(platform.database)
+    words = JobLogWriter(platform.database)
 
     def write(job: str, epoch: int, attempt: int, *said: tuple[str, str], start: int = 1) -> None:
         lines = [LogLine(n, 1.8e9 + n, level, "shop", text) for n, (level, text) in enumerate(said, start)]
@@ -97,13 +97,13 @@ def test_a_count_that_stopped_says_at_least(callboard, enqueued, monkeypatch):
     for _ in range(3):
         enqueued()
     outcome = callboard("job", "cancel", "--queue", "reports", "--dry-run", "--limit", 2)
-    assert outcome.err == "the oldest 2 jobs of more would be cancelled, or asked to stop\n"
+    assert outcome.err == "the oldest 2 jobs would be cancelled, or asked to stop\n"
     monkeypatch.setattr(control, "BULK_LIMIT", 2)
-    monkeypatch.setattr(job_verbs, "_MOST", 2)
+    monkeypatch.setattr(job_verbs, "_MAX_JOBS", 2)
     outcome = callboard("job", "cancel", "--queue", "reports", "--dry-run")
     assert outcome.err == "at least 2 jobs would be cancelled, or asked to stop\n"
     outcome = callboard("job", "cancel", "--queue", "reports", "--yes")
-    assert outcome.err == ("2 jobs cancelled, or asked to stop; there are more: do it again for the next\n")
+    assert outcome.err == ("2 jobs cancelled, or asked to stop; more jobs match: run the command again\n")
     assert callboard("job", "cancel", "--queue", "reports", "--dry-run", "--json").json == {
         "matched": 1, "changed": 0, "dry_run": True, "complete": True,
     }  # fmt: skip
@@ -117,12 +117,12 @@ def test_a_job_that_is_accepted_and_cannot_be_printed_is_named(callboard, platfo
     outcome = callboard("job", "enqueue", "send_mail", "--args", '{"to": "ann"}', "--json")
     (job,) = platform.jobs.page(JobFilter()).items
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.error == f"job {job.id} is enqueued, but nothing can be printed: No space left on device"
+    assert outcome.error == f"job {job.id} is enqueued, but the output failed: No space left on device"
 
 
 def test_a_data_folder_that_cannot_be_made_is_a_settings_error(callboard):
     outcome = callboard("job", "list", data_dir="/dev/null/here", database_url="", redis_url="")
     assert outcome.code == 2
     assert outcome.error == (
-        "CALLBOARD_DATA_DIR: /dev/null/here cannot be made (Not a directory); name a folder that you may write to"
+        "CALLBOARD_DATA_DIR: /dev/null/here cannot be created (Not a directory); set it to a folder that you can write to"
     )

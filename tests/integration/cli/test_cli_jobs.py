@@ -62,14 +62,14 @@ def test_a_wide_table_shows_queue_and_attempts_too(callboard, enqueued):
 
 def test_an_empty_list_says_so_on_stderr(callboard):
     outcome = callboard("job", "list")
-    assert (outcome.code, outcome.out, outcome.err) == (0, "", "no jobs fit\n")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "no jobs match\n")
 
 
 def test_more_pages_are_told_on_stderr(callboard, enqueued):
     enqueued(), enqueued()
     outcome = callboard("job", "list", "--limit", 1)
     cursor = callboard("job", "list", "--limit", 1, "--json").json["next_cursor"]
-    assert outcome.err == f"there are more: --cursor {cursor}\n"
+    assert outcome.err == f"next page: --cursor {cursor}\n"
 
 
 def test_what_comes_from_outside_cannot_steer_the_terminal(callboard):

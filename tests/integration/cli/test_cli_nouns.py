@@ -63,12 +63,12 @@ def test_workers_are_listed_with_how_busy_they_are(callboard, worker, enqueued):
 
 def test_without_workers_it_says_how_to_start_one(callboard):
     outcome = callboard("worker", "list")
-    assert (outcome.out, outcome.err) == ("", "no worker runs; start one with 'callboard run worker'\n")
+    assert (outcome.out, outcome.err) == ("", "no worker is running; start one with 'callboard run worker'\n")
 
 
 def test_a_new_key_is_printed_alone_and_works_until_it_is_revoked(callboard, platform):
     made = callboard("key", "create", "ci", "--role", "operator", "--queue", "mail", "--expires", "90d")
-    assert made.err == "operator key ci; keep it now, it is not shown again\n"
+    assert made.err == "operator key ci is created; save it now, it is not shown again\n"
     key = platform.auth.authenticate(made.out.strip())
     assert (key.name, key.role, key.queue) == ("ci", "operator", "mail")
     assert (key.expires_at - key.created_at).days in {89, 90}
@@ -97,8 +97,8 @@ def test_a_new_key_with_json_has_its_token(callboard, platform):
             2,
             "invalid value for '--expires': not a duration",
         ),
-        (["create", "taken", "--role", "viewer"], 5, "there is a key called 'taken' already"),
-        (["revoke", "nope"], 3, "no key in force is called 'nope'"),
+        (["create", "taken", "--role", "viewer"], 5, "there is already a key called 'taken'"),
+        (["revoke", "nope"], 3, "there is no key 'nope' to revoke"),
     ],
 )
 def test_bad_input_for_a_key_is_refused_in_one_line(callboard, options, code, said):
@@ -114,7 +114,7 @@ def test_a_new_source_prints_its_secret_alone_and_says_where_it_listens(callboar
     )
     assert made.code == 0
     SCHEMES["github"].check_secret(made.out.strip())
-    assert made.err == "source gh takes deliveries at http://127.0.0.1:9999/webhooks/gh\n"
+    assert made.err == "source gh receives deliveries at http://127.0.0.1:9999/webhooks/gh\n"
     listed = callboard("webhook", "source", "list")
     assert listed.out.splitlines()[1].split()[:4] == ["gh", "github", "take_webhook", "all"]
     assert made.out.strip() not in listed.out
@@ -147,7 +147,7 @@ def test_a_source_takes_a_secret_from_stdin_and_its_events(callboard):
         (
             ["create", "taken", "--scheme", "github", "--job", "take_webhook"],
             5,
-            "there is a webhook source called 'taken'",
+            "there is already a webhook source called 'taken'",
         ),
         (["delete", "nope"], 3, "there is no webhook source 'nope'"),
     ],

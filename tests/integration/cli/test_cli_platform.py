@@ -6,10 +6,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import text
 
 from callboard.jobs.model.ids import new_id
-from callboard.jobs.postgres.locks import LEADER
+from callboard.jobs.postgres.locks import LEADER, try_lock
 
 NOWHERE = "postgresql://127.0.0.1:1/x"
 
@@ -92,13 +91,13 @@ def test_without_a_database_every_command_exits_with_7(callboard, command):
         ({"port": "high"}, "CALLBOARD_PORT is 'high'; expected a port from 1 to 65535"),
         (
             {"database_url": "mysql://x"},
-            "CALLBOARD_DATABASE_URL is 'mysql://x'; expected a URL as postgresql://",
+            "CALLBOARD_DATABASE_URL is 'mysql://x'; expected a URL such as postgresql://",
         ),
         (
             {"database_url": "postgresql://h:port/x"},
-            "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is no usable URL",
+            "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL",
         ),
-        ({"redis_url": "redis://h:port"}, "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is no usable URL"),
+        ({"redis_url": "redis://h:port"}, "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL"),
     ],
 )
 def test_settings_that_do_not_fit_are_bad_input(callboard, settings, said):
@@ -132,7 +131,7 @@ def test_config_shows_where_each_value_came_from_and_no_secret(callboard, tmp_pa
 
 def test_doctor_finds_nothing_wrong_where_nothing_is(callboard, platform, worker):
     with closing(platform.database.engine.connect()) as leader:
-        leader.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER})
+        assert try_lock(leader, LEADER)
         outcome = callboard("doctor", "--json", jobs="json")
     assert (outcome.code, outcome.json["ok"]) == (0, True)
     assert checks(outcome) == dict.fromkeys(
@@ -179,7 +178,7 @@ def test_doctor_for_people_has_a_line_for_each_check_and_a_mend_below(callboard)
     assert outcome.code == 1
     assert "ok    settings    read" in lines
     assert any(line.startswith("fail  postgres    Postgres does not answer") for line in lines)
-    assert any(line.strip() == "start Postgres, or mend CALLBOARD_DATABASE_URL" for line in lines)
+    assert any(line.strip() == "start Postgres, or correct CALLBOARD_DATABASE_URL" for line in lines)
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -192,4 +191,4 @@ def test_doctor_reports_settings_that_do_not_fit(callboard):
 def test_doctor_names_a_module_of_jobs_that_is_not_found(callboard):
     outcome = callboard("doctor", "--json", jobs="no_such_module.jobs")
     told = {check["name"]: (check["status"], check["message"]) for check in outcome.json["checks"]}
-    assert told["modules"] == ("fail", "CALLBOARD_JOBS names what is not found: no_such_module.jobs")
+    assert told["modules"] == ("fail", "CALLBOARD_JOBS names modules that are not found: no_such_module.jobs")

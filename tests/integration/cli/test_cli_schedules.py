@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from callboard.jobs.schedules.cron import spec_calendar
 
 DST = json.loads((Path(__file__).parents[2] / "vectors" / "dst.json").read_text())["cases"]
 ARGS = '{"account_id": 7, "month": "2026-10"}'
@@ -69,10 +68,10 @@ def test_a_paused_schedule_has_no_next_tick_until_it_is_resumed(callboard):
 
 def test_ticks_are_listed_with_their_jobs(callboard, platform):
     create(callboard, "often", "--every", "1h")
-    assert callboard("schedule", "ticks", "often").err == "it has not ticked yet\n"
+    assert callboard("schedule", "ticks", "often").err == "the schedule has not ticked yet\n"
     with platform.database.transaction() as connection:
         connection.execute(text("UPDATE callboard.schedules SET next_fire_at = now()"))
-    assert len(platform.ticker(spec_calendar).tick()) == 1
+    assert len(platform.ticker().tick()) == 1
     tick = callboard("schedule", "ticks", "often", "--json").json["items"][0]
     assert tick["result"] == "fired"
     job = callboard("job", "show", tick["job_id"], "--json").json
@@ -130,8 +129,8 @@ def test_preview_needs_no_server(callboard):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["create", "x", "--job", "build_report", "--args", ARGS], 2, "give one of --cron, --every and --at, not none"),
-        (["create", "x", "--job", "build_report", "--args", ARGS, "--every", "1h", "--cron", "@daily"], 2, "give one of"),
+        (["create", "x", "--job", "build_report", "--args", ARGS], 2, "give exactly one of --cron, --every and --at, not none"),
+        (["create", "x", "--job", "build_report", "--args", ARGS, "--every", "1h", "--cron", "@daily"], 2, "give exactly one of"),
         (["create", "x", "--job", "build_report", "--every", "1h"], 2, "kwargs.account_id: missing"),
         (["create", "x", "--job", "build_report", "--every", "1h", "--args", "{"], 2, "--args: not JSON"),
         (["create", "x", "--job", "nope", "--every", "1h"], 3, "no job is called 'nope'"),
@@ -141,13 +140,13 @@ def test_preview_needs_no_server(callboard):
         (["create", "x", "--job", "build_report", "--args", ARGS, "--cron", "@daily", "--tz", "Mars"], 2, "unknown time zone 'Mars'"),
         (["create", "x", "--job", "build_report", "--args", ARGS, "--at", "2001-01-01T00:00:00Z"], 2, "this schedule would never tick"),
         (["create", "a b", "--job", "build_report", "--args", ARGS, "--every", "1h"], 2, "name: "),
-        (["create", "taken", "--job", "build_report", "--args", ARGS, "--every", "1h"], 5, "there is a schedule called 'taken'"),
+        (["create", "taken", "--job", "build_report", "--args", ARGS, "--every", "1h"], 5, "there is already a schedule called 'taken'"),
         (["show", "nope"], 3, "there is no schedule 'nope'"),
         (["pause", "nope"], 3, "there is no schedule 'nope'"),
         (["resume", "nope"], 3, "there is no schedule 'nope'"),
         (["delete", "nope"], 3, "there is no schedule 'nope'"),
         (["ticks", "nope"], 3, "there is no schedule 'nope'"),
-        (["preview", "61 * * * *"], 2, "'61' does not fit the minute field of the cron expression"),
+        (["preview", "61 * * * *"], 2, "'61' is not valid in the minute field of the cron expression"),
         (["preview", "@daily", "--tz", "Europe/Berln"], 2, "unknown time zone 'Europe/Berln': did you mean Europe/Berlin?"),
         (["preview", "@daily", "--from", "now"], 2, "invalid value for '--from': not a time: 'now'"),
         (["preview", "@daily", "--count", "0"], 2, "invalid value for '--count'"),

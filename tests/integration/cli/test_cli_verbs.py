@@ -17,7 +17,7 @@ def test_cancel_by_ids_ends_what_has_not_begun_and_asks_what_runs(callboard, wor
     queued = enqueued()
     outcome = callboard("job", "cancel", queued, running)
     assert (outcome.code, outcome.out) == (0, "")
-    assert outcome.err == f"job {queued} is cancelled\njob {running} is running; it is asked to stop\n"
+    assert outcome.err == f"job {queued} is cancelled\njob {running} is running and was asked to stop\n"
     assert callboard("job", "show", running, "--json").json["cancel_requested_at"] is not None
 
 
@@ -25,7 +25,7 @@ def test_cancel_by_force_is_asked_of_what_runs_by_id_and_by_filter(callboard, pl
     one = enqueued()
     held = worker.start("reports")
     outcome = callboard("job", "cancel", one, "--force")
-    assert (outcome.code, outcome.err) == (0, f"job {one} is running; it is asked to stop\n")
+    assert (outcome.code, outcome.err) == (0, f"job {one} is running and was asked to stop\n")
     assert platform.workers.forced([worker.id]) == {held.id}
     two = enqueued()
     also = worker.start("reports")
@@ -106,7 +106,7 @@ def test_the_limit_takes_the_oldest(callboard, enqueued):
 
 def test_nothing_that_fits_is_no_failure(callboard):
     outcome = callboard("job", "retry", "--state", "failed")
-    assert (outcome.code, outcome.err) == (0, "no job to retry fits\n")
+    assert (outcome.code, outcome.err) == (0, "no job to retry matches\n")
 
 
 def test_on_a_terminal_it_asks_with_the_count_first(callboard, enqueued, monkeypatch):
@@ -115,7 +115,7 @@ def test_on_a_terminal_it_asks_with_the_count_first(callboard, enqueued, monkeyp
     refused = callboard("job", "cancel", "--state", "queued", "--queue", "reports", stdin="n\n")
     assert refused.code == 1
     assert refused.err.startswith("cancel 1 job (queued, queue reports)? [y/N]: ")
-    assert refused.err.endswith("nothing was done\n")
+    assert refused.err.endswith("nothing was changed\n")
     assert state(callboard, job_id) == "queued"
     assert callboard("job", "cancel", "--state", "queued", stdin="y\n").code == 0
     assert state(callboard, job_id) == "cancelled"
@@ -132,10 +132,10 @@ def test_yes_does_not_ask(callboard, enqueued, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ([], 2, "which jobs? Give their ids, or a filter such as --state or --queue"),
-        ([MISSING, "--queue", "mail"], 2, "ids and filters exclude each other"),
-        ([MISSING, "--dry-run"], 2, "ids and filters exclude each other"),
-        (["--limit", "5"], 2, "which jobs?"),
+        ([], 2, "give job ids, or a filter such as --state or --queue"),
+        ([MISSING, "--queue", "mail"], 2, "ids and filters cannot be used together"),
+        ([MISSING, "--dry-run"], 2, "ids and filters cannot be used together"),
+        (["--limit", "5"], 2, "give job ids, or a filter"),
         (["seven"], 2, "invalid value for '[ID]...': not an id: 'seven'"),
         ([MISSING], 3, f"there is no job {MISSING}"),
     ],

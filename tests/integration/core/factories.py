@@ -16,13 +16,16 @@ from psycopg import sql
 from sqlalchemy import Connection, event, text
 
 from callboard.config.settings import sqlalchemy_url
-from callboard.jobs.attempts.execution import Execution
+from callboard.jobs.attempts.claims import Claims
+from callboard.jobs.attempts.ends import Ends
+from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.definitions.arguments import describe
-from callboard.jobs.definitions.job_type import JobType
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
+from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.new_job import JobSettings, NewJob, UniqueClaim
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import TERMINAL, JobState
 from callboard.jobs.platform import Platform
@@ -42,6 +45,28 @@ class Put:
     epoch: int
     worker: UUID
     claim_id: UUID
+
+
+def new_job_of(name="build_report", queue="reports", *, kwargs=b"{}", key=None, **settings) -> NewJob:
+    """A checked job, as `Enqueue.check` makes it."""
+    claim = None if key is None else UniqueClaim(key, None, "existing")
+    given = {
+        "door": "python", "priority": 5, "max_attempts": 10, "run_at": None, "delay": None, "expires_at": None, "tags": (),
+        "timeout": None, "hard_timeout": None, "options": None, "limit_key": None,
+    } | settings  # fmt: skip
+    return NewJob(new_id(), b"[]", kwargs, None, JobSettings(name=name, queue=queue, **given), claim)
+
+
+def enqueue_all(platform, requests, source=PYTHON):
+    """Enqueue these requests in one transaction; returns the receipts."""
+    batch = platform.enqueue.check_all(requests, source)
+    return platform.enqueue.accept(batch).receipts
+
+
+def enqueue_one(platform, request, source=PYTHON):
+    """Enqueue one request; returns its receipt."""
+    [receipt] = platform.enqueue.accept(platform.enqueue.check(request, source)).receipts
+    return receipt
 
 
 def put_job(connection: Connection, state: JobState, **columns: Any) -> Put:
@@ -90,21 +115,44 @@ def run_out(platform: Platform, worker: UUID) -> None:
     )  # fmt: skip
 
 
+class Execution:
+    """The services of one worker in one object."""
+
+    def __init__(self, platform: Platform, worker: UUID) -> None:
+        self.worker = worker
+        self.claims = Claims(platform.database, worker)
+        self.ends = Ends(platform.database, platform.transport, platform.followers)
+        self.reports = Reports(platform.database, worker)
+        self.claim = self.claims.claim
+        self.claim_oldest = self.claims.claim_oldest
+        self.claim_solo = self.claims.claim_solo
+        self.with_arguments = self.claims.with_arguments
+        self.adopt = self.claims.adopt
+        self.served_queues = self.claims.served_queues
+        self.finish = self.ends.finish
+        self.hand_back = self.ends.hand_back
+        self.notify_freed = self.ends.notify_freed
+        self.report = self.reports.report
+
+    def close(self) -> None:
+        self.claims.close()
+        self.ends.close()
+
+
 @contextmanager
 def execution(platform: Platform, worker: UUID | None = None) -> Iterator[Execution]:
     """What a worker with a live lease does; its kept connections are given back at the end."""
-    made = Execution(platform.database, platform.transport, worker or lease(platform))
+    made = Execution(platform, worker or lease(platform))
     try:
         yield made
     finally:
-        made._claims.close()
-        made._ends.close()
+        made.close()
 
 
 def enqueue(platform: Platform, number: int = 1, **request: Any) -> list[UUID]:
     """Accepted jobs, whatever the catalogue says."""
     values = {"name": "build_report", "queue": "reports", "unchecked": True, **request}
-    receipts = platform.enqueue.many([job_request(values)] * number, PYTHON)
+    receipts = enqueue_all(platform, [job_request(values)] * number)
     return [receipt.id for receipt in receipts]
 
 

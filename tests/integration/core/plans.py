@@ -11,6 +11,9 @@ from psycopg.rows import tuple_row
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.postgres.sql import in_schema
+
 _DIALECT = dialect.dialect()
 
 
@@ -57,7 +60,7 @@ class Explaining:
         self.plans: list[Plan] = []
 
     def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> "Nothing":
-        compiled = str(statement.compile(dialect=_DIALECT))
+        compiled = in_schema(str(statement.compile(dialect=_DIALECT)), DEFAULT_SCHEMA)
         with self._connection.cursor(row_factory=tuple_row) as cursor:
             if self._generic:
                 query = PostgresQuery(Transformer(self._connection))

@@ -1,4 +1,4 @@
-"""API keys: what is kept of them, who gets in, who stays out."""
+"""API keys: what is stored, which keys are accepted, which are refused."""
 
 from datetime import timedelta
 
@@ -136,7 +136,7 @@ def test_a_role_may_all_that_the_lower_ones_may(auth, has, needs):
         require(key, needs)
         require(key, needs, queue="any")
     else:
-        with pytest.raises(Forbidden, match=f"needs the role {needs.name.lower()}"):
+        with pytest.raises(Forbidden, match=f"requires the role {needs.name.lower()}"):
             require(key, needs)
 
 
@@ -144,5 +144,5 @@ def test_a_key_of_one_queue_is_confined_to_it(auth):
     key, _ = auth.create("deploy", "admin", queue="mail")
     require(key, Role.ADMIN, queue="mail")
     for queue in ("other", None):
-        with pytest.raises(Forbidden, match="confined to the queue 'mail'"):
+        with pytest.raises(Forbidden, match="may only use the queue 'mail'"):
             require(key, Role.VIEWER, queue=queue)

@@ -7,20 +7,22 @@ import pytest
 import redis
 
 from callboard.jobs.client import Client
-from callboard.jobs.enqueue.check import ARGUMENTS_LIMIT
 from callboard.jobs.errors import CallboardError, Conflict, InvalidArguments, InvalidInput, UnknownJob
+from callboard.jobs.model.new_job import ARGUMENTS_LIMIT
 from callboard.jobs.model.request import job_request
 from callboard.jobs.platform import Platform
-from tests.integration.core.factories import (
+from tests.integration.core.factories import (  # fmt: skip
     NOWHERE,
     PYTHON,
     at_once,
     count,
+    enqueue_all,
+    enqueue_one,
     publish,
     run_sql,
     states,
     without_redis,
-)  # fmt: skip
+)
 
 REPORT = {"name": "build_report", "kwargs": {"account_id": 7}}
 
@@ -85,10 +87,10 @@ def test_arguments_that_do_not_fit_name_the_field(client, platform, kwargs, fiel
 def test_a_batch_with_one_wrong_job_names_its_place_and_writes_nothing(client, platform):
     good, bad = job_request(REPORT), job_request({**REPORT, "kwargs": {"account_id": "x"}})
     with pytest.raises(InvalidArguments, match=r"^jobs\[2\]: ") as refusal:
-        platform.enqueue.many([good, good, bad, good], PYTHON)
+        enqueue_all(platform, [good, good, bad, good], PYTHON)
     assert list(refusal.value.fields) == ["jobs[2].kwargs.account_id"]
     with pytest.raises(UnknownJob, match=r"^jobs\[1\]: ") as unknown:
-        platform.enqueue.many([good, job_request({"name": "nope"})], PYTHON)
+        enqueue_all(platform, [good, job_request({"name": "nope"})], PYTHON)
     assert list(unknown.value.fields) == ["jobs[1].name"]
     assert count(platform) == 0
 
@@ -121,7 +123,7 @@ def test_an_option_that_does_not_fit_is_invalid_input_that_names_it(client, plat
 def test_values_that_cannot_be_stored_are_invalid_input(client, platform, value, place):
     given = {"args": [value]} if place == "args" else {"kwargs": {"value": value}}
     with pytest.raises(InvalidInput) as refusal:
-        platform.enqueue.one(job_request({"name": "anything", "unchecked": True, **given}), PYTHON)
+        enqueue_one(platform, job_request({"name": "anything", "unchecked": True, **given}), PYTHON)
     assert len(refusal.value.message) < 300
     assert count(platform) == 0
 
@@ -199,12 +201,11 @@ def test_a_unique_key_that_is_held_answers_with_its_holder(client, platform):
 
 def test_a_key_twice_in_one_batch_is_one_job(client, platform):
     requests = [job_request({**REPORT, "unique_key": key}) for key in ("a", "b", "a", "b", "c")]
-    ids = [receipt.id for receipt in platform.enqueue.many(requests, PYTHON)]
+    ids = [receipt.id for receipt in enqueue_all(platform, requests, PYTHON)]
     assert ids[:2] == ids[2:4]
     assert count(platform) == 3
     with pytest.raises(Conflict):
-        platform.enqueue.many(
-            [job_request(REPORT), job_request({**REPORT, "unique_key": "a", "on_conflict": "reject"})], PYTHON
+        enqueue_all(platform, [job_request(REPORT), job_request({**REPORT, "unique_key": "a", "on_conflict": "reject"})], PYTHON
         )
     assert count(platform) == 3
 
@@ -230,7 +231,7 @@ def test_thirty_at_once_of_whom_all_but_one_are_rejected(client, platform):
 def test_batches_that_take_the_same_keys_in_opposite_order_both_get_through(client, platform):
     requests = [job_request({**REPORT, "unique_key": f"key-{number}"}) for number in range(300)]
     orders = [requests, requests[::-1]] * 2
-    answers = at_once(4, lambda turn: platform.enqueue.many(orders[turn], PYTHON))
+    answers = at_once(4, lambda turn: enqueue_all(platform, orders[turn], PYTHON))
     held = [{receipt.id for receipt in answer} for answer in answers]
     assert held[0] == held[1] == held[2] == held[3]
     assert count(platform) == 300
@@ -263,5 +264,5 @@ def test_without_postgres_nothing_is_accepted_and_the_message_says_where_it_look
         closing(Platform(url, NOWHERE)) as lost,
         pytest.raises(CallboardError, match=r"127\.0\.0\.1:1") as refusal,
     ):
-        lost.enqueue.one(job_request({**REPORT, "unchecked": True}), PYTHON)
+        enqueue_one(lost, job_request({**REPORT, "unchecked": True}), PYTHON)
     assert refusal.value.code == "UNAVAILABLE"

@@ -12,7 +12,6 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres.database import Database
 from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 OURS = "callboard test of connections"
@@ -51,9 +50,9 @@ def test_an_outage_after_the_commit_does_not_hide_the_job(client, platform, monk
     def away(*_):
         raise Unavailable("Postgres does not answer")
 
-    monkeypatch.setattr(Jobs, "get", away)
+    monkeypatch.setattr(Jobs, "get_many", away)
     with pytest.raises(Unavailable) as told:
-        client.enqueue("build_report", {"account_id": 1}, unique_key="r-1")
+        client.enqueue("build_report", {"account_id": 1}, unique_key="r-1", delay="1h")
     (job,) = platform.jobs.page(JobFilter()).items
     assert told.value.message == f"job {job.id} is enqueued, but cannot be shown: Postgres does not answer"
 
@@ -81,17 +80,33 @@ def test_after_an_outage_no_kept_connection_fails_later(platform, own):
     assert count(platform) == before + 160
 
 
-@pytest.mark.parametrize("lend", [Database.direct, Database.direct_transaction])
-def test_a_connection_that_breaks_is_heard_of_as_an_outage_and_nowhere_else(platform, own, lend, caplog):
-    def break_off():
-        with lend(own.database) as connection:
-            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
-            connection.execute(text("SELECT 1"))
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_kept_connection_that_breaks_is_an_outage_and_logs_nothing(platform, own, in_transaction, caplog):
+    kept = own.database.kept()
+    pid = kept.run(lambda statements: statements.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    def break_off(statements):
+        run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
+        statements.execute(text("SELECT 1"))
 
     with pytest.raises(Unavailable):
-        break_off()
+        (kept.transaction if in_transaction else kept.run)(break_off)
+    assert kept.run(lambda statements: statements.execute(text("SELECT 7")).scalar_one()) == 7
+    kept.close()
     assert caplog.messages == []
+
+
+def test_a_kept_connection_runs_one_statement_unless_it_is_in_a_transaction(own):
+    kept = own.database.kept()
+
+    def two(statements):
+        statements.execute(text("SELECT 1"))
+        return statements.execute(text("SELECT 2")).scalar_one()
+
+    with pytest.raises(RuntimeError, match="only one statement"):
+        kept.run(two)
+    assert kept.transaction(two) == 2
+    kept.close()
 
 
 def test_an_argument_that_cannot_be_stored_costs_no_connection(platform, own):

@@ -155,8 +155,7 @@ def test_a_psycopg_connection_with_its_own_row_factory_and_autocommit_will_do(cl
 def test_the_service_tells_of_every_queue(client, platform, ear, queue):
     names = [f"{queue}.{end}" for end in "aba"]
     with platform.database.transaction() as connection:
-        receipts = platform.enqueue.within(
-            connection, [job_request({**REPORT, "queue": name}) for name in names], PYTHON
-        )
-    assert [receipt.queue for receipt in receipts] == names
+        requests = [job_request({**REPORT, "queue": name}) for name in names]
+        written = platform.enqueue.within(connection, platform.enqueue.check_all(requests, PYTHON))
+    assert [receipt.queue for receipt in written.receipts] == names
     assert all(ear(name) for name in names)

@@ -38,7 +38,7 @@ def test_a_claim_takes_what_the_job_is_and_counts_the_attempt(platform, worker):
     assert (job.id, job.epoch, job.attempt, job.max_attempts) == (job_id, 1, 1, 3)
     assert (job.kwargs, job.args, job.timeout, job.priority) == ({"n": 1}, [2], timedelta(seconds=5), 0)
     now = platform.jobs.get(job_id)
-    assert (now.state, now.worker_id, now.started_at) == ("running", worker._worker, job.started_at)
+    assert (now.state, now.worker_id, now.started_at) == ("running", worker.worker, job.started_at)
     assert now.enqueued_at <= now.started_at
 
 
@@ -62,7 +62,7 @@ def test_large_arguments_that_cannot_be_read_now_are_left_for_later(platform, wo
     def away(ids):
         raise Unavailable("not now")
 
-    monkeypatch.setattr(worker, "_arguments", away)
+    monkeypatch.setattr(worker.claims, "_arguments", away)
     taken = claimed(platform, worker, 3, kwargs={"text": os.urandom(20_000).hex()})
     assert [job.args_json for job in worker.with_arguments(taken)] == [""] * 3
 
@@ -158,7 +158,7 @@ def test_every_end_that_is_repeated_finds_its_own_result(platform, worker, verb)
 
 def test_an_end_that_comes_after_the_rescue_is_refused_and_counted(platform, worker):
     late = claimed(platform, worker)[0]
-    platform.workers.end(worker._worker, [])
+    platform.workers.end(worker.worker, [])
     with execution(platform) as other:
         live = other.claim([(late.id, late.epoch + 1)])[0]
         before = platform.jobs.get(late.id)
@@ -223,14 +223,14 @@ def test_a_report_writes_progress_of_its_own_attempts_and_hears_what_should_stop
     signals = worker.report(
         [Progress(job.id, job.epoch, job.claim_id, 0.5, "half") for job in (stale, asked, quiet)]
     )
-    assert signals.cancel_requested == [(asked.id, asked.epoch, False)]
+    assert signals == [(asked.id, asked.epoch, False)]
     found = platform.jobs.get_many([stale.id, asked.id, quiet.id])
     assert [(job.progress, job.progress_note) for job in found] == [
         (None, None),
         (0.5, "half"),
         (0.5, "half"),
     ]
-    assert worker.report([]).cancel_requested == [(asked.id, asked.epoch, False)]
+    assert worker.report([]) == [(asked.id, asked.epoch, False)]
 
 
 def test_the_first_word_of_an_attempt_wipes_the_last_ones_progress(platform, worker):

@@ -19,21 +19,19 @@ from callboard.jobs.attempts.repository import (
     log_rows,
     progress_rows,
     rescuing,
-    served_queues,
+    serving,
 )
 from callboard.jobs.attempts.repository.progress_rows import write as write_progress
-from callboard.jobs.enqueue.batch import NewJob
 from callboard.jobs.enqueue.repository import holding, inserting
 from callboard.jobs.feed import repository as feed_repository
-from callboard.jobs.limits import repository as limits_repository
+from callboard.jobs.limits.repository import granting as limits_repository
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.ids import new_id
-from callboard.jobs.model.job import Source
 from callboard.jobs.model.states import TERMINAL, JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import diagnosing, explaining, moving, pruning, queue_rows, reading
 from callboard.jobs.schedules import repository as schedules_repository
-from tests.integration.core.factories import own_database, url_of
+from tests.integration.core.factories import new_job_of, own_database, url_of
 from tests.integration.core.plans import Explaining
 
 # A working platform: much history, a long backlog in one of several queues, some due, some running.
@@ -69,9 +67,7 @@ INSERT INTO callboard.schedules (id, name, job, cron, next_fire_at)
 SOME = sorted(new_id() for _ in range(64))
 TOKENS = [(job, 1) for job in SOME]
 WORKER, CLAIM = new_id(), new_id()
-NEW = NewJob(
-    new_id(), "job1", "mail", b"[]", b"{}", 5, 10, None, None, None, "key-20", (), None, Source("python")
-)
+NEW = new_job_of("job1", "mail", key="key-20")
 ENDS = [Finish(job, 1, CLAIM, Verb.COMPLETE, b"7") for job in SOME]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 BY_ID = {"jobs_pkey"}
@@ -109,8 +105,8 @@ HOT = {
     "job_logs_write": Hot(lambda c: log_rows.write(c, [Portion(job, 1, 1, [], 0, 0) for job in SOME]), BY_ID),
     "claimed_by": Hot(lambda c: claiming.claimed_by(c, WORKER, CLAIM), {"jobs_running"}),
     "claim_oldest": Hot(lambda c: claiming.claim_oldest(c, WORKER, CLAIM, "mail", 64), {"jobs_queued", *BY_ID}),
-    "queues_seen": Hot(lambda c: served_queues.seen(c, []), {"jobs_queued"}),
-    "queues_seen_of_some": Hot(lambda c: served_queues.seen(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
+    "queues_seen": Hot(lambda c: serving.served(c, []), {"jobs_queued"}),
+    "queues_seen_of_some": Hot(lambda c: serving.served(c, ["mail", "queue1", "none"]), {"jobs_queued"}),
     "heads": Hot(lambda c: feed_repository.heads(c, ["mail", "queue1"], 50), {"jobs_queued"}),
     "rescue": Hot(lambda c: rescuing.rescue(c, [WORKER], None), {"jobs_running", *BY_ID}),
     "overrun": Hot(lambda c: rescuing.overrun(c, WORKER, [(job, "late") for job in SOME]), BY_ID),

@@ -30,7 +30,7 @@ def clock():
 
 @pytest.fixture
 def feeder(platform, clock):
-    return Feeder(platform.database, platform.transport, clock)
+    return Feeder(platform, clock)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_feeders_at_once_do_no_harm(platform, clock, cache):
     late = enqueue(platform, 50, delay="1h")
     run_sql(platform, "UPDATE callboard.jobs SET run_at = now() WHERE state = 'scheduled'")
     cache.flushdb()
-    at_once(3, lambda _: Feeder(platform.database, platform.transport, clock).round())
+    at_once(3, lambda _: Feeder(platform, clock).round())
     with execution(platform) as worker:
         assert {job.id for job in worker.claim(popped(platform))} == {*jobs, *late}
 
@@ -158,7 +158,7 @@ def test_while_redis_is_away_jobs_are_staged_all_the_same_and_the_round_says_so(
     (job,) = enqueue(platform, delay="1h")
     run_sql(platform, "UPDATE callboard.jobs SET run_at = now()")
     with without_redis(platform) as lame:
-        feeder = Feeder(lame.database, lame.transport, clock)
+        feeder = Feeder(lame, clock)
         clock.advance(7)
         with pytest.raises(Unavailable):
             feeder.round()

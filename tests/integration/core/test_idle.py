@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
+from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 
 from callboard.config.embedded import EmbeddedServers
 from callboard.jobs.errors import Unavailable
@@ -19,8 +20,6 @@ from callboard.scheduler.leader import Leader
 from callboard.scheduler.pruner import Pruner
 from callboard.scheduler.reaper import Reaper
 from callboard.scheduler.watch import LOOK_EVERY, Watch
-from callboard.workers.fetch.hints import Hints
-from callboard.workers.fetch.queue_order import Queues
 from tests.integration.core.factories import (
     FakeClock,
     backlog,
@@ -69,7 +68,7 @@ def watch(platform, clock):
     """A leader's watch; what it would have done lies in `started`, by name, until it is called."""
     leader, started = Leader(platform.database), {}
     leader.check()
-    feeder = Feeder(platform.database, platform.transport, clock)
+    feeder = Feeder(platform, clock)
     made = Watch(leader, feeder, Reaper(platform.workers, clock), lambda: None, started.__setitem__)
     yield SimpleNamespace(look=made.look, started=started, leader=leader, feeder=feeder)
     leader.resign()
@@ -101,7 +100,7 @@ def test_a_look_of_an_idle_leader_is_one_statement_and_no_command(platform, cach
 
 def test_an_idle_round_of_the_feeder_is_one_statement_and_no_command(platform, cache):
     known_queues(platform)
-    feeder = Feeder(platform.database, platform.transport, SYSTEM)
+    feeder = Feeder(platform, SYSTEM)
     enqueue(platform, delay="1h")
     before = commands(cache)
     with statements(platform) as told:
@@ -116,7 +115,7 @@ def test_a_round_is_two_statements_however_many_queues_have_jobs_and_asks_redis_
     known_queues(platform)
     for number in range(7):
         enqueue(platform, 3, queue=f"q{number}")
-    feeder = Feeder(platform.database, platform.transport, SYSTEM)
+    feeder = Feeder(platform, SYSTEM)
     feeder.round()
     before = commands(cache)
     with statements(platform) as told:
@@ -208,7 +207,7 @@ def test_while_jobs_leave_redis_fast_the_next_look_comes_soon(platform, watch):
 def test_a_round_bounds_what_it_brings_and_the_next_go_on(platform):
     for queue in ("a", "b", "c"):
         backlog(platform, 6_000, queue)
-    feeder = Feeder(platform.database, platform.transport, SYSTEM)
+    feeder = Feeder(platform, SYSTEM)
     brought = [feeder.round() for _ in range(4)]
     assert max(brought) <= 6_000 + 3 * 50
     assert sum(brought) == 15_000
@@ -217,7 +216,7 @@ def test_a_round_bounds_what_it_brings_and_the_next_go_on(platform):
 
 
 def test_pruning_nothing_is_a_statement_for_each_kind(platform):
-    pruner = Pruner(platform.database, succeeded=timedelta(days=7), other=timedelta(days=30))
+    pruner = Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=30))
     with statements(platform) as told:
         pruner.round()
     assert len(told) == 4
@@ -231,7 +230,7 @@ def test_gauges_are_one_statement_and_rest_for_twenty_times_as_long_as_it_took(p
     with platform.database.transaction() as connection:
         put_job(connection, "running")
     lease(platform)
-    gauges = Gauges(platform.database, clock)
+    gauges = Gauges(platform.queues, clock)
     clock.monotonic = iter([0.0, 2.0, 2.0, 41.9, 42.1, 42.2, 42.2]).__next__
     with statements(platform) as told:
         gauges.round()
@@ -255,18 +254,18 @@ def test_gauges_are_one_statement_and_rest_for_twenty_times_as_long_as_it_took(p
 class Room:
     """Slots that are all free."""
 
-    def free(self, *, is_async):
+    def free(self, kind):
         return 64
 
-    def idle(self):
+    def idle_threads(self):
         return 8
 
 
 def test_an_idle_child_asks_postgres_one_thing_every_two_seconds(platform, clock):
     known_queues(platform)
     with execution(platform) as worker:
-        queues = Queues(worker, [], {}, clock)
-        hints = Hints(queues, platform.transport, worker.worker)
+        queues = QueueOrder(worker, [], {}, clock)
+        hints = TokenSource(queues, platform.transport, worker.worker)
         with statements(platform) as told:
             for _ in range(20):
                 names, everywhere = queues.with_room(Room())
@@ -279,11 +278,11 @@ def test_an_idle_child_asks_postgres_one_thing_every_two_seconds(platform, clock
 
 
 def test_a_child_hears_of_a_new_queue_and_of_a_new_limit_with_its_next_pop(platform, clock):
-    feeder = Feeder(platform.database, platform.transport, SYSTEM)
+    feeder = Feeder(platform, SYSTEM)
     with execution(platform) as worker:
-        queues = Queues(worker, [], {}, clock)
-        hints = Hints(queues, platform.transport, worker.worker)
-        queues.look()
+        queues = QueueOrder(worker, [], {}, clock)
+        hints = TokenSource(queues, platform.transport, worker.worker)
+        queues.read()
         assert not queues.any()
         enqueue(platform, queue="new")
         feeder.round()
@@ -302,7 +301,7 @@ def test_a_wake_up_goes_to_each_worker_with_a_lease_and_is_forgotten_soon(platfo
     first, second, gone = lease(platform), lease(platform), lease(platform)
     run_out(platform, gone)
     enqueue(platform)
-    Feeder(platform.database, platform.transport, SYSTEM).round()
+    Feeder(platform, SYSTEM).round()
     keys = {platform.transport.wake_key(worker) for worker in (first, second)}
     assert {key.decode() for key in cache.keys("*:wake:*")} == keys
     assert all(0 < cache.pttl(key) <= 10_000 for key in keys)
@@ -310,8 +309,8 @@ def test_a_wake_up_goes_to_each_worker_with_a_lease_and_is_forgotten_soon(platfo
 
 def test_a_child_that_nobody_wakes_finds_a_new_queue_by_itself(platform, clock):
     with without_redis(platform) as lame, execution(lame) as worker:
-        queues = Queues(worker, [], {}, clock)
-        queues.look()
+        queues = QueueOrder(worker, [], {}, clock)
+        queues.read()
         enqueue(lame, queue="new")
         assert queues.with_room(Room())[0] == {}
         clock.advance(2.5)
@@ -324,9 +323,9 @@ def test_postgres_is_not_asked_for_claims_of_what_cannot_start(platform, clock):
     platform.queues.pause("paused")
     platform.queues.limit("limited", Limits.read(concurrency=1))
     with execution(platform) as worker:
-        queues = Queues(worker, [], {}, clock)
-        queues.look()
+        queues = QueueOrder(worker, [], {}, clock)
+        queues.read()
         assert queues.ready == set()
-        Feeder(platform.database, platform.transport, SYSTEM).round()
-        queues.look()
+        Feeder(platform, SYSTEM).round()
+        queues.read()
         assert queues.ready == {"limited"}

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from callboard.jobs.attempts.job_logs import GATHER_LIMIT, LastWords
+from callboard.jobs.attempts.job_log_writer import JobLogWriter
+from callboard.jobs.attempts.job_logs import GATHER_LIMIT
 from callboard.jobs.attempts.log_lines import LogLine, Portion
 from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.client import Client
@@ -16,7 +17,7 @@ from tests.integration.core.factories import at_once, claimed, count, enqueue, e
 
 @pytest.fixture
 def words(platform):
-    made = LastWords(platform.database)
+    made = JobLogWriter(platform.database)
     yield made
     made.close()
 
@@ -82,7 +83,7 @@ def test_jobs_may_be_deleted_while_their_lines_are_written(platform):
             for job in jobs:
                 platform.control.delete(job)
             return
-        writer = LastWords(platform.database)
+        writer = JobLogWriter(platform.database)
         for first in range(1, 20):
             writer.write([portion(job, first, first) for job in jobs[index::4]], [])
         writer.close()

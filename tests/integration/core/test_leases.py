@@ -48,13 +48,13 @@ def crash(platform, job_id):
     with execution(platform) as doomed:
         (job,) = doomed.claim_oldest("reports", 1) or doomed.claim_solo(["build_report"], [])
         assert job.id == job_id
-        return platform.workers.end(doomed._worker, [job_id])
+        return platform.workers.end(doomed.worker, [job_id])
 
 
 def test_a_workers_end_gives_back_what_it_held_and_blames_what_had_started(platform, worker):
     started, waiting = claimed(platform, worker, 2)
     rescues = JOB_RESCUES.labels("reports")._value.get()
-    assert platform.workers.end(worker._worker, [started.id]) == 2
+    assert platform.workers.end(worker.worker, [started.id]) == 2
     one, two = platform.jobs.get_many([started.id, waiting.id])
     assert [(job.state, job.attempt, job.crash_count) for job in (one, two)] == [
         ("queued", 0, 1),
@@ -71,20 +71,20 @@ def test_a_workers_end_gives_back_what_it_held_and_blames_what_had_started(platf
 
 def test_a_workers_end_is_told_once(platform, worker):
     claimed(platform, worker)
-    assert platform.workers.end(worker._worker, None) == 1
-    assert platform.workers.end(worker._worker, None) == 0
+    assert platform.workers.end(worker.worker, None) == 1
+    assert platform.workers.end(worker.worker, None) == 0
     assert platform.workers.end(new_id(), None) == 0
 
 
 def test_a_worker_that_ends_well_blames_nobody(platform, worker):
     jobs = claimed(platform, worker, 2)
-    assert platform.workers.end(worker._worker, []) == 2
+    assert platform.workers.end(worker.worker, []) == 2
     assert {platform.jobs.get(job).crash_count for job in ids(jobs)} == {0}
 
 
 def test_when_nobody_knows_what_had_begun_a_lone_job_is_the_cause(platform, worker):
     (job,) = claimed(platform, worker)
-    platform.workers.end(worker._worker, None)
+    platform.workers.end(worker.worker, None)
     assert standing(platform, [job.id]) == [("queued", 1, 0, True)]
     (error,) = platform.jobs.get(job.id).errors
     assert (error["class"], error["attempt"], error["worker"]) == ("WorkerDied", 1, "host:1")
@@ -98,7 +98,7 @@ def test_when_nobody_knows_what_had_begun_several_are_suspected_and_run_alone_fr
     for suspected, solo in ((1, False), (2, True)):
         with execution(platform) as doomed:
             assert len(doomed.claim_oldest("reports", 2)) == 2
-            run_out(platform, doomed._worker)
+            run_out(platform, doomed.worker)
             platform.workers.reap()
         assert standing(platform, jobs) == [("queued", 0, suspected, solo)] * 2
     assert [platform.jobs.get(job).errors for job in jobs] == [[], []]
@@ -106,7 +106,7 @@ def test_when_nobody_knows_what_had_begun_several_are_suspected_and_run_alone_fr
 
 def test_of_several_suspects_each_is_suspected_and_runs_alone(platform, worker):
     guilty, other, idle = claimed(platform, worker, 3)
-    platform.workers.end(worker._worker, [guilty.id, other.id])
+    platform.workers.end(worker.worker, [guilty.id, other.id])
     assert standing(platform, [guilty.id, other.id, idle.id]) == [
         ("queued", 0, 1, True),
         ("queued", 0, 1, True),
@@ -116,7 +116,7 @@ def test_of_several_suspects_each_is_suspected_and_runs_alone(platform, worker):
 
 def test_running_alone_clears_the_innocent_and_convicts_the_cause_with_all_its_crashes(platform, worker):
     guilty, other = claimed(platform, worker, 2)
-    platform.workers.end(worker._worker, ids([guilty, other]))
+    platform.workers.end(worker.worker, ids([guilty, other]))
     crashes = JOB_CRASHES.labels("reports", "build_report")._value.get()
     quarantined = JOBS_QUARANTINED.labels("reports", "build_report")._value.get()
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_running_alone_clears_the_innocent_and_convicts_the_cause_with_all_its_c
                 if job.id == other.id:
                     alone.finish([Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)])
                 else:
-                    platform.workers.end(alone._worker, [job.id], how="the process was killed by SIGSEGV")
+                    platform.workers.end(alone.worker, [job.id], how="the process was killed by SIGSEGV")
     assert standing(platform, ids([guilty, other])) == [
         ("quarantined", 3, 0, True),
         ("succeeded", 0, 0, False),
@@ -164,14 +164,14 @@ def test_a_bystander_of_a_third_crash_is_not_quarantined(platform):
     crash(platform, job)
     with execution(platform) as doomed:
         assert ids(doomed.claim_solo(["build_report"], [])) == [job]
-        platform.workers.end(doomed._worker, [])
+        platform.workers.end(doomed.worker, [])
     assert (platform.jobs.get(job).state, platform.jobs.get(job).crash_count) == ("queued", 2)
 
 
 def test_what_was_asked_to_stop_is_cancelled_with_its_worker(platform, worker):
     asked, other = claimed(platform, worker, 2)
     platform.control.cancel(asked.id)
-    platform.workers.end(worker._worker, None)
+    platform.workers.end(worker.worker, None)
     assert states(platform, [asked.id, other.id]) == ["cancelled", "queued"]
     assert platform.jobs.get(asked.id).finished_at is not None
 
@@ -181,18 +181,18 @@ def test_only_what_runs_under_that_lease_is_taken(platform, worker):
     worker.finish([Finish(done.id, done.epoch, done.claim_id, Verb.COMPLETE)])
     with execution(platform) as other:
         theirs = claimed(platform, other)[0]
-        assert platform.workers.end(worker._worker, None) == 1
+        assert platform.workers.end(worker.worker, None) == 1
     assert states(platform, [done.id, mine.id, theirs.id]) == ["succeeded", "queued", "running"]
 
 
 def test_only_leases_that_have_run_out_are_reaped(platform, worker):
     with execution(platform) as other:
         dead, alive = claimed(platform, worker, 2), claimed(platform, other)
-        run_out(platform, worker._worker)
+        run_out(platform, worker.worker)
         assert platform.workers.reap() == 2
         assert platform.workers.reap() == 0
         assert states(platform, ids([*dead, *alive])) == ["queued", "queued", "running"]
-        assert [one.id for one in platform.workers.live()] == [other._worker]
+        assert [one.id for one in platform.workers.live()] == [other.worker]
 
 
 def test_reapers_at_once_take_every_job_back_once(platform):
@@ -200,7 +200,7 @@ def test_reapers_at_once_take_every_job_back_once(platform):
     for _ in range(4):
         with execution(platform) as doomed:
             held += claimed(platform, doomed, 5)
-            run_out(platform, doomed._worker)
+            run_out(platform, doomed.worker)
     assert sum(at_once(4, lambda _: platform.workers.reap())) == 20
     assert {job.attempt for job in platform.jobs.get_many(ids(held))} == {0}
     assert set(standing(platform, ids(held))) == {("queued", 0, 1, False)}
@@ -217,7 +217,7 @@ def test_a_claim_and_the_end_of_its_lease_at_once_leave_nothing_running(platform
         with execution(platform) as doomed:
             ends = [
                 lambda doomed=doomed, jobs=jobs: claim(doomed, jobs),
-                lambda doomed=doomed: platform.workers.end(doomed._worker, None),
+                lambda doomed=doomed: platform.workers.end(doomed.worker, None),
             ]
             at_once(2, lambda turn, ends=ends: ends[turn]())
         assert set(states(platform, jobs)) == {"queued"}
@@ -237,7 +237,7 @@ def test_a_renewal_lengthens_every_lease_that_has_not_been_judged(platform):
 
 def test_a_draining_worker_keeps_its_lease_and_what_it_runs(platform, worker):
     claimed(platform, worker)
-    platform.workers.drain(worker._worker)
+    platform.workers.drain(worker.worker)
     (seen,) = platform.workers.live()
     assert (seen.running, seen.draining_since is not None) == (1, True)
     assert platform.workers.renew([seen.id]) == {seen.id}
@@ -246,7 +246,7 @@ def test_a_draining_worker_keeps_its_lease_and_what_it_runs(platform, worker):
 def test_without_redis_jobs_are_rescued_all_the_same(platform, worker):
     job = claimed(platform, worker)[0]
     with without_redis(platform) as lame:
-        assert lame.workers.end(worker._worker, None) == 1
+        assert lame.workers.end(worker.worker, None) == 1
     assert states(platform, [job.id]) == ["queued"]
 
 

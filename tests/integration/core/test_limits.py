@@ -34,7 +34,7 @@ from tests.integration.core.limit_steps import end, limit, started, tokens
 
 @pytest.fixture
 def feeder(platform):
-    return Feeder(platform.database, platform.transport, FakeClock())
+    return Feeder(platform, FakeClock())
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_without_redis_grants_are_made_and_claims_hold_to_them(platform, worker)
     limit(platform, concurrency=2)
     enqueue(platform, 5)
     with without_redis(platform) as lame:
-        lost = Feeder(lame.database, lame.transport, FakeClock())
+        lost = Feeder(lame, FakeClock())
         with pytest.raises(Unavailable):
             lost.round()
         assert len(worker.claim_oldest("reports", 10)) == 2
@@ -123,7 +123,7 @@ def test_what_a_dead_worker_held_is_free_again_and_its_own_job_needs_a_new_grant
     enqueue(platform, 4)
     with execution(platform) as dead:
         held = started(platform, feeder, dead)
-        run_out(platform, dead._worker)
+        run_out(platform, dead.worker)
         platform.workers.reap()
     with execution(platform) as alive:
         assert alive.claim([(job.id, job.epoch + 1) for job in held]) == []
@@ -161,8 +161,8 @@ def test_a_limit_that_is_taken_away_lets_everything_start(platform, feeder, work
 def test_a_claim_under_way_counts_under_the_limits_that_are_set_meanwhile(platform, feeder, worker):
     """The claim has looked, and not committed, when the limit is set; the next round waits for it."""
     jobs = enqueue(platform, 3)
-    with execution(platform) as slow, slow._claims._database.engine.connect() as open_:
-        assert len(repository.claim(open_, slow._worker, new_id(), [(jobs[0], 0)])) == 1
+    with execution(platform) as slow, platform.database.engine.connect() as open_:
+        assert len(repository.claim(open_, slow.worker, new_id(), [(jobs[0], 0)])) == 1
         limit(platform, concurrency=1)
 
         def act(turn):
@@ -200,7 +200,7 @@ def test_a_claim_of_a_limited_queue_waits_for_the_disk_and_no_other_does(platfor
     for job, durable in ((held[0], "on"), (free[0], "off")):
         with platform.database.transaction() as connection:
             connection.execute(text("SET LOCAL synchronous_commit = off"))
-            assert len(repository.claim(connection, worker._worker, new_id(), [(job, 0)])) == 1
+            assert len(repository.claim(connection, worker.worker, new_id(), [(job, 0)])) == 1
             assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == durable
 
 
@@ -216,7 +216,7 @@ def test_the_feeder_is_told_of_every_job_that_only_it_can_start(platform, worker
         assert until(told)
         enqueue(platform, queue="free")
         assert notices.heard(ear, 0.05) == set()
-        worker.freed({"reports"})
+        worker.notify_freed({"reports"})
         assert until(told)
         platform.control.cancel(job)
         platform.control.rerun(job)
@@ -281,10 +281,10 @@ def test_what_is_granted_is_gauged_by_queue(platform, feeder):
     limit(platform, concurrency=2)
     enqueue(platform, 3)
     feeder.round()
-    Gauges(platform.database).round()
+    Gauges(platform.queues).round()
     assert QUEUE_GRANTED.labels("reports")._value.get() == 2
     limit(platform)
-    gauges = Gauges(platform.database)
+    gauges = Gauges(platform.queues)
     gauges.round()
     assert QUEUE_GRANTED.labels("reports")._value.get() == 0
     gauges.clear()

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from callboard.jobs.limits import repository as limits_repository
+from callboard.jobs.limits.repository import granting as limits_repository
 from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import (
     FakeClock,
@@ -19,7 +19,7 @@ from tests.integration.core.limit_steps import age, end, keys_of, limit, started
 
 @pytest.fixture
 def feeder(platform):
-    return Feeder(platform.database, platform.transport, FakeClock())
+    return Feeder(platform, FakeClock())
 
 
 @pytest.fixture

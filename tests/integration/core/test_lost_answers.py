@@ -7,14 +7,14 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
-from callboard.jobs.postgres.database import Lane
+from callboard.jobs.postgres.statements import KeptConnection
 from tests.integration.core.factories import claimed, enqueue, execution, run_sql
 
 
 class LosesAnswers:
     """A lane whose statements are committed, and whose connection breaks before it says so."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: KeptConnection) -> None:
         self._lane = lane
 
     def run(self, work):
@@ -33,10 +33,10 @@ def worker(platform):
 
 def test_a_claim_whose_answer_was_lost_is_adopted_once(platform, worker):
     ids = enqueue(platform, 3)
-    lane, worker._claims = worker._claims, LosesAnswers(worker._claims)
+    lane, worker.claims._kept = worker.claims._kept, LosesAnswers(worker.claims._kept)
     with pytest.raises(Unavailable):
         worker.claim([(job, 0) for job in ids])
-    worker._claims = lane
+    worker.claims._kept = lane
     adopted = worker.adopt()
     assert {(job.id, job.epoch, job.attempt) for job in adopted} == {(job, 1, 1) for job in ids}
     assert worker.adopt() == []
@@ -52,10 +52,10 @@ def test_a_claim_that_never_was_committed_leaves_nothing_to_adopt(platform, work
         def run(self, work):
             raise Unavailable("it never arrived")
 
-    lane, worker._claims = worker._claims, NeverArrives(worker._claims)
+    lane, worker.claims._kept = worker.claims._kept, NeverArrives(worker.claims._kept)
     with pytest.raises(Unavailable):
         worker.claim([(job, 0)])
-    worker._claims = lane
+    worker.claims._kept = lane
     assert worker.adopt() == []
     assert [taken.id for taken in worker.claim([(job, 0)])] == [job]
 
@@ -70,10 +70,10 @@ def test_a_claim_that_is_committed_only_after_somebody_looked_is_adopted_all_the
                 work(slow)
                 raise Unavailable("the connection broke before the commit")
 
-        lane, worker._claims = worker._claims, StillAtWork(worker._claims)
+        lane, worker.claims._kept = worker.claims._kept, StillAtWork(worker.claims._kept)
         with pytest.raises(Unavailable):
             worker.claim([(job, 0)])
-        worker._claims = lane
+        worker.claims._kept = lane
         assert worker.adopt() == []
         slow.commit()
     assert [adopted.id for adopted in worker.adopt()] == [job]
@@ -82,17 +82,17 @@ def test_a_claim_that_is_committed_only_after_somebody_looked_is_adopted_all_the
 def test_a_finish_whose_answer_was_lost_succeeds_when_it_is_repeated(platform, worker):
     job = claimed(platform, worker)[0]
     end = Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, b"1")
-    lane, worker._ends = worker._ends, LosesAnswers(worker._ends)
+    lane, worker.ends._kept = worker.ends._kept, LosesAnswers(worker.ends._kept)
     with pytest.raises(Unavailable):
         worker.finish([end])
-    worker._ends = lane
+    worker.ends._kept = lane
     assert worker.finish([end])[job.id].state is JobState.SUCCEEDED
 
 
 def test_a_connection_that_is_killed_is_one_outage_and_then_all_is_well(platform, worker):
     first, second = enqueue(platform, 2)
     assert len(worker.claim([(first, 0)])) == 1
-    pid = worker._claims.run(
+    pid = worker.claims._kept.run(
         lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     )
     run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)

@@ -8,16 +8,18 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from callboard.jobs.errors import InvalidInput, Unavailable
+from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres import migrating
-from callboard.jobs.postgres.sql import DEFAULT_SCHEMA
 from callboard.jobs.tables import METADATA
 from tests.integration.core.factories import at_once, enqueue, own_database
 
 # Everything that a table is made of, as Postgres itself writes it.
 CATALOGUE = """
-SELECT 'column', format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+SELECT 'column', format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+    a.attnotnull,
     pg_get_expr(d.adbin, d.adrelid))
-  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+  LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
   WHERE c.relnamespace = 'callboard'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL SELECT 'constraint', format('%s.%s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
   FROM pg_constraint WHERE connamespace = 'callboard'::regnamespace
@@ -95,7 +97,8 @@ def test_the_first_sql_function_comes_back_as_it_was(empty):
 def test_alembic_finds_no_difference_between_models_and_migrations(empty):
     empty.migrations.upgrade()
     options = {
-        "version_table_schema": DEFAULT_SCHEMA, "include_schemas": True, "compare_type": True, "compare_server_default": True,
+        "version_table_schema": DEFAULT_SCHEMA, "include_schemas": True, "compare_type": True,
+        "compare_server_default": True,
         "include_name": lambda name, kind, _: kind != "schema" or name == DEFAULT_SCHEMA,
         # Alembic cannot read an index on an expression back; the next test compares them, word by word.
         "include_object": lambda _object, name, *_: name not in {"jobs_queued", "jobs_keyed"},

@@ -7,16 +7,15 @@ import pytest
 from callboard.jobs.errors import CallboardError, InvalidInput
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate.job_filter import JobFilter
-from callboard.jobs.schedules.cron import spec_calendar
 from callboard.jobs.webhooks.deliveries import Incoming
 
 ASKED = {
     "queue": lambda platform, text: platform.queues.get(text),
     "pause": lambda platform, text: platform.queues.pause(text),
     "purge": lambda platform, text: platform.queues.purge(text),
-    "schedule": lambda platform, text: platform.schedules(spec_calendar).get(text),
-    "ticks": lambda platform, text: platform.schedules(spec_calendar).ticks(text),
-    "delete schedule": lambda platform, text: platform.schedules(spec_calendar).delete(text),
+    "schedule": lambda platform, text: platform.schedules().get(text),
+    "ticks": lambda platform, text: platform.schedules().ticks(text),
+    "delete schedule": lambda platform, text: platform.schedules().delete(text),
     "receive": lambda platform, text: platform.intake("k" * 32).receive(Incoming(text, {}, b"{}")),
     "delete source": lambda platform, text: platform.intake("k" * 32).delete(text),
     "revoke": lambda platform, text: platform.auth.revoke(text),

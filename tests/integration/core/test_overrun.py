@@ -15,7 +15,7 @@ def worker(platform):
 
 
 def killed(platform, worker, *late):
-    return platform.workers.end(worker._worker, [], overdue=dict.fromkeys([job.id for job in late], 1.5))
+    return platform.workers.end(worker.worker, [], overdue=dict.fromkeys([job.id for job in late], 1.5))
 
 
 def test_the_late_job_is_tried_again_and_the_others_go_back_untouched(platform, worker):
@@ -81,7 +81,7 @@ def test_what_was_asked_to_stop_is_cancelled(platform, worker):
     late, asked, other = claimed(platform, worker, 3)
     platform.control.cancel(late.id, force=True)
     platform.control.cancel(asked.id)
-    platform.workers.end(worker._worker, [], overdue={late.id: 0.0})
+    platform.workers.end(worker.worker, [], overdue={late.id: 0.0})
     assert states(platform, [late.id, asked.id, other.id]) == ["cancelled", "cancelled", "queued"]
     (error,) = platform.jobs.get(late.id).errors
     assert (error["class"], error["message"]) == (
@@ -101,7 +101,7 @@ def test_a_job_that_somebody_else_runs_by_now_is_not_blamed(platform, worker):
 
 def test_a_worker_whose_lease_is_judged_already_blames_nobody(platform, worker):
     (late,) = claimed(platform, worker)
-    platform.workers.end(worker._worker, [])
+    platform.workers.end(worker.worker, [])
     assert killed(platform, worker, late) == 0
     assert (platform.jobs.get(late.id).state, platform.jobs.get(late.id).errors) == ("queued", [])
 
@@ -112,14 +112,14 @@ def test_a_forced_cancel_is_heard_by_the_worker_and_forgotten_with_a_rerun(platf
     platform.control.cancel(forced.id)
     platform.control.cancel(forced.id, force=True)
     platform.control.cancel(forced.id)
-    heard = worker.report([]).cancel_requested
+    heard = worker.report([])
     assert {(one.id, one.epoch, one.forced) for one in heard} == {
         (asked.id, asked.epoch, False), (forced.id, forced.epoch, True),
     }  # fmt: skip
-    assert platform.workers.forced([worker._worker]) == {forced.id}
-    platform.workers.end(worker._worker, [], overdue={forced.id: 0.0})
+    assert platform.workers.forced([worker.worker]) == {forced.id}
+    platform.workers.end(worker.worker, [], overdue={forced.id: 0.0})
     assert platform.control.rerun(forced.id).cancel_requested_at is None
     with execution(platform) as other:
         assert [job.id for job in other.claim_oldest("reports", 9)] == [forced.id]
-        assert other.report([]).cancel_requested == []
-        assert platform.workers.forced([other._worker]) == set()
+        assert other.report([]) == []
+        assert platform.workers.forced([other.worker]) == set()

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from tests.integration.core.factories import Execution
 
-from callboard.jobs.attempts.execution import Execution
 from callboard.jobs.attempts.repository import ending
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.model.endings import Finish

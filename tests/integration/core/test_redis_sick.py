@@ -8,18 +8,17 @@ from datetime import timedelta
 
 import pytest
 import redis
+from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 
 from callboard.api.readiness import Readiness
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.model.ids import new_id
-from callboard.jobs.operate.health import Health
+from callboard.jobs.operate.health import HealthChecks
 from callboard.jobs.platform import Platform
-from callboard.jobs.redis.link import PATIENCE, Link
+from callboard.jobs.redis.link import CALL_TIMEOUT, Link
 from callboard.jobs.redis.transport import Transport
 from callboard.scheduler.feeder import Feeder
-from callboard.workers.fetch.hints import Hints
-from callboard.workers.fetch.queue_order import Queues
 from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, refusing, sick_redis
 from tests.e2e.stage import own_servers
 from tests.integration.core.factories import (
@@ -162,7 +161,7 @@ def test_a_call_ends_in_time_even_when_bytes_keep_coming():
         began = SYSTEM.monotonic()
         with pytest.raises(Unavailable):
             transport.announce([new_id()])
-        assert SYSTEM.monotonic() - began < 50 * PATIENCE
+        assert SYSTEM.monotonic() - began < 50 * CALL_TIMEOUT
 
 
 def test_a_pop_may_block_longer_than_other_calls_on_a_connection_that_a_shorter_call_made(sick, proxy):
@@ -170,7 +169,7 @@ def test_a_pop_may_block_longer_than_other_calls_on_a_connection_that_a_shorter_
     with pytest.raises(Unavailable):
         sick.transport.pop(["q"], 1, 0.01)
     proxy.heal()
-    until(lambda: popped(sick, 2 * PATIENCE) == [])
+    until(lambda: popped(sick, 2 * CALL_TIMEOUT) == [])
 
 
 @pytest.mark.parametrize("answer", [cutting, garbling, of_another_kind, OOM])
@@ -190,7 +189,7 @@ def test_who_waits_hears_of_the_end_and_goes_on_listening_whatever_redis_says(si
 
 
 def test_a_round_stages_and_expires_while_redis_is_full_and_feeds_all_once_it_is_not(sick, proxy):
-    feeder = Feeder(sick.database, sick.transport, SYSTEM)
+    feeder = Feeder(sick, SYSTEM)
     proxy.answer = OOM
     due, expiring = enqueue(sick, delay="1h")[0], enqueue(sick, delay="1h")[0]
     run_sql(sick, "UPDATE callboard.jobs SET run_at = now() WHERE id = :id", id=due)
@@ -209,7 +208,7 @@ def test_a_key_in_one_queues_place_keeps_no_other_queue_from_being_fed(sick, pro
         client.flushdb()
         client.set(sick.transport.queue_key("a"), "mine")
     with pytest.raises(Unavailable, match="WRONGTYPE"):
-        Feeder(sick.database, sick.transport, SYSTEM).round()
+        Feeder(sick, SYSTEM).round()
     assert sick.transport.depth("b") == 1
 
 
@@ -218,7 +217,7 @@ def test_what_was_enqueued_while_pushes_failed_is_found_in_postgres_though_pops_
     jobs = enqueue(sick, 3)
     proxy.heal()
     with execution(sick) as worker:
-        hints = Hints(Queues(worker, [], {}, FakeClock()), sick.transport, worker.worker)
+        hints = TokenSource(QueueOrder(worker, [], {}, FakeClock()), sick.transport, worker.worker)
         assert hints.pop(["other", "reports"], [10, 10], 0.01) is None
         assert hints.worth_asking(["other", "reports"]) == ["reports"]
         found = worker.claim_oldest("reports", 10)
@@ -270,7 +269,7 @@ def test_readiness_and_doctor_name_a_redis_that_answers_and_is_of_no_use(sick, p
     proxy.answer = answer
     assert Readiness(sick).checks() == {"database": "ok", "migrations": "ok", "redis": "unavailable"}
     redis_check = next(
-        check for check in Health(sick.database, proxy.url, sick.migrations).checks() if check.name == "redis"
+        check for check in HealthChecks(sick.database, proxy.url, sick.migrations).checks() if check.name == "redis"
     )
     assert redis_check.status == "fail"
     assert redis_check.mend

@@ -33,14 +33,14 @@ def standing(platform, job_ids):
 
 def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platform, worker):
     (job,) = claimed(platform, worker)
-    platform.workers.end(worker._worker, [job.id])
+    platform.workers.end(worker.worker, [job.id])
     with execution(platform) as other, platform.database.autocommit() as connection:
         assert other.claim([(job.id, job.epoch + 1)]) == []
         assert other.claim_oldest("reports", 9) == []
         assert feed_repository.queued(connection, "reports", 9) == []
 
         def wanted(queues):
-            return platform.workers.solo_waiting([other._worker], queues, 2)
+            return platform.workers.solo_waiting([other.worker], queues, 2)
 
         assert (wanted(["reports"]), wanted([]), wanted(["mail"])) == (1, 1, 0)
         platform.queues.pause("reports")
@@ -53,7 +53,7 @@ def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platfo
 
 def test_a_suspect_that_is_handed_back_stays_one(platform, worker):
     jobs = claimed(platform, worker, 2)
-    platform.workers.end(worker._worker, ids(jobs))
+    platform.workers.end(worker.worker, ids(jobs))
     with execution(platform) as alone:
         (held,) = alone.claim_solo(["build_report"], [])
         alone.hand_back([held])
@@ -63,7 +63,7 @@ def test_a_suspect_that_is_handed_back_stays_one(platform, worker):
 @pytest.mark.parametrize("verb", [Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP])
 def test_whatever_end_an_attempt_comes_to_by_itself_clears_it(platform, worker, verb):
     jobs = claimed(platform, worker, 2)
-    platform.workers.end(worker._worker, ids(jobs))
+    platform.workers.end(worker.worker, ids(jobs))
     with execution(platform) as alone:
         (held,) = alone.claim_solo(["build_report"], [])
         alone.finish([Finish(held.id, held.epoch, held.claim_id, verb, delay=timedelta(hours=1))])
@@ -73,12 +73,12 @@ def test_whatever_end_an_attempt_comes_to_by_itself_clears_it(platform, worker, 
 def test_in_a_limited_queue_they_start_as_far_as_the_limits_allow(platform, worker):
     jobs = claimed(platform, worker, 2)
     platform.queues.limit("reports", Limits.read(concurrency=1))
-    platform.workers.end(worker._worker, ids(jobs))
-    feeder = Feeder(platform.database, platform.transport, FakeClock())
+    platform.workers.end(worker.worker, ids(jobs))
+    feeder = Feeder(platform, FakeClock())
     with execution(platform) as alone:
         assert alone.claim_solo(["build_report"], []) == []
         feeder.round()
-        assert platform.workers.solo_waiting([alone._worker], [], 2) == 1
+        assert platform.workers.solo_waiting([alone.worker], [], 2) == 1
         (held,) = alone.claim_solo(["build_report"], [])
         feeder.round()
         assert alone.claim_solo(["build_report"], []) == []
@@ -89,7 +89,7 @@ def test_in_a_limited_queue_they_start_as_far_as_the_limits_allow(platform, work
 
 def test_many_that_ask_at_once_get_one_each(platform, worker):
     jobs = claimed(platform, worker, 4)
-    platform.workers.end(worker._worker, ids(jobs))
+    platform.workers.end(worker.worker, ids(jobs))
     with ExitStack() as opened:
         alone = [opened.enter_context(execution(platform)) for _ in range(4)]
         got = at_once(4, lambda turn: alone[turn].claim_solo(["build_report"], []))

@@ -13,8 +13,8 @@ from psycopg import errors
 
 from callboard.jobs.client import Client
 from callboard.jobs.definitions.arguments import describe
-from callboard.jobs.definitions.job_type import JobType, UniqueRule
 from callboard.jobs.model.derived_keys import derived_key
+from callboard.jobs.model.job_type import JobType, UniqueRule
 from tests.integration.core.factories import at_once, count, publish, run_sql, url_of
 
 CALL = "SELECT callboard.enqueue('build_report', '{\"account_id\": 7}'"

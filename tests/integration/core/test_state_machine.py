@@ -12,14 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from callboard.jobs.attempts.repository import claiming, ending, lease_rows, rescuing
 from callboard.jobs.attempts.worker import WorkerCard
-from callboard.jobs.enqueue.batch import NewJob
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.model.endings import AttemptError, Finish
 from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.new_job import batch_of
 from callboard.jobs.model.states import TERMINAL, TRANSITIONS, JobState, Verb
 from callboard.jobs.operate.repository import moving, pruning
-from tests.integration.core.factories import PYTHON, Put, put_job, row
+from tests.integration.core.factories import Put, new_job_of, put_job, row
 
 Ids = list[UUID]
 KEY = "the-one"
@@ -38,20 +38,16 @@ def _kept(connection: Connection, job: Put) -> dict[str, Any]:
 
 def _enqueue(connection: Connection, job: Put, worker: UUID) -> Ids:
     """Another job with the same unique key: it comes to be or not, and the one that stands stays as it is."""
-    new = NewJob(
-        new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, None, None, KEY, (), None, PYTHON
-    )  # fmt: skip
-    receipts, _ = inserting.enqueue(connection, [new])
+    new = new_job_of(key=KEY)
+    receipts = inserting.insert(connection, [new])
     assert len(receipts) == (_kept(connection, job)["state"] in TERMINAL)
     return [receipt.id for receipt in receipts if receipt.id != new.id]
 
 
 def _replace(connection: Connection, job: Put, worker: UUID) -> Ids:
-    new = NewJob(
-        new_id(), "build_report", "reports", b"[]", b'{"account_id": 8}', 5, 10, None, None, None, KEY, (), None, PYTHON
-    )  # fmt: skip
+    new = new_job_of(kwargs=b'{"account_id": 8}', key=KEY)
     replaced = inserting.replace(connection, job.id, new)
-    return [] if replaced is None else [replaced[0].id]
+    return [] if replaced is None else [replaced.id]
 
 
 def _ending(verb: Verb) -> Callable[[Connection, Put, UUID], Ids]:
@@ -72,7 +68,7 @@ ACTS: dict[Verb, Callable[[Connection, Put, UUID], Ids]] = {
     Verb.ENQUEUE: _enqueue,
     Verb.REPLACE: _replace,
     Verb.STAGE: lambda connection, job, worker: _ids(feed_repository.stage(connection, 10)),
-    Verb.RELEASE: lambda connection, job, worker: _ids(moving.release(connection, [job.id])),
+    Verb.RELEASE: lambda connection, job, worker: _ids(moving.release(connection, [job.id]).finished),
     Verb.CLAIM: lambda connection, job, worker: _ids(
         claiming.claim(connection, worker, new_id(), [(job.id, job.epoch)])
     ),
@@ -168,12 +164,10 @@ def test_a_fenced_verb_of_another_epoch_changes_nothing(connection, worker, stat
 
 
 def _enqueued(connection: Connection, **more: Any) -> str:
-    new = NewJob(
-        new_id(), "build_report", "reports", b"[]", b"{}", 5, 10, None, more.get("delay"), None, None, (), None, PYTHON
-    )  # fmt: skip
-    receipts, hints = inserting.enqueue(connection, [new])
-    assert len(hints) == (receipts[0].state is JobState.QUEUED)
-    return receipts[0].state
+    [written] = inserting.insert(connection, [new_job_of(delay=more.get("delay"))])
+    [alike] = batch_of([new_job_of(delay=more.get("delay"))]).parts(10)
+    assert inserting.insert_alike(connection, alike).state == written.state
+    return written.state
 
 
 def _moved(connection: Connection, verb: Verb, state: JobState, **columns: Any) -> str:
@@ -194,6 +188,8 @@ ASKED = {"cancel_requested_at": "2026-01-01T00:00:02Z"}
         (Verb.SNOOZE, JobState.RUNNING, ASKED, JobState.CANCELLED),
         (Verb.COMPLETE, JobState.RUNNING, ASKED, JobState.SUCCEEDED),
         (Verb.FAIL, JobState.RUNNING, ASKED, JobState.FAILED),
+        (Verb.RELEASE, JobState.WAITING, {}, JobState.QUEUED),
+        (Verb.RELEASE, JobState.WAITING, {"run_at": "2999-01-01T00:00:00Z", "expires_at": None}, JobState.SCHEDULED),
         (Verb.RESCUE, JobState.RUNNING, {}, JobState.QUEUED),
         (Verb.RESCUE, JobState.RUNNING, {"crash_count": 1}, JobState.QUEUED),
         (Verb.RESCUE, JobState.RUNNING, {"crash_count": 2}, JobState.QUARANTINED),
@@ -211,14 +207,11 @@ def test_a_replaced_job_is_queued_or_scheduled_by_its_new_time_and_what_waits_go
 ):
     for delay, target in ((None, JobState.QUEUED), (timedelta(hours=1), JobState.SCHEDULED)):
         job = put_job(connection, state)
-        new = NewJob(
-            new_id(), "build_report", "reports", b"[1]", b"{}", 5, 10, None, delay, None, None, (), None, PYTHON
-        )  # fmt: skip
+        new = new_job_of(delay=delay)._replace(args=b"[1]")
         replaced = inserting.replace(connection, job.id, new)
         assert replaced is not None
-        receipt, hints = replaced
-        assert receipt.state == (JobState.WAITING if state is JobState.WAITING else target)
-        assert [hint.epoch for hint in hints] == ([job.epoch + 1] if receipt.state is JobState.QUEUED else [])
+        assert replaced.state == (JobState.WAITING if state is JobState.WAITING else target)
+        assert replaced.epoch == job.epoch + 1
         assert _kept(connection, job)["args"] == [1]
 
 
@@ -226,6 +219,19 @@ def test_an_enqueue_is_queued_or_scheduled(connection):
     assert _enqueued(connection) == JobState.QUEUED
     assert _enqueued(connection, delay=timedelta(0)) == JobState.QUEUED
     assert _enqueued(connection, delay=timedelta(hours=1)) == JobState.SCHEDULED
+
+
+def test_a_released_job_keeps_a_later_time_and_has_a_hint_only_if_it_is_queued(connection):
+    later = put_job(connection, JobState.WAITING, run_at="2999-01-01T00:00:00Z", expires_at=None)
+    now = put_job(connection, JobState.WAITING)
+    released = moving.release(connection, [later.id, now.id])
+    assert {job.id: job.state for job in released.finished} == {
+        later.id: JobState.SCHEDULED,
+        now.id: JobState.QUEUED,
+    }
+    assert _ids(released.hints) == [now.id]
+    assert _kept(connection, later)["run_at"].startswith("2999-01-01")
+    assert not _kept(connection, now)["run_at"].startswith("2026-01-01")
 
 
 def test_what_is_neither_due_nor_expired_is_neither_staged_nor_expired(connection):

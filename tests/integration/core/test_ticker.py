@@ -1,4 +1,4 @@
-"""Ticks: each nominal time of a schedule is decided once, its job and its row in one transaction."""
+"""The ticker: each nominal time is decided once, and its job and its row are one transaction."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,6 @@ from sqlalchemy import text
 from callboard.jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound, UnknownJob
 from callboard.jobs.model.states import JobState
 from callboard.jobs.schedules import repository
-from callboard.jobs.schedules.cron import spec_calendar
 from callboard.jobs.schedules.manage import schedule_request
 from tests.integration.core.factories import at_once, count, publish, put_job, run_sql, states
 
@@ -18,12 +17,12 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def schedules(platform):
     publish(platform)
-    return platform.schedules(spec_calendar)
+    return platform.schedules()
 
 
 @pytest.fixture
 def ticker(platform):
-    return platform.ticker(spec_calendar)
+    return platform.ticker()
 
 
 def make(schedules, name="nightly", **options):
@@ -84,9 +83,7 @@ def test_schedulers_at_once_fire_a_tick_once(platform, schedules, ticker):
     for number in range(10):
         make(schedules, f"cron{number}", every=None, cron="*/5 * * * *", timezone="Europe/Berlin")
         let_pass(platform, timedelta(seconds=1), f"cron{number}")
-    ticks = [
-        tick for decided in at_once(4, lambda _: platform.ticker(spec_calendar).tick()) for tick in decided
-    ]
+    ticks = [tick for decided in at_once(4, lambda _: platform.ticker().tick()) for tick in decided]
     assert [tick.result for tick in ticks] == ["fired"] * 10
     assert (
         len({tick.schedule_id for tick in ticks})
@@ -102,7 +99,7 @@ def test_a_tick_that_was_decided_is_not_decided_again(platform, schedules, ticke
     (tick,) = ticker.tick()
     run_sql(platform, "UPDATE callboard.schedules SET next_fire_at = :at", at=tick.nominal_at)
     (again,) = ticker.tick()
-    assert (again.result, again.reason) == ("skipped", "decided before")
+    assert (again.result, again.reason) == ("skipped", "already decided")
     assert count(platform) == count(platform, "schedule_ticks") == 1
 
 
@@ -237,7 +234,8 @@ def test_one_schedule_that_cannot_be_read_does_not_hold_up_the_others(platform, 
         let_pass(platform, timedelta(seconds=5), name)
     run_sql(
         platform,
-        "UPDATE callboard.schedules SET every = NULL, cron = '0 0 * * *', timezone = 'Mars/Olympus' WHERE name = 'spoiled'",
+        "UPDATE callboard.schedules SET every = NULL, cron = '0 0 * * *', timezone = 'Mars/Olympus'"
+        " WHERE name = 'spoiled'",
     )
     assert [tick.result for tick in ticker.tick()] == ["fired"]
     assert results(schedules) == ["fired"]
@@ -256,9 +254,12 @@ def test_a_deleted_schedule_takes_its_ticks_along_and_leaves_its_jobs(platform, 
 
 def test_what_makes_no_sense_is_refused_and_not_kept(platform, schedules):
     for options, error in (
-        ({"cron": "* * * * *"}, InvalidInput), ({"every": None}, InvalidInput), ({"every": "0s"}, InvalidInput),
-        ({"every": None, "cron": "61 * * * *"}, InvalidInput), ({"every": None, "at": "2020-01-01T00:00:00Z"}, InvalidInput),
-        ({"timezone": "Mars/Olympus"}, InvalidInput), ({"name": "a b"}, InvalidInput), ({"job": "nope"}, UnknownJob),
+        ({"cron": "* * * * *"}, InvalidInput), ({"every": None}, InvalidInput),
+        ({"every": "0s"}, InvalidInput),
+        ({"every": None, "cron": "61 * * * *"}, InvalidInput),
+        ({"every": None, "at": "2020-01-01T00:00:00Z"}, InvalidInput),
+        ({"timezone": "Mars/Olympus"}, InvalidInput), ({"name": "a b"}, InvalidInput),
+        ({"job": "nope"}, UnknownJob),
         ({"kwargs": {"account_id": "x"}}, InvalidArguments), ({"overlap": "explode"}, InvalidInput),
         ({"priority": 10}, InvalidInput), ({"kwargs": {"account_id": 7, "month": "\0"}}, InvalidInput),
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Redis as a hint: tokens in order, new once, bounded; and every failure of Redis is one error."""
+"""The queues in Redis: tokens are ordered, unique and bounded, and every failure is Unavailable."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.hint import Hint
+from callboard.jobs.model.hint import Hint, token
 from callboard.jobs.model.ids import new_id
-from callboard.jobs.redis.transport import WAKE, WINDOW, Transport, read_token, token
+from callboard.jobs.redis.transport import WAKE, WINDOW, Transport, read_token
 from tests.integration.core.factories import NOWHERE, enqueue, execution, until
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ def member(one):
 
 @pytest.fixture
 def transport(platform, redis_url):
-    """One of the test's own: after a failure it spares Redis for a while, which is nothing to the next test."""
+    """A transport for one test. After a failure it makes no calls for a while, so tests do not share it."""
     with closing(Transport(redis_url)) as made:
         yield made
 
@@ -112,7 +112,7 @@ def test_platforms_with_different_prefixes_share_a_redis(transport, redis_url):
         assert (other.depth("q"), transport.depth("q")) == (1, 0)
 
 
-# ---- what comes out of Redis may be anything -----------------------------------------------------------------------
+# ---- what comes out of Redis may be anything ----
 
 
 @given(st.one_of(
@@ -145,7 +145,7 @@ def test_members_that_are_no_tokens_do_not_hold_up_those_that_are(platform, tran
         assert [taken.id for taken in worker.claim(tokens)] == [job]
 
 
-# ---- announcements -------------------------------------------------------------------------------------------------
+# ---- announcements ----
 
 
 def test_an_announcement_reaches_who_listens(platform, redis_url, cache):
@@ -165,7 +165,7 @@ def test_an_announcement_reaches_who_listens(platform, redis_url, cache):
         assert until(lambda: ear.next(1.0)) == jobs
 
 
-# ---- every failure is Unavailable ----------------------------------------------------------------------------------
+# ---- every failure is Unavailable ----
 
 CALLS = {
     "push": lambda transport: transport.push([hint()]),

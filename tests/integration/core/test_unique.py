@@ -10,11 +10,11 @@ from prometheus_client import REGISTRY
 
 from callboard.jobs.client import Client
 from callboard.jobs.definitions.arguments import describe
-from callboard.jobs.definitions.job_type import JobType, UniqueRule
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.errors import Conflict, InvalidInput
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.job import Source
+from callboard.jobs.model.job_type import JobType, UniqueRule
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import JobState, Verb
 from callboard.scheduler.pruner import Pruner
@@ -22,6 +22,8 @@ from tests.integration.core.factories import (
     PYTHON,
     at_once,
     count,
+    enqueue_all,
+    enqueue_one,
     execution,
     publish,
     put_job,
@@ -94,8 +96,7 @@ def test_a_key_that_was_held_while_the_statement_ran_is_found_out(client, platfo
     first = report(client, **KEYED)
     end(platform)
     monkeypatch.setattr(inserting, "_KEYED", inserting._PLAIN)
-    receipt = platform.enqueue.one(
-        job_request({"name": "build_report", "kwargs": {"account_id": 8}, **KEYED, "on_conflict": "existing"}), PYTHON
+    receipt = enqueue_one(platform, job_request({"name": "build_report", "kwargs": {"account_id": 8}, **KEYED, "on_conflict": "existing"}), PYTHON
     )  # fmt: skip
     assert (receipt.id, receipt.existed) == (first.id, True)
     assert count(platform) == 1
@@ -129,7 +130,7 @@ def test_batches_that_hold_the_same_keys_in_opposite_order_both_get_through(clie
     keys = [{"unique_key": f"key-{number}", "unique_for": "1h"} for number in range(200)]
     requests = [job_request({"name": "build_report", "kwargs": {"account_id": 7}, **key}) for key in keys]
     orders = [requests, requests[::-1]] * 2
-    answers = at_once(4, lambda turn: platform.enqueue.many(orders[turn], PYTHON))
+    answers = at_once(4, lambda turn: enqueue_all(platform, orders[turn], PYTHON))
     assert len({receipt.id for answer in answers for receipt in answer}) == 200
     assert count(platform) == count(platform, "unique_holds") == 200
 
@@ -145,7 +146,7 @@ def test_the_pruner_removes_keys_whose_period_is_over(client, platform):
     report(client, **KEYED)
     report(client, unique_key="two", unique_for="2h")
     run_sql(platform, "UPDATE callboard.unique_holds SET until = now() - interval '1s' WHERE key = 'one'")
-    Pruner(platform.database, succeeded=timedelta(days=7), other=timedelta(days=30)).round()
+    Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=30)).round()
     with platform.database.autocommit() as connection:
         left = connection.exec_driver_sql("SELECT key FROM callboard.unique_holds").scalars().all()
     assert (left, count(platform)) == (["two"], 2)
@@ -223,7 +224,7 @@ def test_a_job_of_another_name_or_queue_is_not_replaced(client, platform):
 def test_the_last_of_a_batch_is_what_stays(client, platform):
     values = {"name": "build_report", **REPLACE}
     requests = [job_request({**values, "kwargs": {"account_id": number}}) for number in range(20)]
-    receipts = platform.enqueue.many(requests, PYTHON)
+    receipts = enqueue_all(platform, requests, PYTHON)
     assert [receipt.replaced for receipt in receipts] == [False] + [True] * 19
     assert len({receipt.id for receipt in receipts}) == 1
     assert client.get(receipts[0].id).kwargs == {"account_id": 19}
@@ -326,6 +327,6 @@ def test_a_rule_that_refuses_does_not_stop_a_schedule_or_a_webhook(client, platf
     first = sync(client, account_id=7, options={"queue": queue})
     request = job_request({"name": "sync_account", "kwargs": {"account_id": 7}})
     for door in ("schedule", "webhook"):
-        assert platform.enqueue.one(request, Source(door)).id == first.id
+        assert enqueue_one(platform, request, Source(door)).id == first.id
     with pytest.raises(Conflict):
-        platform.enqueue.one(request, PYTHON)
+        enqueue_one(platform, request, PYTHON)

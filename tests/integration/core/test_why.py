@@ -226,7 +226,7 @@ def test_a_name_that_no_live_worker_knows_is_said_to_be_unknown(led):
 def test_workers_whose_threads_are_all_taken_are_busy(led):
     with execution(led) as worker:
         # the fixture's idle worker goes, and leaves the one that holds eight jobs
-        run_sql(led, "DELETE FROM callboard.workers WHERE id <> :id", id=worker._worker)
+        run_sql(led, "DELETE FROM callboard.workers WHERE id <> :id", id=worker.worker)
         claimed(led, worker, 7)
         (job,) = enqueue(led)
         assert codes(led, job) == [Code.READY]

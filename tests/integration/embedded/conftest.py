@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from callboard.config.embedded import EmbeddedServers
-from callboard.config.embedded.processes import working_in
+from callboard.config.embedded.server_processes import working_in
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]

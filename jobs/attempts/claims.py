@@ -1,0 +1,141 @@
+"""The service that claims jobs for one worker: `queued` becomes `running`, and the worker has the attempt."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from callboard.jobs.attempts.repository import claiming, serving
+from callboard.jobs.attempts.repository.claiming import Token
+from callboard.jobs.attempts.worker import ServedQueue
+from callboard.jobs.errors import Busy, Unavailable
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.postgres.database import Database
+
+#: How long a claim is looked for whose answer was lost. Seconds.
+_ADOPT_WITHIN: Final = 30.0
+#: How long a claim waits for a row that another transaction has locked. After that it skips locked rows.
+_ROW_LOCK_TIMEOUT: Final = timedelta(milliseconds=10)
+#: Large arguments are read in steps of so many jobs, until so many bytes are in memory.
+_LARGE_BYTES: Final = 16 * 1024 * 1024
+_LARGE_STEP: Final = 4
+
+log = structlog.get_logger(__name__)
+
+
+class Claims:
+    """Claims jobs for one worker. All methods are called from one thread.
+
+    They raise Unavailable while Postgres is away.
+    """
+
+    def __init__(self, database: Database, worker: UUID, *, clock: Clock = SYSTEM) -> None:
+        self._database = database
+        self._clock = clock
+        #: The worker whose attempts these are.
+        self.worker = worker
+        # The commit of a claim need not wait for the disk. A crash of Postgres may undo a claim: then the job
+        # is queued again, and the fence refuses every write of the attempt that was undone.
+        self._kept = database.kept(durable=False, lock_timeout=_ROW_LOCK_TIMEOUT)
+        #: Claims whose answer did not arrive, with the time of the outage. They may have been committed.
+        self._unanswered: dict[UUID, float] = {}
+
+    def claim(self, tokens: Sequence[Token]) -> list[ClaimedJob]:
+        """Claim the jobs of these tokens. A job whose token is out of date is missing from the result."""
+        if not tokens:
+            return []
+        claim_id = new_id()
+        with self._unanswered_on_outage(claim_id):
+            claimed = self._claim_free(claim_id, tokens)
+            if len(claimed) < len(tokens):
+                # The rest is in limited queues, locked by another transaction, or out of date.
+                taken = {str(job.id) for job in claimed}
+                rest = [token for token in tokens if str(token[0]) not in taken]
+                claimed += self._kept.run(lambda to: claiming.claim(to, self.worker, claim_id, rest))
+            return claimed
+
+    def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
+        """Claim the most urgent jobs of one queue without tokens, as when Redis is away or has none."""
+        claim_id = new_id()
+        with self._unanswered_on_outage(claim_id):
+            return self._kept.run(lambda to: claiming.claim_oldest(to, self.worker, claim_id, queue, limit))
+
+    def claim_solo(self, names: Sequence[str], queues: Sequence[str]) -> list[ClaimedJob]:
+        """Claim at most one job that must run alone, of these names and these queues (none: of any queue)."""
+        claim_id = new_id()
+        with self._unanswered_on_outage(claim_id), self._database.autocommit() as connection:
+            return claiming.claim_solo(connection, self.worker, claim_id, names, queues)
+
+    def with_arguments(self, claimed: list[ClaimedJob]) -> list[ClaimedJob]:
+        """Read the arguments that are too large to come with a claim, for as many jobs as fit into memory.
+
+        At least a few are read. The other jobs keep an empty `args_json`; the worker must hand them back.
+        """
+        large = [job.id for job in claimed if not job.args_json]
+        if not large:
+            return claimed
+        read: dict[UUID, tuple[str, str]] = {}
+        try:
+            while large and sum(map(_size, read.values())) < _LARGE_BYTES:
+                step, large = large[:_LARGE_STEP], large[_LARGE_STEP:]
+                read |= self._arguments(step)
+        except Unavailable as error:
+            log.debug("claim.without_arguments", reason=error.message, count=len(large))
+        return [
+            job._replace(args_json=read[job.id][0], kwargs_json=read[job.id][1]) if job.id in read else job
+            for job in claimed
+        ]
+
+    def adopt(self) -> list[ClaimedJob]:
+        """Return the jobs of claims that were committed although their answer was lost.
+
+        Postgres may still execute such a claim after its connection broke. So each claim is looked for
+        repeatedly, for 30 seconds.
+        """
+        adopted: list[ClaimedJob] = []
+        for claim_id, lost_at in list(self._unanswered.items()):
+            found = self._claimed_by(claim_id)
+            if found or self._clock.monotonic() - lost_at > _ADOPT_WITHIN:
+                del self._unanswered[claim_id]
+            adopted += found
+        return adopted
+
+    def served_queues(self, names: Sequence[str]) -> list[ServedQueue]:
+        """Return the queues of these names that exist, sorted by name. No names: all queues."""
+        with self._database.autocommit() as connection:
+            return serving.served(connection, names)
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        self._kept.close()
+
+    def _claim_free(self, claim_id: UUID, tokens: Sequence[Token]) -> list[ClaimedJob]:
+        try:
+            return self._kept.run(lambda to: claiming.claim_free(to, self.worker, claim_id, tokens))
+        except Busy:
+            return []
+
+    def _arguments(self, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+        return self._kept.run(lambda connection: claiming.arguments(connection, ids))
+
+    def _claimed_by(self, claim_id: UUID) -> list[ClaimedJob]:
+        with self._database.autocommit() as connection:
+            return claiming.claimed_by(connection, self.worker, claim_id)
+
+    @contextmanager
+    def _unanswered_on_outage(self, claim_id: UUID) -> Iterator[None]:
+        """Note the claim if it ends in an outage: it may have been committed all the same."""
+        try:
+            yield
+        except Unavailable:
+            self._unanswered[claim_id] = self._clock.monotonic()
+            raise
+
+
+def _size(arguments: tuple[str, str]) -> int:
+    return len(arguments[0]) + len(arguments[1])

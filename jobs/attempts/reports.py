@@ -1,0 +1,27 @@
+"""What a worker and Postgres tell each other once a second: progress goes out, cancel requests come in."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from callboard.jobs.attempts.progress import Progress
+from callboard.jobs.attempts.repository import progress_rows
+from callboard.jobs.model.endings import CancelRequest
+from callboard.jobs.postgres.database import Database
+
+
+class Reports:
+    """Writes progress of one worker's jobs and reads cancel requests.
+
+    Raises Unavailable while Postgres is away.
+    """
+
+    def __init__(self, database: Database, worker: UUID) -> None:
+        self._database = database
+        self._worker = worker
+
+    def report(self, reports: Sequence[Progress]) -> list[CancelRequest]:
+        """Write progress, fenced by epoch; return the jobs of this worker that must stop."""
+        with self._database.autocommit() as connection:
+            if reports:
+                progress_rows.write(connection, reports)
+            return progress_rows.cancel_requested(connection, self._worker)

@@ -1,0 +1,25 @@
+"""Reads of queues for the workers that serve them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from callboard.jobs.attempts.worker import ServedQueue
+from callboard.jobs.postgres.sql import SCHEMA, columns
+
+# OFFSET 0 keeps each EXISTS a single index lookup. Without it Postgres may hash all queued jobs.
+_READY: Final = f"""q.paused_at IS NULL AND CASE WHEN q.limited
+  THEN EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0)
+  ELSE EXISTS (
+    SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)
+  END"""
+_SERVED: Final = text(f"""
+SELECT {columns(ServedQueue, "q", ready=_READY)} FROM {SCHEMA}.queues q
+WHERE CAST(:names AS text[]) = '{{}}' OR q.name = ANY(CAST(:names AS text[])) ORDER BY q.name
+""")
+
+
+def served(connection: Connection, names: Sequence[str]) -> list[ServedQueue]:
+    """Return the queues of these names that exist, sorted by name. No names: all queues."""
+    return [ServedQueue(*row) for row in connection.execute(_SERVED, {"names": list(names)})]

@@ -1,0 +1,155 @@
+"""`@job`: a function becomes a Dramatiq actor with the platform's options, and keeps its parameters in type checkers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+import dramatiq
+from dramatiq import broker as dramatiq_broker
+
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.current import current_source
+from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job
+from callboard.jobs.model.request import EnqueueOptions, OptionsWithoutArgs, job_request
+from callboard.jobs.model.retry import RetryPolicy
+from callboard.jobs.model.unique import Unique
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What `@job` defines besides a name and a queue."""
+
+    retry: RetryPolicy
+    timeout: timedelta | None
+    priority: int
+    hard_timeout: timedelta | None = None
+    unique: Unique | None = None
+    limit_by: tuple[str, ...] = ()
+
+
+class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
+    """A job. Calling it calls the function; a call of an `async def` job returns its coroutine.
+
+    `send` and `send_with_options` are Dramatiq's: they commit a job as well, and return its message.
+    """
+
+    def __init__(self, fn: Callable[P, R], *, job_options: JobOptions, **actor: Any) -> None:
+        self.job_options = job_options
+        #: The function itself; Dramatiq's `fn` is a blocking wrapper when the function is a coroutine function.
+        self.function = fn
+        super().__init__(fn, **actor)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Enqueue the job with these arguments; returns it once it is committed. Raises as `Client.enqueue`."""
+        return self._accept({"args": list(args), "kwargs": kwargs})
+
+    def with_options(self, **options: Unpack[OptionsWithoutArgs]) -> "WithOptions[P]":
+        """Return something to enqueue with: `build_report.with_options(delay="1h").enqueue(7, month="2026-10")`."""
+        if "args" in options:
+            raise InvalidInput(
+                "with_options() takes no args: give them to enqueue()", fields={"args": "not an option here"}
+            )
+        return WithOptions(partial(self._accept, options=options))
+
+    def enqueue_with(self, kwargs: Mapping[str, Any] | None = None, **options: Unpack[EnqueueOptions]) -> Job:
+        """Enqueue the job with arguments from a mapping, and with options; returns it once it is committed."""
+        return self._accept({"kwargs": {} if kwargs is None else kwargs}, options)
+
+    def _accept(self, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Job:
+        request = job_request({**(options or {}), **arguments, "name": self.actor_name})
+        if not isinstance(self.broker, CallboardBroker):
+            raise InvalidInput(
+                f"the job {self.actor_name!r} was declared on a broker that is not Callboard's"
+            )
+        platform = self.broker.platform
+        batch = platform.enqueue.check(request, current_source())
+        return platform.jobs.enqueued(batch, platform.enqueue.accept(batch))
+
+
+class WithOptions(Generic[P]):
+    """A job and the options of its next enqueues."""
+
+    def __init__(self, accept: Callable[[Mapping[str, Any]], Job]) -> None:
+        self._accept = accept
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Enqueue the job with these arguments and the options; returns it once it is committed."""
+        return self._accept({"args": list(args), "kwargs": kwargs})
+
+
+@overload
+def job(fn: Callable[P, R], /) -> JobActor[P, R]: ...
+
+
+@overload
+def job(
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    retry: RetryPolicy | None = None,
+    timeout: str | timedelta | None = None,
+    hard_timeout: str | timedelta | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    unique: Unique | None = None,
+    limit_by: str | tuple[str, ...] = (),
+) -> Callable[[Callable[P, R]], JobActor[P, R]]: ...
+
+
+def job(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    retry: RetryPolicy | None = None,
+    timeout: str | timedelta | None = None,
+    hard_timeout: str | timedelta | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    unique: Unique | None = None,
+    limit_by: str | tuple[str, ...] = (),
+) -> Any:
+    """Make a function a job: a Dramatiq actor with the platform's options. `async def` works too.
+
+    name:         the job's name; the function's name by default.
+    retry:        when a failed attempt is tried again; by default 10 attempts, exponential with full jitter.
+    timeout:      how long one attempt may take (`"10m"`) before it is interrupted; no limit by default.
+    hard_timeout: how long one attempt may take before its process is killed; 30 s after the timeout by default.
+    priority:     0 (first) to 9; an enqueue may say otherwise.
+    unique:       one such job at a time, or for a period: `Unique(by=("account_id",))`.
+    limit_by:     the arguments, such as a tenant's id, for which the queue's limits count apart.
+
+    Raises InvalidInput when an option does not fit.
+    """
+    if not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
+        raise InvalidInput("a job's priority is between 0 (first) and 9", fields={"priority": "0 to 9"})
+    options = JobOptions(
+        retry or RetryPolicy(),
+        _span(timeout),
+        priority,
+        _span(hard_timeout),
+        unique,
+        (limit_by,) if isinstance(limit_by, str) else tuple(limit_by),
+    )
+    if dramatiq_broker.global_broker is None:
+        broker = CallboardBroker(middleware=[])
+        dramatiq.set_broker(broker)
+        # The broker must be set first, because a module of middleware may define jobs of its own.
+        broker.add_configured()
+    declare = dramatiq.actor(
+        actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue
+    )
+    return declare if fn is None else declare(fn)
+
+
+def _span(value: str | timedelta | None) -> timedelta | None:
+    return parse_duration(value) if isinstance(value, str) else value

@@ -1,0 +1,46 @@
+"""The service behind the feeder: it stages and expires jobs, and reads what is to be pushed to Redis."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from callboard.jobs.feed import repository
+from callboard.jobs.feed.upkeep import Upkeep
+from callboard.jobs.model.hint import FeedRow
+from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.leadership import Leadership
+
+
+class Feed:
+    """What the feeder does in Postgres. Every method raises Unavailable while Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def look(self) -> Upkeep:
+        """Return what there is to do."""
+        with self._database.autocommit() as connection:
+            return repository.look(connection)
+
+    @staticmethod
+    def look_as_leader(leadership: Leadership) -> Upkeep:
+        """As `look`, over the leader's connection. An answer proves that it still leads."""
+        return leadership.ask(repository.look)
+
+    def stage(self, limit: int) -> int:
+        """Queue up to `limit` scheduled and retrying jobs that are due; return how many."""
+        return len(self._database.retrying(lambda connection: repository.stage(connection, limit)))
+
+    def expire(self, limit: int) -> list[UUID]:
+        """Cancel up to `limit` jobs that have expired before they started; return their ids."""
+        expired = self._database.retrying(lambda connection: repository.expire(connection, limit))
+        return [job.id for job in expired]
+
+    def heads(self, queues: Sequence[str], limit: int) -> dict[str, list[FeedRow]]:
+        """Return the most urgent queued jobs of each queue."""
+        with self._database.autocommit() as connection:
+            return repository.heads(connection, queues, limit)
+
+    def queued(self, queue: str, limit: int, offset: int) -> list[FeedRow]:
+        """Return queued jobs of one queue in the order of urgency, from `offset` on."""
+        with self._database.autocommit() as connection:
+            return repository.queued(connection, queue, limit, offset)

@@ -1,0 +1,25 @@
+"""Which job runs here: the one variable from which `current_job()` and the source of an enqueue are read."""
+
+from contextvars import ContextVar
+from typing import Final, Protocol
+from uuid import UUID
+
+from callboard.jobs.model.job import Source
+
+
+class Running(Protocol):
+    """A job that this thread or task runs (attempts/context.py)."""
+
+    @property
+    def id(self) -> UUID: ...
+
+
+running_here: Final[ContextVar[Running | None]] = ContextVar("callboard_current_job", default=None)
+
+_PYTHON: Final = Source("python")
+
+
+def current_source() -> Source:
+    """Return the source of what is enqueued here: the running job, or plain Python."""
+    running = running_here.get()
+    return _PYTHON if running is None else Source("job", str(running.id))

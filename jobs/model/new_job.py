@@ -1,0 +1,218 @@
+"""A checked enqueue, ready to be written; and batches of them.
+
+Almost all jobs that are written together are alike: they differ in their arguments alone. One statement with
+one set of settings writes them. What jobs can share is in `JobSettings`, so a setting that is added later is
+compared and written without any change here.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.derived_keys import derived_key, unique_key
+from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Source
+from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.json_values import encode
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.model.unique import OnConflict
+
+#: The longest arguments of a job: bytes of JSON, for `args` and for `kwargs`.
+ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
+#: The longest options of a job (back-off bounds, options of a Dramatiq message): bytes of JSON.
+OPTIONS_LIMIT: Final = 256 * 1024
+#: Doors where nobody can react to a refusal: a schedule would stop, a webhook's sender would send again for
+#: ever.
+UNATTENDED_DOORS: Final = frozenset({"schedule", "webhook"})
+
+
+class JobSettings(NamedTuple):
+    """Everything about a new job that other jobs of the batch can have as well."""
+
+    name: str
+    queue: str
+    #: The source's door: cli, http, python and so on.
+    door: str
+    priority: int
+    max_attempts: int
+    run_at: datetime | None
+    delay: timedelta | None
+    expires_at: datetime | None
+    tags: tuple[str, ...]
+    timeout: timedelta | None
+    hard_timeout: timedelta | None
+    #: Encoded JSON of what few jobs ask for; durations in seconds.
+    options: bytes | None
+    limit_key: str | None
+
+
+class UniqueClaim(NamedTuple):
+    """The unique key that a new job asks for."""
+
+    key: str
+    #: How long the key is held whatever happens to the job, counted from the enqueue.
+    period: timedelta | None
+    on_conflict: OnConflict
+
+
+class NewJob(NamedTuple):
+    """One job, ready to be written. `args` and `kwargs` are encoded JSON."""
+
+    id: UUID
+    args: bytes
+    kwargs: bytes
+    source_id: str | None
+    settings: JobSettings
+    unique: UniqueClaim | None = None
+
+
+class AlikeJobs(NamedTuple):
+    """Jobs with the same settings and no unique keys, as columns: one entry per job in each sequence."""
+
+    settings: JobSettings
+    ids: Sequence[UUID]
+    args: Sequence[bytes]
+    kwargs: Sequence[bytes]
+    source_ids: Sequence[str | None]
+
+    @property
+    def jobs(self) -> list[NewJob]:
+        """The same jobs, one value each."""
+        columns = zip(self.ids, self.args, self.kwargs, self.source_ids, strict=True)
+        return [NewJob(*row, self.settings) for row in columns]
+
+    def parts(self, size: int) -> "list[AlikeJobs]":
+        """Split into batches of at most `size` jobs."""
+        if len(self.ids) <= size:
+            return [self]
+        cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
+        return [
+            AlikeJobs(self.settings, self.ids[cut], self.args[cut], self.kwargs[cut], self.source_ids[cut])
+            for cut in cuts
+        ]
+
+
+class MixedJobs(NamedTuple):
+    """Jobs that differ in their settings, or that have unique keys."""
+
+    jobs: Sequence[NewJob]
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [job.id for job in self.jobs]
+
+    @property
+    def has_keys(self) -> bool:
+        return any(job.unique is not None for job in self.jobs)
+
+
+Batch = AlikeJobs | MixedJobs
+
+
+def batch_of(jobs: Sequence[NewJob]) -> Batch:
+    """Make a batch of jobs, in their order."""
+    settings = jobs[0].settings if jobs else None
+    if settings is None or any(job.unique is not None or job.settings != settings for job in jobs):
+        return MixedJobs(jobs)
+    return AlikeJobs(
+        settings,
+        [job.id for job in jobs],
+        [job.args for job in jobs],
+        [job.kwargs for job in jobs],
+        [job.source_id for job in jobs],
+    )
+
+
+def merged(batches: Sequence[Batch]) -> Batch:
+    """Make one batch of several, in their order."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    alike = [batch for batch in batches if isinstance(batch, AlikeJobs)]
+    if len(alike) < len(batches) or any(batch.settings != alike[0].settings for batch in alike):
+        return MixedJobs([job for batch in batches for job in batch.jobs])
+    return AlikeJobs(
+        alike[0].settings,
+        [id_ for batch in alike for id_ in batch.ids],
+        [args for batch in alike for args in batch.args],
+        [kwargs for batch in alike for kwargs in batch.kwargs],
+        [source_id for batch in alike for source_id in batch.source_ids],
+    )
+
+
+def new_job(request: JobRequest, kind: JobType | None, source: Source) -> NewJob:
+    """Make the job that a request asks for; what the request leaves open comes from the job type.
+
+    Raises InvalidInput when an option does not fit, PayloadTooLarge for arguments beyond ARGUMENTS_LIMIT.
+    """
+    args = encode(request.args, limit=ARGUMENTS_LIMIT, what="args")
+    kwargs = encode_kwargs(request.kwargs)
+
+    def derive(names: Sequence[str]) -> str:
+        # Keys are made of the arguments as they are written: a date is its text, at every door.
+        return derived_key(kind.schema if kind else {}, orjson.loads(args), orjson.loads(kwargs), names)
+
+    settings = JobSettings(
+        name=request.name,
+        queue=request.queue or (kind.queue if kind else DEFAULT_QUEUE),
+        door=source.door,
+        priority=_first(request.priority, kind.priority if kind else None, DEFAULT_PRIORITY),
+        max_attempts=_first(request.max_attempts, kind.max_attempts if kind else None, DEFAULT_MAX_ATTEMPTS),
+        run_at=request.run_at,
+        delay=request.delay,
+        expires_at=request.expires_at,
+        tags=tuple(dict.fromkeys(request.tags)),
+        timeout=_span(request.timeout, kind.timeout if kind else None),
+        hard_timeout=_span(request.hard_timeout, kind.hard_timeout if kind else None),
+        options=_options(request),
+        limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
+    )
+    return NewJob(new_id(), args, kwargs, source.id, settings, _unique(request, kind, source, derive))
+
+
+def encode_kwargs(kwargs: dict[str, Any]) -> bytes:
+    """Encode named arguments as JSON; raises PayloadTooLarge beyond ARGUMENTS_LIMIT."""
+    return encode(kwargs, limit=ARGUMENTS_LIMIT, what="kwargs")
+
+
+def _unique(
+    request: JobRequest, kind: JobType | None, source: Source, derive: Callable[[Sequence[str]], str]
+) -> UniqueClaim | None:
+    """The unique key, its period and its rule: from the request, else from the job type."""
+    rule = kind.unique if kind else None
+    key, period, on_conflict = request.unique_key, request.unique_for, request.on_conflict
+    if rule is not None:
+        key = key or unique_key(request.name, derive(rule.by))
+        period = _span(period, rule.period)
+        if on_conflict is None and not (rule.on_conflict == "reject" and source.door in UNATTENDED_DOORS):
+            on_conflict = rule.on_conflict
+    if key is not None:
+        return UniqueClaim(key, period or None, on_conflict or "existing")
+    if period or on_conflict in {"replace", "reject"}:
+        option = "unique_for" if period else f"on_conflict={on_conflict}"
+        raise InvalidInput(
+            f"{option} needs a unique_key", fields={option.partition("=")[0]: "a unique_key is needed"}
+        )
+    return None
+
+
+def _options(request: JobRequest) -> bytes | None:
+    spans = {"min_backoff": request.min_backoff, "max_backoff": request.max_backoff}
+    options: dict[str, Any] = {name: span.total_seconds() for name, span in spans.items() if span is not None}
+    if request.message_options:
+        options["message"] = request.message_options
+    return encode(options, limit=OPTIONS_LIMIT, what="options") if options else None
+
+
+def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
+    if asked is not None:
+        return asked
+    return timedelta(seconds=default) if default else None
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)

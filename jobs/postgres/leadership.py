@@ -1,0 +1,56 @@
+"""Leadership among schedulers: an advisory lock that one connection holds."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from callboard.jobs.postgres import locks
+from callboard.jobs.postgres.database import Database
+
+T = TypeVar("T")
+
+
+class Leadership:
+    """The lock of the scheduler that leads. If its connection breaks, Postgres releases the lock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._held = ExitStack()
+        self._connection: Connection | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process took the lock and has not noticed its loss."""
+        return self._connection is not None
+
+    def take(self) -> bool:
+        """Take the lock if it is free; return whether it was."""
+        with ExitStack() as opened:
+            connection = opened.enter_context(self._database.autocommit())
+            if not locks.try_lock(connection, locks.LEADER):
+                return False
+            # The lock belongs to the connection, so the connection must not go back to the pool.
+            opened.callback(connection.invalidate)
+            self._held = opened.pop_all()
+            self._connection = connection
+        return True
+
+    def verify(self) -> None:
+        """Raise an error when the connection, and with it the lock, is lost."""
+        if self._connection is not None:
+            locks.check(self._connection)
+
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on the connection that holds the lock: an answer proves that the lock is held."""
+        if self._connection is None:
+            raise RuntimeError("the lock is not held")
+        with self._database.explaining():
+            return work(self._connection)
+
+    def release(self) -> None:
+        """Release the lock. A broken connection may raise an error."""
+        self._connection = None
+        opened, self._held = self._held, ExitStack()
+        opened.close()

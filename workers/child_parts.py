@@ -1,0 +1,160 @@
+"""The parts of a worker child, in groups: the stores, the running of jobs, and the reporting of outcomes."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from uuid import UUID
+
+import dramatiq
+
+from callboard.config.setting_types import LOG_LEVELS
+from callboard.config.settings import Settings
+from callboard.jobs.attempts.claims import Claims
+from callboard.jobs.attempts.context import RunningJob
+from callboard.jobs.attempts.ends import Ends
+from callboard.jobs.attempts.job_log_writer import JobLogWriter
+from callboard.jobs.attempts.reports import Reports
+from callboard.jobs.attempts.verdict import Verdict
+from callboard.jobs.dramatiq.definition import JobDefinition
+from callboard.jobs.dramatiq.loading import load_middleware
+from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import JobRequest
+from callboard.jobs.platform import Platform
+from callboard.workers.board import Board, PutOnBoard
+from callboard.workers.execute.async_runner import AsyncRunner
+from callboard.workers.execute.attempt import AttemptFactory
+from callboard.workers.execute.sync_runner import JobWorker
+from callboard.workers.execute.worker_broker import Runner, WorkerBroker
+from callboard.workers.fetch.consumer import JobConsumer
+from callboard.workers.fetch.slots import Slots
+from callboard.workers.fetch.solo import SoloConsumer
+from callboard.workers.fetch.work_queue import WorkQueue
+from callboard.workers.report.flusher import Announcer, Flusher
+from callboard.workers.report.job_log_flusher import JobLogFlusher
+from callboard.workers.report.job_log_handler import JobLogHandler
+from callboard.workers.report.monitor import Monitor
+
+#: How long an idle worker thread waits before it checks for a stop. Milliseconds.
+_WORKER_TIMEOUT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The services that read and write the attempts of one worker."""
+
+    claims: Claims
+    ends: Ends
+    reports: Reports
+    job_logs: JobLogWriter
+
+    @classmethod
+    def of(cls, platform: Platform, worker: UUID) -> "Stores":
+        """Make the services of this worker."""
+        database = platform.database
+        return cls(
+            Claims(database, worker),
+            Ends(database, platform.transport, platform.followers),
+            Reports(database, worker),
+            JobLogWriter(database),
+        )
+
+
+class Reporting:
+    """The threads that write outcomes, log lines and progress, and watch what runs."""
+
+    def __init__(
+        self, stores: Stores, platform: Platform, slots: Slots, board: Board, settings: Settings
+    ) -> None:
+        self.announcer = Announcer(platform.transport)
+        self.flusher = Flusher(stores.ends, slots, self.announcer)
+        self.job_logs = JobLogFlusher(stores.job_logs, self.flusher, SYSTEM)
+        self.monitor = Monitor(stores.reports, slots, board, SYSTEM)
+        JobLogHandler(LOG_LEVELS[settings.job_log_level], self.job_logs.register).install()
+
+    def start(self) -> None:
+        """Start the threads, but for the monitor: its first beat says that the child is ready."""
+        for thread in (self.announcer, self.flusher, self.job_logs):
+            thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Write what there is and end the threads; return whether all outcomes were written in time."""
+        self.job_logs.stop(seconds / 2)
+        written = self.flusher.stop(seconds)
+        self.announcer.stop()
+        self.monitor.stop()
+        return written
+
+
+class Running:
+    """The consumer, Dramatiq's worker and the event loop."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        platform: Platform,
+        reporting: Reporting,
+        slots: Slots,
+        broker: WorkerBroker,
+        definitions: dict[str, JobDefinition],
+        put_on_board: PutOnBoard,
+        draining: Event,
+        settings: Settings,
+        *,
+        solo: bool,
+    ) -> None:
+        self.loop = AsyncRunner(
+            settings.async_slots, put_on_board, draining, reporting.job_logs.put, broker.around
+        )
+        work_queue = WorkQueue()
+        self.consumer = (SoloConsumer if solo else JobConsumer)(
+            claims=stores.claims,
+            transport=platform.transport,
+            definitions=definitions,
+            queues=settings.queues,
+            slots=slots,
+            ends=reporting.job_logs,
+            loop=self.loop,
+            work_queue=work_queue,
+            make_attempt=attempt_factory(platform, reporting.monitor.progressed, settings),
+            draining=draining,
+            clock=SYSTEM,
+        )
+        broker.serve(self.consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining))
+        self.worker = JobWorker(
+            broker,
+            work_queue,
+            put_on_board,
+            draining,
+            self.consumer.end,
+            threads=settings.threads,
+            timeout=_WORKER_TIMEOUT,
+        )
+
+    def is_settled(self) -> bool:
+        """Return whether this child was for one job, and has claimed it or found none."""
+        return isinstance(self.consumer, SoloConsumer) and self.consumer.settled.is_set()
+
+
+def attempt_factory(
+    platform: Platform, on_progress: Callable[[RunningJob], None], settings: Settings
+) -> AttemptFactory:
+    """Return what makes the attempts of this process."""
+
+    def enqueue_job(request: JobRequest, source: Source) -> UUID:
+        return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
+
+    verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}", settings.result_limit)
+    return AttemptFactory(verdict, enqueue_job, on_progress, SYSTEM)
+
+
+def make_broker(platform: Platform, draining: Event, settings: Settings) -> WorkerBroker:
+    """Make the broker of this process with the configured middleware, and set it as Dramatiq's global broker."""
+    broker = WorkerBroker(lambda: platform, draining, middleware=[])
+    dramatiq.set_broker(broker)
+    # After set_broker: a module of middleware may declare jobs of its own.
+    for middleware in load_middleware(settings.middleware):
+        broker.add_middleware(middleware)
+    return broker
