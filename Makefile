@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test lint contract bench bench-peers docs
+.PHONY: help setup demo up test test-system matrix lint contract bench bench-peers docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ test: .venv/.installed ## Run all tests
 	$(BIN)/pytest -n auto --maxprocesses 4 tests/unit tests/contract tests/integration || status=$$?; \
 	$(BIN)/pytest -n 2 --dist worksteal tests/e2e || status=$$?; \
 	exit $$status
+
+test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
+	@$(BIN)/python .ci/debian_packages.py postgresql redis-server
+	@$(BIN)/pytest tests/system
+
+matrix: .venv/.installed ## Run the tests on each Python, and on Debian's Postgres and Redis
+	@$(BIN)/python .ci/matrix.py
 
 lint: .venv/.installed ## Check format, lint rules, types, imports and file lengths
 	@$(BIN)/ruff format --check --quiet --output-format concise . \

@@ -10,11 +10,10 @@ import orjson
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from callboard.api.door import Door
 from callboard.api.http.error_responses import handle_errors
 from callboard.api.http.long_poll import LongPolls
-from callboard.api.http.middleware import Exchange
-from callboard.api.key_cache import KeyMemory
+from callboard.api.http.middleware import RequestMiddleware
+from callboard.api.key_cache import KeyCache
 from callboard.api.openapi import document
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody
 from callboard.api.readiness import Readiness
@@ -31,6 +30,7 @@ from callboard.api.routes import (
     webhook_routes,
     worker_routes,
 )
+from callboard.api.services import Services
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
 
@@ -55,10 +55,10 @@ def create_app(
     threads:  how many threads may use the database; SERVERS_OWN of the platform's connections must stay free.
     """
     intake = platform.intake(secret_key)
-    door = Door(
+    services = Services(
         platform=platform,
         intake=intake,
-        keys=KeyMemory(platform.auth),
+        keys=KeyCache(platform.auth),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
     )
@@ -76,8 +76,8 @@ def create_app(
         openapi_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.door = door
-    app.add_middleware(Exchange, max_body=max_body)
+    app.state.services = services
+    app.add_middleware(RequestMiddleware, max_body=max_body)
     handle_errors(app)
     # Routes are tried in this order: the busiest first, and job_control before jobs, because /v1/jobs/cancel is no job's id.
     for module in (

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
-from callboard.api.door import Door, door_of
+from callboard.api.services import Services, services_of
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.api_keys import Role, require
 from callboard.jobs.errors import NotFound, Unauthorized
@@ -22,12 +22,12 @@ class Caller:
     """The sender of a request: its API key, and the services of the app."""
 
     key: ApiKey
-    door: Door
+    services: Services
 
     @property
     def platform(self) -> Platform:
         """Return the services that routes call."""
-        return self.door.platform
+        return self.services.platform
 
     def sees(self, queue: str) -> bool:
         """Return whether the key may see a queue and its jobs."""
@@ -58,11 +58,11 @@ class _RequireRole(SecurityBase):
         self.scheme_name = "bearer"
 
     async def __call__(self, request: Request) -> Caller:
-        door = door_of(request)
-        key = await door.keys.authenticate(_token(request))
+        services = services_of(request)
+        key = await services.keys.authenticate(_token(request))
         request.state.key = key.name
         require(key, self._role, queue=key.queue)
-        return Caller(key, door)
+        return Caller(key, services)
 
 
 #: A caller who may read.

@@ -12,7 +12,7 @@ from callboard.jobs.model.clock import SYSTEM, Clock
 _MAX_KEYS: Final = 1_000
 
 
-class KeyMemory:
+class KeyCache:
     """Accepts a key for `seconds` after the service accepted it. For use on one event loop.
 
     The cache holds digests, not tokens.

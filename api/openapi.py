@@ -41,7 +41,7 @@ _MEANING: Final = {
 _DURATION: Final = {"type": "string", "description": "a duration such as 30s, 10m, 1h30m or 2d"}
 
 
-def fails(*codes: str) -> dict[int | str, dict[str, Any]]:
+def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for a route's error codes, and a default for all other errors."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
@@ -53,9 +53,9 @@ def fails(*codes: str) -> dict[int | str, dict[str, Any]]:
     return {**shown, "default": {"model": ErrorObject, "description": "any other error"}}
 
 
-def guarded(*codes: str) -> dict[int | str, dict[str, Any]]:
+def guarded_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return the same as `fails` for a route that needs a key and the database."""
-    return fails("UNAUTHORIZED", "FORBIDDEN", *codes, "UNAVAILABLE")
+    return error_responses("UNAUTHORIZED", "FORBIDDEN", *codes, "UNAVAILABLE")
 
 
 def document(app: FastAPI, bodies: list[type[BaseModel]]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class BulkCancelBody(BulkBody, CancelBody):
     """The jobs to cancel, and the options of the cancel."""
 
 
-def confined(job_filter: JobFilter, queue: str | None) -> JobFilter | None:
+def restrict_to_queue(job_filter: JobFilter, queue: str | None) -> JobFilter | None:
     """Return the filter restricted to a key's queue, or None if the filter names another queue.
 
     queue: the key's queue; None if the key is not restricted
@@ -167,7 +167,7 @@ def confined(job_filter: JobFilter, queue: str | None) -> JobFilter | None:
     return replace(job_filter, queue=queue)
 
 
-async def each_once(request: Request) -> None:
+async def reject_repeated_parameters(request: Request) -> None:
     """Raise InvalidInput if the query repeats a parameter other than `state`."""
     counts = Counter(name for name, _ in request.query_params.multi_items())
     repeated = {

@@ -23,7 +23,7 @@ from callboard.config.embedded.server_processes import working_in
 from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.dramatiq.definition import define
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres.table_base import Base
+from callboard.jobs.tables import METADATA
 
 T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ JOBS: Final = "benchmarks.our_jobs"
 SECRET_KEY: Final = "only for this benchmark"
 #: How long a measurement may take. Seconds.
 TIMEOUT: Final = 300.0
-_TABLES: Final = ", ".join(table.fullname for table in Base.metadata.sorted_tables)
+_TABLES: Final = ", ".join(table.fullname for table in METADATA.sorted_tables)
 
 
 class Arena:

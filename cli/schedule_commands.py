@@ -71,7 +71,7 @@ def schedule() -> None:
 @click.option(
     "--unchecked",
     is_flag=True,
-    help="Skip the checks of job name and arguments: no worker knows the job yet.",
+    help="Accept any job name and arguments: for a job that no worker has published yet.",
 )
 @json_option
 def create(

@@ -48,7 +48,7 @@ def source() -> None:
     help="The sender's signing secret: @FILE, - for stdin, or text. By default one is generated and printed.",
 )
 @click.option(
-    "--unchecked", is_flag=True, help="Skip the check of the job name: no worker knows the job yet."
+    "--unchecked", is_flag=True, help="Accept any job name: for a job that no worker has published yet."
 )
 @json_option
 def create(

@@ -28,7 +28,7 @@ def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError("a duration is text")  # noqa: TRY004 - pydantic collects ValueError only
+        raise ValueError("a duration must be text")  # noqa: TRY004 - pydantic collects ValueError only
     try:
         return parse_duration(value)
     except InvalidInput as error:

@@ -37,7 +37,7 @@ class Leader:
             elif self._leadership.take():
                 LEADER.set(1)
                 log.info("scheduler.leading")
-        except Exception as error:  # noqa: BLE001 - after any error of the connection, the lock counts as lost
+        except Exception as error:  # noqa: BLE001 - after any error the lock counts as lost
             self.resign()
             log.warning("scheduler.leadership_lost", reason=str(error)[:200])
 

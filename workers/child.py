@@ -26,7 +26,7 @@ from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
-from callboard.workers.child_parts import Reporting, Running, Stores, make_broker
+from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.fetch.slots import Slots
@@ -120,7 +120,7 @@ class WorkerChild:
         stores = Stores.of(self._platform, plan.worker_id)
         # After the modules of jobs, which may configure logging in their own way.
         self._reporting = Reporting(stores, self._platform, self._slots, board, settings)
-        self._running = Running(
+        self._runners = Runners(
             stores, self._platform, self._reporting, self._slots, self._broker, self._definitions,
             board.writer(), self._draining, settings, solo=plan.solo,
         )  # fmt: skip
@@ -140,16 +140,16 @@ class WorkerChild:
         )
         self._platform.workers.register(card)
         self._reporting.start()
-        self._running.loop.start()
+        self._runners.loop.start()
         self._reporting.monitor.start()
         self._broker.emit_after("process_boot")
         self._broker.declare_queue(VIRTUAL_QUEUE)
         garbage.settle()
-        self._running.worker.start()
+        self._runners.worker.start()
 
     def is_done(self) -> bool:
         """Return whether this child was for one job, and that job has ended."""
-        return self._running.is_settled() and not self._slots.count()
+        return self._runners.is_settled() and not self._slots.count()
 
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back what has not started, and let running jobs end within the grace period."""
@@ -169,7 +169,7 @@ class WorkerChild:
             if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
                 self._interrupt_all()
                 break
-        self._running.worker.stop(timeout=1000)
+        self._runners.worker.stop(timeout=1000)
         if self._reporting.stop(_CLEANUP_TIME):
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
@@ -178,7 +178,7 @@ class WorkerChild:
         log.info("worker.stopped", left=len(self._slots.held()))
 
     def _hand_back(self) -> None:
-        for attempt in self._running.consumer.take_back():
+        for attempt in self._runners.consumer.take_back():
             attempt.unstarted = True
             self._reporting.flusher.put(attempt)
 

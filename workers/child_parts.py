@@ -88,7 +88,7 @@ class Reporting:
         return written
 
 
-class Running:
+class Runners:
     """The consumer, Dramatiq's worker and the event loop."""
 
     def __init__(
@@ -151,7 +151,9 @@ def attempt_factory(
 
 
 def make_broker(platform: Platform, draining: Event, settings: Settings) -> WorkerBroker:
-    """Make the broker of this process with the configured middleware, and set it as Dramatiq's global broker."""
+    """Make the broker of this process with the configured middleware,
+    and set it as Dramatiq's global broker.
+    """
     broker = WorkerBroker(lambda: platform, draining, middleware=[])
     dramatiq.set_broker(broker)
     # After set_broker: a module of middleware may declare jobs of its own.

@@ -60,7 +60,7 @@ def read_json(raw: bytes) -> Any:
         raise _not_json(str(error)[:200]) from None
 
 
-def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+def request_body_schema(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return the OpenAPI entry for a route that reads this model from the body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

@@ -125,7 +125,7 @@ class LongPolls:
                 future.set_exception(outcome)
 
 
-async def gone(request: Request) -> None:
+async def client_disconnected(request: Request) -> None:
     """Return when the client has disconnected. The body must have been read before, or be empty."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

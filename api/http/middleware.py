@@ -40,7 +40,7 @@ _MONITORING_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 log = structlog.get_logger(__name__)
 
 
-class Exchange:
+class RequestMiddleware:
     """The outermost middleware: the first to see a request, the last to see its response."""
 
     def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:

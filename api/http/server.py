@@ -121,7 +121,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("api.stopping")
-        self._app.state.door.polls.release()
+        self._app.state.services.polls.release()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from callboard.api.door import Api
-from callboard.api.openapi import fails
+from callboard.api.openapi import error_responses
 from callboard.api.readiness import OK
 from callboard.api.schemas import Health, ReadyState, reply
+from callboard.api.services import AppServices
 
 router = APIRouter(tags=["self"])
 
@@ -37,7 +37,7 @@ def _policy(page: bytes) -> str:
 _PAGE_HEADERS: Final = {"Content-Security-Policy": _policy(_PAGE), "Cache-Control": "no-cache"}
 
 
-@router.get("/healthz", response_model=Health, responses=fails())
+@router.get("/healthz", response_model=Health, responses=error_responses())
 async def healthz() -> Response:
     """Return 200 if the process is alive. Does not check the services it needs."""
     return reply(Health(status="ok"))
@@ -47,13 +47,13 @@ async def healthz() -> Response:
     "/readyz",
     response_model=ReadyState,
     responses={
-        **fails(),
+        **error_responses(),
         503: {"model": ReadyState, "description": "a service that is needed is unavailable"},
     },
 )
-def readyz(door: Api) -> Response:
+def readyz(services: AppServices) -> Response:
     """Check the database, its tables and Redis. Without Redis jobs are still accepted, and run later."""
-    checks = door.readiness.checks()
+    checks = services.readiness.checks()
     ready = set(checks.values()) == {OK}
     return reply(ReadyState(status="ready" if ready else "unavailable", checks=checks), 200 if ready else 503)
 
@@ -61,7 +61,7 @@ def readyz(door: Api) -> Response:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **fails()},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **error_responses()},
 )
 def metrics() -> Response:
     """Return the metrics of this process for Prometheus."""

@@ -6,10 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from callboard.api.callers import Caller, Operator
-from callboard.api.http.bodies import body, takes
+from callboard.api.http.bodies import body, request_body_schema
 from callboard.api.job_json import job_json
-from callboard.api.openapi import guarded
-from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, confined
+from callboard.api.openapi import guarded_responses
+from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_queue
 from callboard.api.schemas import BulkResult, JobObject, reply, reply_json
 from callboard.jobs.model.ids import parse_id
 from callboard.jobs.model.states import Verb
@@ -19,19 +19,19 @@ router = APIRouter(prefix="/v1/jobs", tags=["control"])
 
 _ONE: Final[dict[str, Any]] = {
     "response_model": JobObject,
-    "responses": guarded("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"),
+    "responses": guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"),
 }
 _BULK: Final[dict[str, Any]] = {
     "response_model": BulkResult,
-    "responses": guarded("VALIDATION_ERROR", "PAYLOAD_TOO_LARGE"),
-    "openapi_extra": takes(BulkBody),
+    "responses": guarded_responses("VALIDATION_ERROR", "PAYLOAD_TOO_LARGE"),
+    "openapi_extra": request_body_schema(BulkBody),
 }
 Target = Annotated[BulkBody, body(BulkBody)]
 CancelTarget = Annotated[BulkCancelBody, body(BulkCancelBody)]
 CancelOptions = Annotated[CancelBody, body(CancelBody, required=False)]
 
 
-@router.post("/cancel", **(_BULK | {"openapi_extra": takes(BulkCancelBody)}))
+@router.post("/cancel", **(_BULK | {"openapi_extra": request_body_schema(BulkCancelBody)}))
 def cancel_jobs(caller: Operator, target: CancelTarget) -> Response:
     """Cancel all matching unfinished jobs. `force` works as for one job."""
     return _bulk(Verb.CANCEL, caller, target, force=target.force)
@@ -49,7 +49,7 @@ def delete_jobs(caller: Operator, target: Target) -> Response:
     return _bulk(Verb.DELETE, caller, target)
 
 
-@router.post("/{id}/cancel", **_ONE, openapi_extra=takes(CancelBody, required=False))
+@router.post("/{id}/cancel", **_ONE, openapi_extra=request_body_schema(CancelBody, required=False))
 def cancel_job(
     id: str,  # noqa: A002 - the name in the path
     caller: Operator,
@@ -71,7 +71,9 @@ def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
     return reply_json(job_json(caller.platform.control.rerun(job_id)))
 
 
-@router.delete("/{id}", status_code=204, responses=guarded("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT"))
+@router.delete(
+    "/{id}", status_code=204, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT")
+)
 def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
     """Delete a finished job."""
     caller.platform.control.delete(_visible_id(id, caller))
@@ -86,7 +88,7 @@ def _visible_id(text: str, caller: Caller) -> UUID:
 
 
 def _bulk(verb: Verb, caller: Caller, target: BulkBody, *, force: bool = False) -> Response:
-    job_filter = confined(target.filter.jobs(), caller.key.queue)
+    job_filter = restrict_to_queue(target.filter.jobs(), caller.key.queue)
     if job_filter is None:
         result = Bulk(0, 0, target.dry_run)
     else:

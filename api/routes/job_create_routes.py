@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from callboard.api.callers import Caller, Operator
 from callboard.api.direct_route import DirectRoute
-from callboard.api.http.bodies import MAX_INLINE, body, takes
+from callboard.api.http.bodies import MAX_INLINE, body, request_body_schema
 from callboard.api.idempotency_header import REPLAYED_HEADER, IdempotencyKey, once
 from callboard.api.job_json import job_json, jobs_json
-from callboard.api.openapi import guarded
+from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import JobObject, Page, reply_json
 from callboard.jobs.errors import CallboardError, Conflict
 from callboard.jobs.model.job import Job, Source
@@ -45,9 +45,11 @@ class BatchRequest(BaseModel):
             " to the Idempotency-Key",
             "headers": REPLAYED_HEADER,
         },
-        **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
+        **guarded_responses(
+            "VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"
+        ),
     },
-    openapi_extra=takes(JobRequest),
+    openapi_extra=request_body_schema(JobRequest),
 )
 async def create_job(
     caller: Operator,
@@ -88,9 +90,11 @@ async def create_job(
             "description": "the first answer to the Idempotency-Key",
             "headers": REPLAYED_HEADER,
         },
-        **guarded("VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
+        **guarded_responses(
+            "VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"
+        ),
     },
-    openapi_extra=takes(BatchRequest),
+    openapi_extra=request_body_schema(BatchRequest),
 )
 async def create_jobs(
     caller: Operator,

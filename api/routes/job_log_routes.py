@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from callboard.api.callers import Viewer
-from callboard.api.openapi import guarded
-from callboard.api.query_filters import Text, each_once
+from callboard.api.openapi import guarded_responses
+from callboard.api.query_filters import Text, reject_repeated_parameters
 from callboard.api.schemas import Page, Shown, page_of, reply
 from callboard.jobs.model.ids import parse_id
 from callboard.jobs.model.paging import PAGE_LIMIT
@@ -43,8 +43,8 @@ class LogQuery(BaseModel):
 @router.get(
     "/{id}/logs",
     response_model=Page[LogLineObject],
-    responses=guarded("VALIDATION_ERROR", "NOT_FOUND"),
-    dependencies=[Depends(each_once)],
+    responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND"),
+    dependencies=[Depends(reject_repeated_parameters)],
 )
 def list_job_logs(
     id: str,  # noqa: A002 - the name in the path

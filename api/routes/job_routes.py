@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.callers import Viewer
-from callboard.api.door import Door
-from callboard.api.http.long_poll import gone
+from callboard.api.http.long_poll import client_disconnected
 from callboard.api.job_json import job_json, jobs_json
-from callboard.api.openapi import guarded
-from callboard.api.query_filters import ListQuery, confined, each_once
+from callboard.api.openapi import guarded_responses
+from callboard.api.query_filters import ListQuery, reject_repeated_parameters, restrict_to_queue
 from callboard.api.schemas import JobObject, Page, reply_json
+from callboard.api.services import Services
 from callboard.jobs.model.fields import Duration
 from callboard.jobs.model.ids import parse_id
 from callboard.jobs.model.job import Job
@@ -41,19 +41,19 @@ class WaitQuery(BaseModel):
 @router.get(
     "",
     response_model=Page[JobObject],
-    responses=guarded("VALIDATION_ERROR"),
-    dependencies=[Depends(each_once)],
+    responses=guarded_responses("VALIDATION_ERROR"),
+    dependencies=[Depends(reject_repeated_parameters)],
 )
 def list_jobs(caller: Viewer, query: Annotated[ListQuery, Query()]) -> Response:
     """List the jobs that match, newest first."""
-    which = confined(query.jobs(), caller.key.queue)
+    which = restrict_to_queue(query.jobs(), caller.key.queue)
     if which is None:
         return reply_json(jobs_json([]))
     page = caller.platform.jobs.page(which, cursor=query.cursor, limit=query.limit)
     return reply_json(jobs_json(page.items, page.next_cursor))
 
 
-@router.get("/{id}", response_model=JobObject, responses=guarded("VALIDATION_ERROR", "NOT_FOUND"))
+@router.get("/{id}", response_model=JobObject, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND"))
 async def show_job(
     id: str,  # noqa: A002 - the name in the path
     caller: Viewer,
@@ -64,20 +64,20 @@ async def show_job(
     job = await run_in_threadpool(caller.platform.jobs.get, parse_id(id))
     caller.check_sees(job)
     if query.wait and not job.finished:
-        job = await _ended(caller.door, job, query.wait, request)
+        job = await _ended(caller.services, job, query.wait, request)
     return reply_json(job_json(job))
 
 
-async def _ended(door: Door, job: Job, longest: timedelta, request: Request) -> Job:
-    waiting = asyncio.ensure_future(door.polls.wait(job.id, longest.total_seconds()))
-    hung_up = asyncio.ensure_future(gone(request))
+async def _ended(services: Services, job: Job, longest: timedelta, request: Request) -> Job:
+    waiting = asyncio.ensure_future(services.polls.wait(job.id, longest.total_seconds()))
+    hung_up = asyncio.ensure_future(client_disconnected(request))
     try:
         await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             return job
         ended = waiting.result()
         if ended is None:
-            return await run_in_threadpool(door.platform.jobs.get, job.id)
+            return await run_in_threadpool(services.platform.jobs.get, job.id)
         return ended
     finally:
         for task in (waiting, hung_up):

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Response
 
 from callboard.api.callers import Viewer
-from callboard.api.openapi import guarded
+from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import JobTypeObject, Page, page_of, reply
 
 router = APIRouter(prefix="/v1/job-types", tags=["catalogue"])
 
 
-@router.get("", response_model=Page[JobTypeObject], responses=guarded())
+@router.get("", response_model=Page[JobTypeObject], responses=guarded_responses())
 def list_job_types(caller: Viewer) -> Response:
     """List all job types that workers have published, by name."""
     return reply(page_of(JobTypeObject, caller.platform.catalogue.every()))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from callboard.api.callers import Viewer
-from callboard.api.openapi import guarded
+from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import Shown, reply
 from callboard.jobs.errors import NotFound
 from callboard.jobs.model.ids import parse_id
@@ -33,7 +33,9 @@ class WhyObject(Shown):
     reasons: list[ReasonObject]
 
 
-@router.get("/{id}/why", response_model=WhyObject, responses=guarded("VALIDATION_ERROR", "NOT_FOUND"))
+@router.get(
+    "/{id}/why", response_model=WhyObject, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND")
+)
 def explain_job(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
     """Explain why the job does not run, or say that it runs or has ended."""
     explanation = caller.platform.why.explain(parse_id(id))

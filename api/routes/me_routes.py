@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Response
 
 from callboard.api.callers import Viewer
-from callboard.api.openapi import guarded
+from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import Me, reply
 
 router = APIRouter(prefix="/v1/me", tags=["self"])
 
 
-@router.get("", response_model=Me, responses=guarded())
+@router.get("", response_model=Me, responses=guarded_responses())
 async def show_me(caller: Viewer) -> Response:
     """Show the name, role and queue of the key that sent the request."""
     return reply(Me.model_validate(caller.key))

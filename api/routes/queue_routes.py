@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from callboard.api.callers import Operator, Viewer
-from callboard.api.http.bodies import body, takes
-from callboard.api.openapi import guarded
+from callboard.api.http.bodies import body, request_body_schema
+from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import Page, QueueObject, page_of, reply
 from callboard.jobs.errors import InvalidInput, NotFound
 from callboard.jobs.model.queue_limits import MOST, Limits, Rate
@@ -15,28 +15,28 @@ from callboard.jobs.model.queue_limits import MOST, Limits, Rate
 router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
 
-@router.get("", response_model=Page[QueueObject], responses=guarded())
+@router.get("", response_model=Page[QueueObject], responses=guarded_responses())
 def list_queues(caller: Viewer) -> Response:
     """List all queues, by name."""
     queues = [queue for queue in caller.platform.queues.every() if caller.sees(queue.name)]
     return reply(page_of(QueueObject, queues))
 
 
-@router.get("/{queue}", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+@router.get("/{queue}", response_model=QueueObject, responses=guarded_responses("NOT_FOUND"))
 def show_queue(queue: str, caller: Viewer) -> Response:
     """Show one queue."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.get(queue)))
 
 
-@router.post("/{queue}/pause", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+@router.post("/{queue}/pause", response_model=QueueObject, responses=guarded_responses("NOT_FOUND"))
 def pause_queue(queue: str, caller: Operator) -> Response:
     """Start no more jobs of this queue; running jobs continue."""
     caller.check_queue(_name(queue))
     return reply(QueueObject.model_validate(caller.platform.queues.pause(queue)))
 
 
-@router.post("/{queue}/resume", response_model=QueueObject, responses=guarded("NOT_FOUND"))
+@router.post("/{queue}/resume", response_model=QueueObject, responses=guarded_responses("NOT_FOUND"))
 def resume_queue(queue: str, caller: Operator) -> Response:
     """Start the jobs of a paused queue again."""
     caller.check_queue(_name(queue))
@@ -71,8 +71,8 @@ class NewLimits(BaseModel):
 @router.put(
     "/{queue}/limits",
     response_model=QueueObject,
-    responses=guarded("VALIDATION_ERROR"),
-    openapi_extra=takes(NewLimits),
+    responses=guarded_responses("VALIDATION_ERROR"),
+    openapi_extra=request_body_schema(NewLimits),
 )
 def limit_queue(queue: str, caller: Operator, limits: Annotated[NewLimits, body(NewLimits)]) -> Response:
     """Replace all limits of a queue. They apply at once to all workers. The queue may have no jobs yet."""

@@ -5,10 +5,10 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from callboard.api.direct_route import DirectRoute
-from callboard.api.door import Api
 from callboard.api.job_json import delivery_json
-from callboard.api.openapi import fails
+from callboard.api.openapi import error_responses
 from callboard.api.schemas import DeliveryResult, reply_json
+from callboard.api.services import AppServices
 from callboard.jobs.errors import NotFound
 from callboard.jobs.webhooks.deliveries import Incoming
 
@@ -27,7 +27,7 @@ _BODY: Final[dict[str, Any]] = {
     "/webhooks/{source}",
     status_code=202,
     response_model=DeliveryResult,
-    responses=fails(
+    responses=error_responses(
         "VALIDATION_ERROR",
         "UNAUTHORIZED",
         "NOT_FOUND",
@@ -38,9 +38,9 @@ _BODY: Final[dict[str, Any]] = {
     ),
     openapi_extra=_BODY,
 )
-async def receive_webhook(source: str, door: Api, request: Request) -> Response:
+async def receive_webhook(source: str, services: AppServices, request: Request) -> Response:
     """Accept a delivery; when the answer arrives, its job is committed. A repeated delivery is only acknowledged."""
     if "\0" in source:
         raise NotFound("no webhook source has a NUL character in its name")
     incoming = Incoming(source, request.headers, await request.body())
-    return reply_json(delivery_json(await door.intake.receive_async(incoming)), 202)
+    return reply_json(delivery_json(await services.intake.receive_async(incoming)), 202)

@@ -51,8 +51,6 @@ def open_runtime(*, need_redis: bool = False) -> Iterator[Runtime]:
 
 def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
     """Return the services on these servers; raise InvalidInput if a URL is malformed."""
-    from sqlalchemy.exc import ArgumentError
-
     from callboard.config.settings import sqlalchemy_url
     from callboard.jobs.platform import Platform
 
@@ -61,7 +59,7 @@ def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
             sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
             application="callboard cli",
         )  # fmt: skip
-    except (ArgumentError, ValueError) as error:
+    except ValueError as error:
         raise InvalidInput(
             f"CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL: {error}"
         ) from None

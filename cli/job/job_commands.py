@@ -48,7 +48,7 @@ for _verb in (cancel, retry, delete, why, logs):
 @click.option(
     "--unchecked",
     is_flag=True,
-    help="Skip the checks of job name and arguments: no worker knows the job yet.",
+    help="Accept any job name and arguments: for a job that no worker has published yet.",
 )
 @click.option("--wait", is_flag=True, help="Wait until the job ends; exit with 6 unless it succeeds.")
 @click.option(

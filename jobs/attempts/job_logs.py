@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.repository import log_rows
 from callboard.jobs.errors import InvalidInput, NotFound
 from callboard.jobs.model.paging import bad_cursor, check_limit, read_cursor, write_cursor
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 #: Lines that are read with one statement when all are wanted.
 _CHUNK: Final = 1_000

@@ -9,7 +9,6 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection
 
 from callboard.jobs.attempts.repository import claiming, lease_rows, rescuing
 from callboard.jobs.attempts.worker import Worker, WorkerCard
@@ -19,6 +18,7 @@ from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
 NO_JOBS: Final[Mapping[UUID, float]] = MappingProxyType({})

@@ -46,7 +46,10 @@ class LogLines:
     There is no lock: each step is one atomic operation of a deque or a counter in CPython.
     """
 
-    __slots__ = ("_attempt", "_epoch", "_job_id", "_numbers", "_register", "_size", "_taken", "_waiting", "_written", "waits")  # fmt: skip
+    __slots__ = (
+        "_attempt", "_epoch", "_job_id", "_numbers", "_register", "_size", "_taken", "_waiting", "_written",
+        "waits",
+    )  # fmt: skip
 
     def __init__(
         self, job_id: UUID, epoch: int, attempt: int, register: Callable[["LogLines"], None]

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection
-
 from callboard.jobs.counters import repository
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 
 class Counters:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import structlog
 from jsonschema_rs import ValidationError as SchemaError
-from sqlalchemy import Connection
 
 from callboard.jobs.definitions import repository
 from callboard.jobs.definitions.argument_errors import describe_schema_error, refused
@@ -20,6 +19,7 @@ from callboard.jobs.model.clock import SYSTEM, Clock
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.json_values import as_written
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 _FRESH_SECONDS: Final = 5.0
 

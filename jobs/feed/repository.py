@@ -16,7 +16,8 @@ WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
   ORDER BY run_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target WHERE {by_id("target.id")} RETURNING {HINT}
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target
+  WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 
@@ -43,7 +44,8 @@ def expire(connection: Connection, limit: int) -> list[Finished]:
 
 _QUEUED: Final = text(f"""
 SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
-WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit OFFSET :offset
+WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id
+  LIMIT :limit OFFSET :offset
 """)
 
 
@@ -87,12 +89,14 @@ EXISTS (SELECT FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timesta
 _PLAIN: Final = f"""
 coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
   WHERE q.paused_at IS NULL AND NOT q.limited AND EXISTS (
-    SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)), '{{}}')"""
+    SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)),
+      '{{}}')"""
 _LIMITED: Final = f"""
 coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
   WHERE q.paused_at IS NULL AND q.limited AND (
     EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name OFFSET 0)
-    OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))), '{{}}')"""
+    OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))),
+      '{{}}')"""
 _UPKEEP: Final = columns(
     Upkeep, expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES, dead=_DEAD, plain=_PLAIN, limited=_LIMITED
 )

@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Connection
 
 from callboard.jobs.errors import Conflict, InvalidInput
 from callboard.jobs.idempotency import repository
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 _MAX_KEY_LENGTH: Final = 200
 

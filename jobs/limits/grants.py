@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection
 
 from callboard.jobs.limits.repository import granting, limiting
 from callboard.jobs.limits.repository.granting import START, Candidate, LimitUse, Place
@@ -20,6 +19,7 @@ from callboard.jobs.metrics import GRANTS
 from callboard.jobs.model.hint import FeedRow
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 #: The most grants of one queue that are not used yet. More would fix the order of jobs too early.
 _OUTSTANDING: Final = 1_000

@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection
 
 from callboard.jobs.errors import Conflict, Duplicate, InvalidInput, NotFound
 from callboard.jobs.metrics import count_cancelled
@@ -18,6 +17,7 @@ from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import moving, reading
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
 #: A verb by filter changes so many jobs in one transaction.

@@ -125,7 +125,8 @@ class HealthChecks:
         for name, number, reason in put_off[:_MAX_NAMED]:
             yield Check(
                 "put off", "warn", f"workers put off what they cannot run: {name} ({number:,}), {reason}",
-                "start workers with the code that these jobs need, or cancel them: 'callboard job cancel --name NAME'",
+                "start workers with the code that these jobs need, or cancel them:"
+                " 'callboard job cancel --name NAME'",
             )  # fmt: skip
         if len(put_off) > _MAX_NAMED:
             yield Check(

@@ -5,7 +5,6 @@ from typing import Final
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection
 
 from callboard.jobs.definitions import repository as definitions_repository
 from callboard.jobs.errors import NotFound
@@ -17,6 +16,7 @@ from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.operate.repository import moving, queue_rows
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
 _BATCH: Final = 1_000

@@ -1,4 +1,4 @@
-"""The reasons for which a job does not run, in words: one line each, with the mend where there is one."""
+"""The reasons for which a job does not run, as text: one line each, with what to do about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
 
 _LONGEST_QUOTE: Final = 200
 _HOSTS_NAMED: Final = 3
-#: Who has waited longer, with nothing to wait for, has reason to wonder.
+#: A job that could start has a normal delay up to this time.
 _AT_ONCE: Final = timedelta(seconds=10)
 
 
 class Code(StrEnum):
-    """What keeps a job from running; the words may change, these do not."""
+    """What keeps a job from running. The texts may change; these codes do not."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -44,7 +44,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason: its stable code, a line for people, the same as values, and what to do about it."""
+    """One reason: its stable code, a line for people, its values, and what to do about it."""
 
     code: Code
     text: str
@@ -57,7 +57,7 @@ class Reason:
 
 
 def finished(job: Job, now: datetime) -> Reason:
-    """It has ended."""
+    """Return that the job has ended, and how."""
     at = job.finished_at or now
     said = _last_error(job)
     data = {"state": str(job.state), "finished_at": at, "attempt": job.attempt, "error": said}
@@ -78,7 +78,7 @@ def finished(job: Job, now: datetime) -> Reason:
 
 
 def running(job: Job, worker: str | None, now: datetime) -> Reason:
-    """It runs."""
+    """Return that the job runs, and where."""
     since = job.started_at or now
     data = {"started_at": since, "worker_id": job.worker_id, "worker": worker, "attempt": job.attempt}
     told = f"it has been running for {_span(now - since)}, {_attempt(job)}"
@@ -90,13 +90,14 @@ def running(job: Job, worker: str | None, now: datetime) -> Reason:
 
 def cancel_requested(job: Job, at: datetime, now: datetime) -> Reason:
     return Reason(
-        Code.CANCEL_REQUESTED, f"it was asked to stop {_span(now - at)} ago and has not ended yet", {"at": at},
+        Code.CANCEL_REQUESTED,
+        f"it was asked to stop {_span(now - at)} ago and has not ended yet", {"at": at},
         f"kill the process that runs it: callboard job cancel {job.id} --force",
     )  # fmt: skip
 
 
 def not_due(job: Job, now: datetime) -> Reason:
-    """Its time has not come."""
+    """Return that the job is not due yet."""
     when = f"in {_span(job.run_at - now)}, at {_clock(job.run_at)}"
     said = _last_error(job)
     if job.state is JobState.RETRYING:
@@ -125,19 +126,21 @@ def queue_paused(job: Job, since: datetime, now: datetime) -> Reason:
 
 
 def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> Reason:
-    """As many run as may."""
+    """Return that a concurrency is used up. by_key: that of the job's limit key."""
     data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
     more = " ..." if limit > len(jobs) else ""
-    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or about to: {', '.join(map(str, jobs))}{more}"
+    named = ", ".join(map(str, jobs)) + more
+    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or about to: {named}"
     if by_key:
         return Reason(Code.KEY_CONCURRENCY, told, data | {"limit_key": job.limit_key}, _limits(job))
     return Reason(Code.QUEUE_CONCURRENCY, told, data, _limits(job))
 
 
 def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime, *, by_key: bool) -> Reason:
-    """As many have started as may within the period."""
+    """Return that a rate is used up. by_key: that of the job's limit key."""
     data = {"queue": job.queue, "limit": limit, "period": exact_duration(period), "next_at": until}
-    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}, or is about to: as many as may"
+    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}"
+    told = f"{told}, or is about to: as many as may"
     told = f"{told}; there is room for another in {_span(until - now)}"
     if by_key:
         return Reason(Code.KEY_RATE, told, data | {"limit_key": job.limit_key}, _limits(job))
@@ -145,7 +148,7 @@ def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime
 
 
 def solo(servers: Sequence[ServingWorker]) -> Reason:
-    """It runs alone next."""
+    """Return that the job runs alone next."""
     hosts = list(dict.fromkeys(server.place.rpartition(":")[0] for server in servers))
     told = "a worker died while it ran, so it runs alone next, in a process of its own"
     if hosts:
@@ -220,13 +223,14 @@ def expires_soon(at: datetime, now: datetime) -> Reason:
 
 
 def ready(job: Job, now: datetime) -> Reason:
-    """There is no reason that can be seen from here."""
+    """Return that no reason is known."""
     waited = now - job.run_at
     data = {"due_for": exact_duration(max(timedelta(seconds=round(waited.total_seconds())), timedelta(0)))}
     if waited < _AT_ONCE:
         return Reason(Code.READY, "nothing stands in its way: it should start within a second", data)
     return Reason(
-        Code.READY, f"nothing stands in its way that can be seen from here, though it has been due for {_span(waited)}",
+        Code.READY,
+        f"nothing stands in its way that can be seen from here, though it has been due for {_span(waited)}",
         data, "look at the logs of the workers, and at: callboard doctor",
     )  # fmt: skip
 
@@ -255,7 +259,7 @@ def _after(said: str | None) -> str:
 
 
 def _span(length: timedelta) -> str:
-    """A span for people, in whole seconds from ten on."""
+    """Return a span for people; from ten seconds on in whole seconds."""
     exact = max(length, timedelta(0))
     return format_duration(
         exact if exact < timedelta(seconds=10) else timedelta(seconds=round(exact.total_seconds()))

@@ -5,13 +5,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection
-
 from callboard.jobs.enqueue.repository import holding
 from callboard.jobs.idempotency import repository as idempotency_repository
 from callboard.jobs.model.states import TERMINAL, JobState
 from callboard.jobs.operate.repository import pruning
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 #: The number of rows that one statement deletes.
 _BATCH: Final = 1_000

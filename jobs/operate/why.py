@@ -6,8 +6,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from callboard.jobs.errors import NotFound
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
@@ -16,6 +14,7 @@ from callboard.jobs.operate.reasons import Reason
 from callboard.jobs.operate.repository import diagnosing, explaining, reading
 from callboard.jobs.operate.surroundings import ServingWorker, Surroundings
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 
 #: An expiry is a reason when it is nearer than this.
 _SOON: Final = timedelta(minutes=5)

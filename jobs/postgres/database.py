@@ -11,8 +11,9 @@ import orjson
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, retry_on_conflict
@@ -48,21 +49,24 @@ class Database:
         application: str = "callboard",
     ) -> None:
         self.schema: Final = check_schema(schema)
-        self.engine: Engine = create_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_timeout=10,
-            pool_pre_ping=False,
-            pool_recycle=RECYCLE_AFTER,
-            json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=readable,
-            connect_args={
-                "connect_timeout": 5,
-                "application_name": application,
-                "options": _OPTIONS,
-            },
-        )
+        try:
+            self.engine: Engine = create_engine(
+                url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_timeout=10,
+                pool_pre_ping=False,
+                pool_recycle=RECYCLE_AFTER,
+                json_serializer=lambda value: orjson.dumps(value).decode(),
+                json_deserializer=readable,
+                connect_args={
+                    "connect_timeout": 5,
+                    "application_name": application,
+                    "options": _OPTIONS,
+                },
+            )
+        except ArgumentError as error:
+            raise InvalidInput(f"CALLBOARD_DATABASE_URL is not a usable URL: {error}") from None
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._kept: WeakSet[KeptConnection] = WeakSet()

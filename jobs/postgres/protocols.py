@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection as Connection  # noqa: PLC0414 - services get the type from here
+from sqlalchemy import TextClause
 
 
 class Rows(Protocol):

@@ -6,11 +6,11 @@ hand, and rows come back in Postgres's binary format.
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import cache
-from queue import Empty, SimpleQueue
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
@@ -29,7 +29,6 @@ from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.sql import in_schema
 
 T = TypeVar("T")
-RowFactory = Callable[[Any], Any]
 Work = Callable[[Statements], T]
 
 #: An older connection is replaced: a firewall may forget a connection that it has known for long. Seconds.
@@ -78,17 +77,10 @@ class DirectConnection:
     #: Whether a statement is prepared at once; None: when it has come several times.
     _prepare: bool | None = True
 
-    def __init__(
-        self,
-        connection: "psycopg.Connection[Any]",
-        schema: str,
-        *,
-        row_factory: RowFactory = tuple_row,
-        binary: bool = True,
-    ) -> None:
+    def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
         self._connection = connection
         self._schema = schema
-        self._cursor = connection.cursor(binary=binary, row_factory=row_factory)
+        self._cursor = connection.cursor(binary=binary, row_factory=tuple_row)
         #: How many more statements may run.
         self.allowed = sys.maxsize
 
@@ -218,30 +210,28 @@ class KeptConnections:
     def __init__(
         self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
     ) -> None:
-        self._free: SimpleQueue[KeptConnection] = SimpleQueue()
-        self._count = count
+        #: Taken from and given back at the same end, so that as few as possible are open.
+        self._free: deque[KeptConnection] = deque()
         self._otherwise = otherwise
         for _ in range(count):
-            self._free.put(make())
+            self._free.append(make())
 
     def run(self, work: "Work[T]", *, one_statement: bool) -> T:
         """Run `work` in one transaction. one_statement: it runs one statement, which is a transaction by itself."""
         try:
-            kept = self._free.get_nowait()
-        except Empty:
+            kept = self._free.pop()
+        except IndexError:
             result: T = self._otherwise(work)
             return result
         try:
             return kept.run(work) if one_statement else kept.transaction(work)
         finally:
-            self._free.put(kept)
+            self._free.append(kept)
 
     def close(self) -> None:
         """Close the connections; a later call opens others."""
-        for _ in range(self._count):
-            kept = self._free.get()
+        for kept in list(self._free):
             kept.close()
-            self._free.put(kept)
 
 
 # Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is that of
@@ -261,12 +251,9 @@ class _Array:
     __slots__ = ("data",)
 
     def __init__(self, parts: Sequence[bytes], *, nulls: bool = False) -> None:
-        head = (
-            _HEAD.pack(1, nulls, self.element, len(parts), 1)
-            if parts
-            else _HEAD.pack(0, 0, self.element, 0, 0)[:12]
-        )
-        self.data = head + b"".join(parts)
+        head = _HEAD.pack(1, nulls, self.element, len(parts), 1)
+        empty = _HEAD.pack(0, 0, self.element, 0, 0)[:12]
+        self.data = head + b"".join(parts) if parts else empty
 
 
 class Uuids(_Array):

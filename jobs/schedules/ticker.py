@@ -5,7 +5,6 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection
 
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import CallboardError, Unavailable
@@ -13,6 +12,7 @@ from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import server_clock
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.schedules import repository
 from callboard.jobs.schedules.calendar import Calendar
 from callboard.jobs.schedules.cron import spec_calendar

@@ -2,7 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+from dramatiq import Broker, Message, MessageProxy
 from dramatiq.middleware import Middleware, SkipMessage
 
 
@@ -24,23 +26,30 @@ class Witness(Middleware):
     def actor_options(self) -> set[str]:
         return {"witnessed"}
 
-    def before_enqueue(self, broker, message, delay):
+    def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
         message.options.setdefault("traced", "yes")
 
-    def before_process_message(self, broker, message):
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         if message.options.get("skip"):
             raise SkipMessage("not today")
         if message.actor_name in _WATCHED:
             note("before", message.actor_name, message.queue_name, message.options.get("traced"))
 
-    def after_process_message(self, broker, message, *, result=None, exception=None):
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any | None = None,
+        exception: BaseException | None = None,
+    ) -> None:
         if message.actor_name in _WATCHED:
             note("after", message.actor_name, result)
         if message.options.get("refuse"):
             message.fail()
 
-    def after_skip_message(self, broker, message):
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         note("skipped", message.actor_name)
 
-    def after_nack(self, broker, message):
+    def after_nack(self, broker: Broker, message: MessageProxy) -> None:
         note("nack", message.actor_name)

@@ -1,6 +1,6 @@
 """A user's project with Callboard installed in a virtual environment of its own, both outside the repository.
 
-The project's modules have the names of our own folders. Each has a marker, which tells whose module was imported.
+The project's modules have the names of our own folders. Each has a marker: it tells whose module it is.
 """
 
 import json
@@ -79,7 +79,7 @@ class Builds:
 def build(folder: Path) -> Builds:
     """Build wheel and sdist of the tree into a folder, without a network.
 
-    A copy of the tree is built, because setuptools writes into the tree and packs leftovers of earlier builds.
+    A copy of the tree is built: setuptools writes into the tree, and packs leftovers of earlier builds.
     """
     tree, dist, again = folder / "tree", folder / "dist", folder / "again"
     shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*GENERATED))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.request import urlopen
 from uuid import UUID
 
@@ -171,15 +171,15 @@ class Stage:
 
     def states(self) -> Counter[str]:
         """How many jobs are in each state."""
-        return Counter(dict(self._count("state")))
+        return Counter({str(state): number for state, number in self._count("state")})
 
     def attempts(self) -> Counter[int]:
         """How many jobs have made so many attempts."""
-        return Counter(dict(self._count("attempt")))
+        return Counter({int(attempt): number for attempt, number in self._count("attempt")})
 
     def crashes(self) -> Counter[int]:
         """How many jobs have been blamed for so many crashes."""
-        return Counter(dict(self._count("crash_count")))
+        return Counter({int(crashes): number for crashes, number in self._count("crash_count")})
 
     def starts(self) -> Counter[str]:
         """How often each job has begun."""
@@ -202,7 +202,7 @@ class Stage:
             print(f"--- {started.log.name}", *started.log.read_text().splitlines()[-_LOG_LINES:], sep="\n")
         shutil.rmtree(self.folder)
 
-    def _count(self, column: str) -> list[tuple[object, int]]:
+    def _count(self, column: str) -> list[tuple[Any, int]]:
         statement = text(f"SELECT {column}, count(*) FROM callboard.jobs GROUP BY 1")
         with self.platform.database.autocommit() as connection:
             return [(row[0], row[1]) for row in connection.execute(statement)]

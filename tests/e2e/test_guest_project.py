@@ -141,6 +141,7 @@ def test_worker_scheduler_api_client_and_cli_use_the_users_modules(guest: Guest)
     assert "0005" in guest.run(guest.venv / "bin" / "callboard", "db", "upgrade")
     token = guest.callboard("key", "create", "guest", "--role", "operator")["token"]
     with guest.running("worker"), guest.running("scheduler"), guest.running("api") as api_log:
+        until(lambda: guest.callboard("worker", "list")["items"])
         sent = json.loads(guest.run(guest.python, "send.py"))
         assert [state for state, _ in sent] == ["succeeded"] * 4
         assert [result for _, result in sent[:3]] == [{"n": n} | MARKERS for n in (1, 2, 3)]

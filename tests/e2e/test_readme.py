@@ -1,5 +1,6 @@
 """Every code block of the documentation runs, on one platform that knows the jobs that the documentation defines.
 
+The blocks of a page run in their order: a later one may rely on an earlier one of the same page.
 A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. A block that
 cannot run has `<!-- not run: why -->` above it.
 """
@@ -35,6 +36,10 @@ class Block:
     place: str
     language: str
     code: str
+
+    @property
+    def page(self) -> str:
+        return self.place.partition(":")[0]
 
     @property
     def file(self) -> str | None:
@@ -127,14 +132,22 @@ def test_the_files_of_the_documentation_define_jobs(place):
         assert names & known, block.place
 
 
-@pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if not b.file], ids=lambda block: f"{block.place}-{block.language}"
-)
-def test_the_block_runs(block, place):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if not block.file}))
+def test_the_blocks_of_a_page_run_in_their_order(page, place):
+    failed = []
+    for block in BLOCKS:
+        if block.page == page and not block.file:
+            failed += run(block, place)
+    assert not failed, "\n".join(failed)
+
+
+def run(block: Block, place: Place) -> list[str]:
+    """Run one block; returns what it printed if it failed."""
     if block.language == "sql":
         with psycopg.connect(place.database_url, autocommit=True) as connection:
             connection.execute(block.code)
-        return
+        return []
     command = (sys.executable, "-c") if block.language == "python" else ("bash", "-euo", "pipefail", "-c")
     done = place.run(*command, block.code)
-    assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
+    return [f"{block.place}\n{done.stdout}\n{done.stderr}"] if done.returncode else []

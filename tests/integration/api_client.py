@@ -68,7 +68,8 @@ class Caller:
         """An accepted job of build_report."""
         answer = self.post("/v1/jobs", {"name": "build_report", "kwargs": {"account_id": 7}, **request})
         assert answer.status_code == 201, answer.text
-        return answer.json()
+        job: dict[str, Any] = answer.json()
+        return job
 
 
 class Api:
@@ -153,7 +154,7 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert set(answer.json()) == {"error"}
-    error = answer.json()["error"]
+    error: dict[str, Any] = answer.json()["error"]
     assert set(error) - {"fields"} == {"code", "message", "request_id"}
     assert error["code"] == code, error
     assert error["request_id"] == answer.headers["x-request-id"]

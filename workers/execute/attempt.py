@@ -66,8 +66,9 @@ class Attempt:
     """One claimed job on its way through the worker. `finish` is set when it has ended."""
 
     __slots__ = (
-        "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at", "finish",
-        "has_message_options", "interrupt", "interrupted", "job", "kind", "running", "unstarted", "value",
+        "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at",
+        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind", "running", "unstarted",
+        "value",
     )  # fmt: skip
 
     def __init__(

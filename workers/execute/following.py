@@ -38,7 +38,8 @@ def followers(
         return tuple(_followers(broker, message, finish, error))
     except (CallboardError, KeyError, TypeError) as problem:
         # The options come from the sender of the message. Bad ones must not keep the attempt from ending.
-        log.error("job.followers_unreadable", job_id=message.message_id, reason=repr(problem)[:300])  # noqa: TRY400
+        reason = repr(problem)[:300]
+        log.error("job.followers_unreadable", job_id=message.message_id, reason=reason)  # noqa: TRY400
         return ()
 
 
@@ -74,9 +75,8 @@ def _after_failure(
     broker: CallboardBroker, message: AttemptMessage, finish: Finish, error: BaseException
 ) -> Iterator[Dispatch]:
     entry = finish.error
-    kind = entry.error_class.rpartition(".")[2] if entry else type(error).__name__
-    if kind == TimedOut.__name__:
-        kind = _TIME_LIMIT
+    timed_out = entry is not None and entry.error_class == TimedOut.stored_as
+    kind = _TIME_LIMIT if timed_out else type(error).__name__
     data = message.asdict()
     throws = _option(message, "throws")
     expected = isinstance(throws, type | tuple) and isinstance(error, throws)

@@ -45,7 +45,9 @@ class WorkerBroker(CallboardBroker):
     def serve(
         self, consumer: dramatiq.Consumer, make_runner: "Callable[[dramatiq.Actor[..., Any]], Runner]"
     ) -> None:
-        """Set the consumer that `consume` returns, and the factory of the runners that `get_actor` returns."""
+        """Set the consumer that `consume` returns, and the factory of
+        the runners that `get_actor` returns.
+        """
         self._consumer = consumer
         self._make_runner = make_runner
 
@@ -85,7 +87,8 @@ class WorkerBroker(CallboardBroker):
             raise ActorNotFound(actor_name)  # type: ignore[no-untyped-call]
         return self._runners.setdefault(actor_name, self._make_runner(actor))
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> dramatiq.Consumer:  # noqa: ARG002
+    def consume(self, *_queue: Any, **_options: Any) -> dramatiq.Consumer:
+        """Return the one consumer, for whatever queue."""
         if self._consumer is None:
             raise RuntimeError("the broker serves no consumer yet")
         return self._consumer

@@ -82,7 +82,9 @@ class Flusher(Thread):
         return not self.is_alive()
 
     def _gather(self) -> None:
-        """Let a batch grow under load: until half of the held attempts have ended, at most two milliseconds."""
+        """Let a batch grow under load: until half of the held attempts
+        have ended, at most two milliseconds.
+        """
         for _ in range(_GATHER_PAUSES):
             if len(self._waiting) * 2 >= self._slots.count() or self._stopping.is_set():
                 return

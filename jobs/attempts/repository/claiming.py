@@ -63,7 +63,8 @@ _LEASE: Final = f"""lease AS MATERIALIZED (
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
 )"""
 _TAKE: Final = f"""
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = lease.id,
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1,
+  worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE {by_id("target.id")}
 RETURNING {_claimed_columns("target.limited")}
@@ -91,7 +92,8 @@ WITH {_LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
 UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1,
-  worker_id = (SELECT id FROM lease), claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
+  worker_id = (SELECT id FROM lease), claim_id = :claim, started_at = clock_timestamp(), progress = NULL,
+    progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
 WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo
   AND (SELECT id FROM lease) IS NOT NULL
@@ -163,7 +165,8 @@ _CLAIM_SOLO: Final = text(f"""
 WITH {_LEASE}, target AS MATERIALIZED (
   SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
   WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names)
-    AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START} AND EXISTS (SELECT FROM lease)
+    AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START}
+      AND EXISTS (SELECT FROM lease)
   ORDER BY {URGENCY}, j.id LIMIT 1 FOR UPDATE OF j SKIP LOCKED
 ), {_DATED}
 {_TAKE}
@@ -181,7 +184,8 @@ def claim_solo(
 _SOLO_WAITING: Final = text(f"""
 SELECT count(*) FROM (
   SELECT FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
-  WHERE j.state = 'queued' AND j.solo AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START}
+  WHERE j.state = 'queued' AND j.solo AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues))
+    AND {_MAY_START}
     AND j.name IN (SELECT unnest(w.job_names) FROM {SCHEMA}.workers w WHERE w.id = ANY(:workers))
   LIMIT :limit
 ) AS waiting

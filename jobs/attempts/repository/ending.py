@@ -28,7 +28,8 @@ _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 
 # The usual end of an attempt. The input is the outer side of a nested loop, as in _FINISH.
 _COMPLETE: Final = text(f"""
-UPDATE {SCHEMA}.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0, put_off_reason = NULL,
+UPDATE {SCHEMA}.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0,
+  put_off_reason = NULL,
   suspected = 0, solo = false, finished_at = clock_timestamp()
 FROM {_FENCES}, CAST(:results AS text[])) AS f(id, epoch, claim, result)
 WHERE {by_id("f.id")} AND {_HELD}
@@ -157,7 +158,8 @@ WITH target AS MATERIALIZED (
     WHERE j.id = f.id AND {_HELD} FOR UPDATE OF j
   ) AS found
 )
-UPDATE {SCHEMA}.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END, attempt = j.attempt - 1,
+UPDATE {SCHEMA}.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END,
+  attempt = j.attempt - 1,
   epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)

@@ -32,7 +32,8 @@ WITH target AS MATERIALIZED (
     AS p(id uuid, epoch int, claim uuid, fraction real, note text),
   LATERAL (
     SELECT j.id FROM {SCHEMA}.jobs j
-    WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim AND (j.state || '') = 'running' FOR UPDATE OF j
+    WHERE j.id = p.id AND j.epoch = p.epoch AND j.claim_id = p.claim
+      AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
 UPDATE {SCHEMA}.jobs j SET progress = t.fraction, progress_note = t.note FROM target t WHERE {by_id("t.id")}

@@ -48,8 +48,10 @@ WITH held AS MATERIALIZED (
   FROM held h
 ), counted AS (
   SELECT b.id, b.blame, b.cancel_requested_at,
-    CASE b.blame WHEN 'sole' THEN least(b.crash_count + 1 + b.suspected, 32767) ELSE b.crash_count END AS crash_count,
-    CASE b.blame WHEN 'sole' THEN 0 WHEN 'none' THEN b.suspected ELSE least(b.suspected + 1, 32767) END AS suspected,
+    CASE b.blame WHEN 'sole' THEN least(b.crash_count + 1 + b.suspected, 32767) ELSE b.crash_count
+      END AS crash_count,
+    CASE b.blame WHEN 'sole' THEN 0 WHEN 'none' THEN b.suspected ELSE least(b.suspected + 1, 32767)
+      END AS suspected,
     CASE b.blame WHEN 'none' THEN b.solo WHEN 'vague' THEN b.solo OR b.suspected > 0 ELSE true END AS solo
   FROM blamed b
 ), verdict AS (
@@ -57,7 +59,8 @@ WITH held AS MATERIALIZED (
     WHEN c.blame = 'sole' AND c.crash_count >= :quarantine THEN 'quarantined' ELSE 'queued' END AS state
   FROM counted c
 )
-UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected, solo = v.solo,
+UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected,
+  solo = v.solo,
   errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END, attempt = j.attempt - 1,
   epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM verdict v WHERE {by_id("v.id")}
@@ -98,13 +101,16 @@ WITH target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS text[])) AS o(id, message), LATERAL (
     SELECT j.id, o.message, CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'
       WHEN j.attempt >= j.max_attempts THEN 'failed' ELSE 'retrying' END AS state
-    FROM {SCHEMA}.jobs j WHERE j.id = o.id AND j.worker_id = :worker AND (j.state || '') = 'running' FOR UPDATE OF j
+    FROM {SCHEMA}.jobs j WHERE j.id = o.id AND j.worker_id = :worker
+      AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
 UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
   errors = j.errors || {_KILLED},
-  run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at ELSE clock_timestamp() + interval '1 second' * greatest(
-    CAST(j.options ->> 'min_backoff' AS double precision), least(CAST(j.options ->> 'max_backoff' AS double precision),
+  run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at
+    ELSE clock_timestamp() + interval '1 second' * greatest(
+    CAST(j.options ->> 'min_backoff' AS double precision),
+      least(CAST(j.options ->> 'max_backoff' AS double precision),
     random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
   finished_at = CASE WHEN t.state <> 'retrying' THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")}

@@ -29,7 +29,8 @@ _SWEEP: Final = text(f"""
 DELETE FROM {SCHEMA}.grants g WHERE g.queue = :queue AND (
   g.started_at <= statement_timestamp() - CAST(:keep AS interval)
   OR (g.started_at IS NULL AND NOT EXISTS (
-    SELECT FROM {SCHEMA}.jobs j WHERE j.id = g.job_id AND j.epoch = g.epoch AND (j.state || '') = 'queued' OFFSET 0)))
+    SELECT FROM {SCHEMA}.jobs j WHERE j.id = g.job_id AND j.epoch = g.epoch
+      AND (j.state || '') = 'queued' OFFSET 0)))
 """)
 
 
@@ -45,7 +46,8 @@ WITH crowd AS MATERIALIZED (
   SELECT CASE WHEN :by_key THEN g.limit_key END AS key,
     date_bin(CAST(:slice AS interval), g.started_at, timestamptz '2020-01-01 00:00+00') AS slice
   FROM {SCHEMA}.grants g
-  WHERE g.queue = :queue AND g.started_at < statement_timestamp() - 2 * CAST(:slice AS interval) AND g.uses = 1
+  WHERE g.queue = :queue AND g.started_at < statement_timestamp() - 2 * CAST(:slice AS interval)
+    AND g.uses = 1
   GROUP BY 1, 2 HAVING count(*) >= :crowd LIMIT 1000
 ), gone AS (
   DELETE FROM {SCHEMA}.grants g USING crowd c
@@ -106,7 +108,8 @@ FROM unnest(CAST(:keys AS text[])) AS k(key) LEFT JOIN LATERAL (
 ) g ON true
 UNION ALL
 SELECT NULL, coalesce((SELECT b.n FROM busy b WHERE b.key IS NULL), 0)::bigint,
-  (SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.limit_key IS NULL AND g.started_at IS NULL), 0
+  (SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.limit_key IS NULL
+    AND g.started_at IS NULL), 0
 """)
 
 
@@ -164,7 +167,8 @@ _HEADS: Final = text(f"""
 SELECT {columns(Candidate, key="k.key", id="found.id", epoch="found.epoch")}
 FROM unnest(CAST(:keys AS text[]), CAST(:counts AS int[])) AS k(key, count), LATERAL (
   SELECT j.id, j.epoch FROM {SCHEMA}.jobs j
-  WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key = k.key AND j.limit_key IS NOT NULL AND {_NO_GRANT}
+  WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key = k.key AND j.limit_key IS NOT NULL
+    AND {_NO_GRANT}
   ORDER BY {URGENCY}, j.id LIMIT k.count
 ) AS found
 """)

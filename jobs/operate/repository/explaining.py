@@ -63,7 +63,8 @@ SELECT count(*) FROM (
 def ahead(connection: Connection, job: Job) -> int:
     """Return how many queued jobs of its queue come before it. The count stops at MOST_COUNTED."""
     parameters = {
-        "queue": job.queue, "run_at": job.run_at, "priority": job.priority, "id": job.id, "limit": MOST_COUNTED,
+        "queue": job.queue, "run_at": job.run_at, "priority": job.priority, "id": job.id,
+        "limit": MOST_COUNTED,
     }  # fmt: skip
     number: int = connection.execute(_AHEAD, parameters).scalar_one()
     return number

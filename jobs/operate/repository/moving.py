@@ -43,7 +43,8 @@ WITH target AS MATERIALIZED (
 UPDATE {SCHEMA}.jobs j SET
   state = CASE WHEN t.state = 'running' THEN 'running' ELSE 'cancelled' END,
   finished_at = CASE WHEN t.state = 'running' THEN NULL ELSE clock_timestamp() END,
-  cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()), cancel_forced = j.cancel_forced OR :forced
+  cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()),
+  cancel_forced = j.cancel_forced OR :forced
 FROM target t WHERE {by_id("t.id")} RETURNING {columns(Cancelled, "j")}
 """)
 
@@ -63,7 +64,8 @@ WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} ORDER BY id FOR UPDATE
 )
 UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1, attempt = 0, crash_count = 0,
-  run_at = statement_timestamp(), finished_at = NULL, started_at = NULL, expires_at = NULL, cancel_requested_at = NULL,
+  run_at = statement_timestamp(), finished_at = NULL, started_at = NULL, expires_at = NULL,
+  cancel_requested_at = NULL,
   result = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL,
   cancel_forced = false, suspected = 0, solo = (j.state = 'quarantined')
 FROM target WHERE {by_id("target.id")} RETURNING {HINT}

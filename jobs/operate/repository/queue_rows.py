@@ -29,7 +29,8 @@ SELECT q.name, q.paused_at,
     SELECT j.run_at FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name
     ORDER BY {URGENCY}, j.id LIMIT {_OLDEST_AMONG}) AS next) AS oldest_at,
   CASE WHEN q.limited THEN (
-    SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0 END AS granted,
+    SELECT count(*) FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL) ELSE 0
+      END AS granted,
   CASE WHEN q.rate IS NULL THEN 0 ELSE (
     SELECT coalesce(sum(g.uses), 0)::bigint FROM {SCHEMA}.grants g
     WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END AS started,
@@ -95,7 +96,8 @@ def resume(connection: Connection, name: str) -> bool:
 
 
 _PURGEABLE: Final = text(
-    f"SELECT id FROM {SCHEMA}.jobs WHERE state = 'queued' AND queue = :queue ORDER BY {URGENCY}, id LIMIT :limit"
+    f"SELECT id FROM {SCHEMA}.jobs WHERE state = 'queued' AND queue = :queue"
+    f" ORDER BY {URGENCY}, id LIMIT :limit"
 )
 
 

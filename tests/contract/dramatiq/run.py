@@ -1,7 +1,7 @@
 """Runs Dramatiq's own tests against our broker: `make contract`.
 
-The tests come with the source distribution of the version in requirements.lock, from the package index that pip uses,
-and are held against the lock's digests. They are unpacked into a temporary folder, and run there with our fixtures.
+The tests come with the source distribution of the version in requirements.lock, which pip downloads. The lock's
+digests are checked. The tests are unpacked into a temporary folder, and run there with our fixtures.
 """
 
 import hashlib
@@ -25,8 +25,18 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="callboard-contract-"))
     try:
         suite = unpack(download(folder), folder / SUITE)
-        command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-q", "-p", "no:cacheprovider",
-            "--timeout", "120", str(suite), *sys.argv[1:]]  # fmt: skip
+        options = (
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(folder),
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--timeout",
+            "120",
+        )
+        command = [sys.executable, "-m", "pytest", *options, str(suite), *sys.argv[1:]]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
     finally:
@@ -67,7 +77,9 @@ def unpack(archive: Path, suite: Path) -> Path:
         for member in tar:
             path = Path(member.name)
             if member.isfile() and path.parts[1:2] == ("tests",) and path.name not in left_out:
-                (suite / path.name).write_bytes(tar.extractfile(member).read())
+                file = tar.extractfile(member)
+                assert file is not None
+                (suite / path.name).write_bytes(file.read())
     (suite / "__init__.py").touch()
     shutil.copy(HERE / "suite_conftest.py", suite / "conftest.py")
     shutil.copy(HERE / "suite_common.py", suite / "common.py")

@@ -1,9 +1,11 @@
 """What Dramatiq's own tests get in place of their stub broker and worker: ours, in this process, over real servers."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
+from typing import Any
+from uuid import UUID
 
 import dramatiq
 from dramatiq.errors import QueueJoinTimeout
@@ -12,9 +14,11 @@ from dramatiq.middleware import SkipMessage
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
-from callboard.jobs.dramatiq.definition import define
+from callboard.jobs.dramatiq.definition import JobDefinition, define
 from callboard.jobs.model.clock import SYSTEM
 from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job import Job, Source
+from callboard.jobs.model.request import JobRequest
 from callboard.jobs.model.states import TERMINAL, JobState
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.platform import Platform
@@ -45,22 +49,24 @@ class StandInBroker(WorkerBroker):
         self._rejected: list[tuple[dramatiq.MessageProxy, BaseException | None]] = []
         super().__init__(lambda: platform, self.draining, middleware=[])
 
-    def emit_before(self, signal, *args, **kwargs):
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal == "nack":
             # the worker's thread clears the exception once the message is rejected
             self._rejected.append((args[0], args[0]._exception))
         super().emit_before(signal, *args, **kwargs)
 
     @property
-    def dead_letters(self):
+    def dead_letters(self) -> list[dramatiq.Message[Any]]:
         return [message._message for message, _ in self._rejected]
 
-    def join(self, queue_name, *, timeout=None, fail_fast=True):
+    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool = True) -> None:
         """Wait until every job of the queue has ended; with fail_fast raise what one of them has failed with."""
         deadline = time.monotonic() + (PATIENCE if timeout is None else timeout / 1000)
         while unfinished := [job for job in self._jobs(queue_name) if job.state not in TERMINAL]:
             if time.monotonic() > deadline:
-                raise QueueJoinTimeout(f"timed out: {[job.state for job in unfinished]}")
+                raise QueueJoinTimeout(  # type: ignore[no-untyped-call]
+                    f"timed out: {[job.state for job in unfinished]}"
+                )
             time.sleep(0.01)
         if not fail_fast:
             self._rejected = [(message, None) for message, _ in self._rejected]
@@ -73,18 +79,18 @@ class StandInBroker(WorkerBroker):
             if job.state is JobState.CANCELLED and TOO_OLD in (told, job.progress_note and TOO_OLD):
                 raise SkipMessage(TOO_OLD)
 
-    def _jobs(self, queue_name):
-        return self.connect().jobs.page(JobFilter(queue=queue_name), limit=200).items
+    def _jobs(self, queue_name: str) -> list[Job]:
+        return self.platform.jobs.page(JobFilter(queue=queue_name), limit=200).items
 
 
-class Declared(dict):
+class Declared(dict[str, JobDefinition]):
     """Definitions of actors as they are declared: a test declares its own while the worker runs."""
 
     def __init__(self, broker: StandInBroker) -> None:
         super().__init__()
         self._broker = broker
 
-    def get(self, name, default=None):
+    def get(self, name: str, default: Any = None) -> Any:
         if name not in self and name in self._broker.actors:
             self[name] = define(self._broker.actors[name])
         return super().get(name, default)
@@ -93,8 +99,15 @@ class Declared(dict):
 class StandInWorker:
     """A worker child's parts, put together in this process; Dramatiq's own worker answers for the rest."""
 
-    def __init__(self, broker: StandInBroker, *, worker_timeout=50, worker_threads=8, queues=None) -> None:
-        platform = broker.connect()
+    def __init__(
+        self,
+        broker: StandInBroker,
+        *,
+        worker_timeout: int = 50,
+        worker_threads: int = 8,
+        queues: Iterable[str] | None = None,
+    ) -> None:
+        platform = broker.platform
         self.worker_id = new_id()
         self._stores = stores = Stores.of(platform, self.worker_id)
         self._broker = broker
@@ -109,7 +122,7 @@ class StandInWorker:
         self._loop = AsyncRunner(_SLOTS, put_on_board, broker.draining, self._flusher.put, broker.around)
         work_queue = WorkQueue()
 
-        def enqueue_job(request, source):
+        def enqueue_job(request: JobRequest, source: Source) -> UUID:
             return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
 
         make_attempt = AttemptFactory(verdict, enqueue_job, self._monitor.progressed, SYSTEM)
@@ -124,7 +137,7 @@ class StandInWorker:
             threads=worker_threads, timeout=worker_timeout,
         )  # fmt: skip
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._worker, name)
 
     def start(self) -> None:
@@ -152,7 +165,7 @@ class StandInWorker:
 
 
 @contextmanager
-def working(broker: StandInBroker, **options) -> Iterator[StandInWorker]:
+def working(broker: StandInBroker, **options: Any) -> Iterator[StandInWorker]:
     worker = StandInWorker(broker, **options)
     worker.start()
     try:

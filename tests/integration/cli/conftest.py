@@ -21,9 +21,10 @@ from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.attempts.repository import claiming, ending
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.definitions.arguments import describe
-from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import AttemptError, Finish
 from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform
 from callboard.jobs.tables import METADATA
@@ -79,13 +80,13 @@ class Worker:
     ) -> None:
         self.platform.workers.register(WorkerCard(self.id, "stage", 4711, queues, names, 8, 64))
 
-    def start(self, queue: str) -> ending.ClaimedJob:
+    def start(self, queue: str) -> ClaimedJob:
         with self.platform.database.transaction() as connection:
             return claiming.claim_oldest(connection, self.id, new_id(), queue, 1)[0]
 
     def end(
         self,
-        job: ending.ClaimedJob,
+        job: ClaimedJob,
         verb: Verb,
         *,
         result: bytes | None = None,

@@ -26,7 +26,8 @@ from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.new_job import JobSettings, NewJob, UniqueClaim
-from callboard.jobs.model.request import job_request
+from callboard.jobs.model.receipt import Receipt
+from callboard.jobs.model.request import JobRequest, job_request
 from callboard.jobs.model.states import TERMINAL, JobState
 from callboard.jobs.platform import Platform
 
@@ -47,23 +48,30 @@ class Put:
     claim_id: UUID
 
 
-def new_job_of(name="build_report", queue="reports", *, kwargs=b"{}", key=None, **settings) -> NewJob:
+def new_job_of(
+    name: str = "build_report",
+    queue: str = "reports",
+    *,
+    kwargs: bytes = b"{}",
+    key: str | None = None,
+    **settings: Any,
+) -> NewJob:
     """A checked job, as `Enqueue.check` makes it."""
     claim = None if key is None else UniqueClaim(key, None, "existing")
-    given = {
+    given: dict[str, Any] = {
         "door": "python", "priority": 5, "max_attempts": 10, "run_at": None, "delay": None, "expires_at": None, "tags": (),
         "timeout": None, "hard_timeout": None, "options": None, "limit_key": None,
     } | settings  # fmt: skip
     return NewJob(new_id(), b"[]", kwargs, None, JobSettings(name=name, queue=queue, **given), claim)
 
 
-def enqueue_all(platform, requests, source=PYTHON):
+def enqueue_all(platform: Platform, requests: Sequence[JobRequest], source: Source = PYTHON) -> list[Receipt]:
     """Enqueue these requests in one transaction; returns the receipts."""
     batch = platform.enqueue.check_all(requests, source)
     return platform.enqueue.accept(batch).receipts
 
 
-def enqueue_one(platform, request, source=PYTHON):
+def enqueue_one(platform: Platform, request: JobRequest, source: Source = PYTHON) -> Receipt:
     """Enqueue one request; returns its receipt."""
     [receipt] = platform.enqueue.accept(platform.enqueue.check(request, source)).receipts
     return receipt
@@ -265,7 +273,7 @@ class FakeClock:
 def statements(platform: Platform) -> Iterator[list[str]]:
     """What this platform tells Postgres within the block, in order; the beginnings and ends of transactions, too."""
     told: list[str] = []
-    heard = {
+    heard: dict[str, Callable[..., None]] = {
         "before_cursor_execute": lambda _connection, _cursor, statement, *_: told.append(statement),
         "begin": lambda connection: told.append("BEGIN") if _opens(connection) else None,
         "commit": lambda connection: told.append("COMMIT") if _opens(connection) else None,

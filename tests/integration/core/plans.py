@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres.sql import in_schema
 
-_DIALECT = dialect.dialect()
+_DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ class Nothing:
 
     def all(self) -> list[Any]:
         return []
+
+    def first(self) -> None:
+        return None
 
     def scalars(self) -> "Nothing":
         return self

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import event, text
 
 from callboard.config.settings import sqlalchemy_url
-from callboard.jobs.errors import Busy, InvalidInput, Unavailable
+from callboard.jobs.errors import Busy, Duplicate, Unavailable
 from callboard.jobs.model.job import Source
+from callboard.jobs.model.new_job import batch_of
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
@@ -34,14 +35,18 @@ def platform(platform):
 
 def test_of_many_that_come_together_one_that_cannot_be_written_fails_alone(platform):
     async def scenario():
-        requests = [report(n) for n in range(20)]
-        requests.insert(7, JobRequest(name="build_report", args=["\x00"], unchecked=True))
-        return await asyncio.gather(*(accept(platform, one) for one in requests), return_exceptions=True)
+        batches = [platform.enqueue.check(report(n), SOURCE) for n in range(20)]
+        # Nothing but the database knows that its id is taken.
+        [job] = platform.enqueue.check(report(), SOURCE).jobs
+        batches.insert(7, batch_of([job._replace(id=taken)]))
+        jobs = [platform.enqueue.accept_async(batch, size=1) for batch in batches]
+        return await asyncio.gather(*jobs, return_exceptions=True)
 
+    taken = enqueue_one(platform, report()).id
     results = asyncio.run(scenario())
-    assert isinstance(results.pop(7), InvalidInput)
+    assert isinstance(results.pop(7), Duplicate)
     assert len({one.ids[0] for one in results}) == 20
-    assert count(platform) == 20
+    assert count(platform) == 21
 
 
 def test_while_the_database_is_away_it_is_asked_once_for_a_group(platform, monkeypatch):
@@ -96,7 +101,12 @@ def test_when_the_notice_fails_nothing_is_committed_and_nobody_is_told_that_it_w
         run_sql(platform, statement)
     try:
         with closing(Platform(sqlalchemy_url(database_url), redis_url)) as poor:
-            event.listen(poor.database.engine, "connect", lambda raw, _: raw.execute(f"SET ROLE {role}"))
+
+            def become_poor(raw, _record):
+                raw.execute(f"SET ROLE {role}")
+                raw.commit()
+
+            event.listen(poor.database.engine, "connect", become_poor)
 
             def refused(number):
                 with pytest.raises(Exception, match="permission denied for function pg_notify"):

@@ -211,7 +211,8 @@ def test_a_source_that_is_being_deleted_holds_up_no_other(platform, intake, secr
     ]
     with platform.database.transaction() as deleting:
         deleting.execute(text("DELETE FROM callboard.webhook_sources WHERE name = 'hub'"))
-        refused, accepted, again = intake.receive_all(group)
+        (refused, accepted, again), announce = intake._deliveries.receive_all(group)
+        announce()
         assert isinstance(refused, Busy)
         assert "source is being changed" in refused.message
         assert (accepted.result, again.result) == ("accepted", "duplicate")

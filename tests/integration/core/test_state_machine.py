@@ -101,6 +101,8 @@ def connection(migrated):
     """A transaction over empty tables that is never committed."""
     with migrated.database.engine.connect() as connection:
         connection.execute(text("DELETE FROM callboard.jobs"))
+        # Earlier tests may have paused or limited the queue.
+        connection.execute(text("DELETE FROM callboard.queues"))
         yield connection
         connection.rollback()
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -46,23 +46,27 @@ class Command:
             env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         )
 
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._input, self._output = self.process.stdin, self.process.stdout
+
     def started(self) -> list[str]:
         """Wait until it has the servers; which of Postgres and Valkey it had to start."""
-        words = self.process.stdout.readline().split()
+        words = self._output.readline().split()
         assert len(words) == 2, "the command failed"
         return [name for name, word in zip(("postgres", "valkey"), words, strict=True) if word == "True"]
 
     def end(self) -> None:
-        self.process.stdin.close()
+        self._input.close()
         assert self.process.wait(30) == 0
-        self.process.stdout.close()
+        self._output.close()
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(30)
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self._input.close()
+        self._output.close()
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
@@ -86,25 +90,25 @@ def _leaders(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def processes():
+def processes() -> Callable[[Path], list[psutil.Process]]:
     """The processes of a folder's servers: folder -> list."""
     return _processes
 
 
 @pytest.fixture
-def told():
+def told() -> Callable[..., list[Any]]:
     """What processes say of themselves, of those that are still there: (processes, question) -> list."""
     return _told
 
 
 @pytest.fixture
-def leaders():
+def leaders() -> Callable[[Path], list[str]]:
     """The names of the servers that run in a folder; a second Postgres would be there twice."""
     return _leaders
 
 
 @pytest.fixture
-def command():
+def command() -> Iterator[Callable[..., Command]]:
     """Start another process that uses the servers of a folder: (folder, prefix=()) -> Command."""
     started: list[Command] = []
 

@@ -6,31 +6,31 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from callboard.api.http.long_poll import LongPolls
-from callboard.api.key_cache import KeyMemory
+from callboard.api.key_cache import KeyCache
 from callboard.api.readiness import Readiness
 from callboard.jobs.platform import Platform
 from callboard.jobs.webhooks.intake import Intake
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Services:
     """The services, and what HTTP needs besides."""
 
     platform: Platform
     intake: Intake
-    keys: KeyMemory
+    keys: KeyCache
     polls: LongPolls
     readiness: Readiness
 
 
-def door_of(request: Request) -> Door:
-    door: Door = request.app.state.door
-    return door
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-async def _door(request: Request) -> Door:
-    return door_of(request)
+async def _services(request: Request) -> Services:
+    return services_of(request)
 
 
 #: For routes that need no key; the others have a Caller.
-Api = Annotated[Door, Depends(_door)]
+AppServices = Annotated[Services, Depends(_services)]
