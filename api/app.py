@@ -35,8 +35,9 @@ from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
-#: Connections to Postgres that no request's thread may use: two that are kept for enqueueing, two for deliveries, one for a
-#: batch of jobs with unique keys, one for the catalogue, which is read while a thread holds another, and one to spare.
+#: Connections to Postgres that no request's thread may use: two that are kept for enqueueing, two for
+#: deliveries, one for a batch of jobs with unique keys, one for the catalogue, which is read while a thread
+#: holds another, and one to spare.
 SERVERS_OWN: Final = 7
 #: How many threads may use the database by default: what a pool of ten connections leaves.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
@@ -79,9 +80,11 @@ def create_app(
     app.state.services = services
     app.add_middleware(RequestMiddleware, max_body=max_body)
     handle_errors(app)
-    # Routes are tried in this order: the busiest first, and job_control before jobs, because /v1/jobs/cancel is no job's id.
+    # Routes are tried in this order: the busiest first, and job_control before jobs, because /v1/jobs/cancel
+    # is no job's id.
     for module in (
-        job_create_routes, webhook_routes, job_control_routes, job_log_routes, job_why_routes, job_routes, queue_routes, job_type_routes, worker_routes,
+        job_create_routes, webhook_routes, job_control_routes, job_log_routes, job_why_routes, job_routes,
+        queue_routes, job_type_routes, worker_routes,
         me_routes, health_routes,
     ):  # fmt: skip
         app.include_router(module.router)

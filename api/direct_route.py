@@ -1,7 +1,8 @@
-"""Routes for the busiest endpoints: FastAPI describes them in OpenAPI, and a request goes straight to the function.
+"""Routes for the busiest endpoints: FastAPI describes them in OpenAPI, and a request goes straight to the
+function.
 
-FastAPI resolves the parameters of a function anew for each request, which takes longer than the rest of a small endpoint.
-Here that is done once, when the route is made.
+FastAPI resolves the parameters of a function anew for each request, which takes longer than the rest of a
+small endpoint. Here that is done once, when the route is made.
 """
 
 import inspect
@@ -17,7 +18,8 @@ Read = Callable[[Request], Any]
 
 
 class DirectRoute(APIRoute):
-    """A route whose function takes the request, parts of the path, headers, or dependencies that take the request alone.
+    """A route whose function takes the request, parts of the path, headers, or dependencies that take the
+    request alone.
 
     Raises TypeError, when it is made, for any other parameter.
     """

@@ -17,7 +17,7 @@ REPLAYED: Final = "Idempotency-Replayed"
 #: The header of a repeated answer, for the OpenAPI document.
 REPLAYED_HEADER: Final = {
     REPLAYED: {
-        "description": "true when this is the stored answer to an earlier request with the same Idempotency-Key",
+        "description": "true when this is the stored answer to an earlier request with this key",
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
@@ -26,9 +26,10 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias=NAME,
-        description="Up to 200 printable ASCII characters that the caller chooses. For 24 hours, the same request with the"
-        " same key gets the first answer, with status 200 and Idempotency-Replayed: true. Another request with the key"
-        " is a CONFLICT. Each API key has its own Idempotency-Keys. A request that was refused stores none.",
+        description="Up to 200 printable ASCII characters that the caller chooses. For 24 hours, the same"
+        " request with the same key gets the first answer, with status 200 and Idempotency-Replayed: true."
+        " Another request with the key is a CONFLICT. Each API key has its own Idempotency-Keys."
+        " A request that was refused stores none.",
     ),
 ]
 
@@ -36,7 +37,9 @@ IdempotencyKey = Annotated[
 async def once(
     caller: Caller, request: Request, key: str, work: Callable[[Statements], dict[str, Any]]
 ) -> Response:
-    """Answer with what `work` returns, or with what it returned the first time: `status`, `headers`, `body` (JSON)."""
+    """Answer with what `work` returns, or with what it returned the first time: `status`, `headers`, `body`
+    (JSON).
+    """
     if len(request.headers.getlist(NAME)) > 1:
         raise InvalidInput(f"{NAME} is given more than once", fields={NAME: "given twice"})
     body = read_json(await request.body())

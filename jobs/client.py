@@ -41,7 +41,9 @@ class Client:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Connect as CALLBOARD_* and callboard.toml say; without URLs, to the embedded servers in the data folder."""
+        """Connect as CALLBOARD_* and callboard.toml say; without URLs, to the embedded servers in the data
+        folder.
+        """
         defer_to_host()
         settings = load_settings()
         opened = ExitStack()
@@ -65,10 +67,10 @@ class Client:
         connection: enqueue in this connection's transaction; the job exists if, and only if, that commits.
         options:    see EnqueueOptions.
 
-        When the unique key is held, the job that holds it is returned; with on_conflict="replace" after it got these
-        arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict (on_conflict="reject") or
-        Unavailable. Then nothing was written, but for one case: Postgres went away between its commit and its answer. A
-        unique_key makes it safe to enqueue again.
+        When the unique key is held, the job that holds it is returned; with on_conflict="replace" after it
+        got these arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict
+        (on_conflict="reject") or Unavailable. Then nothing was written, but for one case: Postgres went away
+        between its commit and its answer. A unique_key makes it safe to enqueue again.
         """
         request = job_request({**options, "name": name, "kwargs": {} if kwargs is None else kwargs})
         enqueue, jobs = self._platform.enqueue, self._platform.jobs
@@ -90,7 +92,8 @@ class Client:
             return []
         request = job_request({**options, "name": name, "kwargs": every[0]})
         for one in every:
-            # To validate each request would cost more than all else: the others are validated only to name what is wrong.
+            # To validate each request would cost more than all else: the others are validated only to name
+            # what is wrong.
             if not (isinstance(one, dict) and all(isinstance(key, str) for key in one)):
                 job_request({**options, "name": name, "kwargs": one})
         enqueue = self._platform.enqueue
@@ -134,8 +137,8 @@ class Client:
     ) -> Bulk:
         """Apply a verb to the oldest `limit` jobs that match; with `dry_run` only count them.
 
-        which: state (one or several), queue, name, tag, since, until (a time, or "1h" for an hour ago), search. At least one
-        of them is needed, unless it is a dry run.
+        which: state (one or several), queue, name, tag, since, until (a time, or "1h" for an hour ago),
+               search. At least one of them is needed, unless it is a dry run.
         """
         return self._platform.control.bulk(
             bulk_verb(verb), bulk_filter(which, dry_run=dry_run), limit=limit, dry_run=dry_run
@@ -144,11 +147,17 @@ class Client:
     def logs(
         self, job_id: UUID | str, *, attempt: int | None = None, limit: int = GATHER_LIMIT
     ) -> list[JobLogLine]:
-        """Return the newest `limit` log lines of a job, oldest first; of one attempt or of all. Raises NotFound."""
+        """Return the newest `limit` log lines of a job, oldest first; of one attempt or of all.
+
+        Raises NotFound.
+        """
         return self._platform.job_logs.newest(_id(job_id), attempt=attempt, limit=limit)
 
     def why(self, job_id: UUID | str) -> Explanation:
-        """Explain why a job is not running: the reasons that hold now, the most important first. Raises NotFound."""
+        """Explain why a job is not running: the reasons that hold now, the most important first.
+
+        Raises NotFound.
+        """
         return self._platform.why.explain(_id(job_id))
 
     def limit_queue(
@@ -162,8 +171,11 @@ class Client:
     ) -> None:
         """Replace all limits of a queue, at once and for all workers; None means no limit.
 
-        concurrency: jobs that run at once. rate: jobs that start within any period, as "100/1m". key_concurrency, key_rate:
-        the same for each limit key. Raises InvalidInput.
+        concurrency: jobs that run at once.
+        rate:        jobs that start within any period, as "100/1m".
+        key_concurrency, key_rate: the same for each limit key.
+
+        Raises InvalidInput.
         """
         keyed = {"key_concurrency": key_concurrency, "key_rate": key_rate}
         self._platform.queues.limit(queue, Limits.read(concurrency=concurrency, rate=rate, **keyed))

@@ -41,8 +41,8 @@ class BatchRequest(BaseModel):
     responses={
         200: {
             "model": JobObject,
-            "description": "the job that holds the unique_key, with these arguments if on_conflict is replace; or the first answer"
-            " to the Idempotency-Key",
+            "description": "the job that holds the unique_key, with these arguments if on_conflict is replace"
+            "; or the first answer to the Idempotency-Key",
             "headers": REPLAYED_HEADER,
         },
         **guarded_responses(
@@ -136,7 +136,8 @@ def _once_work(
 ) -> Callable[[Statements], dict[str, Any]]:
     """Return what is done once for an Idempotency-Key.
 
-    The requests are checked before the transaction; an error is raised in it, and only when there is no stored answer.
+    The requests are checked before the transaction; an error is raised in it, and only when there is no
+    stored answer.
     """
     refusal: CallboardError | None = None
     batch: Batch | None = None

@@ -1,4 +1,7 @@
-"""The route that other systems post to. It needs no key: the signature over the raw body proves the sender."""
+"""The route that other systems post to.
+
+It needs no key: the signature over the raw body proves the sender.
+"""
 
 from typing import Any, Final
 
@@ -39,7 +42,10 @@ _BODY: Final[dict[str, Any]] = {
     openapi_extra=_BODY,
 )
 async def receive_webhook(source: str, services: AppServices, request: Request) -> Response:
-    """Accept a delivery; when the answer arrives, its job is committed. A repeated delivery is only acknowledged."""
+    """Accept a delivery; when the answer arrives, its job is committed.
+
+    A repeated delivery is only acknowledged.
+    """
     if "\0" in source:
         raise NotFound("no webhook source has a NUL character in its name")
     incoming = Incoming(source, request.headers, await request.body())

@@ -1,4 +1,6 @@
-"""`@job`: a function becomes a Dramatiq actor with the platform's options, and keeps its parameters in type checkers."""
+"""`@job`: a function becomes a Dramatiq actor with the platform's options, and keeps its parameters in type
+checkers.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +44,8 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], *, job_options: JobOptions, **actor: Any) -> None:
         self.job_options = job_options
-        #: The function itself; Dramatiq's `fn` is a blocking wrapper when the function is a coroutine function.
+        #: The function itself; Dramatiq's `fn` is a blocking wrapper when the function is a coroutine
+        #: function.
         self.function = fn
         super().__init__(fn, **actor)
 
@@ -50,11 +53,16 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Enqueue the job with these arguments; returns it once it is committed. Raises as `Client.enqueue`."""
+        """Enqueue the job with these arguments; returns it once it is committed.
+
+        Raises as `Client.enqueue`.
+        """
         return self._accept({"args": list(args), "kwargs": kwargs})
 
     def with_options(self, **options: Unpack[OptionsWithoutArgs]) -> "WithOptions[P]":
-        """Return something to enqueue with: `build_report.with_options(delay="1h").enqueue(7, month="2026-10")`."""
+        """Return something to enqueue with: `build_report.with_options(delay="1h").enqueue(7,
+        month="2026-10")`.
+        """
         if "args" in options:
             raise InvalidInput(
                 "with_options() takes no args: give them to enqueue()", fields={"args": "not an option here"}
@@ -123,7 +131,8 @@ def job(
     name:         the job's name; the function's name by default.
     retry:        when a failed attempt is tried again; by default 10 attempts, exponential with full jitter.
     timeout:      how long one attempt may take (`"10m"`) before it is interrupted; no limit by default.
-    hard_timeout: how long one attempt may take before its process is killed; 30 s after the timeout by default.
+    hard_timeout: how long one attempt may take before its process is killed; 30 s after the timeout by
+                  default.
     priority:     0 (first) to 9; an enqueue may say otherwise.
     unique:       one such job at a time, or for a period: `Unique(by=("account_id",))`.
     limit_by:     the arguments, such as a tenant's id, for which the queue's limits count apart.

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 #: The one queue that Dramatiq's worker is told of. The platform knows the real queues.
 VIRTUAL_QUEUE: Final = "callboard"
 
-#: Dramatiq's priorities are integers, 0 by default, lower ones first. Ours go from 0 (first) to 9, 5 by default. A priority
-#: that is at least 1, 2, 10 or 100 away from 0 becomes one that is 1, 2, 3 or 4 steps away from 5.
+#: Dramatiq's priorities are integers, 0 by default, lower ones first. Ours go from 0 (first) to 9, 5 by
+#: default. A priority that is at least 1, 2, 10 or 100 away from 0 becomes one that is 1, 2, 3 or 4 steps
+#: away from 5.
 _STEPS: Final = (1, 2, 10, 100)
 #: The year 3000, in milliseconds since 1970.
 _LATEST: Final = 32_503_680_000_000
@@ -46,7 +47,8 @@ log = structlog.get_logger(__name__)
 class CallboardBroker(dramatiq.Broker):
     """Accepts Dramatiq messages as jobs.
 
-    connect:    returns the platform to use; by default the first message connects as `Client.from_env()` does.
+    connect:    returns the platform to use; by default the first message connects as `Client.from_env()`
+                does.
     middleware: middleware of the program's own; by default what CALLBOARD_MIDDLEWARE names.
     """
 
@@ -112,7 +114,10 @@ class CallboardBroker(dramatiq.Broker):
                 log.exception("middleware.failed", middleware=repr(middleware), hook="after_" + signal)
 
     def declare_queue(self, queue_name: str) -> None:  # noqa: ARG002
-        """Declare the one virtual queue, once. Dramatiq's worker needs no other, whatever queues there are."""
+        """Declare the one virtual queue, once.
+
+        Dramatiq's worker needs no other, whatever queues there are.
+        """
         if not self.queues:
             self.emit_before("declare_queue", VIRTUAL_QUEUE)
             self.queues[VIRTUAL_QUEUE] = None
@@ -163,7 +168,9 @@ def _from_env() -> "Platform":
 
 
 def priority_of(dramatiq_priority: int) -> int:
-    """Return our priority for Dramatiq's: 0 is 5; 1 is 6, 2 to 9 is 7, 10 to 99 is 8, above is 9; negative ones mirror that."""
+    """Return our priority for Dramatiq's: 0 is 5; 1 is 6, 2 to 9 is 7, 10 to 99 is 8, above is 9; negative
+    ones mirror that.
+    """
     steps = sum(abs(dramatiq_priority) >= least for least in _STEPS)
     return DEFAULT_PRIORITY + steps if dramatiq_priority > 0 else DEFAULT_PRIORITY - steps
 
@@ -188,7 +195,8 @@ def dispatch_of(
         values["delay"] = _span(max(delay, 0))
     if options:
         values |= _known_options(options)
-        # `eta` is how Dramatiq's own brokers store a delay. JSON has no infinity, and an infinite limit is no limit.
+        # `eta` is how Dramatiq's own brokers store a delay. JSON has no infinity, and an infinite limit is no
+        # limit.
         kept = {key: value for key, value in options.items() if key != "eta" and value != math.inf}
         values["message_options"] = kept or None
     expires_at = expiry(message.message_timestamp, options, {} if actor is None else actor.options)
@@ -216,7 +224,9 @@ def _attempts(options: Mapping[str, Any], defaults: Mapping[str, Any] | None) ->
 
 
 def expiry(made_at: int, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> datetime | None:
-    """Return when a message that was made at `made_at` (milliseconds) becomes too old to be run; None for never."""
+    """Return when a message that was made at `made_at` (milliseconds) becomes too old to be run; None for
+    never.
+    """
     max_age = options.get("max_age") or defaults.get("max_age")
     if not isinstance(max_age, int | float) or not 0 < made_at + max_age < _LATEST:
         return None

@@ -1,4 +1,6 @@
-"""Definitions: what the worker knows of a job, read from its actor; a `@job` and a plain `@dramatiq.actor` alike."""
+"""Definitions: what the worker knows of a job, read from its actor; a `@job` and a plain `@dramatiq.actor`
+alike.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -25,7 +27,10 @@ _OF_MESSAGES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """A job that this process can run. `call` is the function itself; `is_async`: it is a coroutine function."""
+    """A job that this process can run.
+
+    `call` is the function itself; `is_async`: it is a coroutine function.
+    """
 
     name: str
     queue: str
@@ -34,7 +39,8 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
-    #: Whether a result that cannot be stored fails the attempt. A plain actor that stores no results needs none.
+    #: Whether a result that cannot be stored fails the attempt. A plain actor that stores no results needs
+    #: none.
     needs_result: bool = True
     #: The actor's options that the worker uses: callbacks, max_age and the like.
     message_options: Mapping[str, Any] = field(default_factory=dict)
@@ -43,8 +49,9 @@ class JobDefinition:
 def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     """Return the definition of an actor, ours or plain.
 
-    The arguments of a `@job` are converted to what its annotations say. A plain actor gets them as JSON makes them, and its
-    options (max_retries, min_backoff, max_backoff, throws, time_limit) mean what they mean in Dramatiq.
+    The arguments of a `@job` are converted to what its annotations say. A plain actor gets them as JSON makes
+    them, and its options (max_retries, min_backoff, max_backoff, throws, time_limit) mean what they mean in
+    Dramatiq.
     """
     call = _function(actor)
     ours = isinstance(actor, JobActor)

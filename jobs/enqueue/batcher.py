@@ -1,14 +1,16 @@
 """The Batcher: what several callers write at the same time is written together, in one transaction.
 
-A thread that comes alone does its own work at once. Whoever comes meanwhile (threads and coroutines alike) waits for a
-thread of the Batcher, which takes all that waits in one go.
+A thread that comes alone does its own work at once. Whoever comes meanwhile (threads and coroutines alike)
+waits for a thread of the Batcher, which takes all that waits in one go.
 
 Guarantees:
 
-- An interrupt or a cancellation hits its own caller only. No caller does another caller's work, because its thread may be
+- An interrupt or a cancellation hits its own caller only. No caller does another caller's work, because its
+thread may be
   interrupted anywhere: by Ctrl-C, or because the job that it runs is cancelled.
 - A forked process starts clean: it has neither the parent's threads nor what waited for them.
-- What waits is bounded, in number and in bytes; beyond that a coroutine gets Unavailable. Threads bound themselves: each
+- What waits is bounded, in number and in bytes; beyond that a coroutine gets Unavailable. Threads bound
+themselves: each
   waits with one item.
 """
 
@@ -29,7 +31,8 @@ from callboard.jobs.model.clock import SYSTEM
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: Writes a group. Returns one result or error per item, in order, and what is left to do once the callers know.
+#: Writes a group. Returns one result or error per item, in order, and what is left to do once the callers
+#: know.
 Work = Callable[[Sequence[T]], tuple[Sequence[R | BaseException], Callable[[], None]]]
 
 #: The most items of one group.
@@ -134,7 +137,10 @@ class Batcher(Generic[T, R]):
         return result
 
     def close(self) -> None:
-        """Refuse coroutines from now on, write what waits, and end the threads. A later `run` starts another thread."""
+        """Refuse coroutines from now on, write what waits, and end the threads.
+
+        A later `run` starts another thread.
+        """
         with self._counting:
             self._closed = True
             serving = self._serving
@@ -154,8 +160,9 @@ class Batcher(Generic[T, R]):
 
     def _make_sure_of_threads(self) -> None:
         for _ in range(self._threads - self._serving):
-            # Not by way of `threading`: its start does not survive an interrupt of the thread that starts. An interrupt
-            # that is meant for this thread may strike the new one as it is born; then the next look finds it missing.
+            # Not by way of `threading`: its start does not survive an interrupt of the thread that starts. An
+            # interrupt that is meant for this thread may strike the new one as it is born; then the next look
+            # finds it missing.
             start_new_thread(self._serve, ())
 
     def _serve(self) -> None:
@@ -230,11 +237,13 @@ def _result(result: R | BaseException | None) -> R:
 def isolate_failures(
     items: Sequence[T], write: Callable[[Sequence[T], timedelta], Sequence[R]]
 ) -> list[R | Exception]:
-    """Write the items, and return one result per item, in order: what `write` returned for it, or the error it caused.
+    """Write the items, and return one result per item, in order: what `write` returned for it, or the error
+    it caused.
 
-    write: writes a group in one transaction and returns one result per item, or raises and has written nothing. Its second
-    argument is how long it may wait for a lock. A group that cannot be written is halved until the item that causes the
-    error stands alone; an outage is everybody's error at once.
+    write: writes a group in one transaction and returns one result per item, or raises and has written
+           nothing. Its second
+    argument is how long it may wait for a lock. A group that cannot be written is halved until the item that
+    causes the error stands alone; an outage is everybody's error at once.
     """
     return _write_or_halve(items, write, _GROUP_LOCK_WAIT)
 
@@ -250,7 +259,8 @@ def _write_or_halve(
     try:
         return list(write(items, lock_wait))
     except Busy as error:
-        # Somebody's open transaction holds a key of one of them: the others must not wait for it again and again.
+        # Somebody's open transaction holds a key of one of them: the others must not wait for it again and
+        # again.
         failure, lock_wait = error, _PART_LOCK_WAIT
     except Unavailable as error:
         return [error] * len(items)

@@ -1,4 +1,7 @@
-"""Enqueue: a request is checked, written and committed, and then announced. What was returned is committed."""
+"""Enqueue: a request is checked, written and committed, and then announced.
+
+What was returned is committed.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -56,7 +59,8 @@ class Enqueue:
         self._transport = transport
         self._catalogue = catalogue
         self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
-        #: Jobs with unique keys wait for each other, so they have a Batcher of their own and never delay plain jobs.
+        #: Jobs with unique keys wait for each other, so they have a Batcher of their own and never delay
+        #: plain jobs.
         self._keyed: Batcher[Batch, Written] = Batcher("jobs with unique keys", self._write_keyed)
         self._kept = KeptConnections(database.kept, _KEPT, database.retrying)
 
@@ -72,7 +76,9 @@ class Enqueue:
         return batch_of(_numbered(requests, lambda request: self._checked(request, source)))
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
-        """As `check_all`, for requests that differ in `kwargs` alone: what does not depend on them is checked once."""
+        """As `check_all`, for requests that differ in `kwargs` alone: what does not depend on them is checked
+        once.
+        """
         known = self._known(request)
         if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
             # Their keys differ with the arguments, or one key stands in the way of all but one.
@@ -98,8 +104,9 @@ class Enqueue:
     def accept(self, batch: Batch) -> Written:
         """Write a batch, commit it and announce it: all of it or nothing.
 
-        A single plain job shares its transaction with those of other threads. Raises Conflict when a unique key is held and
-        rejects others, Busy when another transaction holds a key for longer than two seconds, Unavailable. After Unavailable
+        A single plain job shares its transaction with those of other threads. Raises Conflict when a unique
+        key is held and rejects others, Busy when another transaction holds a key for longer than two seconds,
+        Unavailable. After Unavailable
         nothing was written, but for one case: the connection broke between the commit and its answer.
         """
         if isinstance(batch, AlikeJobs) and len(batch.ids) == 1:
@@ -109,7 +116,10 @@ class Enqueue:
         return written
 
     async def accept_async(self, batch: Batch, *, size: int) -> Written:
-        """As `accept`, for a coroutine and a batch of one job. size: the bytes of its request, for the bound on memory."""
+        """As `accept`, for a coroutine and a batch of one job.
+
+        size: the bytes of its request, for the bound on memory.
+        """
         batcher = self._batcher if isinstance(batch, AlikeJobs) else self._keyed
         return await batcher.run_async(batch, size=size)
 
@@ -124,7 +134,8 @@ class Enqueue:
         return written
 
     def write(self, statements: Statements, batch: Batch) -> Written:
-        """Write a batch in a transaction of the platform's own, whose owner calls `announce` after the commit.
+        """Write a batch in a transaction of the platform's own, whose owner calls `announce` after the
+        commit.
 
         Unlike `within` it does not raise a Conflict: it is the outcome of its job.
         """
@@ -169,7 +180,8 @@ class Enqueue:
     def _commit(self, batch: Batch, work: Callable[[Statements], T]) -> T:
         """Run `work` in one transaction. A batch that is one statement is a transaction by itself."""
         if isinstance(batch, MixedJobs) and batch.has_keys:
-            # It may wait for another transaction, which must not hold up what comes next on a kept connection.
+            # It may wait for another transaction, which must not hold up what comes next on a kept
+            # connection.
             return self._database.retrying(work)
         return self._kept.run(work, one_statement=len(batch.ids) <= ROWS)
 

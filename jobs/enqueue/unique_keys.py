@@ -1,4 +1,6 @@
-"""Writing jobs whose unique keys may be held: the first has the key, and a rule says what happens to the second."""
+"""Writing jobs whose unique keys may be held: the first has the key, and a rule says what happens to the
+second.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -19,7 +21,10 @@ _TRIES: Final = 5
 
 
 def write_mixed(statements: Statements, jobs: Sequence[NewJob]) -> WrittenMixed:
-    """Write jobs in the transaction of `statements`. A key that is held and rejects others gives a Conflict as outcome."""
+    """Write jobs in the transaction of `statements`.
+
+    A key that is held and rejects others gives a Conflict as outcome.
+    """
     writing = _Writing(statements)
     writing.write(jobs)
     return WrittenMixed(jobs, [writing.outcomes[job.id] for job in jobs], writing.hints)
@@ -35,7 +40,8 @@ class _Writing:
         self.hints: list[Hint] = []
 
     def write(self, jobs: Sequence[NewJob]) -> None:
-        # Every transaction takes unique keys in the same order, so two that take the same keys cannot deadlock.
+        # Every transaction takes unique keys in the same order, so two that take the same keys cannot
+        # deadlock.
         ordered = sorted(jobs, key=lambda job: job.unique.key if job.unique else "")
         for start in range(0, len(ordered), ROWS):
             self._insert(ordered[start : start + ROWS])

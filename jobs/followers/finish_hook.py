@@ -1,4 +1,6 @@
-"""The jobs that follow an attempt's end (callbacks, the next step of a pipeline) are enqueued in the transaction of the end."""
+"""The jobs that follow an attempt's end (callbacks, the next step of a pipeline) are enqueued in the
+transaction of the end.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -37,10 +39,11 @@ class FollowerHook:
         self._enqueue = enqueue
 
     def finish(self, ends: Sequence[Finish]) -> list[Finished]:
-        """Write how attempts ended and enqueue what follows, all in one transaction; returns the ends that are not stale.
+        """Write how attempts ended and enqueue what follows, all in one transaction; returns the ends that
+        are not stale.
 
-        A stale end has no followers. A follower that cannot be enqueued at all is left out and logged: the attempt has
-        ended all the same.
+        A stale end has no followers. A follower that cannot be enqueued at all is left out and logged: the
+        attempt has ended all the same.
         """
         following = {end.id: self._checked(end) for end in ends}
         try:

@@ -6,7 +6,6 @@ from uuid import UUID
 from callboard.jobs.model.new_job import Batch, NewJob
 from callboard.jobs.model.request import JobRequest
 
-
 #: The constraint that a second job with the same id breaks.
 JOB_ID_CONSTRAINT: Final = "jobs_pkey"
 
@@ -14,9 +13,11 @@ JOB_ID_CONSTRAINT: Final = "jobs_pkey"
 class Dispatch(NamedTuple):
     """A request with what no other door can ask for.
 
-    id:           the job's id, when the message has one under which its result is looked up; else the job gets a new one.
+    id:           the job's id, when the message has one under which its result is looked up; else the job
+                  gets a new one.
     max_attempts: as Dramatiq counts them, beyond what a request may ask for.
-    barrier:      enqueue only with the last of the jobs that arrive at this barrier (a group's completion callback).
+    barrier:      enqueue only with the last of the jobs that arrive at this barrier (a group's completion
+                  callback).
     """
 
     request: JobRequest

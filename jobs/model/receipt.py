@@ -18,8 +18,9 @@ from callboard.jobs.model.states import JobState
 class Receipt(NamedTuple):
     """The job that now stands for an enqueue; it is an older one when `existed`.
 
-    replaced: the older job got these arguments and this time. moved: the older job runs, and its unique key belongs to
-    this new one now. run_at: when a new job is due, on the database's clock.
+    replaced: the older job got these arguments and this time.
+    moved:    the older job runs, and its unique key belongs to this new one now.
+    run_at:   when a new job is due, on the database's clock.
     """
 
     id: UUID
@@ -109,7 +110,10 @@ def queues_of(written: Written) -> list[str]:
 
 
 def job_as_written(batch: AlikeJobs | MixedJobs, receipt: Receipt) -> Job | None:
-    """The job of a batch of one, if all of it is known: it is new and was due at once. Any other must be read."""
+    """The job of a batch of one, if all of it is known: it is new and was due at once.
+
+    Any other must be read.
+    """
     [new] = batch.jobs
     settings, now = new.settings, receipt.run_at
     if receipt.existed or now is None or settings.run_at is not None or settings.delay is not None:

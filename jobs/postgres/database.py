@@ -22,8 +22,9 @@ from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
 T = TypeVar("T")
 
-# A prepared statement keeps its plan until its tables are analyzed again. A plan from when a table was nearly empty would
-# read a whole backlog for every batch. Every statement here has its index, so the planner is offered nothing else.
+# A prepared statement keeps its plan until its tables are analyzed again. A plan from when a table was nearly
+# empty would read a whole backlog for every batch. Every statement here has its index, so the planner is
+# offered nothing else.
 _OPTIONS: Final = (
     "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 )
@@ -36,8 +37,8 @@ class Database:
     autocommit():              a pooled connection for single statements.
     kept():                    a connection that one thread keeps for a hot loop.
 
-    All of them raise Unavailable, and nothing else, when Postgres does not answer. A forked process opens connections of
-    its own.
+    All of them raise Unavailable, and nothing else, when Postgres does not answer. A forked process opens
+    connections of its own.
     """
 
     def __init__(
@@ -82,12 +83,16 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """A pooled connection on which each statement is a transaction: it saves two round trips for a single statement."""
+        """A pooled connection on which each statement is a transaction: it saves two round trips for a single
+        statement.
+        """
         with self.explaining(), self._autocommit.connect() as connection:
             yield connection
 
     def retrying(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, and again when Postgres breaks it off for a deadlock or a serialization failure."""
+        """Run `work` in a transaction, and again when Postgres breaks it off for a deadlock or a
+        serialization failure.
+        """
 
         def once() -> T:
             with self.transaction() as connection:
@@ -98,7 +103,8 @@ class Database:
     def kept(self, *, durable: bool = True, lock_timeout: timedelta | None = None) -> KeptConnection:
         """A connection that one thread keeps, for a hot loop.
 
-        durable:      False: a commit does not wait for the disk. If Postgres itself crashes, the last commits are undone.
+        durable:      False: a commit does not wait for the disk. If Postgres itself crashes, the last commits
+                      are undone.
         lock_timeout: how long a statement waits for a locked row before it raises Busy; for ever by default.
         """
         kept = KeptConnection(self, durable=durable, lock_timeout=lock_timeout)

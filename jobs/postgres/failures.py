@@ -1,4 +1,6 @@
-"""What an error of the database means: an outage, a conflict that a retry solves, a lock, or a value that cannot be stored."""
+"""What an error of the database means: an outage, a conflict that a retry solves, a lock, or a value that
+cannot be stored.
+"""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -17,8 +19,8 @@ _LOCK_TIMEOUT: Final = "55P03"
 #: A standby that took the primary's place is read-only.
 _READ_ONLY: Final = "25006"
 _UNDEFINED: Final = frozenset({"42P01", "3F000", "42883"})
-#: Classes of SQLSTATE that blame the server and not the statement: connection exception, insufficient resources, operator
-#: intervention, system error.
+#: Classes of SQLSTATE that blame the server and not the statement: connection exception, insufficient
+#: resources, operator intervention, system error.
 _OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
 _UNIQUE_VIOLATION: Final = "23505"
 #: A NUL character, in jsonb and in text.
@@ -58,7 +60,8 @@ def retry_on_conflict(work: Callable[[], T]) -> T:
 
 
 def explained(error: Exception, *, where: str, schema: str) -> Exception:
-    """Return the error of ours that a driver's error stands for; an error without a meaning of ours is returned as it is.
+    """Return the error of ours that a driver's error stands for; an error without a meaning of ours is
+    returned as it is.
 
     where: the server's address, for the message.
     """

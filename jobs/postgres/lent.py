@@ -12,7 +12,10 @@ from callboard.jobs.postgres.statements import DirectConnection
 
 
 class _LentPsycopg(DirectConnection):
-    """A psycopg connection. Its errors stay psycopg's, and its statements are prepared when the driver decides so."""
+    """A psycopg connection.
+
+    Its errors stay psycopg's, and its statements are prepared when the driver decides so.
+    """
 
     _prepare = None
 

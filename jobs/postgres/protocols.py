@@ -21,7 +21,10 @@ class Rows(Protocol):
 
 
 class Statements(Protocol):
-    """Runs statements in one transaction: a pooled connection, a kept one, or a caller's own. It commits nothing."""
+    """Runs statements in one transaction: a pooled connection, a kept one, or a caller's own.
+
+    It commits nothing.
+    """
 
     def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None, /) -> Rows: ...
 

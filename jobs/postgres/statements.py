@@ -1,7 +1,7 @@
 """What repositories write through, and the fast way to it: statements on the driver itself.
 
-SQLAlchemy's work around a statement takes as long as the statement. Here each text is compiled once, arrays are encoded by
-hand, and rows come back in Postgres's binary format.
+SQLAlchemy's work around a statement takes as long as the statement. Here each text is compiled once, arrays
+are encoded by hand, and rows come back in Postgres's binary format.
 """
 
 import sys
@@ -35,8 +35,8 @@ Work = Callable[[Statements], T]
 RECYCLE_AFTER: Final = 1800
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
-#: The statements of a kept connection have one plan that is good for any number of rows. To weigh another plan each time
-#: takes longer than to run the statement.
+#: The statements of a kept connection have one plan that is good for any number of rows. To weigh another
+#: plan each time takes longer than to run the statement.
 _ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
 _LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
@@ -119,10 +119,11 @@ def _compiled(statement: TextClause, schema: str) -> bytes:
 
 
 class KeptConnection:
-    """A connection of one thread, kept for statements that come one after the other: it saves the way to the pool and back.
+    """A connection of one thread, kept for statements that come one after the other: it saves the way to the
+    pool and back.
 
-    Each call is one transaction. A connection that breaks is replaced by the next call. Raises Unavailable, and nothing
-    else, when Postgres is away.
+    Each call is one transaction. A connection that breaks is replaced by the next call. Raises Unavailable,
+    and nothing else, when Postgres is away.
     """
 
     def __init__(self, pool: Pool, *, durable: bool = True, lock_timeout: timedelta | None = None) -> None:
@@ -136,7 +137,10 @@ class KeptConnection:
         self._of_parent: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
-        """Run `work`, which may run one statement: the statement is its own transaction. Retries a deadlock."""
+        """Run `work`, which may run one statement: the statement is its own transaction.
+
+        Retries a deadlock.
+        """
         return self._guarded(lambda: work(self._ready(1)))
 
     def transaction(self, work: Callable[[DirectConnection], T]) -> T:
@@ -176,7 +180,8 @@ class KeptConnection:
                 raise
             raise meaning from error
         except BaseException:
-            # An interrupt may have struck anywhere: the next call starts with a connection that is known to be good.
+            # An interrupt may have struck anywhere: the next call starts with a connection that is known to
+            # be good.
             self.close()
             raise
 
@@ -205,7 +210,9 @@ class KeptConnection:
 
 
 class KeptConnections:
-    """Some kept connections that threads take turns with; a thread that finds none free uses a pooled connection."""
+    """Some kept connections that threads take turns with; a thread that finds none free uses a pooled
+    connection.
+    """
 
     def __init__(
         self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
@@ -217,7 +224,10 @@ class KeptConnections:
             self._free.append(make())
 
     def run(self, work: "Work[T]", *, one_statement: bool) -> T:
-        """Run `work` in one transaction. one_statement: it runs one statement, which is a transaction by itself."""
+        """Run `work` in one transaction.
+
+        one_statement: it runs one statement, which is a transaction by itself.
+        """
         try:
             kept = self._free.pop()
         except IndexError:
@@ -234,9 +244,9 @@ class KeptConnections:
             kept.close()
 
 
-# Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is that of
-# `array_recv` in Postgres's utils/adt/arrayfuncs.c: dimensions, whether there are nulls, the type of the elements; then for
-# the one dimension its length and lower bound; then each element behind its length.
+# Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is
+# that of `array_recv` in Postgres's utils/adt/arrayfuncs.c: dimensions, whether there are nulls, the type of
+# the elements; then for the one dimension its length and lower bound; then each element behind its length.
 _HEAD: Final = Struct(">iiIii")
 _SIZE: Final = Struct(">i")
 _NULL: Final = _SIZE.pack(-1)

@@ -1,5 +1,6 @@
-"""Webhook deliveries: the raw bytes are verified; then one transaction for all that came together removes duplicates,
-stores and enqueues."""
+"""Webhook deliveries: the raw bytes are verified; then one transaction for all that came together removes
+duplicates, stores and enqueues.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,10 @@ WRITERS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request to a source, as it arrived. `headers` have lower-case names; `body` is the raw bytes that were signed."""
+    """A request to a source, as it arrived.
+
+    `headers` have lower-case names; `body` is the raw bytes that were signed.
+    """
 
     source: str
     headers: Mapping[str, str]
@@ -82,8 +86,9 @@ Result = Accepted | Exception
 class Deliveries:
     """Accepts what sources send.
 
-    A source is cached for a few seconds. A cached source is read again before its answer is trusted: the statement that
-    stores a delivery compares the source's version, and a refusal by a cached source is checked against the stored one.
+    A source is cached for a few seconds. A cached source is read again before its answer is trusted: the
+    statement that stores a delivery compares the source's version, and a refusal by a cached source is
+    checked against the stored one.
     """
 
     def __init__(
@@ -103,7 +108,8 @@ class Deliveries:
         self._clock = clock
 
     def receive_all(self, group: Sequence[Incoming]) -> tuple[list[Result], Callable[[], None]]:
-        """Return one result per request, in order, once it is committed, and what is left to do: to announce the jobs.
+        """Return one result per request, in order, once it is committed, and what is left to do: to announce
+        the jobs.
 
         A request that fails gets its error as result, and nothing of it is stored.
         """
@@ -222,7 +228,8 @@ class Deliveries:
 class _Stored(NamedTuple):
     """What a transaction stored.
 
-    first: the earlier deliveries with the same ids. became: by the id of each new job, the job that now stands for it.
+    first: the earlier deliveries with the same ids. became: by the id of each new job, the job that now
+           stands for it.
     """
 
     new: set[UUID]

@@ -56,8 +56,8 @@ def source_request(values: Mapping[str, Any]) -> SourceRequest:
 class Intake:
     """Webhook sources, and what they send.
 
-    A source's job gets three arguments: `event` (a text), `delivery_id` (the sender's id) and `payload` (the JSON that
-    was sent).
+    A source's job gets three arguments: `event` (a text), `delivery_id` (the sender's id) and `payload` (the
+    JSON that was sent).
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class Intake:
     def receive(self, incoming: Incoming) -> Accepted:
         """Accept a request, from a thread; when this returns, it is committed.
 
-        Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or InvalidArguments (the
-        source's job does not accept it), Unavailable. In each case nothing is stored.
+        Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or
+        InvalidArguments (the source's job does not accept it), Unavailable. In each case nothing is stored.
         """
         with self._recording(incoming) as results:
             results.append(self._batcher.run(incoming))

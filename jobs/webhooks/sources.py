@@ -1,4 +1,4 @@
-"""Webhook sources as intake knows them: what was read a moment ago is believed, and proven by whoever writes."""
+"""A cache of webhook sources. What is read here is checked again by the statement that stores a delivery."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -12,14 +12,14 @@ _FRESH_SECONDS: Final = 5.0
 
 
 class KnownSource(NamedTuple):
-    """A source, as it was at `read_at` or later; that is on the monotonic clock."""
+    """A source as it was at `read_at` or later. `read_at` is in seconds of the monotonic clock."""
 
     read_at: float
     source: WebhookSource
 
 
 class WebhookSources:
-    """Looks sources up by name. An answer is at most 5 seconds old; a name that is not known is always asked for anew."""
+    """Looks up sources by name. An answer is at most 5 seconds old; an unknown name is always read again."""
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM) -> None:
         self._database = database
@@ -27,7 +27,10 @@ class WebhookSources:
         self._known: dict[str, KnownSource] = {}
 
     def named(self, names: Iterable[str], *, since: float) -> dict[str, KnownSource]:
-        """The sources of these names that there are, as they were 5 seconds ago or `since`, whichever is later."""
+        """Return the sources with these names, by name; a name without a source is missing.
+
+        since: a monotonic time. A source that was read before it, or more than 5 seconds ago, is read again.
+        """
         now = self._clock.monotonic()
         oldest = max(since, now - _FRESH_SECONDS)
         found, missing = {}, []
@@ -49,7 +52,7 @@ class WebhookSources:
         return found
 
     def knows(self, name: str) -> bool:
-        """Whether there was such a source when it was last asked for."""
+        """Whether the source existed when it was last looked up."""
         return name in self._known
 
     def forget(self, name: str) -> None:

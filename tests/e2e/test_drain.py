@@ -7,7 +7,6 @@ from uuid import UUID
 import psutil
 import pytest
 
-from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import job_request
 from tests.e2e.stage import Process, Stage, until
 from tests.integration.core.factories import enqueue_all
@@ -84,11 +83,10 @@ def test_children_whose_supervisor_is_killed_drain_by_themselves(stage: Stage) -
 
 
 def test_long_sync_jobs_in_a_queue_of_async_ones_are_not_hoarded(stage: Stage) -> None:
-    many = stage.platform.enqueue
     naps = job_request({"name": "naps", "kwargs": {"seconds": 0}})
-    many.many_of(naps, [naps.kwargs] * 2000, Source("python"))
+    enqueue_all(stage.platform, [naps] * 2000)
     second = job_request({"name": "second", "queue": "async", "kwargs": {"n": 0}})
-    many.many_of(second, [second.kwargs] * 400, Source("python"))
+    enqueue_all(stage.platform, [second] * 400)
     stage.start("scheduler")
     worker = stage.worker(processes=1, threads=4)
     until(lambda: stage.states()["succeeded"] >= 2000)

@@ -25,7 +25,7 @@ def test_odd_jobs_end_as_what_they_are_and_hold_up_nobody(stage: Stage) -> None:
         JobState.FAILED, JobState.FAILED, JobState.SUCCEEDED, JobState.FAILED,
     ]  # fmt: skip
     assert [end.errors[0]["class"].rpartition(".")[2] for end in ends if end.errors] == [
-        "Unspeakable", "Unspeakable", "Fail",
+        "Unspeakable", "Unspeakable", "Failed",
     ]  # fmt: skip
     after = stage.enqueue("ledger", n=1)
     assert stage.platform.waiting.wait(after, None).state is JobState.SUCCEEDED

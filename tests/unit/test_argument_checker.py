@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.errors import InvalidArguments, InvalidInput
 
 ID = UUID("0190f1d2-0000-7000-8000-000000000000")

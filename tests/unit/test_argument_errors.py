@@ -5,8 +5,8 @@ import typing
 import pytest
 from pydantic import BaseModel, Field
 
-from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.errors import InvalidArguments
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
+from callboard.jobs.definitions.catalogue import ArgumentChecker
 from callboard.jobs.errors import InvalidArguments
 
 if typing.TYPE_CHECKING:

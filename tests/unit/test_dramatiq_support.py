@@ -21,10 +21,9 @@ from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
 
 from callboard.config.settings import load_settings
-from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.actor import job
+from callboard.jobs.dramatiq.broker import CallboardBroker, expiry, priority_of
 from callboard.jobs.dramatiq.loading import load_middleware
-from callboard.jobs.dramatiq.broker import expiry, priority_of
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.ids import id_of, made_at, new_id
 from tests.unit.test_docs import ROOT, rows

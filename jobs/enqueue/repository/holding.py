@@ -16,7 +16,10 @@ from callboard.jobs.postgres.sql import SCHEMA, in_states
 
 
 class Holder(NamedTuple):
-    """The job that holds a key. `until` is set when no active job carries the key and it is held for a period."""
+    """The job that holds a key.
+
+    `until` is set when no active job carries the key and it is held for a period.
+    """
 
     receipt: Receipt
     until: datetime | None
@@ -44,8 +47,10 @@ def holders(statements: Statements, keys: Sequence[str]) -> dict[str, Holder]:
 _HOLD: Final = text(f"""
 INSERT INTO {SCHEMA}.unique_holds AS h (key, job_id, until)
 SELECT i.key, i.job_id, statement_timestamp() + i.seconds * interval '1 second'
-FROM jsonb_to_recordset(CAST(:holds AS jsonb)) AS i(key text, job_id uuid, seconds double precision) ORDER BY i.key
-ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = excluded.until WHERE h.until <= statement_timestamp()
+FROM jsonb_to_recordset(CAST(:holds AS jsonb)) AS i(key text, job_id uuid, seconds double precision)
+ORDER BY i.key
+ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = excluded.until
+WHERE h.until <= statement_timestamp()
 RETURNING h.job_id
 """)
 
@@ -65,7 +70,8 @@ def hold(statements: Statements, claims: Mapping[UUID, UniqueClaim]) -> set[UUID
 
 _PASS_ON: Final = text(f"""
 WITH job AS (
-  UPDATE {SCHEMA}.jobs SET unique_key = NULL WHERE id = :id AND unique_key = :key AND state = 'running' RETURNING id
+  UPDATE {SCHEMA}.jobs SET unique_key = NULL
+  WHERE id = :id AND unique_key = :key AND state = 'running' RETURNING id
 ), held AS (
   DELETE FROM {SCHEMA}.unique_holds h USING job WHERE h.key = :key AND h.job_id = job.id RETURNING h.until
 )

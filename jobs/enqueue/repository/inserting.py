@@ -1,7 +1,7 @@
 """The verbs enqueue and replace: jobs are written, and get new arguments before they begin.
 
-A queued job of a queue with limits is announced by NOTIFY in the statement that writes it, because only the feeder may
-push it to Redis. So a batch that is one statement is one transaction, on any connection.
+A queued job of a queue with limits is announced by NOTIFY in the statement that writes it, because only the
+feeder may push it to Redis. So a batch that is one statement is one transaction, on any connection.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,8 @@ class InsertedRow(NamedTuple):
 
 # Limited queues are few and have an index of their own: they are read once for a statement, not for each row.
 # pg_notify returns void, which is not NULL.
-_LIMITED: Final = f"""CASE WHEN j.state = 'queued' AND j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)
+_LIMITED: Final = f"""CASE
+  WHEN j.state = 'queued' AND j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)
   THEN pg_notify('{SCHEMA}_queued', j.queue) IS NOT NULL ELSE false END"""
 _RETURNING: Final = ", ".join(
     _LIMITED if column == "limited" else f"j.{column}" for column in InsertedRow._fields
@@ -55,7 +56,8 @@ WITH input AS MATERIALIZED (
   FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS i(
     id uuid, name text, queue text, args jsonb, kwargs jsonb, priority smallint, max_attempts int,
     due timestamptz, delay double precision, expires_at timestamptz, unique_key text, tags jsonb,
-    timeout double precision, door text, source_id text, hard_timeout double precision, options jsonb, limit_key text)
+    timeout double precision, door text, source_id text, hard_timeout double precision, options jsonb,
+    limit_key text)
 )"""
 
 
@@ -66,8 +68,8 @@ def _insert(where: str = "") -> TextClause:
   ON CONFLICT DO NOTHING
 )
 INSERT INTO {SCHEMA}.jobs AS j (
-  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key, tags,
-  timeout, source, source_id, hard_timeout, options, limit_key)
+  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key,
+  tags, timeout, source, source_id, hard_timeout, options, limit_key)
 SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   i.args, i.kwargs, i.priority, i.max_attempts, i.run_at, statement_timestamp(), i.expires_at, i.unique_key,
   ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.door, i.source_id,
@@ -85,12 +87,12 @@ WITH seen_queue AS (
   SELECT :queue WHERE NOT EXISTS (SELECT FROM {SCHEMA}.queues q WHERE q.name = :queue) ON CONFLICT DO NOTHING
 )
 INSERT INTO {SCHEMA}.jobs AS j (
-  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags, timeout, source,
-  source_id, hard_timeout, options, limit_key)
+  id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags,
+  timeout, source, source_id, hard_timeout, options, limit_key)
 SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   CAST(i.args AS jsonb), CAST(i.kwargs AS jsonb), CAST(:priority AS smallint), :max_attempts, due.at,
-  statement_timestamp(), CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval), :door,
-  i.source_id, CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
+  statement_timestamp(), CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval),
+  :door, i.source_id, CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]))
     AS i(id, args, kwargs, source_id),
   (SELECT coalesce(CAST(:run_at AS timestamptz),
@@ -158,8 +160,8 @@ RETURNING {_RETURNING}
 def replace(statements: Statements, holder: UUID, job: NewJob) -> InsertedRow | None:
     """replace: waiting | scheduled | queued | retrying -> queued | scheduled, or waiting as before; epoch+1.
 
-    The job gets everything of the new one but its id, name, queue and source, and a fresh budget of attempts. Returns
-    None when the job has begun meanwhile.
+    The job gets everything of the new one but its id, name, queue and source, and a fresh budget of attempts.
+    Returns None when the job has begun meanwhile.
     """
     row = statements.execute(_REPLACE, {"jobs": _encoded([job]), "holder": holder}).first()
     return None if row is None else InsertedRow._make(row)

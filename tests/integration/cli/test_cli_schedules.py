@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-
 DST = json.loads((Path(__file__).parents[2] / "vectors" / "dst.json").read_text())["cases"]
 ARGS = '{"account_id": 7, "month": "2026-10"}'
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 
 from callboard.config.embedded import EmbeddedServers
 from callboard.jobs.errors import Unavailable
@@ -20,6 +19,7 @@ from callboard.scheduler.leader import Leader
 from callboard.scheduler.pruner import Pruner
 from callboard.scheduler.reaper import Reaper
 from callboard.scheduler.watch import LOOK_EVERY, Watch
+from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 from tests.integration.core.factories import (
     FakeClock,
     backlog,

@@ -3,14 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from tests.integration.core.factories import Execution
 
 from callboard.jobs.attempts.repository import ending
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import JobState, Verb
-from tests.integration.core.factories import claimed, execution, run_sql
+from tests.integration.core.factories import Execution, claimed, execution, run_sql
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 import redis
-from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 
 from callboard.api.readiness import Readiness
 from callboard.jobs.errors import Unavailable
@@ -19,6 +18,7 @@ from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import CALL_TIMEOUT, Link
 from callboard.jobs.redis.transport import Transport
 from callboard.scheduler.feeder import Feeder
+from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, refusing, sick_redis
 from tests.e2e.stage import own_servers
 from tests.integration.core.factories import (
