@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args, get_type_hints
 
-from fastapi import Request, Response, params
+from fastapi import APIRouter, Request, Response, params
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
@@ -36,6 +36,16 @@ class DirectRoute(APIRoute):
             await response(scope, receive, send)
 
         self.app = respond
+
+
+def direct_router(prefix: str, tag: str) -> APIRouter:
+    """Make a router of direct routes. Its routes become routes of the app itself, so it carries all settings."""
+    return APIRouter(
+        prefix=prefix,
+        tags=[tag],
+        route_class=DirectRoute,
+        generate_unique_id_function=lambda route: route.name,
+    )
 
 
 def _bound(function: Callable[..., Any]) -> Endpoint:

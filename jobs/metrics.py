@@ -1,6 +1,6 @@
-"""The Prometheus series that the domain counts; each is counted by the process that did it.
+"""The Prometheus metrics of the domain. Each process counts what it does itself.
 
-Labels are bounded by what operators define (queues, jobs, doors), never an id or an argument.
+The values of labels are queues, job names and sources, never ids or arguments, so their number is bounded.
 """
 
 from bisect import bisect_left
@@ -37,10 +37,10 @@ _DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes many observations at once, for little more than the price of one."""
+    """A histogram that takes many observations with one call, for little more than the cost of one."""
 
     def observe_many(self, amounts: Sequence[float]) -> None:
-        """As `observe` of each."""
+        """Observe each of these amounts."""
         bounds = self._upper_bounds
         for place, count in Counts(bisect_left(bounds, amount) for amount in amounts).items():
             self._buckets[place].inc(count)
@@ -50,7 +50,7 @@ class BatchHistogram(Histogram):
 JOBS_ENQUEUED = Counter("callboard_jobs_enqueued_total", "Jobs accepted.", ["queue", "job", "source"])
 UNIQUE_CONFLICTS = Counter(
     "callboard_unique_conflicts_total",
-    "Enqueues whose unique key was held, by what came of it.",
+    "Enqueues whose unique key was held, by result.",
     ["job", "result"],
 )
 JOBS_FINISHED = Counter(
@@ -66,18 +66,16 @@ JOBS_PUT_OFF = Counter(
 )
 JOB_LOG_LINES = Counter(
     "callboard_job_log_lines_total",
-    "Lines that jobs logged: written, or dropped for want of room.",
+    "Lines that jobs logged: written, or dropped because there was no room.",
     ["result"],
 )
 JOB_RESCUES = Counter("callboard_job_rescues_total", "Jobs taken back from workers that died.", ["queue"])
 CLAIMS_WITHOUT_TOKEN = Counter(
     "callboard_claims_without_token_total",
-    "Jobs claimed straight from Postgres: Redis was away, or not told of them.",
+    "Jobs claimed directly from Postgres: Redis was away, or had no token of them.",
 )
 GRANTS = Counter("callboard_grants_total", "Attempts granted within their queue's limits.", ["queue"])
-JOB_CRASHES = Counter(
-    "callboard_job_crashes_total", "Worker processes that a job took with it.", ["queue", "job"]
-)
+JOB_CRASHES = Counter("callboard_job_crashes_total", "Worker processes that a job killed.", ["queue", "job"])
 JOBS_QUARANTINED = Counter(
     "callboard_jobs_quarantined_total",
     "Jobs that are not run again because of their crashes.",
@@ -85,25 +83,28 @@ JOBS_QUARANTINED = Counter(
 )
 HARD_TIMEOUTS = Counter(
     "callboard_hard_timeouts_total",
-    "Processes killed because a job ran beyond its hard timeout, or did not heed a forced cancellation.",
+    "Processes killed because a job ran beyond its hard timeout, or did not stop after a forced cancel.",
     ["queue", "job"],
 )
 STALE_WRITES = Counter(
-    "callboard_stale_writes_total", "Writes refused because their attempt was over.", ["writer"]
+    "callboard_stale_writes_total", "Writes refused because their attempt had ended.", ["writer"]
 )
 STORE_ERRORS = Counter(
     "callboard_store_errors_total", "Calls that a store did not answer.", ["store", "kind"]
 )
 JOB_WAIT = BatchHistogram(
-    "callboard_job_wait_seconds", "From due to started.", ["queue"], buckets=_WAIT_BUCKETS
+    "callboard_job_wait_seconds", "From when a job was due to its start.", ["queue"], buckets=_WAIT_BUCKETS
 )
 JOB_DURATION = BatchHistogram(
-    "callboard_job_duration_seconds", "From started to ended.", ["queue", "job"], buckets=_DURATION_BUCKETS
+    "callboard_job_duration_seconds",
+    "From the start of an attempt to its end.",
+    ["queue", "job"],
+    buckets=_DURATION_BUCKETS,
 )
 
 
 def count_cancelled(jobs: Iterable[Cancelled]) -> None:
-    """Count what an operator cancelled; those that run still are counted by their worker, once they stop."""
+    """Count jobs that an operator cancelled. Jobs that still run are counted by their worker when they stop."""
     for job in jobs:
         if job.state is JobState.CANCELLED:
             JOBS_FINISHED.labels(job.queue, job.name, Verb.CANCEL).inc()

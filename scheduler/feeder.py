@@ -24,13 +24,13 @@ LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last fin
 
 #: The number of jobs that one statement stages or expires.
 _BATCH: Final = 5_000
-#: Every round feeds so many jobs of each queue, the most urgent.
+#: Every round feeds this many jobs of each queue, the most urgent.
 _TOP: Final = 50
-#: So many are fed when one of these was missing in Redis.
+#: This many are fed when one of these was missing in Redis.
 _HEAD: Final = 500
-#: A round feeds at most so many tokens beyond the tops. The next round follows soon and feeds the rest.
+#: A round feeds at most this many tokens beyond the tops. The next round follows soon and feeds the rest.
 _MAX_TOKENS: Final = 6_000
-#: A round that fed so many tokens shows that jobs leave Redis fast.
+#: A round that fed this many tokens shows that jobs leave Redis fast.
 _MANY: Final = 500
 
 log = structlog.get_logger(__name__)

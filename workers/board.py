@@ -16,7 +16,7 @@ from uuid import UUID
 _ID_BYTES: Final = 16
 _EMPTY: Final = bytes(_ID_BYTES)
 _NEVER: Final = 0.0
-#: So many forced cancels have a deadline at the same time. Further ones get theirs when these have ended.
+#: This many forced cancels have a deadline at the same time. Further ones get theirs when these have ended.
 _MAX_FORCED: Final = 16
 
 #: Puts a job on the board and returns a function that takes it off. Arguments: the job's id, its hard

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.callers import Caller, Operator
-from callboard.api.direct_route import DirectRoute
+from callboard.api.direct_route import direct_router
 from callboard.api.http.bodies import MAX_INLINE, body, request_body_schema
 from callboard.api.idempotency_header import REPLAYED_HEADER, IdempotencyKey, once
 from callboard.api.job_json import job_json, jobs_json
@@ -23,7 +23,7 @@ from callboard.jobs.postgres.protocols import Statements
 
 MOST_IN_BATCH: Final = 1_000
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
+router = direct_router("/v1/jobs", "jobs")
 
 
 class BatchRequest(BaseModel):

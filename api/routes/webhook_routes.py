@@ -5,9 +5,9 @@ It needs no key: the signature over the raw body proves the sender.
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
-from callboard.api.direct_route import DirectRoute
+from callboard.api.direct_route import direct_router
 from callboard.api.job_json import delivery_json
 from callboard.api.openapi import error_responses
 from callboard.api.schemas import DeliveryResult, reply_json
@@ -15,7 +15,7 @@ from callboard.api.services import AppServices
 from callboard.jobs.errors import NotFound
 from callboard.jobs.webhooks.deliveries import Incoming
 
-router = APIRouter(tags=["webhooks"], route_class=DirectRoute)
+router = direct_router("", "webhooks")
 
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {

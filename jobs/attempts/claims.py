@@ -21,7 +21,7 @@ from callboard.jobs.postgres.database import Database
 _ADOPT_WITHIN: Final = 30.0
 #: How long a claim waits for a row that another transaction has locked. After that it skips locked rows.
 _ROW_LOCK_TIMEOUT: Final = timedelta(milliseconds=10)
-#: Large arguments are read in steps of so many jobs, until so many bytes are in memory.
+#: Large arguments are read in steps of this many jobs, until this many bytes are in memory.
 _LARGE_BYTES: Final = 16 * 1024 * 1024
 _LARGE_STEP: Final = 4
 

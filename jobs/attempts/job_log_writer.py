@@ -9,7 +9,7 @@ from callboard.jobs.attempts.repository import log_rows, progress_rows
 from callboard.jobs.metrics import JOB_LOG_LINES
 from callboard.jobs.postgres.database import Database
 
-#: The lines of so many attempts go into one statement.
+#: The lines of this many attempts go into one statement.
 _BATCH: Final = 20
 
 

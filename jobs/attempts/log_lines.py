@@ -12,7 +12,7 @@ MOST_LINES: Final = 1_000
 LONGEST_LINE: Final = 4_000
 LONGEST_LOGGER: Final = 200
 LONGEST_LEVEL: Final = 20
-#: So many characters of one attempt may wait to be written.
+#: This many characters of one attempt may wait to be written.
 _MAX_WAITING: Final = 512 * 1024
 
 

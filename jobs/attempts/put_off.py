@@ -21,7 +21,7 @@ from callboard.jobs.model.states import Verb
 _FIRST: Final = timedelta(seconds=5)
 _LONGEST: Final = timedelta(minutes=5)
 _SPREAD: Final = 0.25
-#: After so many doublings the first delay exceeds the longest.
+#: After this many doublings the first delay exceeds the longest.
 _DOUBLINGS: Final = 6
 _LONGEST_REASON: Final = 500
 

@@ -128,7 +128,7 @@ class CallboardBroker(dramatiq.Broker):
         self.emit_before("enqueue", message, delay)
         dispatch = self.dispatch(message, delay)
         enqueue = self.platform.enqueue
-        job = dispatched(dispatch, enqueue.check(dispatch.request, current_source()))
+        job = dispatched(dispatch, enqueue.check_job(dispatch.request, current_source()))
         try:
             written = enqueue.accept(batch_of([job]))
         except Duplicate as error:

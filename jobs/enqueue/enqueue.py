@@ -69,11 +69,17 @@ class Enqueue:
 
         Raises UnknownJob, InvalidArguments, InvalidInput or PayloadTooLarge.
         """
-        return batch_of([self._checked(request, source)])
+        return batch_of([self.check_job(request, source)])
+
+    def check_job(self, request: JobRequest, source: Source) -> NewJob:
+        """As `check`, for callers that put the job into a batch of their own."""
+        known = self._known(request)
+        _check_arguments(known, request, request.kwargs)
+        return new_job(request, known.type if known else None, source)
 
     def check_all(self, requests: Sequence[JobRequest], source: Source) -> Batch:
         """Check several requests; an error names its job: `jobs[3]: kwargs.month: missing`."""
-        return batch_of(_numbered(requests, lambda request: self._checked(request, source)))
+        return batch_of(_numbered(requests, lambda request: self.check_job(request, source)))
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
         """As `check_all`, for requests that differ in `kwargs` alone: what does not depend on them is checked
@@ -89,7 +95,7 @@ class Enqueue:
             return encode_kwargs(one)
 
         [like] = _numbered(
-            [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self._checked(one, source)
+            [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self.check_job(one, source)
         )
         count = len(kwargs)
         ids = [new_id() for _ in range(count)]
@@ -162,11 +168,6 @@ class Enqueue:
 
     def _known(self, request: JobRequest) -> KnownJob | None:
         return self._catalogue.find(request.name) if request.unchecked else self._catalogue.get(request.name)
-
-    def _checked(self, request: JobRequest, source: Source) -> NewJob:
-        known = self._known(request)
-        _check_arguments(known, request, request.kwargs)
-        return new_job(request, known.type if known else None, source)
 
     def _all_or_none(self, statements: Statements, batch: Batch, lock_wait: timedelta | None) -> Written:
         if lock_wait is not None and isinstance(batch, MixedJobs) and batch.has_keys:

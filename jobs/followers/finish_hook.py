@@ -79,13 +79,13 @@ class FollowerHook:
         followers = []
         for dispatch in end.children:
             try:
-                batch = self._enqueue.check(dispatch.request, Source("job", str(end.id)))
+                job = self._enqueue.check_job(dispatch.request, Source("job", str(end.id)))
             except Unavailable:
                 raise
             except CallboardError as error:
                 _log_refusal(str(end.id), dispatch.request.name, error)
             else:
-                followers.append(_Follower(dispatched(dispatch, batch), dispatch.barrier))
+                followers.append(_Follower(dispatched(dispatch, job), dispatch.barrier))
         return followers
 
 

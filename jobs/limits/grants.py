@@ -27,9 +27,9 @@ _OUTSTANDING: Final = 1_000
 #: next round goes on after the last key.
 _FEW_KEYS: Final = 50
 _KEYS: Final = 500
-#: In a queue that has keys, jobs without a key are searched among so many jobs.
+#: In a queue that has keys, jobs without a key are searched among this many jobs.
 _WINDOW: Final = 10_000
-#: So many jobs at the head of the queue are searched in every round.
+#: This many jobs at the head of the queue are searched in every round.
 _FIRST: Final = 1_000
 
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from callboard.jobs.model.new_job import Batch, NewJob
+from callboard.jobs.model.new_job import NewJob
 from callboard.jobs.model.request import JobRequest
 
 #: The constraint that a second job with the same id breaks.
@@ -26,9 +26,8 @@ class Dispatch(NamedTuple):
     barrier: str | None = None
 
 
-def dispatched(dispatch: Dispatch, batch: Batch) -> NewJob:
-    """Return the job of a checked dispatch, with the id and the attempts that the message asks for."""
-    [job] = batch.jobs
+def dispatched(dispatch: Dispatch, job: NewJob) -> NewJob:
+    """Return the checked job of a dispatch, with the id and the attempts that the message asks for."""
     if dispatch.id is not None:
         job = job._replace(id=dispatch.id)
     if dispatch.max_attempts is not None:

@@ -20,9 +20,9 @@ from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
-#: A verb by filter changes so many jobs in one transaction.
+#: A verb by filter changes this many jobs in one transaction.
 _BATCH: Final = 500
-#: A verb by filter changes at most so many jobs.
+#: A verb by filter changes at most this many jobs.
 BULK_LIMIT: Final = 100_000
 
 log = structlog.get_logger(__name__)

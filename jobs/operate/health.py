@@ -131,7 +131,7 @@ class HealthChecks:
         if len(put_off) > _MAX_NAMED:
             yield Check(
                 "put off", "warn", f"and jobs of {len(put_off) - _MAX_NAMED} more names",
-                "'callboard job why ID' tells for each",
+                "'callboard job why ID' explains each job",
             )  # fmt: skip
         if paused:
             yield Check(

@@ -70,7 +70,7 @@ def finished(job: Job, now: datetime) -> Reason:
             return Reason(Code.FINISHED, f"it failed {when}, {_attempt(job)}{_after(said)}", data, again)
         case JobState.QUARANTINED:
             told = f"it is in quarantine since {when}: {job.crash_count} workers died while it ran"
-            return Reason(Code.FINISHED, told + _after(said), data, f"once it is mended, {again}")
+            return Reason(Code.FINISHED, told + _after(said), data, f"once the cause is fixed, {again}")
         case _ if job.cancel_requested_at is None and job.progress_note == "expired":
             return Reason(Code.FINISHED, f"it expired {when}, before it had begun", data, again)
         case _:
@@ -130,7 +130,7 @@ def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> 
     data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
     more = " ..." if limit > len(jobs) else ""
     named = ", ".join(map(str, jobs)) + more
-    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or about to: {named}"
+    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or granted: {named}"
     if by_key:
         return Reason(Code.KEY_CONCURRENCY, told, data | {"limit_key": job.limit_key}, _limits(job))
     return Reason(Code.QUEUE_CONCURRENCY, told, data, _limits(job))
@@ -139,9 +139,8 @@ def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> 
 def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime, *, by_key: bool) -> Reason:
     """Return that a rate is used up. by_key: that of the job's limit key."""
     data = {"queue": job.queue, "limit": limit, "period": exact_duration(period), "next_at": until}
-    told = f"{_whose(job, by_key=by_key)} has started {limit:,} in {exact_duration(period)}"
-    told = f"{told}, or is about to: as many as may"
-    told = f"{told}; there is room for another in {_span(until - now)}"
+    told = f"{_whose(job, by_key=by_key)} has started or granted {limit:,} in {exact_duration(period)}"
+    told = f"{told}, as many as are allowed; the next may start in {_span(until - now)}"
     if by_key:
         return Reason(Code.KEY_RATE, told, data | {"limit_key": job.limit_key}, _limits(job))
     return Reason(Code.QUEUE_RATE, told, data, _limits(job))
@@ -209,8 +208,8 @@ def backlog(job: Job, ahead: int) -> Reason:
 
 
 def no_scheduler(job: Job) -> Reason:
-    told = "nobody queues what falls due" if job.state is not JobState.QUEUED else (
-        "nobody feeds to workers what was not pushed to them"
+    told = "due jobs are not queued" if job.state is not JobState.QUEUED else (
+        "jobs that were not pushed to Redis are not fed"
     )  # fmt: skip
     return Reason(Code.NO_SCHEDULER, f"no scheduler leads: {told}", {}, "start one: callboard run scheduler")
 
@@ -227,10 +226,10 @@ def ready(job: Job, now: datetime) -> Reason:
     waited = now - job.run_at
     data = {"due_for": exact_duration(max(timedelta(seconds=round(waited.total_seconds())), timedelta(0)))}
     if waited < _AT_ONCE:
-        return Reason(Code.READY, "nothing stands in its way: it should start within a second", data)
+        return Reason(Code.READY, "nothing blocks it: it should start within a second", data)
     return Reason(
         Code.READY,
-        f"nothing stands in its way that can be seen from here, though it has been due for {_span(waited)}",
+        f"no reason is known, although it has been due for {_span(waited)}",
         data, "look at the logs of the workers, and at: callboard doctor",
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from callboard.jobs.postgres.protocols import Connection
 
 #: The number of rows that one statement deletes.
 _BATCH: Final = 1_000
-#: One call deletes at most so many batches of each kind. The next call goes on.
+#: One call deletes at most this many batches of each kind. The next call goes on.
 _MAX_BATCHES: Final = 100
 
 

@@ -190,8 +190,7 @@ class Deliveries:
         # A delivery is not refused because no worker has published the job yet: a later worker will know it.
         unchecked = self._catalogue.find(name) is None
         request = JobRequest(name=name, kwargs=kwargs, unchecked=unchecked)
-        [job] = self._enqueue.check(request, Source("webhook", str(delivery_id))).jobs
-        return job
+        return self._enqueue.check_job(request, Source("webhook", str(delivery_id)))
 
     def _store(
         self, group: Sequence[_Verified], done: list[Written], *, lock_wait: timedelta

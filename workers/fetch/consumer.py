@@ -186,7 +186,9 @@ class JobConsumer(dramatiq.Consumer):
             if definition is None:
                 self._put_off(attempt)
                 continue
-            of_queue = counts.setdefault(job.queue, dict.fromkeys(JobKind, 0))
+            of_queue = counts.get(job.queue)
+            if of_queue is None:
+                of_queue = counts[job.queue] = dict.fromkeys(JobKind, 0)
             of_queue[attempt.kind] += 1
             (on_loop if attempt.kind is JobKind.ASYNC else sync).append(attempt)
         self._queues.served(counts)

@@ -18,7 +18,7 @@ _TOO_LONG: Final = 0.1
 _SHORT: Final = 0.025
 #: After so long without any attempt, the number of claims ahead returns to its start value. Seconds.
 _RESET_AFTER: Final = 1.0
-#: The arguments of all held attempts may take so many bytes.
+#: The arguments of all held attempts may take this many bytes.
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
 

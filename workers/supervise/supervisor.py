@@ -27,7 +27,7 @@ _RENEW_EVERY: Final = 5.0
 #: The lease of a child is not renewed while its pulse is older than this. When the lease has run out too, the
 #: child is killed. Seconds.
 _STILL: Final = 10.0
-#: A child that ends within this time counts as a failed start. After so many in a row the supervisor gives
+#: A child that ends within this time counts as a failed start. After this many in a row the supervisor gives
 #: up. Seconds.
 _QUICK_DEATH: Final = 5.0
 _MOST_QUICK_DEATHS: Final = 5
@@ -36,7 +36,7 @@ _KILL_AFTER: Final = 6.0
 #: How often Postgres is asked for jobs that must run alone, and for forced cancels that a child cannot act
 #: on. Seconds.
 _ASK_EVERY: Final = 2.0
-#: So many children that run one job alone may exist beside the others.
+#: This many children that run one job alone may exist beside the others.
 _SOLO_AT_ONCE: Final = 2
 #: The pause after one of these failed to start. Seconds.
 _SOLO_PAUSE: Final = 30.0

@@ -58,7 +58,7 @@ WITH crowd AS MATERIALIZED (
 INSERT INTO {SCHEMA}.grants (job_id, epoch, queue, limit_key, started_at, uses)
 SELECT gen_random_uuid(), 0, :queue, key, max(started_at), sum(uses) FROM gone GROUP BY key, slice
 """)
-#: A period is folded in so many slices. A slice is folded when it has so many starts.
+#: A period is folded in this many slices. A slice is folded when it has this many starts.
 _SLICES: Final = 100
 _CROWD: Final = 50
 

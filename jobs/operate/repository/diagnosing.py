@@ -8,7 +8,7 @@ from callboard.jobs.model.states import PENDING
 from callboard.jobs.postgres.locks import LEADER
 from callboard.jobs.postgres.sql import SCHEMA, columns, in_states
 
-#: At most so many queued jobs are read. They show the same problems as all of them.
+#: At most this many queued jobs are read. They show the same problems as all of them.
 _MAX_READ: Final = 100_000
 
 _VERSION: Final = text("SELECT current_setting('server_version_num')::int")

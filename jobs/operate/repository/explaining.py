@@ -10,7 +10,7 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.operate.surroundings import MOST_COUNTED, ConcurrencyUse, ServingWorker, Surroundings
 from callboard.jobs.postgres.sql import SCHEMA, URGENCY, columns
 
-#: So many of the jobs that use up a limit are named.
+#: This many of the jobs that use up a limit are named.
 MOST_NAMED: Final = 5
 _MOST_WORKERS: Final = 1_000
 

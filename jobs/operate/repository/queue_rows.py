@@ -9,7 +9,7 @@ from callboard.jobs.limits.repository.limiting import LIMITS, limits_of
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
-#: The longest-waiting job of a queue is searched among so many jobs.
+#: The longest-waiting job of a queue is searched among this many jobs.
 _OLDEST_AMONG: Final = 1_000
 
 # Each count reads one partial index; for queued jobs the index alone. Finished jobs are never counted. The

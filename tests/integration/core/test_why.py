@@ -74,7 +74,7 @@ def test_nothing_stands_in_the_way_of_a_job_that_a_worker_can_take(led):
     explained = led.why.explain(job)
     assert (explained.job_id, explained.queue, explained.state) == (job, "reports", JobState.QUEUED)
     assert [reason.message for reason in explained.reasons] == [
-        "nothing stands in its way: it should start within a second"
+        "nothing blocks it: it should start within a second"
     ]
 
 
@@ -176,7 +176,7 @@ def test_a_rate_that_is_used_up_says_when_there_is_room_again(led):
     (reason,) = [reason for reason in explained.reasons if reason.code is Code.QUEUE_RATE]
     assert reason.data["next_at"] == oldest(led, within="1m") + timedelta(minutes=1)
     assert (
-        "the queue reports has started 2 in 1m, or is about to: as many as may; there is room for another in"
+        "the queue reports has started or granted 2 in 1m, as many as are allowed; the next may start in"
         in reason.text
     )
     # a row that stands for three: room comes once so many of the oldest are back that less than the rate is left
