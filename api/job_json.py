@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from callboard.api.schemas import DeliveryResult, JobObject
-from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.job import Job
 from callboard.jobs.webhooks.deliveries import Accepted
 

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.api_keys import Auth
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 
 _MAX_KEYS: Final = 1_000
 

@@ -18,8 +18,8 @@ from pydantic import (
 )
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.durations import parse_duration
 from callboard.jobs.model.paging import PAGE_LIMIT
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.control import BULK_LIMIT

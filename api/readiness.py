@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.platform import Platform
 
 #: A result is reused for this long, because anybody may send such requests. Seconds.

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
-from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.queue_limits import Rate
 from callboard.jobs.model.states import JobState
 

@@ -9,7 +9,7 @@ import click
 from callboard.cli.console.options import DURATION, json_option
 from callboard.cli.console.output import Column, note, print_items, print_json, print_table, state_text
 from callboard.cli.console.text import ago
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,7 +17,7 @@ from callboard.cli.console.output import (
 )
 from callboard.cli.console.text import ago, count
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
     from callboard.jobs.model.queue_limits import Limits, Rate

@@ -224,7 +224,7 @@ def preview(
     \b
     callboard schedule preview '30 2 * * mon-fri' --tz Europe/Berlin
     """  # noqa: D301 - \b tells click to keep the lines
-    from callboard.jobs.model.clock import SYSTEM
+    from callboard.jobs.model.basics.clock import SYSTEM
     from callboard.jobs.schedules.cron import cron_calendar
 
     calendar = cron_calendar(expr, timezone, cast("DstGap", dst_gap))

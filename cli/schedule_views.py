@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callboard.cli.console.output import Column, print_fields, print_items, print_table, state_text
 from callboard.cli.console.text import ago, clock, iso
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.durations import exact_duration
 
 if TYPE_CHECKING:
     from callboard.jobs.schedules.schedule import Schedule, Tick

@@ -9,7 +9,7 @@ from callboard.cli.console.arguments_option import read_text
 from callboard.cli.console.options import json_option, yes_option
 from callboard.cli.console.output import Column, confirmed, note, print_items, print_json, print_table
 from callboard.cli.console.text import ago
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
     from callboard.jobs.webhooks.source import WebhookSource

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import format_duration, parse_duration
-from callboard.jobs.model.schema_name import check_schema
+from callboard.jobs.model.basics.durations import format_duration, parse_duration
+from callboard.jobs.model.basics.schema_name import check_schema
 
 DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
 REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")

@@ -34,8 +34,8 @@ from callboard.config.setting_types import (
     Size,
 )
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import format_duration
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.durations import format_duration
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 
 Source = Literal["environment", "callboard.toml", "default"]
 

@@ -15,9 +15,9 @@ from callboard.config.logging import defer_to_host
 from callboard.config.settings import load_settings, sqlalchemy_url
 from callboard.jobs.attempts.job_logs import GATHER_LIMIT
 from callboard.jobs.attempts.log_line import JobLogLine
+from callboard.jobs.model.basics.durations import parse_duration
+from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.current import current_source
-from callboard.jobs.model.durations import parse_duration
-from callboard.jobs.model.ids import parse_id
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.queue_limits import Limits, Rate
 from callboard.jobs.model.request import EnqueueOptions, job_request
@@ -87,7 +87,7 @@ class Client:
 
         An error names its job: `jobs[3]: kwargs.month: missing`.
         """
-        every = [dict(one) if isinstance(one, Mapping) else one for one in kwargs]
+        every = [one if type(one) is dict else _as_dict(one) for one in kwargs]
         if not every:
             return []
         request = job_request({**options, "name": name, "kwargs": every[0]})
@@ -195,6 +195,10 @@ class Client:
 def configured_middleware() -> tuple[str, ...]:
     """Return the middleware that CALLBOARD_MIDDLEWARE names."""
     return load_settings().middleware
+
+
+def _as_dict(arguments: Any) -> Any:
+    return dict(arguments) if isinstance(arguments, Mapping) else arguments
 
 
 def _id(job_id: UUID | str) -> UUID:

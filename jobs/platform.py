@@ -14,7 +14,7 @@ from callboard.jobs.feed.feed import Feed
 from callboard.jobs.followers.finish_hook import FollowerHook
 from callboard.jobs.idempotency.replay import Idempotency
 from callboard.jobs.limits.grants import Grants
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.operate.control import Control
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.operate.queues import Queues
@@ -55,9 +55,7 @@ class Platform:
         self.database = Database(database_url, schema=schema, pool_size=pool_size, application=application)
         self.transport = Transport(redis_url, prefix=schema)
         self.catalogue = Catalogue(self.database)
-        self.enqueue = Enqueue(
-            self.database, self.transport, self.catalogue, threads=enqueue_threads
-        )
+        self.enqueue = Enqueue(self.database, self.transport, self.catalogue, threads=enqueue_threads)
         self.jobs = Jobs(self.database)
 
     @cached_property

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from callboard.jobs.feed.upkeep import Upkeep
-from callboard.jobs.model.clock import Clock
+from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.hint import FeedRow
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import RedisUnavailable

@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.queues import Queues
 

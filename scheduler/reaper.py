@@ -2,7 +2,7 @@
 
 from callboard.jobs.attempts.leases import Workers
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import Clock
+from callboard.jobs.model.basics.clock import Clock
 
 
 class Reaper:

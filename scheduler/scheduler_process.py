@@ -17,7 +17,7 @@ from callboard.config.embedded import ServerUrls
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import RedisUnavailable
 from callboard.scheduler.feeder import Feeder

@@ -23,7 +23,7 @@ from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker

@@ -19,7 +19,7 @@ from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.dramatiq.loading import load_middleware
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform

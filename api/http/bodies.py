@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.fields import invalid_input
+from callboard.jobs.model.basics.fields import invalid_input
 
 M = TypeVar("M", bound=BaseModel)
 #: A body of more bytes is parsed in a thread, because parsing it would block the event loop.

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from callboard.api.http.error_responses import error_response
 from callboard.jobs.errors import PayloadTooLarge
-from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.ids import new_id
 
 HTTP_REQUESTS: Final = Counter(
     "callboard_http_requests_total", "Requests by route, method and status code.", ["route", "method", "code"]

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 
 _MAX_HEAD: Final = 64 * 1024
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

@@ -11,7 +11,7 @@ from callboard.api.job_json import job_json
 from callboard.api.openapi import guarded_responses
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_queue
 from callboard.api.schemas import BulkResult, JobObject, reply, reply_json
-from callboard.jobs.model.ids import parse_id
+from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate.control import Bulk
 

@@ -10,7 +10,7 @@ from callboard.api.callers import Viewer
 from callboard.api.openapi import guarded_responses
 from callboard.api.query_filters import Text, reject_repeated_parameters
 from callboard.api.schemas import Page, Shown, page_of, reply
-from callboard.jobs.model.ids import parse_id
+from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.paging import PAGE_LIMIT
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

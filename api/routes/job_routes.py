@@ -15,8 +15,8 @@ from callboard.api.openapi import guarded_responses
 from callboard.api.query_filters import ListQuery, reject_repeated_parameters, restrict_to_queue
 from callboard.api.schemas import JobObject, Page, reply_json
 from callboard.api.services import Services
-from callboard.jobs.model.fields import Duration
-from callboard.jobs.model.ids import parse_id
+from callboard.jobs.model.basics.fields import Duration
+from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.job import Job
 
 LONGEST_WAIT: Final = timedelta(seconds=60)

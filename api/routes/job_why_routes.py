@@ -10,7 +10,7 @@ from callboard.api.callers import Viewer
 from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import Shown, reply
 from callboard.jobs.errors import NotFound
-from callboard.jobs.model.ids import parse_id
+from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.reasons import Code
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from benchmarks import loading, serving
 from benchmarks.arena import Arena
 from benchmarks.harness import Case, Figures, Target, percentiles
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import Gauges
 

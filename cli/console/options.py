@@ -8,7 +8,7 @@ from uuid import UUID
 import click
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.basics.durations import parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,7 +56,7 @@ class MomentType(click.ParamType[datetime]):
             return value
         if value[:4].isdigit() and "-" in value:
             return TIME.convert(value, param, ctx)
-        from callboard.jobs.model.clock import SYSTEM
+        from callboard.jobs.model.basics.clock import SYSTEM
 
         return SYSTEM.now() - DURATION.convert(value, param, ctx)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from callboard.cli.console.text import iso, one_line
-from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.job import Job
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 
 #: A child that dies sooner than this after its start died fast. Seconds.
 FAST_DEATH: Final = 10.0

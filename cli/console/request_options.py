@@ -21,7 +21,7 @@ class DeadlineType(click.ParamType[datetime]):
             return value
         if value[:4].isdigit() and "-" in value:
             return TIME.convert(value, param, ctx)
-        from callboard.jobs.model.clock import SYSTEM
+        from callboard.jobs.model.basics.clock import SYSTEM
 
         return SYSTEM.now() + DurationType().convert(value, param, ctx)
 

@@ -17,8 +17,8 @@ from callboard.cli.console.output import (
     stdout_width,
 )
 from callboard.cli.console.text import ago, clock, one_line, span, visible
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.durations import exact_duration
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 _POLL: Final = 0.02
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 _POLL: Final = 0.01
 

@@ -14,7 +14,7 @@ from callboard import CallboardError, Client
 from callboard.config.embedded import servers
 from callboard.config.logging import configure
 from callboard.config.settings import load_settings
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from examples.demo.doors import Doors
 from examples.demo.ran import Ran
 from examples.demo.show import Show

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from callboard import Client
 from callboard.jobs.dramatiq.broker import CallboardBroker
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from examples.demo.ran import Ran
 from examples.demo.show import Step
 from examples.demo.stage import DemoFailed, Stage

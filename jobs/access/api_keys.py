@@ -11,8 +11,8 @@ from callboard.jobs.access import repository
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.tokens import new_api_key, parse_api_key, same_digest
 from callboard.jobs.errors import Conflict, Duplicate, Forbidden, InvalidInput, NotFound, Unauthorized
-from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.database import Database
 
 #: How long a key stays in the cache, in seconds. The HTTP server caches for another second, so a process

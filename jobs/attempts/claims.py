@@ -12,9 +12,9 @@ from callboard.jobs.attempts.repository import claiming, serving
 from callboard.jobs.attempts.repository.claiming import Token
 from callboard.jobs.attempts.worker import ServedQueue
 from callboard.jobs.errors import Busy, Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.postgres.database import Database
 
 #: How long a claim is looked for whose answer was lost. Seconds.

@@ -12,9 +12,9 @@ from typing import Final
 import structlog
 
 from callboard.jobs.metrics import JOBS_PUT_OFF
+from callboard.jobs.model.basics.json_values import storable
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.json_values import storable
 from callboard.jobs.model.states import Verb
 
 #: The delay doubles from the first to the longest, and varies at random by a quarter.

@@ -10,9 +10,9 @@ from typing import Any, Final
 import structlog
 
 from callboard.jobs.errors import CallboardError, InvalidArguments, PayloadTooLarge
+from callboard.jobs.model.basics.json_values import encode, storable
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import AttemptError, Finish
-from callboard.jobs.model.json_values import encode, storable
 from callboard.jobs.model.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from callboard.jobs.model.retry import Bounds, RetryPolicy
 from callboard.jobs.model.states import Verb

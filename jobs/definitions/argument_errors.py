@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from callboard.jobs.errors import InvalidArguments
-from callboard.jobs.model.call_shape import MOST_FIELDS, cut, key_path, root_of
+from callboard.jobs.model.basics.call_shape import MOST_FIELDS, cut, key_path, root_of
 
 #: The validator writes this instead of the value, so a message never has a whole value in it.
 MASK: Final = "the value"

@@ -17,8 +17,8 @@ from callboard.jobs.definitions.signatures import (
     describe,
     read_parameters,
 )
-from callboard.jobs.model.call_shape import MOST_FIELDS, Shape, root_of
-from callboard.jobs.model.json_values import encode
+from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape, root_of
+from callboard.jobs.model.basics.json_values import encode
 
 __all__ = ["ArgumentBinder", "ArgumentSpec", "describe", "encode"]
 

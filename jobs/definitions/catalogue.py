@@ -14,10 +14,10 @@ from callboard.jobs.definitions import repository
 from callboard.jobs.definitions.argument_errors import describe_schema_error, refused
 from callboard.jobs.definitions.signatures import compile_schema
 from callboard.jobs.errors import InvalidArguments, InvalidInput, UnknownJob
-from callboard.jobs.model.call_shape import MOST_FIELDS, Shape
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.json_values import as_written
 from callboard.jobs.model.job_type import JobType
-from callboard.jobs.model.json_values import as_written
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 

@@ -20,7 +20,7 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from callboard.jobs.definitions.argument_errors import MASK
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.call_shape import Parameters, Shape
+from callboard.jobs.model.basics.call_shape import Parameters, Shape
 
 Json = dict[str, Any]
 Adapter = TypeAdapter[Any]

@@ -13,8 +13,8 @@ from dramatiq import broker as dramatiq_broker
 
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.durations import parse_duration
 from callboard.jobs.model.current import current_source
-from callboard.jobs.model.durations import parse_duration
 from callboard.jobs.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job
 from callboard.jobs.model.request import EnqueueOptions, OptionsWithoutArgs, job_request
 from callboard.jobs.model.retry import RetryPolicy

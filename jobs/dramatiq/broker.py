@@ -17,10 +17,10 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from callboard.jobs.dramatiq.loading import load_middleware
 from callboard.jobs.dramatiq.stock import REPLACED, StandIn, is_live, stand_ins
 from callboard.jobs.errors import Duplicate
+from callboard.jobs.model.basics.durations import LONGEST
+from callboard.jobs.model.basics.ids import id_of, new_id
 from callboard.jobs.model.current import current_source
 from callboard.jobs.model.dispatch import JOB_ID_CONSTRAINT, Dispatch, dispatched
-from callboard.jobs.model.durations import LONGEST
-from callboard.jobs.model.ids import id_of, new_id
 from callboard.jobs.model.job import DEFAULT_PRIORITY
 from callboard.jobs.model.new_job import batch_of
 from callboard.jobs.model.request import job_request

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.rate_limits import RateLimiterBackend
 
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform

@@ -8,8 +8,8 @@ from dramatiq.results import ResultBackend, ResultFailure, ResultMissing, Result
 from dramatiq.results.backend import DEFAULT_TIMEOUT, Missing
 
 from callboard.jobs.errors import NotFound
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.ids import id_of
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import id_of
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 

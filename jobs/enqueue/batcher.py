@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
 from callboard.jobs.errors import Busy, Unavailable
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -17,7 +17,7 @@ from callboard.jobs.enqueue.repository.inserting import ROWS
 from callboard.jobs.enqueue.unique_keys import write_mixed
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import (
     AlikeJobs,

@@ -12,9 +12,9 @@ from callboard.jobs.attempts.repository import ending
 from callboard.jobs.counters import repository as counters_repository
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import CallboardError, Conflict, Duplicate, Unavailable
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.dispatch import JOB_ID_CONSTRAINT, dispatched
 from callboard.jobs.model.endings import Finish, Finished
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from callboard.jobs.model.stored_json import readable
+from callboard.jobs.model.basics.stored_json import readable
 
 
 class ClaimedJob(NamedTuple):

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from callboard.jobs.model.ids import text_of
+from callboard.jobs.model.basics.ids import text_of
 
 
 class Hint(NamedTuple):

@@ -13,11 +13,11 @@ from uuid import UUID
 import orjson
 
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.model.basics.json_values import encode
 from callboard.jobs.model.derived_keys import derived_key, unique_key
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Source
 from callboard.jobs.model.job_type import JobType
-from callboard.jobs.model.json_values import encode
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.model.unique import OnConflict
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import ClassVar, Final
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import LONGEST, format_duration, parse_duration
+from callboard.jobs.model.basics.durations import LONGEST, format_duration, parse_duration
 
 _LONGEST_REASON: Final = 1_000
 

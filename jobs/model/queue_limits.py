@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import format_duration, parse_duration
+from callboard.jobs.model.basics.durations import format_duration, parse_duration
 
 #: The largest concurrency, and the largest amount of a rate.
 MOST: Final = 1_000_000

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from callboard.jobs.model.fields import Duration, Instant, JobName, Label, QueueName, Tag, invalid_input
+from callboard.jobs.model.basics.fields import (
+    Duration,
+    Instant,
+    JobName,
+    Label,
+    QueueName,
+    Tag,
+    invalid_input,
+)
 from callboard.jobs.model.unique import OnConflict
 
 

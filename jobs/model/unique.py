@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final, Literal
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.basics.durations import parse_duration
 
 OnConflict = Literal["existing", "replace", "reject"]
 _ON_CONFLICT: Final = ("existing", "replace", "reject")

@@ -10,7 +10,7 @@ from callboard.jobs.definitions import repository as definitions_repository
 from callboard.jobs.errors import NotFound
 from callboard.jobs.limits.repository import limiting
 from callboard.jobs.metrics import count_cancelled
-from callboard.jobs.model.fields import QueueName, invalid_input
+from callboard.jobs.model.basics.fields import QueueName, invalid_input
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.operate.repository import moving, queue_rows

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from callboard.jobs.model.durations import exact_duration, format_duration
+from callboard.jobs.model.basics.durations import exact_duration, format_duration
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.durations import parse_duration
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.durations import parse_duration
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 

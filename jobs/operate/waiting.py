@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from callboard.jobs.errors import Unavailable, WaitTimeout
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.job import Job
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.redis.transport import Transport

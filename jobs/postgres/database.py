@@ -14,8 +14,8 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA, check_schema
-from callboard.jobs.model.stored_json import readable
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
+from callboard.jobs.model.basics.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, retry_on_conflict
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection

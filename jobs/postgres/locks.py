@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, TextClause, text
 
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres.sql import SCHEMA
 
 

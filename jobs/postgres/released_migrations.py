@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.event import listen
 
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 
 #: The schema before a dot (`callboard.jobs`, not `x.callboard.jobs` or `my_callboard.jobs`), and the name of
 #: the channel in the SQL functions. Messages of the SQL functions begin with "callboard: " and stay.

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase
 
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 
 _NAMING: Final = {
     "ix": "%(table_name)s_%(column_0_N_name)s",

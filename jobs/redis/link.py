@@ -17,7 +17,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.retry import Retry
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 
 #: A call that takes longer has failed. Seconds.
 CALL_TIMEOUT: Final = 0.4

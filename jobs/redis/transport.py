@@ -16,7 +16,7 @@ import structlog
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.hint import Hint, Offer, offers_of
 from callboard.jobs.redis.link import CALL_TIMEOUT, Link, RedisUnavailable, unavailable
 

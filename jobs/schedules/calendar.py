@@ -24,7 +24,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import LONGEST
+from callboard.jobs.model.basics.durations import LONGEST
 
 DstGap = Literal["shift", "skip"]
 

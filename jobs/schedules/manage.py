@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import Conflict, Duplicate, InvalidInput, NotFound
-from callboard.jobs.model.fields import Duration, Handle, Instant, JobName, QueueName, invalid_input
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.fields import Duration, Handle, Instant, JobName, QueueName, invalid_input
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import server_clock

@@ -17,8 +17,8 @@ from callboard.jobs.enqueue.batcher import isolate_failures
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.errors import Busy, CallboardError, InvalidInput, NotFound
-from callboard.jobs.model.clock import Clock
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed

@@ -12,9 +12,9 @@ from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import Batcher
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import CallboardError, Conflict, Duplicate, InvalidInput, NotFound
-from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.fields import Handle, JobName, Label, invalid_input
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.fields import Handle, JobName, Label, invalid_input
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.deliveries import WRITERS, Accepted, Deliveries, Incoming

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from callboard.jobs.model.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.source import WebhookSource

@@ -4,7 +4,7 @@ import signal
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from tests.e2e.stage import Stage, own_servers, own_stage, strike, until
 
 

@@ -63,7 +63,7 @@ def main(database_url: str, redis_url: str, jobs: str) -> None:
     from callboard.jobs.attempts.claims import Claims
     from callboard.jobs.attempts.ends import Ends
     from callboard.jobs.enqueue.enqueue import Enqueue
-    from callboard.jobs.model.ids import new_id
+    from callboard.jobs.model.basics.ids import new_id
     from callboard.jobs.platform import Platform
     from callboard.workers import child
     from callboard.workers.board import Board

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from callboard.jobs.attempts.worker import WorkerCard
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
 
 

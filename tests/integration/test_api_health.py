@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
 from tests.integration.api_client import api_in_process, build_app
 

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from callboard.jobs.attempts.job_log_writer import JobLogWriter
 from callboard.jobs.attempts.log_lines import LogLine, Portion
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.operate.listing import Jobs
 from tests.integration.api_client import api_in_process, error_of, finish, without_redis
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from tests.integration.api_client import api_in_process, error_of, finish
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.workers.board import Board
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.report.monitor import Monitor

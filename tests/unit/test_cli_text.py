@@ -51,7 +51,7 @@ def test_span_has_the_precision_that_matters(seconds, text):
 
 @pytest.mark.parametrize("text", ["0ms", "250ms", "30s", "10m", "1h30m", "1d1h1m", "1d1h1m1s", "90.5s"])
 def test_exact_loses_nothing(text):
-    from callboard.jobs.model.durations import exact_duration, parse_duration
+    from callboard.jobs.model.basics.durations import exact_duration, parse_duration
 
     assert exact_duration(parse_duration(text)) == text
 

@@ -25,7 +25,7 @@ from callboard.jobs.dramatiq.actor import job
 from callboard.jobs.dramatiq.broker import CallboardBroker, expiry, priority_of
 from callboard.jobs.dramatiq.loading import load_middleware
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.ids import id_of, made_at, new_id
+from callboard.jobs.model.basics.ids import id_of, made_at, new_id
 from tests.unit.test_docs import ROOT, rows
 
 

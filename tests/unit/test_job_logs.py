@@ -17,9 +17,9 @@ from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
 from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.outcomes import Cancel
 from callboard.workers.report.job_log_flusher import JobLogFlusher
 from callboard.workers.report.job_log_handler import JobLogHandler

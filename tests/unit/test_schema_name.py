@@ -5,7 +5,7 @@ import pytest
 from callboard.config.settings import explain, load_settings
 from callboard.jobs.client import Client
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA, check_schema
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres.sql import SCHEMA, in_schema
 

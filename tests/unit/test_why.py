@@ -8,8 +8,8 @@ import pytest
 from callboard.jobs.attempts.context import RunningJob
 from callboard.jobs.attempts.put_off import Misfit, delay_after, put_off
 from callboard.jobs.dramatiq.definition import unknown
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate import reasons

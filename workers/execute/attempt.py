@@ -13,10 +13,10 @@ from callboard.jobs.attempts.put_off import Misfit, put_off
 from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import InvalidArguments
+from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.model.basics.ids import made_at
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.clock import Clock
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import made_at
 from callboard.jobs.model.outcomes import Cancel, Fail
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute.interrupts import (

@@ -6,7 +6,7 @@ from typing import Any
 import dramatiq
 from dramatiq.middleware import MiddlewareError
 
-from callboard.jobs.model.ids import made_at
+from callboard.jobs.model.basics.ids import made_at
 from callboard.workers.execute.attempt import Attempt
 
 

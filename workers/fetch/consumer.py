@@ -15,8 +15,8 @@ from callboard.jobs.attempts.put_off import Misfit
 from callboard.jobs.dramatiq.definition import JobDefinition, unknown
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import CLAIMS_WITHOUT_TOKEN, STORE_ERRORS
+from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.clock import Clock
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
 from callboard.jobs.redis.transport import AGEING, Transport, read_token

@@ -13,7 +13,7 @@ from callboard.jobs.attempts.claims import Claims
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.model.clock import Clock
+from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.redis.transport import WAKE, Transport
 from callboard.workers.execute.attempt import JobKind
 from callboard.workers.fetch.slots import Slots

@@ -8,8 +8,8 @@ from threading import Condition
 from typing import Final
 from uuid import UUID
 
+from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.clock import Clock
 from callboard.workers.execute.attempt import Attempt, JobKind
 
 #: An attempt that waits longer than this before it starts was claimed too early. One that waits less than the

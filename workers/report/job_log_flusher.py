@@ -12,7 +12,7 @@ from callboard.jobs.attempts.log_lines import LogLines, Portion
 from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.model.clock import Clock
+from callboard.jobs.model.basics.clock import Clock
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.consumer import EndSink
 

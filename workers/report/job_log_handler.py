@@ -10,7 +10,7 @@ from callboard.config.logging import redact
 from callboard.config.redaction import mask_text
 from callboard.jobs.attempts.context import RunningJob, running_job
 from callboard.jobs.attempts.log_lines import LONGEST_LEVEL, LONGEST_LINE, LONGEST_LOGGER, LogLines
-from callboard.jobs.model.json_values import storable
+from callboard.jobs.model.basics.json_values import storable
 
 #: Of a longer text only the beginning and the end are searched for secrets and stored. Characters.
 _LONGEST_READ: Final = 64_000

@@ -11,7 +11,7 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.model.clock import Clock
+from callboard.jobs.model.basics.clock import Clock
 from callboard.workers.board import Board
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.interrupts import CancelInterrupt, JobInterrupt, TimeoutInterrupt

@@ -14,8 +14,8 @@ import structlog
 
 from callboard.config.settings import Settings
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM, Clock
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
 from callboard.workers.child import EXIT_CONFIG, ChildPlan

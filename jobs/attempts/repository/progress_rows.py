@@ -8,8 +8,8 @@ import orjson
 from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.progress import LONGEST_NOTE, Progress
+from callboard.jobs.model.basics.json_values import storable
 from callboard.jobs.model.endings import CancelRequest
-from callboard.jobs.model.json_values import storable
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA, by_id, columns
 

@@ -15,8 +15,8 @@ from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.dramatiq.definition import JobDefinition, define
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Job, Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.model.states import TERMINAL, JobState

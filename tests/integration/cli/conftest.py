@@ -21,9 +21,9 @@ from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.attempts.repository import claiming, ending
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import AttemptError, Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform

@@ -119,8 +119,7 @@ def test_a_pending_job_is_replaced_and_a_running_ones_key_passes_on(callboard, p
     second = callboard(*again, '{"account_id": 8, "month": "2026-11"}')
     assert (second.code, second.out.strip()) == (0, first)
     assert (
-        second.err
-        == f"the key r-7 is held by job {first} (queued); its arguments and time were replaced\n"
+        second.err == f"the key r-7 is held by job {first} (queued); its arguments and time were replaced\n"
     )
     assert worker.start("reports").kwargs == {"account_id": 8, "month": "2026-11"}
     third = callboard(*again, REPORT)

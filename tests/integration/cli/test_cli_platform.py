@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.locks import LEADER, try_lock
 
 NOWHERE = "postgresql://127.0.0.1:1/x"
@@ -97,7 +97,10 @@ def test_without_a_database_every_command_exits_with_7(callboard, command):
             {"database_url": "postgresql://h:port/x"},
             "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL",
         ),
-        ({"redis_url": "redis://h:port"}, "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL"),
+        (
+            {"redis_url": "redis://h:port"},
+            "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_bad_input(callboard, settings, said):

@@ -21,8 +21,8 @@ from callboard.jobs.attempts.ends import Ends
 from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.definitions.arguments import describe
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.new_job import JobSettings, NewJob, UniqueClaim

@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres.sql import in_schema
 
 _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from callboard.jobs.errors import Conflict, InvalidInput, NotFound
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import PENDING, TERMINAL, JobState, Verb
 from callboard.jobs.operate.control import Bulk
 from callboard.jobs.operate.job_filter import JobFilter

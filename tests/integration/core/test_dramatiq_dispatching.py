@@ -8,9 +8,9 @@ from dramatiq.rate_limits import Barrier
 
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.rate_limits import PostgresLimits
+from callboard.jobs.model.basics.ids import id_of, made_at, new_id
 from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import id_of, made_at, new_id
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.retry import UNLIMITED_ATTEMPTS
 from callboard.jobs.model.states import JobState, Verb

@@ -205,7 +205,10 @@ def test_a_key_twice_in_one_batch_is_one_job(client, platform):
     assert ids[:2] == ids[2:4]
     assert count(platform) == 3
     with pytest.raises(Conflict):
-        enqueue_all(platform, [job_request(REPORT), job_request({**REPORT, "unique_key": "a", "on_conflict": "reject"})], PYTHON
+        enqueue_all(
+            platform,
+            [job_request(REPORT), job_request({**REPORT, "unique_key": "a", "on_conflict": "reject"})],
+            PYTHON,
         )
     assert count(platform) == 3
 

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 
 from callboard.jobs.client import Client
 from callboard.jobs.errors import Conflict, InvalidArguments, InvalidInput, NotFound
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.request import job_request
 from callboard.jobs.postgres import notices
 from tests.integration.core.factories import PYTHON, count, publish, url_of, without_redis

@@ -10,8 +10,8 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.metrics import STALE_WRITES
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import (
     at_once,

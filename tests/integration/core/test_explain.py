@@ -25,8 +25,8 @@ from callboard.jobs.attempts.repository.progress_rows import write as write_prog
 from callboard.jobs.enqueue.repository import holding, inserting
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.limits.repository import granting as limits_repository
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import TERMINAL, JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import diagnosing, explaining, moving, pruning, queue_rows, reading

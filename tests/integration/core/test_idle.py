@@ -9,7 +9,7 @@ import redis
 
 from callboard.config.embedded import EmbeddedServers
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.transport import WAKE

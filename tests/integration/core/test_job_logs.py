@@ -11,7 +11,7 @@ from callboard.jobs.attempts.log_lines import LogLine, Portion
 from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.client import Client
 from callboard.jobs.errors import InvalidInput, NotFound
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from tests.integration.core.factories import at_once, claimed, count, enqueue, execution, run_sql, states
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from callboard.jobs.errors import Busy
 from callboard.jobs.metrics import JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform
 from tests.integration.core.factories import (

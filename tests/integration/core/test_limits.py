@@ -11,7 +11,7 @@ from callboard.jobs.client import Client
 from callboard.jobs.errors import InvalidInput, Unavailable
 from callboard.jobs.limits.grants import Grants
 from callboard.jobs.metrics import GRANTS
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres import notices

@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from callboard.jobs.errors import InvalidInput, Unavailable
-from callboard.jobs.model.schema_name import DEFAULT_SCHEMA
+from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres import migrating
 from callboard.jobs.tables import METADATA
 from tests.integration.core.factories import at_once, enqueue, own_database

@@ -6,8 +6,8 @@ import pytest
 
 from callboard.jobs.attempts.repository import ending
 from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import Execution, claimed, execution, run_sql
 

@@ -11,8 +11,8 @@ import redis
 
 from callboard.api.readiness import Readiness
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.clock import SYSTEM
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.operate.health import HealthChecks
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import CALL_TIMEOUT, Link
@@ -269,7 +269,9 @@ def test_readiness_and_doctor_name_a_redis_that_answers_and_is_of_no_use(sick, p
     proxy.answer = answer
     assert Readiness(sick).checks() == {"database": "ok", "migrations": "ok", "redis": "unavailable"}
     redis_check = next(
-        check for check in HealthChecks(sick.database, proxy.url, sick.migrations).checks() if check.name == "redis"
+        check
+        for check in HealthChecks(sick.database, proxy.url, sick.migrations).checks()
+        if check.name == "redis"
     )
     assert redis_check.status == "fail"
     assert redis_check.mend

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from callboard.jobs.model.ids import new_id
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres import notices
 from tests.integration.core.factories import count, execution, publish, until, url_of
 

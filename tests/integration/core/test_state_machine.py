@@ -14,8 +14,8 @@ from callboard.jobs.attempts.repository import claiming, ending, lease_rows, res
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.feed import repository as feed_repository
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import AttemptError, Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.new_job import batch_of
 from callboard.jobs.model.states import TERMINAL, TRANSITIONS, JobState, Verb
 from callboard.jobs.operate.repository import moving, pruning
@@ -191,7 +191,12 @@ ASKED = {"cancel_requested_at": "2026-01-01T00:00:02Z"}
         (Verb.COMPLETE, JobState.RUNNING, ASKED, JobState.SUCCEEDED),
         (Verb.FAIL, JobState.RUNNING, ASKED, JobState.FAILED),
         (Verb.RELEASE, JobState.WAITING, {}, JobState.QUEUED),
-        (Verb.RELEASE, JobState.WAITING, {"run_at": "2999-01-01T00:00:00Z", "expires_at": None}, JobState.SCHEDULED),
+        (
+            Verb.RELEASE,
+            JobState.WAITING,
+            {"run_at": "2999-01-01T00:00:00Z", "expires_at": None},
+            JobState.SCHEDULED,
+        ),
         (Verb.RESCUE, JobState.RUNNING, {}, JobState.QUEUED),
         (Verb.RESCUE, JobState.RUNNING, {"crash_count": 1}, JobState.QUEUED),
         (Verb.RESCUE, JobState.RUNNING, {"crash_count": 2}, JobState.QUARANTINED),

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.hint import Hint, token
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.redis.transport import WAKE, WINDOW, Transport, read_token
 from tests.integration.core.factories import NOWHERE, enqueue, execution, until
 

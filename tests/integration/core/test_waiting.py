@@ -8,9 +8,9 @@ import redis
 
 from callboard.jobs.client import Client
 from callboard.jobs.errors import NotFound, WaitTimeout
-from callboard.jobs.model.clock import SYSTEM
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate import waiting as module
 from callboard.jobs.operate.waiting import Waiting

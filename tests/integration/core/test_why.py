@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.errors import NotFound
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
-from callboard.jobs.model.ids import new_id
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate.reasons import Code
 from callboard.scheduler.leader import Leader

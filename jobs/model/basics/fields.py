@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.durations import LONGEST, parse_duration
+from callboard.jobs.model.basics.durations import LONGEST, parse_duration
 
 _QUEUE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._:-]{0,199}")
