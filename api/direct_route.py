@@ -39,7 +39,7 @@ class DirectRoute(APIRoute):
 
 
 def direct_router(prefix: str, tag: str) -> APIRouter:
-    """Make a router of direct routes. Its routes become routes of the app itself, so it carries all settings."""
+    """Make a router of direct routes. They become routes of the app itself, so it carries all settings."""
     return APIRouter(
         prefix=prefix,
         tags=[tag],

@@ -104,7 +104,7 @@ JOB_DURATION = BatchHistogram(
 
 
 def count_cancelled(jobs: Iterable[Cancelled]) -> None:
-    """Count jobs that an operator cancelled. Jobs that still run are counted by their worker when they stop."""
+    """Count jobs that an operator cancelled. Their worker counts those that still run, when they stop."""
     for job in jobs:
         if job.state is JobState.CANCELLED:
             JOBS_FINISHED.labels(job.queue, job.name, Verb.CANCEL).inc()

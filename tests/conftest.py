@@ -1,8 +1,8 @@
 """What all tests share: one Postgres and one Valkey per run, a database and a Redis database per worker.
 
-The servers come from the wheels, in a folder that goes with the run; or from CALLBOARD_TEST_DATABASE_URL (a role that may
-create databases) and CALLBOARD_TEST_REDIS_URL. The first test that needs them starts them. A server
-that cannot be had is an error, never a skip.
+The servers come from the wheels, in a folder that goes with the run; or from CALLBOARD_TEST_DATABASE_URL (a
+role that may create databases) and CALLBOARD_TEST_REDIS_URL. The first test that needs them starts them. A
+server that cannot be had is an error, never a skip.
 """
 
 import os
@@ -37,7 +37,8 @@ settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # started in the background of a shell without job control, SIGINT comes ignored, and every child would inherit that
+    # started in the background of a shell without job control, SIGINT comes ignored, and every child would
+    # inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get(_IN_WORKER)
     if given:
@@ -113,7 +114,8 @@ def redis_url(server_urls: ServerUrls) -> Iterator[str]:
         client.flushdb()
 
 
-# ---- the schema: fixtures that migrate, truncate and build services ------------------------------------------------
+# ---- the schema: fixtures that migrate, truncate and build services
+# ------------------------------------------------
 
 
 @pytest.fixture(scope="session")

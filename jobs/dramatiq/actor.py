@@ -70,7 +70,7 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         return WithOptions(partial(self._accept, options=options))
 
     def enqueue_with(self, kwargs: Mapping[str, Any] | None = None, **options: Unpack[EnqueueOptions]) -> Job:
-        """Enqueue the job with arguments from a mapping, and with options; returns it once it is committed."""
+        """Enqueue the job with arguments from a mapping and with options; returns it once it is committed."""
         return self._accept({"kwargs": {} if kwargs is None else kwargs}, options)
 
     def _accept(self, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Job:

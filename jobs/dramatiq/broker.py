@@ -79,7 +79,7 @@ class CallboardBroker(dramatiq.Broker):
         return self._connect()
 
     def add_configured(self) -> None:
-        """Add the middleware that CALLBOARD_MIDDLEWARE names; raises InvalidInput when one cannot be loaded."""
+        """Add the middleware of CALLBOARD_MIDDLEWARE; raises InvalidInput when one cannot be loaded."""
         from callboard.jobs.client import configured_middleware
 
         for one in load_middleware(configured_middleware()):
@@ -251,6 +251,6 @@ def _backoff(value: object) -> timedelta | None:
 
 
 def _span(milliseconds: float) -> timedelta:
-    """Return a duration; anything longer than the longest that is stored (infinity, too) becomes the longest."""
+    """Return a duration. A longer one than can be stored (infinity, too) becomes the longest."""
     longest = LONGEST.total_seconds() * 1000
     return timedelta(milliseconds=min(milliseconds, longest))

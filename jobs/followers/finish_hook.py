@@ -92,7 +92,7 @@ class FollowerHook:
 def _ready(
     statements: Statements, done: Sequence[Finished], following: Mapping[UUID, Sequence[_Follower]]
 ) -> list[NewJob]:
-    """Return the jobs to enqueue with these ends; one with a barrier follows the last end that arrives there."""
+    """Return the jobs to enqueue with these ends. One with a barrier follows the last end to arrive there."""
     asked = [(end.id, one) for end in done for one in following[end.id]]
     # Every transaction takes barriers in the same order, so two that arrive at the same ones cannot deadlock.
     arrivals = sorted({(one.barrier, end) for end, one in asked if one.barrier is not None})

@@ -122,7 +122,7 @@ class Database:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Raise errors of ours for the driver's errors that have a meaning: Unavailable, Busy, InvalidInput."""
+        """Raise errors of ours for errors of the driver that have a meaning, such as Unavailable or Busy."""
         try:
             yield
         except Exception as error:

@@ -50,7 +50,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def retry_on_conflict(work: Callable[[], T]) -> T:
-    """Call `work` up to five times, while Postgres breaks it off for a deadlock or a serialization failure."""
+    """Call `work` up to five times, while Postgres ends it for a deadlock or a serialization failure."""
     return Retrying(
         retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(5),

@@ -197,37 +197,31 @@ class KeptConnection:
     def _open(self) -> DirectConnection:
         self._opened_at, self._outages = time.monotonic(), self._pool.outages
         connection = self._opened.enter_context(self._pool.autocommit())
-        # It gets settings of its own, so it must not go back to the pool.
+        # It gets its own settings, so it must not go back to the pool.
         self._opened.callback(connection.invalidate)
         connection.execute(_ONE_PLAN)
         if not self._durable:
             connection.execute(_NOT_DURABLE)
         if self._lock_timeout is not None:
-            milliseconds = self._lock_timeout // timedelta(milliseconds=1)
-            connection.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
+            connection.execute(
+                _LOCK_TIMEOUT, {"milliseconds": self._lock_timeout // timedelta(milliseconds=1)}
+            )
         driver: Any = connection.connection.driver_connection
         return DirectConnection(driver, self._pool.schema)
 
 
 class KeptConnections:
-    """Some kept connections that threads take turns with; a thread that finds none free uses a pooled
-    connection.
-    """
+    """Kept connections for several threads. When none is free, a thread uses a pooled connection."""
 
     def __init__(
         self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
     ) -> None:
-        #: Taken from and given back at the same end, so that as few as possible are open.
-        self._free: deque[KeptConnection] = deque()
+        #: Taken and given back at the same end: as few as possible are open.
+        self._free = deque(make() for _ in range(count))
         self._otherwise = otherwise
-        for _ in range(count):
-            self._free.append(make())
 
     def run(self, work: "Work[T]", *, one_statement: bool) -> T:
-        """Run `work` in one transaction.
-
-        one_statement: it runs one statement, which is a transaction by itself.
-        """
+        """Run `work` in one transaction; with one_statement, its only statement is the transaction."""
         try:
             kept = self._free.pop()
         except IndexError:

@@ -95,11 +95,9 @@ def read_token(raw: bytes) -> tuple[str, int] | None:
 
 @contextmanager
 def best_effort(operation: str, **facts: Any) -> Iterator[None]:
-    """Run calls to Redis that may fail: the failure is counted and logged at debug level, and the block ends.
+    """Run calls to Redis that may fail. A failure is counted, logged at debug level, and ends the block.
 
-    Redis holds hints only, so a failed call loses nothing: the feeder reads Postgres and repairs it.
-
-    operation: the label of the metric and a part of the log event, such as "push".
+    It loses nothing: the feeder repairs it from Postgres. operation: the metric's label, such as "push".
     """
     try:
         yield

@@ -1,4 +1,7 @@
-"""A module as programs of Dramatiq's have them: it imports nothing of ours but an outcome. Copied to where the workers run."""
+"""A module as programs of Dramatiq's have them: it imports nothing of ours but an outcome.
+
+Copied to where the workers run.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""Middleware of a program's own, and the notes that it and the actors take. Copied to where the workers run."""
+"""Middleware of a program's own, and the notes that it and the actors take.
+
+Copied to where the workers run.
+"""
 
 import os
 from pathlib import Path

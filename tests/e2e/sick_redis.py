@@ -1,4 +1,6 @@
-"""A Redis that can fall ill: a proxy on the loopback before a real one, which it passes through, delays, cuts or garbles."""
+"""A Redis that can fall ill: a proxy on the loopback before a real one, which it passes through, delays, cuts
+or garbles.
+"""
 
 import random
 import re

@@ -1,4 +1,6 @@
-"""The stage of the end-to-end tests: real processes of Callboard, in a folder of their own, that can be killed."""
+"""The stage of the end-to-end tests: real processes of Callboard, in a folder of their own, that can be
+killed.
+"""
 
 import os
 import shutil

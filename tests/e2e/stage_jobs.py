@@ -196,7 +196,9 @@ def tidies_up(path: str) -> None:
 
 @job(queue="limited")
 def span(n: int, seconds: float, key: str = "") -> int:
-    """Note when it was claimed, and when it began and ended, on the clock that all processes of a machine share."""
+    """Note when it was claimed, and when it began and ended, on the clock that all processes of a machine
+    share.
+    """
     began, job_ = time.monotonic(), current_job()
     who = f"{job_.id}:{os.getpid()}:{job_._job.started_at.timestamp()}"
     ledger = os.open(os.environ["CALLBOARD_TEST_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

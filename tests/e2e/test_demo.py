@@ -46,7 +46,9 @@ def left(folder: str) -> list[str]:
 
 
 def nothing_left(environment: dict[str, str]) -> bool:
-    """Whether nothing runs any more; a process that has been told to end, or whose parent has gone, may take a moment."""
+    """Whether nothing runs any more; a process that has been told to end, or whose parent has gone, may take
+    a moment.
+    """
     deadline = time.monotonic() + 30
     while left(environment["TMPDIR"]) and time.monotonic() < deadline:
         time.sleep(0.1)

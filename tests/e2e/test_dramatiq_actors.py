@@ -1,4 +1,6 @@
-"""A module of plain Dramatiq actors runs unchanged, callbacks, pipelines, groups, results and middleware included."""
+"""A module of plain Dramatiq actors runs unchanged, callbacks, pipelines, groups, results and middleware
+included.
+"""
 
 import shutil
 import signal

@@ -27,7 +27,9 @@ def count(stage: Stage, state: str) -> Counter[str]:
 
 
 def ended(stage: Stage) -> Counter[str]:
-    """How many jobs of each queue have ended, by the time that these are enough; no queue has run empty by then."""
+    """How many jobs of each queue have ended, by the time that these are enough; no queue has run empty by
+    then.
+    """
     until(lambda: count(stage, "succeeded").total() >= ENOUGH, 60)
     done = count(stage, "succeeded")
     left = count(stage, "queued")

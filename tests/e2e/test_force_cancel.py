@@ -1,4 +1,6 @@
-"""A running job that is cancelled stops, in its own time or by force; what runs beside it is not harmed for it."""
+"""A running job that is cancelled stops, in its own time or by force; what runs beside it is not harmed for
+it.
+"""
 
 from collections.abc import Iterator
 from uuid import UUID

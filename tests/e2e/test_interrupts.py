@@ -1,4 +1,6 @@
-"""Running jobs that are to stop: cancelled by an operator, or over their time limit; and one that returns too much."""
+"""Running jobs that are to stop: cancelled by an operator, or over their time limit; and one that returns too
+much.
+"""
 
 from collections.abc import Iterator
 from uuid import UUID

@@ -24,7 +24,9 @@ LONG = 90.0
 
 @dataclass(frozen=True)
 class Span:
-    """An attempt, from its first line to its last, or to its process's death; and its claim, by the database's clock."""
+    """An attempt, from its first line to its last, or to its process's death; and its claim, by the
+    database's clock.
+    """
 
     key: str
     claimed: float

@@ -1,4 +1,6 @@
-"""A worker that sleeps through its lease wakes up to find its jobs run elsewhere: what it still writes is refused."""
+"""A worker that sleeps through its lease wakes up to find its jobs run elsewhere: what it still writes is
+refused.
+"""
 
 import os
 import signal

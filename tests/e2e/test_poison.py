@@ -1,4 +1,6 @@
-"""A job that takes its process along is found out within three deaths; what runs beside it is neither lost nor blamed."""
+"""A job that takes its process along is found out within three deaths; what runs beside it is neither lost
+nor blamed.
+"""
 
 import signal
 

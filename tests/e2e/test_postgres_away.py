@@ -1,4 +1,6 @@
-"""Postgres dies while jobs run: their outcomes are kept and written once it is back, and nobody is judged meanwhile."""
+"""Postgres dies while jobs run: their outcomes are kept and written once it is back, and nobody is judged
+meanwhile.
+"""
 
 import signal
 import time

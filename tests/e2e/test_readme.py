@@ -1,8 +1,9 @@
-"""Every code block of the documentation runs, on one platform that knows the jobs that the documentation defines.
+"""Every code block of the documentation runs, on one platform that knows the jobs that the documentation
+defines.
 
 The blocks of a page run in their order: a later one may rely on an earlier one of the same page.
-A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. A block that
-cannot run has `<!-- not run: why -->` above it.
+A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. A
+block that cannot run has `<!-- not run: why -->` above it.
 """
 
 import json

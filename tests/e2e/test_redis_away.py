@@ -1,4 +1,6 @@
-"""Redis dies while jobs run: accepting and running go on from Postgres, and tokens flow again once it is back."""
+"""Redis dies while jobs run: accepting and running go on from Postgres, and tokens flow again once it is
+back.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Redis is there, and of no use: whatever it does instead of answering, jobs are accepted quickly and run, once each."""
+"""Redis is there, and of no use: whatever it does instead of answering, jobs are accepted quickly and run,
+once each.
+"""
 
 import signal
 import statistics
@@ -17,7 +19,8 @@ from callboard.jobs.tables import METADATA
 from tests.e2e.sick_redis import SickRedis, cutting, garbling, of_another_kind, refusing, sick_redis
 from tests.e2e.stage import Process, Stage, own_servers, own_stage, until
 
-#: An enqueue waits for Redis a fraction of a second at worst, and rarely at all; the rest is for a busy machine. Seconds.
+#: An enqueue waits for Redis a fraction of a second at worst, and rarely at all; the rest is for a busy
+#: machine. Seconds.
 EACH, MEDIAN = 5.0, 0.3
 
 

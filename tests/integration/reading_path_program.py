@@ -1,6 +1,8 @@
-"""Traces one enqueue and one attempt in a process of its own, and prints the files of ours that they enter, as JSON.
+"""Traces one enqueue and one attempt in a process of its own, and prints the files of ours that they enter,
+as JSON.
 
-Arguments: the URLs of a migrated Postgres and of Redis, and the module that defines the job `add`. A worker child runs in
+Arguments: the URLs of a migrated Postgres and of Redis, and the module that defines the job `add`. A worker
+           child runs in
 this process, so that it can be traced.
 """
 
@@ -17,7 +19,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 #: What a reader knows already: errors, metrics and values.
 NOT_COUNTED = ("jobs/errors.py", "jobs/metrics.py", "jobs/model/")
-#: The threads of a worker child that claim, run and finish: those of Dramatiq, which have no names, and the flusher.
+#: The threads of a worker child that claim, run and finish: those of Dramatiq, which have no names, and the
+#: flusher.
 ATTEMPT_THREADS = ("Thread-", "callboard-flusher")
 
 
@@ -46,7 +49,9 @@ class Trace:
 
 
 def relative(name: str) -> str | None:
-    """The path of a file of ours in the repository; None for any other file and for those that are not counted."""
+    """The path of a file of ours in the repository; None for any other file and for those that are not
+    counted.
+    """
     with suppress(ValueError):
         path = Path(name).resolve().relative_to(ROOT)
         if path.parts[0] not in {".venv", "tests"} and not path.as_posix().startswith(NOT_COUNTED):

@@ -1,4 +1,5 @@
-"""docs/explanation/architecture.md names the files that one must open to follow an enqueue and an attempt: exactly these.
+"""docs/explanation/architecture.md names the files that one must open to follow an enqueue and an attempt:
+exactly these.
 
 The calls are traced in a process of their own, over real servers.
 """

@@ -1,4 +1,6 @@
-"""Threads that enqueue together, some of which are interrupted at any line: a program that ends with 0 when nobody else suffers."""
+"""Threads that enqueue together, some of which are interrupted at any line: a program that ends with 0 when
+nobody else suffers.
+"""
 
 import ctypes
 import sys

@@ -113,7 +113,10 @@ def test_only_repositories_and_tables_name_tables():
 
 
 def test_a_repository_imports_no_service():
-    """Services call repositories, never the other way. A repository imports values, its subject's and others'."""
+    """Services call repositories, never the other way.
+
+    A repository imports values, its subject's and others'.
+    """
     services = {
         path
         for path, tree in sources().items()

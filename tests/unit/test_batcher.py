@@ -1,4 +1,6 @@
-"""The Batcher: concurrent callers are written together, each gets its own result, and none is hit by another's fault."""
+"""The Batcher: concurrent callers are written together, each gets its own result, and none is hit by
+another's fault.
+"""
 
 import os
 import subprocess

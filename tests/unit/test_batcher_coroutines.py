@@ -1,4 +1,6 @@
-"""Coroutines and the Batcher: what waits is written together and bounded, and each caller gets its own result."""
+"""Coroutines and the Batcher: what waits is written together and bounded, and each caller gets its own
+result.
+"""
 
 import asyncio
 import threading

@@ -1,4 +1,6 @@
-"""Arrays in Postgres's binary form: the server reads back what was put in (the integration half is every claim and finish)."""
+"""Arrays in Postgres's binary form: the server reads back what was put in (the integration half is every
+claim and finish).
+"""
 
 from uuid import UUID
 

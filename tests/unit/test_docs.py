@@ -1,4 +1,6 @@
-"""The documentation agrees with the code: links, states, settings, commands, errors, metrics, files, decisions."""
+"""The documentation agrees with the code: links, states, settings, commands, errors, metrics, files,
+decisions.
+"""
 
 import dataclasses
 import importlib

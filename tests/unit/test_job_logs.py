@@ -1,4 +1,6 @@
-"""What an attempt logs, before it is written: bounded, numbered, in words, without secrets; and what waits for it."""
+"""What an attempt logs, before it is written: bounded, numbered, in words, without secrets; and what waits
+for it.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -81,7 +83,8 @@ class Ended:
         self.running = running
 
 
-# ---- the buffer ----------------------------------------------------------------------------------------------------
+# ---- the buffer
+# ----------------------------------------------------------------------------------------------------
 
 
 def lines_of(number: int, message: str = "line {}") -> tuple[LogLines, list[LogLines]]:
@@ -159,7 +162,8 @@ def test_while_nothing_can_be_written_an_attempt_takes_up_no_more_room():
     assert len(taken(lines).lines) == 4
 
 
-# ---- the handler ---------------------------------------------------------------------------------------------------
+# ---- the handler
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -283,7 +287,8 @@ def test_what_the_process_shows_stays_as_it_is(running, capsys):
     assert capsys.readouterr().err == ""
 
 
-# ---- progress ------------------------------------------------------------------------------------------------------
+# ---- progress
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -335,7 +340,8 @@ def test_progress_raises_once_the_job_shall_stop():
         running.progress(0.5)
 
 
-# ---- the scribe ----------------------------------------------------------------------------------------------------
+# ---- the scribe
+# ----------------------------------------------------------------------------------------------------
 
 
 def run_to_end(scribe: JobLogFlusher) -> None:
@@ -391,7 +397,8 @@ def test_words_that_are_refused_hold_up_nobody(monkeypatch):
     assert len(flusher.ended) == 1
 
 
-# ---- on the screen -------------------------------------------------------------------------------------------------
+# ---- on the screen
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [60, 80])

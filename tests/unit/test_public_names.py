@@ -1,4 +1,7 @@
-"""The names that job code and its callers import. Adding one is fine; a name that goes or changes is a break."""
+"""The names that job code and its callers import.
+
+Adding one is fine; a name that goes or changes is a break.
+"""
 
 import subprocess
 import sys

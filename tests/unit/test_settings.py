@@ -1,4 +1,6 @@
-"""Settings: where they come from, what they accept, and that an error names key, value and form without a secret."""
+"""Settings: where they come from, what they accept, and that an error names key, value and form without a
+secret.
+"""
 
 import os
 from datetime import timedelta

@@ -197,5 +197,5 @@ _LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:millisecond
 
 
 def limit_lock_wait(statements: Statements, longest: timedelta) -> None:
-    """In this transaction, wait at most this long for a row that another transaction holds; then raise Busy."""
+    """In this transaction, wait at most this long for a locked row; then raise Busy."""
     statements.execute(_LOCK_TIMEOUT, {"milliseconds": longest // timedelta(milliseconds=1)})

@@ -1,7 +1,7 @@
 """Alembic's entry point: runs the migrations on the connection that `postgres/migrating.py` passes in.
 
 How to write a migration: name the schema by SCHEMA of `callboard.jobs.postgres.sql`, in `op.*` calls
-(`schema=SCHEMA`) and in SQL texts (f"UPDATE {SCHEMA}.jobs ..."). The connection replaces it by the schema's name.
+(`schema=SCHEMA`) and in SQL texts (f"UPDATE {SCHEMA}.jobs ..."). The connection puts the schema's name there.
 """
 
 from alembic import context

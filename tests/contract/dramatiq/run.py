@@ -1,7 +1,7 @@
 """Runs Dramatiq's own tests against our broker: `make contract`.
 
-The tests come with the source distribution of the version in requirements.lock, which pip downloads. The lock's
-digests are checked. The tests are unpacked into a temporary folder, and run there with our fixtures.
+The tests come with the source distribution of the version in requirements.lock, which pip downloads. The
+lock's digests are checked. The tests are unpacked into a temporary folder, and run there with our fixtures.
 """
 
 import hashlib

@@ -1,4 +1,6 @@
-"""What Dramatiq's own tests get in place of their stub broker and worker: ours, in this process, over real servers."""
+"""What Dramatiq's own tests get in place of their stub broker and worker: ours, in this process, over real
+servers.
+"""
 
 import time
 from collections.abc import Iterable, Iterator

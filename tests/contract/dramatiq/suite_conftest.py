@@ -1,4 +1,7 @@
-"""The fixtures that Dramatiq's own tests ask for, with ours behind them. Copied beside those tests as their conftest.py."""
+"""The fixtures that Dramatiq's own tests ask for, with ours behind them.
+
+Copied beside those tests as their conftest.py.
+"""
 
 import sys
 import tomllib
@@ -17,8 +20,8 @@ from tests.contract.dramatiq import stand_in
 # test_broker.py imports it for two tests that are left out; its driver is not installed here.
 sys.modules["dramatiq.brokers.rabbitmq"] = SimpleNamespace(RabbitmqBroker=None)
 
-#: These tests look at the exception or the log line of Dramatiq's own thread. An attempt takes that path only when
-#: middleware has a hook for it; otherwise our threads run it.
+#: These tests look at the exception or the log line of Dramatiq's own thread. An attempt takes that path only
+#: when middleware has a hook for it; otherwise our threads run it.
 ON_DRAMATIQS_PATH = {
     "test_actors_can_be_assigned_time_limits",
     "test_workers_log_rate_limit_exceeded_errors_differently",

@@ -1,4 +1,6 @@
-"""The parent of the processes of `callboard up`, with small children in place of ours; and the command as a process."""
+"""The parent of the processes of `callboard up`, with small children in place of ours; and the command as a
+process.
+"""
 
 import os
 import signal

@@ -41,7 +41,9 @@ def healthy(url: str) -> bool:
 
 @pytest.fixture
 def up(callboard, tmp_path):
-    """A running `callboard up` with one worker process and a job of its own; (process, what it said when ready)."""
+    """A running `callboard up` with one worker process and a job of its own; (process, what it said when
+    ready).
+    """
     (tmp_path / "shop.py").write_text(MODULE)
     settings = {**callboard.settings, "port": "0", "processes": "1", "jobs": "shop", "grace": "5s"}
     env = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}

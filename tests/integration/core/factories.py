@@ -1,4 +1,6 @@
-"""What the tests of the core share: rows in any state, workers with leases, job types, databases of their own."""
+"""What the tests of the core share: rows in any state, workers with leases, job types, databases of their
+own.
+"""
 
 import threading
 import time
@@ -78,7 +80,9 @@ def enqueue_one(platform: Platform, request: JobRequest, source: Source = PYTHON
 
 
 def put_job(connection: Connection, state: JobState, **columns: Any) -> Put:
-    """A consistent row in this state: claimed once, due and expired long ago, so that nothing but the state protects it."""
+    """A consistent row in this state: claimed once, due and expired long ago, so that nothing but the state
+    protects it.
+    """
     values: dict[str, Any] = {
         "id": new_id(), "name": "build_report", "queue": "reports", "state": str(state), "attempt": 1,
         "max_attempts": 10, "epoch": 4, "source": "python", "run_at": "2026-01-01T00:00:00Z",
@@ -271,7 +275,9 @@ class FakeClock:
 
 @contextmanager
 def statements(platform: Platform) -> Iterator[list[str]]:
-    """What this platform tells Postgres within the block, in order; the beginnings and ends of transactions, too."""
+    """What this platform tells Postgres within the block, in order; the beginnings and ends of transactions,
+    too.
+    """
     told: list[str] = []
     heard: dict[str, Callable[..., None]] = {
         "before_cursor_execute": lambda _connection, _cursor, statement, *_: told.append(statement),

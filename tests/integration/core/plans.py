@@ -49,7 +49,8 @@ class Plan:
 
 
 class Explaining:
-    """Stands for a SQLAlchemy connection in a repository's function; what is executed is explained, and has no rows.
+    """Stands for a SQLAlchemy connection in a repository's function; what is executed is explained, and has
+    no rows.
 
     generic: explain the plan that is kept for a prepared statement, whatever its parameters.
     """

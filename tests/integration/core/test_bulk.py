@@ -1,4 +1,6 @@
-"""Verbs by filter: the preview, the limit, what is left when some cannot be moved, the Python door, the metric."""
+"""Verbs by filter: the preview, the limit, what is left when some cannot be moved, the Python door, the
+metric.
+"""
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta

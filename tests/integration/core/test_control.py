@@ -126,7 +126,8 @@ def test_without_redis_the_verbs_work(platform):
     assert count(platform) == 0
 
 
-# ---- by filter -----------------------------------------------------------------------------------------------------
+# ---- by filter
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,8 @@ def test_a_rerun_by_filter_leaves_out_those_whose_key_is_taken(platform):
     assert states(platform, [*free, *twins, taken]) == ["queued", "queued", "queued", "failed", "failed"]
 
 
-# ---- lists ---------------------------------------------------------------------------------------------------------
+# ---- lists
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_list_is_newest_first_and_its_cursor_leads_through_it_once(platform):

@@ -1,4 +1,6 @@
-"""The connections by which jobs are enqueued: kept, replaced when they die, given back, and never shared with a copy."""
+"""The connections by which jobs are enqueued: kept, replaced when they die, given back, and never shared with
+a copy.
+"""
 
 import os
 from contextlib import closing

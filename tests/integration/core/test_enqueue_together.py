@@ -89,7 +89,10 @@ def test_an_open_transaction_on_a_unique_key_delays_no_job_without_one(platform)
 def test_when_the_notice_fails_nothing_is_committed_and_nobody_is_told_that_it_was(
     platform, database_url, redis_url
 ):
-    """A limited queue's jobs are announced by NOTIFY. It is in the transaction of the jobs, whatever that is written through."""
+    """A limited queue's jobs are announced by NOTIFY.
+
+    It is in the transaction of the jobs, whatever that is written through.
+    """
     platform.queues.limit("reports", Limits(concurrency=1))
     role, name = "callboard_may_not_notify", platform.database.schema
     for statement in (

@@ -26,7 +26,9 @@ def client(platform):
 
 @pytest.fixture
 def ear(platform):
-    """Whether a commit tells of this queue; a listener may hear of commits before its time, so queues are new to each test."""
+    """Whether a commit tells of this queue; a listener may hear of commits before its time, so queues are new
+    to each test.
+    """
     with platform.database.autocommit() as connection:
         notices.listen(connection)
         heard = set()

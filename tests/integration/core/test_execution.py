@@ -1,4 +1,6 @@
-"""An attempt's way through the database: claimed once, ended once, and no answer that is lost on the way loses a job."""
+"""An attempt's way through the database: claimed once, ended once, and no answer that is lost on the way
+loses a job.
+"""
 
 import os
 from collections import Counter

@@ -1,4 +1,6 @@
-"""The plans of the hot statements over 200,000 jobs: each reads by the index that is meant for it, never the table."""
+"""The plans of the hot statements over 200,000 jobs: each reads by the index that is meant for it, never the
+table.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

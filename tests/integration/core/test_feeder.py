@@ -1,4 +1,6 @@
-"""The feeder: what is queued in Postgres comes into Redis, whatever happened to Redis or to those who should have pushed."""
+"""The feeder: what is queued in Postgres comes into Redis, whatever happened to Redis or to those who should
+have pushed.
+"""
 
 import pytest
 import redis

@@ -1,4 +1,6 @@
-"""A platform that has nothing to do is quiet: what its loops ask is counted, statement by statement and command by command."""
+"""A platform that has nothing to do is quiet: what its loops ask is counted, statement by statement and
+command by command.
+"""
 
 from contextlib import closing
 from datetime import timedelta
@@ -84,7 +86,8 @@ def commands(cache):
     return {name: told["calls"] for name, told in cache.info("commandstats").items() if "info" not in name}
 
 
-# ---- the scheduler ------------------------------------------------------------------------------------------------
+# ---- the scheduler
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_look_of_an_idle_leader_is_one_statement_and_no_command(platform, cache, watch):
@@ -222,7 +225,8 @@ def test_pruning_nothing_is_a_statement_for_each_kind(platform):
     assert len(told) == 4
 
 
-# ---- gauges -------------------------------------------------------------------------------------------------------
+# ---- gauges
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_gauges_are_one_statement_and_rest_for_twenty_times_as_long_as_it_took(platform, clock):
@@ -248,7 +252,8 @@ def test_gauges_are_one_statement_and_rest_for_twenty_times_as_long_as_it_took(p
     gauges.clear()
 
 
-# ---- a worker child -----------------------------------------------------------------------------------------------
+# ---- a worker child
+# -----------------------------------------------------------------------------------------------
 
 
 class Room:

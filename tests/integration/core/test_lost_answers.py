@@ -1,4 +1,6 @@
-"""Connections that break at the worst moment, and a Postgres that forgets: no job is lost, no end counts for another attempt."""
+"""Connections that break at the worst moment, and a Postgres that forgets: no job is lost, no end counts for
+another attempt.
+"""
 
 import pytest
 from sqlalchemy import text
@@ -104,7 +106,9 @@ def test_a_connection_that_is_killed_is_one_outage_and_then_all_is_well(platform
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same worker", "another worker"])
 def test_an_attempt_whose_claim_a_crash_of_postgres_undid_ends_nobody_elses(platform, worker, same):
-    """A claim that did not wait for the disk may be undone; the job is claimed again, under the very same epoch."""
+    """A claim that did not wait for the disk may be undone; the job is claimed again, under the very same
+    epoch.
+    """
     (job_id,) = enqueue(platform)
     (undone,) = worker.claim([(job_id, 0)])
     run_sql(

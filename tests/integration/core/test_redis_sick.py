@@ -1,4 +1,6 @@
-"""A Redis that is of no use holds nobody up, is told of by those who watch, and stops nothing that Postgres can do."""
+"""A Redis that is of no use holds nobody up, is told of by those who watch, and stops nothing that Postgres
+can do.
+"""
 
 import socket
 import threading
@@ -85,7 +87,8 @@ class Failing:
             self.clock.advance(cost)
 
 
-# ---- how long others are spared after a failure ---------------------------------------------------------------------
+# ---- how long others are spared after a failure
+# ---------------------------------------------------------------------
 
 
 def test_after_a_costly_failure_nobody_tries_for_a_while_and_each_hears_why():
@@ -130,12 +133,15 @@ def test_while_one_tries_the_others_are_refused():
     made.works()
 
 
-# ---- no call lasts longer than it may -------------------------------------------------------------------------------
+# ---- no call lasts longer than it may
+# -------------------------------------------------------------------------------
 
 
 @contextmanager
 def dripping() -> Iterator[str]:
-    """A server that sends a byte each 50 ms, for ever: no single read takes long, and no answer is ever whole."""
+    """A server that sends a byte each 50 ms, for ever: no single read takes long, and no answer is ever
+    whole.
+    """
     ended = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -185,7 +191,8 @@ def test_who_waits_hears_of_the_end_and_goes_on_listening_whatever_redis_says(si
     assert waiting._thread.is_alive()
 
 
-# ---- what goes on without it ----------------------------------------------------------------------------------------
+# ---- what goes on without it
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_round_stages_and_expires_while_redis_is_full_and_feeds_all_once_it_is_not(sick, proxy):
@@ -251,7 +258,8 @@ def test_a_job_that_is_claimed_from_postgres_is_not_claimed_by_its_token_as_well
         assert claimed(sick, second)
 
 
-# ---- those who watch say so -----------------------------------------------------------------------------------------
+# ---- those who watch say so
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Unique keys: held for a period, replaced before they begin, made of arguments; at the Python door and at the SQL one."""
+"""Unique keys: held for a period, replaced before they begin, made of arguments; at the Python door and at
+the SQL one.
+"""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -65,7 +67,8 @@ def conflicts(result):
     return REGISTRY.get_sample_value("callboard_unique_conflicts_total", labels) or 0.0
 
 
-# ---- for a period ---------------------------------------------------------------------------------------------------
+# ---- for a period
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
@@ -152,7 +155,8 @@ def test_the_pruner_removes_keys_whose_period_is_over(client, platform):
     assert (left, count(platform)) == (["two"], 2)
 
 
-# ---- replace --------------------------------------------------------------------------------------------------------
+# ---- replace
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [JobState.SCHEDULED, JobState.QUEUED, JobState.RETRYING, JobState.WAITING])
@@ -239,7 +243,9 @@ def test_a_replacement_renews_the_period(client, platform):
 
 
 def test_what_is_said_last_is_run_however_many_speak_while_workers_claim(client, platform):
-    """Thirty replacements against a worker: afterwards each account has run, or has been replaced by a later word."""
+    """Thirty replacements against a worker: afterwards each account has run, or has been replaced by a later
+    word.
+    """
     report(client, 0, **REPLACE)
     seen = []
 
@@ -271,7 +277,8 @@ def test_within_a_transaction_everything_holds_too(client, platform):
     assert report(client, **KEYED).id != first.id
 
 
-# ---- keys made of arguments -----------------------------------------------------------------------------------------
+# ---- keys made of arguments
+# -----------------------------------------------------------------------------------------
 
 
 def sync_account(account_id: int, month: str = "2026-10") -> None: ...

@@ -179,7 +179,8 @@ def test_a_rate_that_is_used_up_says_when_there_is_room_again(led):
         "the queue reports has started or granted 2 in 1m, as many as are allowed; the next may start in"
         in reason.text
     )
-    # a row that stands for three: room comes once so many of the oldest are back that less than the rate is left
+    # a row that stands for three: room comes once so many of the oldest are back that less than the rate is
+    # left
     run_sql(led, "UPDATE callboard.grants SET uses = 3 WHERE started_at < now() - interval '45s'")
     (reason,) = [reason for reason in led.why.explain(job).reasons if reason.code is Code.QUEUE_RATE]
     assert reason.data["next_at"] == oldest(led, within="1m") + timedelta(minutes=1)

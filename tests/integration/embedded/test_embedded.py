@@ -1,4 +1,6 @@
-"""Embedded servers serve, wherever their folder is and whoever runs them, and say what is wrong when they cannot."""
+"""Embedded servers serve, wherever their folder is and whoever runs them, and say what is wrong when they
+cannot.
+"""
 
 import importlib.util
 import os
