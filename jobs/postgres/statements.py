@@ -119,8 +119,7 @@ def _compiled(statement: TextClause, schema: str) -> bytes:
 
 
 class KeptConnection:
-    """A connection of one thread, kept for statements that come one after the other: it saves the way to the
-    pool and back.
+    """A connection that one thread keeps for a series of statements: it saves the way to the pool and back.
 
     Each call is one transaction. A connection that breaks is replaced by the next call. Raises Unavailable,
     and nothing else, when Postgres is away.
@@ -137,10 +136,7 @@ class KeptConnection:
         self._of_parent: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
-        """Run `work`, which may run one statement: the statement is its own transaction.
-
-        Retries a deadlock.
-        """
+        """Run `work`, which may run one statement: its own transaction. Retries a deadlock."""
         return self._guarded(lambda: work(self._ready(1)))
 
     def transaction(self, work: Callable[[DirectConnection], T]) -> T:
