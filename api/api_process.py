@@ -10,9 +10,9 @@ from callboard.config.embedded import ServerUrls, secret_key
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
 
-#: Connections of the pool, which opens as many again under load.
+#: The size of the connection pool. Under load, the pool opens as many again.
 _POOL: Final = 10
-#: Threads of the routes: one for each connection that the server does not need itself.
+#: The threads of the routes: one for each connection that the server does not use itself.
 _THREADS: Final = 2 * _POOL - SERVERS_OWN
 
 

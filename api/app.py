@@ -39,7 +39,7 @@ DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: deliveries, one for a batch of jobs with unique keys, one for the catalogue, which is read while a thread
 #: holds another, and one to spare.
 SERVERS_OWN: Final = 7
-#: How many threads may use the database by default: what a pool of ten connections leaves.
+#: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
 
 

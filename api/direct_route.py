@@ -1,5 +1,4 @@
-"""Routes for the busiest endpoints: FastAPI describes them in OpenAPI, and a request goes straight to the
-function.
+"""Routes for the busiest endpoints. FastAPI describes them in OpenAPI; a request directly calls the function.
 
 FastAPI resolves the parameters of a function anew for each request, which takes longer than the rest of a
 small endpoint. Here that is done once, when the route is made.

@@ -1,4 +1,4 @@
-"""What every route uses, made once for each app."""
+"""The objects that every route uses. Each app makes them once."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,7 +14,7 @@ from callboard.jobs.webhooks.intake import Intake
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services, and what HTTP needs besides."""
+    """The services of the platform, and the objects that only HTTP needs."""
 
     platform: Platform
     intake: Intake

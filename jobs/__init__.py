@@ -1,4 +1,4 @@
 """The domain: one folder for each subject.
 
-It knows nothing of HTTP, the command line or the worker processes.
+It does not depend on HTTP, the command line or the worker processes.
 """

@@ -1,4 +1,4 @@
-"""The client: what other Python programs use to enqueue jobs, look at them and wait for them."""
+"""The client: other Python programs use it to enqueue jobs, read them and wait for them."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -41,9 +41,7 @@ class Client:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Connect as CALLBOARD_* and callboard.toml say; without URLs, to the embedded servers in the data
-        folder.
-        """
+        """Connect with the settings in force; without URLs, to the embedded servers in the data folder."""
         defer_to_host()
         settings = load_settings()
         opened = ExitStack()
@@ -64,13 +62,14 @@ class Client:
         """Enqueue one job and return it; when this returns, the job is committed.
 
         kwargs:     the job's named arguments.
-        connection: enqueue in this connection's transaction; the job exists if, and only if, that commits.
+        connection: enqueue in this connection's transaction. The job exists only if that commits.
         options:    see EnqueueOptions.
 
-        When the unique key is held, the job that holds it is returned; with on_conflict="replace" after it
-        got these arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict
-        (on_conflict="reject") or Unavailable. Then nothing was written, but for one case: Postgres went away
-        between its commit and its answer. A unique_key makes it safe to enqueue again.
+        When the unique key is held, the job that holds it is returned. With on_conflict="replace", that job
+        first gets these arguments and this time. Raises UnknownJob, InvalidArguments, InvalidInput, Conflict
+        (on_conflict="reject") or Unavailable. After an error nothing was written, with one exception: after
+        Unavailable the job may be committed, if the connection broke between the commit and the answer. With
+        a unique_key it is safe to enqueue again.
         """
         request = job_request({**options, "name": name, "kwargs": {} if kwargs is None else kwargs})
         enqueue, jobs = self._platform.enqueue, self._platform.jobs
@@ -83,7 +82,7 @@ class Client:
     def enqueue_many(
         self, name: str, kwargs: Iterable[Mapping[str, Any]], **options: Unpack[EnqueueOptions]
     ) -> list[UUID]:
-        """Enqueue one job for each of these arguments, all of them or none; returns the ids in their order.
+        """Enqueue one job for each item of arguments, all or none; return the ids in the same order.
 
         An error names its job: `jobs[3]: kwargs.month: missing`.
         """
@@ -92,8 +91,8 @@ class Client:
             return []
         request = job_request({**options, "name": name, "kwargs": every[0]})
         for one in every:
-            # To validate each request would cost more than all else: the others are validated only to name
-            # what is wrong.
+            # Validating each request would cost more than everything else. So only the first one is
+            # validated, and the others only to name an error.
             if not (isinstance(one, dict) and all(isinstance(key, str) for key in one)):
                 job_request({**options, "name": name, "kwargs": one})
         enqueue = self._platform.enqueue
@@ -101,7 +100,7 @@ class Client:
 
     @property
     def platform(self) -> Platform:
-        """The services behind this client; brokers use them."""
+        """Return the services that this client uses. Brokers use them too."""
         return self._platform
 
     def get(self, job_id: UUID | str) -> Job:
@@ -113,14 +112,14 @@ class Client:
         return self._platform.waiting.wait(_id(job_id), _span(timeout))
 
     def cancel(self, job_id: UUID | str, *, force: bool = False) -> Job:
-        """Cancel a job that has not begun; ask a running one to stop.
+        """Cancel a job that has not started; ask a running job to stop.
 
-        force: kill the process that runs it when it does not stop within seconds.
+        force: kill the process that runs the job if the job does not stop within seconds.
         """
         return self._platform.control.cancel(_id(job_id), force=force)
 
     def retry(self, job_id: UUID | str) -> Job:
-        """Queue a finished job again, with a fresh budget of attempts."""
+        """Queue a finished job again, with its full number of attempts."""
         return self._platform.control.rerun(_id(job_id))
 
     def delete(self, job_id: UUID | str) -> None:
@@ -154,7 +153,7 @@ class Client:
         return self._platform.job_logs.newest(_id(job_id), attempt=attempt, limit=limit)
 
     def why(self, job_id: UUID | str) -> Explanation:
-        """Explain why a job is not running: the reasons that hold now, the most important first.
+        """Explain why a job is not running: the reasons that apply now, the most important first.
 
         Raises NotFound.
         """
@@ -169,7 +168,7 @@ class Client:
         key_concurrency: int | None = None,
         key_rate: str | Rate | None = None,
     ) -> None:
-        """Replace all limits of a queue, at once and for all workers; None means no limit.
+        """Replace all limits of a queue. They apply at once to all workers. None means no limit.
 
         concurrency: jobs that run at once.
         rate:        jobs that start within any period, as "100/1m".

@@ -1,4 +1,4 @@
-"""The domain put together: from two URLs to every service. Each entry point makes one and closes it."""
+"""The composition of the domain: makes every service from two URLs. Each entry point makes and closes one."""
 
 from datetime import timedelta
 from functools import cached_property
@@ -34,7 +34,7 @@ DEFAULT_LEASE: Final = timedelta(seconds=30)
 
 
 class Platform:
-    """Every service over one database and one Redis; nothing connects before it is used.
+    """Every service over one database and one Redis. Connections are opened on first use.
 
     schema:          the Postgres schema, and the prefix of every Redis key.
     enqueue_threads: how many groups of concurrent enqueues are written at the same time.
@@ -112,7 +112,7 @@ class Platform:
 
     @cached_property
     def migrations(self) -> "Migrations":
-        # Alembic is as much to import as all the rest, and only a migration needs it.
+        # Importing Alembic takes as long as all other imports, and only a migration needs it.
         from callboard.jobs.postgres.migrating import Migrations
 
         return Migrations(self.database)
@@ -129,7 +129,7 @@ class Platform:
         return Ticker(self.database, self.enqueue)
 
     def intake(self, secret_key: str) -> "Intake":
-        # What encrypts is 7 MiB, and a worker has no use for it.
+        # The encryption library takes 7 MiB of memory, and a worker does not need it.
         from callboard.jobs.webhooks.intake import Intake
         from callboard.jobs.webhooks.secret_box import SecretBox
 

@@ -1,8 +1,8 @@
-"""The feeder: it queues what is due and puts queued jobs into Redis. This one loop repairs every lost push.
+"""The feeder: queues jobs that are due and puts queued jobs into Redis. It also repairs every lost push.
 
-Delayed jobs, retries, pushes that did not happen and a Redis that lost its memory are all handled in the same
-way: jobs that are queued in Postgres are put into the queue's set in Redis, the most urgent first. Of a
-limited queue, only granted jobs are put there. Queues without jobs cause no call to Redis.
+Delayed jobs, retries, failed pushes and the loss of all data in Redis are handled in the same way: the feeder
+puts the jobs that are queued in Postgres into the queue's set in Redis, the most urgent first. For a limited
+queue, it puts only granted jobs there. Queues without jobs cause no call to Redis.
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last fin
 
 #: The number of jobs that one statement stages or expires.
 _BATCH: Final = 5_000
-#: Every round feeds this many jobs of each queue, the most urgent.
+#: Every round feeds this many of the most urgent jobs of each queue: the top.
 _TOP: Final = 50
-#: This many are fed when one of these was missing in Redis.
+#: If a job of the top was missing in Redis, the round feeds this many jobs: the head.
 _HEAD: Final = 500
 #: A round feeds at most this many tokens beyond the tops. The next round follows soon and feeds the rest.
 _MAX_TOKENS: Final = 6_000
@@ -47,7 +47,7 @@ class Feeder:
         self._clock = clock
         self._lock = Lock()
         self._finished_at = clock.monotonic()
-        #: The queues with jobs that workers know, without limits and with limits.
+        #: The queues with jobs that the workers know already: without limits, and with limits.
         self._known_plain: set[str] = set()
         self._known_limited: set[str] = set()
         #: Whether the last round fed many tokens, so that the next round should follow soon.
@@ -55,11 +55,11 @@ class Feeder:
         LAG.set_function(lambda: self._clock.monotonic() - self._finished_at)
 
     def round(self) -> int:
-        """Look what there is to do, and do it; return the number of new tokens."""
+        """Find the work that is due, and do it; return the number of new tokens."""
         return self.work(self._service.look())
 
     def work(self, found: Upkeep) -> int:
-        """Expire jobs, stage what is due, and feed the queues; return the number of new tokens."""
+        """Expire jobs, stage due jobs, and feed the queues; return the number of new tokens."""
         with self._lock:
             if found.expires:
                 self._expire()
@@ -107,11 +107,9 @@ class Feeder:
         return round_.total
 
     def _feed_more(self, name: str, round_: "_Round") -> None:
-        """Feed the head of a queue if a part of its top was missing, and the whole window if its set is half
-        empty.
+        """Feed the head of a queue if its top had gaps, and the whole window if its set is half empty.
 
-        The set holds, with few exceptions, the head of the queue: the missing jobs begin about where the set
-        ends.
+        The set usually holds the first jobs of the queue, so the missing jobs start about where the set ends.
         """
         before = round_.depths[name] - round_.new[name]
         if (round_.new[name] or before < _HEAD) and round_.left > 0:
@@ -127,7 +125,7 @@ class Feeder:
     def _wake_workers(self, found: Upkeep) -> None:
         """Wake the workers when a queue is new to them or newly limited.
 
-        Without it they notice a little later.
+        Without the wake-up, they notice the queue a little later.
         """
         plain, limited = set(found.plain), set(found.limited)
         if plain <= self._known_plain and limited <= self._known_limited:
@@ -168,8 +166,8 @@ class _Round:
         #: For each queue that Redis took tokens for: how many were new, and how many its set holds.
         self.new: dict[str, int] = {}
         self.depths: dict[str, int] = {}
-        #: The last error. Only one queue may be concerned: its key may have another type. When Redis is away,
-        #: the calls for the other queues fail at once.
+        #: The last error. It may affect only one queue, whose key has another type. When Redis does not
+        #: answer, the calls for the other queues fail at once.
         self.refusal: RedisUnavailable | None = None
 
     def put(self, name: str, rows: list[FeedRow]) -> None:

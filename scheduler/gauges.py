@@ -28,10 +28,10 @@ _STATES: Final = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobStat
 
 
 class Gauges:
-    """Sets the gauges. A standby shows none, so that nothing is counted twice.
+    """Sets the gauges. A standby has no values, because otherwise everything would be counted twice.
 
-    A gauge is at most `GAUGE_EVERY` seconds old. It may be older where counting is slow: counting takes at
-    most a twentieth of the time.
+    A gauge is at most `GAUGE_EVERY` seconds old. It may be older if counting is slow, because counting may
+    use at most a twentieth of the time.
     """
 
     def __init__(self, queues: Queues, clock: Clock = SYSTEM) -> None:
@@ -40,7 +40,7 @@ class Gauges:
         self._not_before = float("-inf")
 
     def round(self) -> None:
-        """Count and set the gauges, unless it is too early."""
+        """Count and set the gauges, unless the next count is not due yet."""
         began = self._clock.monotonic()
         if began < self._not_before:
             return

@@ -1,4 +1,4 @@
-"""Leadership among schedulers. One leader saves work; correctness never depends on it."""
+"""Leadership of one scheduler. A single leader saves work; correctness never depends on it."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,8 +42,7 @@ class Leader:
             log.warning("scheduler.leadership_lost", reason=str(error)[:200])
 
     def ask(self, work: Callable[[Leadership], T]) -> T | None:
-        """Return what `work` finds over the connection that holds the lock; None when this scheduler does not
-        lead.
+        """Run `work` on the connection that holds the lock; return its result, or None if not the leader.
 
         Raises what `work` raises. The lock is released then.
         """

@@ -50,6 +50,7 @@ class Listener(Thread):
             while not self._stopping.is_set():
                 names = wait_for_queues(_WAIT)
                 if names and self._leader.leads:
-                    # While Redis is away, workers find the jobs in Postgres, and the listener goes on.
+                    # While Redis does not answer, workers find the jobs in Postgres, and the listener
+                    # continues.
                     with suppress(Unavailable):
                         self._feeder.feed(names)

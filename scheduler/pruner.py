@@ -1,4 +1,4 @@
-"""The pruner: once a minute it deletes what is older than its retention."""
+"""The pruner: once a minute it deletes rows that are older than their retention."""
 
 from datetime import timedelta
 
@@ -10,9 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 class Pruner:
-    """Keeps history as long as the settings say: succeeded jobs for one span, all other finished jobs for
-    another.
-    """
+    """Deletes finished jobs after their retention: one for succeeded jobs, one for all others."""
 
     def __init__(self, retention: Retention, *, succeeded: timedelta, other: timedelta) -> None:
         self._retention = retention
@@ -20,7 +18,7 @@ class Pruner:
         self._other = other
 
     def round(self) -> int:
-        """Delete what is too old; return the number of jobs."""
+        """Delete old rows; return the number of deleted jobs."""
         pruned = self._retention.prune(succeeded=self._succeeded, other=self._other)
         if pruned.jobs or pruned.keys:
             log.info("jobs.pruned", count=pruned.jobs, keys=pruned.keys)

@@ -8,7 +8,7 @@ from callboard.jobs.model.basics.clock import Clock
 class Reaper:
     """Ends leases only after the database has been available for the length of a whole lease.
 
-    While the database is away, nobody can renew a lease. When it is back, all leases seem to have run out
+    During an outage of the database, no worker can renew its lease. After the outage, all leases are expired
     until their workers have renewed them.
     """
 

@@ -59,7 +59,7 @@ def run(settings: Settings, urls: ServerUrls) -> int:
 
 
 class Scheduler:
-    """The loops and the clock that calls them. They end when `opened` is closed."""
+    """The loops, and the clock that calls them. They end when `opened` is closed."""
 
     def __init__(self, platform: Platform, settings: Settings, opened: ExitStack) -> None:
         self._clock = clock = _clock()
@@ -75,7 +75,7 @@ class Scheduler:
                 TICKS.labels(decided.result).inc()
 
         def lead() -> None:
-            # A leader's looks verify the lock, so only a standby tries here.
+            # The watch of a leader verifies the lock, so only a standby tries to take it here.
             if not self._leader.leads:
                 self._leader.check()
             if not self._leader.leads:
@@ -103,7 +103,7 @@ class Scheduler:
         opened.callback(clock.shutdown)
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
-        """Run this now in a thread of the clock, unless the last run under this name still goes on."""
+        """Run this now in a thread of the clock, unless the last run with this name still runs."""
         if name not in self._guards:
             self._guards[name] = _LoopWork(name)
         self._clock.add_job(self._guards[name], args=(work,), id=name, replace_existing=True)
@@ -119,7 +119,7 @@ class Scheduler:
 
 
 def _clock() -> BackgroundScheduler:
-    """Return a clock that runs late calls once and never drops one."""
+    """Return a clock that runs late calls once and never drops a call."""
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     return BackgroundScheduler(
         timezone="UTC",
@@ -129,7 +129,7 @@ def _clock() -> BackgroundScheduler:
 
 
 class _LoopWork:
-    """Runs the work of a loop and survives its errors.
+    """Runs the work of a loop. An error does not end the loop.
 
     An outage is logged once when it begins and once when it ends.
     """

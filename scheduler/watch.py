@@ -1,6 +1,4 @@
-"""The watch: several times a second it looks, with one statement, what there is to do, and starts exactly
-that.
-"""
+"""The watch: several times a second it reads, with one statement, which work is due, and starts that work."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,19 +8,19 @@ from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
 from callboard.scheduler.reaper import Reaper
 
-#: The pause between two looks when nothing is due before, and the shortest pause. Seconds.
+#: The longest and the shortest pause between two looks. Work that is due earlier shortens the pause. Seconds.
 LOOK_EVERY: Final = 0.3
 _SHORTEST_PAUSE: Final = 0.1
 
-#: Runs a function in another thread, unless the last run under this name still goes on. So no work delays
-#: another.
+#: Runs a function in another thread, unless the last run with this name still runs. So no work delays other
+#: work.
 Start = Callable[[str, Callable[[], object]], None]
 
 
 class Watch:
     """Looks for work. On an idle platform, the leader's looks are almost the only statements.
 
-    A look goes over the connection that holds the leader's lock: an answer proves that the lock is held.
+    A look uses the connection that holds the leader's lock. An answer proves that the lock is still held.
     """
 
     def __init__(
@@ -35,7 +33,7 @@ class Watch:
         self._start = start
 
     def look(self) -> float:
-        """Look what there is to do and start it; return the pause before the next look, in seconds."""
+        """Read which work is due and start it; return the pause before the next look, in seconds."""
         try:
             found = self._leader.ask(Feed.look_as_leader)
         except Exception:

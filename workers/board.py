@@ -16,7 +16,7 @@ from uuid import UUID
 _ID_BYTES: Final = 16
 _EMPTY: Final = bytes(_ID_BYTES)
 _NEVER: Final = 0.0
-#: This many forced cancels have a deadline at the same time. Further ones get theirs when these have ended.
+#: This many forced cancels can have a deadline at the same time. Others get a deadline when these have ended.
 _MAX_FORCED: Final = 16
 
 #: Puts a job on the board and returns a function that takes it off. Arguments: the job's id, its hard
@@ -39,11 +39,11 @@ class Board:
 
     @property
     def pulse(self) -> int:
-        """A number that grows while the child runs; 0 until the child is ready."""
+        """Return a number that grows while the child runs; 0 until the child is ready."""
         return int(self._pulse.value)
 
     def beat(self) -> None:
-        """In the child: let the pulse grow."""
+        """In the child: increment the pulse."""
         self._pulse.value += 1
 
     def started(self) -> list[UUID]:

@@ -73,7 +73,7 @@ def main(plan: ChildPlan, board: Board) -> None:
 class StopSignal:
     """The requests to stop.
 
-    The first SIGTERM, or the end of the parent, asks for a drain; the second one to hurry.
+    The first SIGTERM, or the end of the parent, asks for a drain. The second SIGTERM shortens it.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class WorkerChild:
         self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
         self._slots = Slots(settings.slots, settings.async_slots, settings.threads, SYSTEM)
         stores = Stores.of(self._platform, plan.worker_id)
-        # After the modules of jobs, which may configure logging in their own way.
+        # This comes after the import of the jobs, because their modules may configure logging too.
         self._reporting = Reporting(stores, self._platform, self._slots, board, settings)
         self._runners = Runners(
             stores, self._platform, self._reporting, self._slots, self._broker, self._definitions,
@@ -152,7 +152,7 @@ class WorkerChild:
         return self._runners.is_settled() and not self._slots.count()
 
     def drain(self, stop: StopSignal) -> None:
-        """Stop claiming, hand back what has not started, and let running jobs end within the grace period."""
+        """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
         grace = self._plan.settings.grace.total_seconds()
         log.info("worker.draining", running=len(self._slots.held()), grace=grace)
         self._draining.set()
@@ -173,7 +173,7 @@ class WorkerChild:
         if self._reporting.stop(_CLEANUP_TIME):
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
-        # The work is done: a signal that arrives now must not turn a clean end into a death.
+        # The work is done. A signal that arrives now must not look like a crash.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         log.info("worker.stopped", left=len(self._slots.held()))
 

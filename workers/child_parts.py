@@ -63,7 +63,7 @@ class Stores:
 
 
 class Reporting:
-    """The threads that write outcomes, log lines and progress, and watch what runs."""
+    """The threads that write outcomes, log lines and progress, and monitor running jobs."""
 
     def __init__(
         self, stores: Stores, platform: Platform, slots: Slots, board: Board, settings: Settings
@@ -75,12 +75,12 @@ class Reporting:
         JobLogHandler(LOG_LEVELS[settings.job_log_level], self.job_logs.register).install()
 
     def start(self) -> None:
-        """Start the threads, but for the monitor: its first beat says that the child is ready."""
+        """Start the threads, except the monitor: its first beat says that the child is ready."""
         for thread in (self.announcer, self.flusher, self.job_logs):
             thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Write what there is and end the threads; return whether all outcomes were written in time."""
+        """Write the waiting data and end the threads; return whether all outcomes were written in time."""
         self.job_logs.stop(seconds / 2)
         written = self.flusher.stop(seconds)
         self.announcer.stop()
@@ -141,7 +141,7 @@ class Runners:
 def attempt_factory(
     platform: Platform, on_progress: Callable[[RunningJob], None], settings: Settings
 ) -> AttemptFactory:
-    """Return what makes the attempts of this process."""
+    """Return the factory for the attempts of this process."""
 
     def enqueue_job(request: JobRequest, source: Source) -> UUID:
         return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
@@ -156,7 +156,7 @@ def make_broker(platform: Platform, draining: Event, settings: Settings) -> Work
     """
     broker = WorkerBroker(lambda: platform, draining, middleware=[])
     dramatiq.set_broker(broker)
-    # After set_broker: a module of middleware may declare jobs of its own.
+    # This comes after set_broker, because a middleware module may declare jobs too.
     for middleware in load_middleware(settings.middleware):
         broker.add_middleware(middleware)
     return broker

@@ -26,7 +26,7 @@ def run(settings: Settings, urls: ServerUrls) -> int:
 
 
 def _make_importable(folder: str) -> None:
-    """Let modules of jobs in the working directory be imported.
+    """Make job modules in the working directory importable.
 
     The folder is last, so it shadows no other module.
     """

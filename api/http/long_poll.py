@@ -1,4 +1,4 @@
-"""Long polls: many requests wait for jobs to end without a thread each. One query reads all their jobs."""
+"""Long polls: many requests wait for jobs to end without using threads. One query reads all their jobs."""
 
 import asyncio
 from collections.abc import Callable, Iterable

@@ -118,7 +118,7 @@ def _create_all(caller: Caller, requests: list[JobRequest], source: Source) -> R
     if caller.key.queue is None:
         written = enqueue.accept(batch)
     else:
-        # A key that is confined to a queue must not commit what it may not see.
+        # A key that is restricted to a queue must not commit jobs of other queues.
         written = caller.platform.database.retrying(lambda statements: _within(caller, statements, batch))
     return reply_json(jobs_json(caller.platform.jobs.enqueued_many(written.ids)), 201)
 
@@ -134,7 +134,7 @@ def _within(caller: Caller, statements: Statements, batch: Batch) -> Written:
 def _once_work(
     caller: Caller, check: Callable[[], Batch], answer: Callable[[list[Job], list[Receipt]], dict[str, Any]]
 ) -> Callable[[Statements], dict[str, Any]]:
-    """Return what is done once for an Idempotency-Key.
+    """Return the work to do once for an Idempotency-Key.
 
     The requests are checked before the transaction; an error is raised in it, and only when there is no
     stored answer.

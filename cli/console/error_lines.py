@@ -112,7 +112,7 @@ def message_of(error: BaseException) -> str:
 
 def _usage(error: click.UsageError) -> str:
     text = error.format_message().strip().removesuffix(".").replace(". Did you", "; did you")
-    # click starts its messages with a capital letter; ours follow "error: "
+    # click starts its messages with a capital letter; ours start in lower case after "error: "
     text = text[:1].lower() + text[1:]
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         return text

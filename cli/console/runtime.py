@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a command works with: the settings, the servers' URLs and the services."""
+    """The objects that a command uses: the settings, the servers' URLs and the services."""
 
     settings: "Settings"
     urls: "ServerUrls"

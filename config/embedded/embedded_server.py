@@ -95,7 +95,7 @@ class EmbeddedServer(ABC):
             raise Unavailable(f"{self.name} cannot run in {self.folder}: {error}") from error
 
     def leave(self) -> bool:
-        """Stop using the server, and stop it if nobody else uses it. Return whether this call stopped it."""
+        """Leave the server, and stop it if it has no other users. Return whether this call stopped it."""
         if not self._usage.joined or not self.folder.is_dir():
             return False
         with exclusive(self.folder / "start.lock", timeout=_START_TIMEOUT):

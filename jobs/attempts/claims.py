@@ -1,4 +1,4 @@
-"""The service that claims jobs for one worker: `queued` becomes `running`, and the worker has the attempt."""
+"""The service that claims jobs for a worker: `queued` becomes `running`; the worker owns the attempt."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.postgres.database import Database
 
-#: How long a claim is looked for whose answer was lost. Seconds.
+#: When the answer to a claim is lost, its jobs are searched for this long. Seconds.
 _ADOPT_WITHIN: Final = 30.0
 #: How long a claim waits for a row that another transaction has locked. After that it skips locked rows.
 _ROW_LOCK_TIMEOUT: Final = timedelta(milliseconds=10)
@@ -39,8 +39,8 @@ class Claims:
         self._clock = clock
         #: The worker whose attempts these are.
         self.worker = worker
-        # The commit of a claim need not wait for the disk. A crash of Postgres may undo a claim: then the job
-        # is queued again, and the fence refuses every write of the attempt that was undone.
+        # The commit of a claim need not wait for the disk. If a crash of Postgres undoes a claim, the job is
+        # queued again, and the fence refuses every write of the undone attempt.
         self._kept = database.kept(durable=False, lock_timeout=_ROW_LOCK_TIMEOUT)
         #: Claims whose answer did not arrive, with the time of the outage. They may have been committed.
         self._unanswered: dict[UUID, float] = {}
@@ -53,20 +53,20 @@ class Claims:
         with self._unanswered_on_outage(claim_id):
             claimed = self._claim_free(claim_id, tokens)
             if len(claimed) < len(tokens):
-                # The rest is in limited queues, locked by another transaction, or out of date.
+                # The other tokens are of limited queues, locked by another transaction, or out of date.
                 taken = {str(job.id) for job in claimed}
                 rest = [token for token in tokens if str(token[0]) not in taken]
                 claimed += self._kept.run(lambda to: claiming.claim(to, self.worker, claim_id, rest))
             return claimed
 
     def claim_oldest(self, queue: str, limit: int) -> list[ClaimedJob]:
-        """Claim the most urgent jobs of one queue without tokens, as when Redis is away or has none."""
+        """Claim the most urgent jobs of one queue without tokens, for example when Redis does not answer."""
         claim_id = new_id()
         with self._unanswered_on_outage(claim_id):
             return self._kept.run(lambda to: claiming.claim_oldest(to, self.worker, claim_id, queue, limit))
 
     def claim_solo(self, names: Sequence[str], queues: Sequence[str]) -> list[ClaimedJob]:
-        """Claim at most one job that must run alone, of these names and these queues (none: of any queue)."""
+        """Claim at most one job that must run alone, with one of these names, from these queues or any."""
         claim_id = new_id()
         with self._unanswered_on_outage(claim_id), self._database.autocommit() as connection:
             return claiming.claim_solo(connection, self.worker, claim_id, names, queues)
@@ -74,7 +74,7 @@ class Claims:
     def with_arguments(self, claimed: list[ClaimedJob]) -> list[ClaimedJob]:
         """Read the arguments that are too large to come with a claim, for as many jobs as fit into memory.
 
-        At least a few are read. The other jobs keep an empty `args_json`; the worker must hand them back.
+        At least a few are read. The other jobs have an empty `args_json`; the worker must hand them back.
         """
         large = [job.id for job in claimed if not job.args_json]
         if not large:
@@ -92,9 +92,9 @@ class Claims:
         ]
 
     def adopt(self) -> list[ClaimedJob]:
-        """Return the jobs of claims that were committed although their answer was lost.
+        """Return the jobs of claims that were committed but whose answer was lost.
 
-        Postgres may still execute such a claim after its connection broke. So each claim is looked for
+        Postgres may execute such a claim after its connection broke. So each claim is searched for
         repeatedly, for 30 seconds.
         """
         adopted: list[ClaimedJob] = []
@@ -129,7 +129,7 @@ class Claims:
 
     @contextmanager
     def _unanswered_on_outage(self, claim_id: UUID) -> Iterator[None]:
-        """Note the claim if it ends in an outage: it may have been committed all the same."""
+        """Note the claim if it ends in an outage: it may have been committed."""
         try:
             yield
         except Unavailable:

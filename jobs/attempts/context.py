@@ -1,4 +1,4 @@
-"""The running job as its own code sees it: progress, logs, cancellation, further jobs."""
+"""The interface of a running job for its own code: progress, logs, cancellation, enqueueing more jobs."""
 
 import logging
 from collections.abc import Callable
@@ -38,14 +38,13 @@ class RunningJob:
     the job then ends as cancelled.
     """
 
-    # Every attempt makes one of these and few use it, so the initial values are in the class.
+    # Every attempt makes this object and few jobs use it, so the initial values are class attributes.
 
     #: The lines that the attempt logged; None until its first line.
     lines: LogLines | None = None
     #: The arguments of the last `progress` call: the part that is done (0..1) and a note.
     reported: tuple[float, str | None] | None = None
-    #: Whether `reported` is not written yet. While it is True, the worker knows that there is something to
-    #: write.
+    #: True while `reported` is not written and the worker is already notified of it.
     unwritten = False
     cancel_requested = False
 

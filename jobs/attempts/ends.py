@@ -1,6 +1,6 @@
 """The service that writes how attempts end: finish and hand back.
 
-Each write is fenced by the attempt's epoch and claim.
+The epoch and the claim of the attempt fence each write.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,21 +23,19 @@ log = structlog.get_logger(__name__)
 
 
 class EndHook(Protocol):
-    """Does what must happen at the end of an attempt, such as enqueueing the jobs that follow."""
+    """A function that runs at the end of attempts, for example to enqueue the jobs that follow."""
 
     def finish(self, ends: Sequence[Finish]) -> Sequence[Finished]:
-        """Write these ends and what follows from them in one transaction; return the ends that were not
-        stale.
-        """
+        """Write these ends and the following jobs in one transaction; return the ends that were not stale."""
         ...
 
 
 class Ends:
     """Writes how the attempts of one worker end. All methods are called from one thread.
 
-    hook: gets the ends that have `children`. A batch without any is one statement.
+    hook: gets the ends that have `children`. A batch without such ends is one statement.
 
-    The methods raise Unavailable while Postgres is away. Then they may be called again with the same values.
+    The methods raise Unavailable while Postgres does not answer. Call them again with the same values.
     """
 
     def __init__(self, database: Database, transport: Transport, hook: EndHook) -> None:
@@ -47,7 +45,7 @@ class Ends:
         self._kept = database.kept()
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
-        """Write how attempts ended. An end that is missing from the result was refused as stale."""
+        """Write how attempts ended. An end that is missing from the result was stale and is refused."""
         plain = [end for end in ends if not end.children]
         done: dict[UUID, Finished] = {}
         if plain:
@@ -79,14 +77,14 @@ class Ends:
         return len(moved)
 
     def notify_freed(self, limited_queues: Collection[str]) -> None:
-        """Notify the feeder that jobs of these limited queues have ended, so that others may start."""
+        """Notify the feeder that jobs of these limited queues have ended. Other jobs may then start."""
         if not limited_queues:
             return
         try:
             with self._database.autocommit() as connection:
                 notices.queued(connection, sorted(limited_queues))
         except Unavailable as error:
-            # The feeder's next round finds it.
+            # If the notification fails, the next round of the feeder finds the free places.
             log.debug("feeder.not_told", reason=error.message)
 
     def close(self) -> None:

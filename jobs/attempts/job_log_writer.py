@@ -1,4 +1,4 @@
-"""The service that writes what attempts log, and their last progress."""
+"""The service that writes the log lines and the latest progress of attempts."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -23,7 +23,7 @@ class JobLogWriter:
         self._kept = database.kept(durable=False)
 
     def write(self, portions: Sequence[Portion], reports: Sequence[Progress]) -> None:
-        """Write lines and progress; progress is fenced by epoch. May be repeated when the answer was lost."""
+        """Write lines and progress; the epoch fences progress. May be repeated if its answer was lost."""
         if reports:
             self._kept.run(lambda to: progress_rows.write(to, reports))
         for start in range(0, len(portions), _BATCH):

@@ -1,4 +1,4 @@
-"""The service that reads what jobs logged."""
+"""The service that reads the log lines of jobs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from callboard.jobs.model.paging import bad_cursor, check_limit, read_cursor, wr
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 
-#: Lines that are read with one statement when all are wanted.
+#: One statement reads this many lines when a caller wants all lines.
 _CHUNK: Final = 1_000
-#: The most lines that are returned as one list.
+#: The most lines of one list.
 GATHER_LIMIT: Final = 20_000
-#: The pause between two reads when somebody follows a job's log. Seconds.
+#: The pause between two reads while a caller follows a job's log. Seconds.
 _FOLLOW_PAUSE: Final = 0.5
 _START: Final = (0, 0)
 _HIGHEST: Final = 2**31 - 1
@@ -31,7 +31,7 @@ class LogPage:
 
 
 class JobLogs:
-    """Reads what jobs logged."""
+    """Reads the log lines of jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -85,11 +85,11 @@ class JobLogs:
         attempt: int | None = None,
         wait: Callable[[float], object],
     ) -> Iterator[JobLogLine]:
-        """Yield all lines after `last`, also later ones, until the job has ended.
+        """Yield all lines after `last`, and new lines as they come, until the job has ended.
 
-        Raises NotFound once it is deleted.
+        Raises NotFound when the job is deleted.
 
-        wait: is called between two reads with the length of the pause in seconds.
+        wait: called between two reads, with the length of the pause in seconds.
         """
         while True:
             with self._database.autocommit() as connection:

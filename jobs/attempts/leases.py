@@ -1,6 +1,4 @@
-"""The service for workers and their leases: take, renew and end a lease, and rescue the jobs of a dead
-worker.
-"""
+"""The service for workers and their leases: take, renew and end leases; rescue jobs of dead workers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,7 +20,7 @@ from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
 NO_JOBS: Final[Mapping[UUID, float]] = MappingProxyType({})
-#: The log event of a job whose process was killed because of it, by the job's new state.
+#: The log event of a job that caused the kill of its process, by the job's new state.
 _EVENTS: Final = {
     JobState.RETRYING: "job.retried",
     JobState.FAILED: "job.failed",
@@ -57,12 +55,12 @@ class Workers:
         )
 
     def renew(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Renew leases; return the workers that still have one. A lease that is missing is lost for ever."""
+        """Renew leases; return the workers that still have one. A missing worker has lost its lease."""
         with self._database.autocommit() as connection:
             return lease_rows.renew(connection, ids, self.ttl)
 
     def drain(self, worker: UUID) -> None:
-        """Note that a worker claims nothing more."""
+        """Mark a worker as draining: it claims no more jobs."""
         with self._database.autocommit() as connection:
             lease_rows.drain(connection, worker)
 
@@ -74,13 +72,13 @@ class Workers:
         how: str = rescuing.LEASE_RAN_OUT,
         overdue: Mapping[UUID, float] = NO_JOBS,
     ) -> int:
-        """End the lease of a worker that is certainly dead, and take its jobs back; return how many jobs.
+        """End the lease of a worker that is known to be dead; take its jobs back and return how many.
 
-        suspects: the jobs that had started when it died; None when that is not known. A clean end has no
+        suspects: the jobs that had started when it died; None when they are not known. A clean end has no
                   suspects.
-        how:      how it died, for the errors of the job that is the cause.
-        overdue:  the jobs for which it was killed, each with its hard timeout in seconds; 0 for a forced
-                  cancel.
+        how:      how it died. The text goes into the errors of the job that caused it.
+        overdue:  the jobs because of which it was killed, each with its hard timeout in seconds; 0 for a
+                  forced cancel.
         """
         messages = [(job, _overrun(overdue[job])) for job in sorted(overdue)]
 
@@ -109,7 +107,7 @@ class Workers:
         return self._taken_back(moved, moved, hints)
 
     def solo_waiting(self, ids: Sequence[UUID], queues: Sequence[str], limit: int) -> int:
-        """Return how many jobs that these workers know must run alone, up to a limit.
+        """Return how many jobs wait to run alone and are known to these workers, up to a limit.
 
         No queues: of any queue.
         """

@@ -1,4 +1,4 @@
-"""A line that a job logged, as it is read from Postgres."""
+"""A line that a job logged, read from Postgres."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from datetime import datetime
 class JobLogLine:
     """A line that an attempt logged.
 
-    An attempt that was given back and its successor have the same number; their epochs differ.
+    An attempt that was handed back does not count, so the next attempt has the same number. Epochs differ.
     """
 
     epoch: int

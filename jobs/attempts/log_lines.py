@@ -1,4 +1,4 @@
-"""The lines of an attempt before they are written: numbered, the newest only, bounded in number and size."""
+"""The lines of an attempt that wait to be written: numbered; only the newest; bounded in number and size."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from itertools import count
 from typing import Final, NamedTuple
 from uuid import UUID
 
-#: The newest lines of an attempt that are kept, and the characters of a line.
+#: How many lines of an attempt are kept (the newest), and how many characters of a line.
 MOST_LINES: Final = 1_000
 LONGEST_LINE: Final = 4_000
 LONGEST_LOGGER: Final = 200
@@ -34,14 +34,14 @@ class Portion(NamedTuple):
     attempt: int
     lines: list[LogLine]
     keep_from: int
-    #: How many lines before these were dropped without being written.
+    #: How many lines before these were dropped and never written.
     dropped: int
 
 
 class LogLines:
-    """The lines of one attempt. The job's threads add lines, one other thread takes them.
+    """The waiting lines of one attempt. The job's threads add lines; one other thread takes them.
 
-    register: is called when the first line waits.
+    register: called when the first line is added.
 
     There is no lock: each step is one atomic operation of a deque or a counter in CPython.
     """
@@ -62,7 +62,7 @@ class LogLines:
         self._taken: list[LogLine] = []
         #: The number of the newest line that is written.
         self._written = 0
-        #: Whether lines wait that were registered and not taken.
+        #: True while registered lines wait to be taken.
         self.waits = False
 
     def add(self, logged_at: float, level: str, logger: str, message: str) -> None:
@@ -80,9 +80,7 @@ class LogLines:
             self._register(self)
 
     def take(self) -> Portion | None:
-        """Take the lines that wait, with those that were taken before and not written; None when there are
-        none.
-        """
+        """Take the waiting lines, and the lines that were taken but not written; None if there are none."""
         self.waits = False
         fresh: list[LogLine] = []
         with suppress(IndexError):
@@ -100,7 +98,7 @@ class LogLines:
         return self._portion(lines)
 
     def written(self) -> None:
-        """Note that the lines that were taken last are written."""
+        """Note that the lines of the last `take` are written."""
         if self._taken:
             self._written = self._taken[-1].line
         self._taken = []
@@ -108,7 +106,7 @@ class LogLines:
     def _portion(self, lines: list[LogLine]) -> Portion:
         """Return the portion of these lines.
 
-        A notice takes the place of the last line that was dropped before them.
+        A notice about dropped lines replaces the last line that was dropped before them.
         """
         first, newest = lines[0], lines[-1].line
         dropped = first.line - 1 - self._written
@@ -124,7 +122,7 @@ class LogLines:
 
 
 def _newest(lines: list[LogLine]) -> list[LogLine]:
-    """Return as many of the newest lines as there is room for, at least one."""
+    """Return the newest lines that fit into the limit, at least one."""
     least, size, first = lines[-1].line - MOST_LINES, 0, len(lines)
     for index in range(len(lines) - 1, -1, -1):
         size += len(lines[index].message)

@@ -1,5 +1,4 @@
-"""Putting off a job that this worker cannot run, as in a rolling deploy: the job goes back to its queue for
-another worker.
+"""Put off a job that this worker cannot run, as in a rolling deploy: another worker can take the job.
 
 The attempt is not counted, and the job's function is not called.
 """
@@ -36,9 +35,9 @@ class Misfit(StrEnum):
 
 
 def put_off(job: ClaimedJob, worker: str, misfit: Misfit, problem: str) -> Finish:
-    """Return the end that puts a job off, with the reason; count and log it.
+    """Return the end that puts a job off, with its reason; count it and log it.
 
-    worker: names the worker that cannot run the job. problem: what is wrong, for people.
+    worker: the name of the worker that cannot run the job. problem: the reason, for people.
     """
     reason = storable(f"{worker}: {problem}", _LONGEST_REASON)
     delay = delay_after(job.put_off)
@@ -51,7 +50,7 @@ def put_off(job: ClaimedJob, worker: str, misfit: Misfit, problem: str) -> Finis
 
 
 def delay_after(times: int) -> timedelta:
-    """Return the delay for a job that was put off `times` times in a row before."""
+    """Return the delay of a job that was already put off `times` times in a row."""
     plain = min(_FIRST * 2.0 ** min(times, _DOUBLINGS), _LONGEST)
     # The variation keeps jobs from coming back all at once.
     spread = random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""What a worker and Postgres tell each other once a second: progress goes out, cancel requests come in."""
+"""Once a second a worker writes the progress of its jobs to Postgres and reads cancel requests."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""The tables of workers and of what jobs log."""
+"""The tables of workers and of the log lines of jobs."""
 
 from datetime import datetime
 from uuid import UUID
@@ -16,8 +16,8 @@ class JobLogRow(Base):
     __tablename__ = "job_logs"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey(JobRow.id, ondelete="CASCADE"), primary_key=True)
-    #: The attempt's epoch. An attempt that was given back and its successor have the same number, but not the
-    #: same epoch.
+    #: The attempt's epoch. An attempt that was handed back does not count, so the next attempt has the same
+    #: number, but another epoch.
     epoch: Mapped[int] = mapped_column(primary_key=True)
     #: The line's number within the attempt, from 1.
     line: Mapped[int] = mapped_column(primary_key=True)

@@ -1,4 +1,4 @@
-"""How an attempt ends: the only place that turns what a job returned or raised into a verb."""
+"""How an attempt ends: the only place that chooses the verb for a job's return value or exception."""
 
 import sys
 import traceback
@@ -43,9 +43,9 @@ class Verdict:
     def returned(
         self, job: ClaimedJob, value: Any, policy: RetryPolicy, now: datetime, *, needed: bool = True
     ) -> Finish:
-        """Return the end that follows from a returned value: complete, or what a returned outcome asks for.
+        """Return the end for a returned value: complete, or the verb of a returned outcome.
 
-        needed: a value that cannot be stored fails the attempt. Otherwise it is dropped and logged.
+        needed: True: a value that cannot be stored fails the attempt. False: it is dropped and logged.
         """
         if isinstance(value, Outcome):
             return self.raised(job, value, policy, now)
@@ -75,10 +75,9 @@ class Verdict:
         *,
         delay: timedelta | None = None,
     ) -> Finish:
-        """Return the end that follows from an exception: what an outcome asks for, or what the policy
-        decides.
+        """Return the end for an exception: the verb of an outcome, or the decision of the retry policy.
 
-        delay: before the next attempt, if there is one; None leaves it to the policy.
+        delay: the delay before the next attempt, if there is one; None: the policy decides.
         """
         match error:
             case Snooze():
@@ -141,9 +140,7 @@ def _delay(
 
 
 def _class_name(kind: type[BaseException]) -> str:
-    """Return the name under which an error is stored: a fixed name for our classes, the class path for
-    others.
-    """
+    """Return the name that is stored for an error: a fixed name for our classes, else the class path."""
     if "stored_as" in vars(kind):
         return str(vars(kind)["stored_as"])
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -152,9 +149,9 @@ def _class_name(kind: type[BaseException]) -> str:
 def _safe_text(make: Callable[[], str]) -> str:
     """Return the text of an exception.
 
-    The exception's own code may raise an error: then the text names that.
+    If the exception's own code raises an error, the text names that error.
     """
     try:
         return make()
-    except Exception as error:  # noqa: BLE001 - the attempt must end all the same
+    except Exception as error:  # noqa: BLE001 - the attempt must end in any case
         return f"<telling it raised {type(error).__name__}>"

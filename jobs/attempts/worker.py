@@ -1,4 +1,4 @@
-"""Workers and their leases, and the queues as workers see them."""
+"""Values: a worker with its lease, and a queue that a worker serves."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """What a worker publishes about itself when it starts."""
+    """The data that a worker publishes about itself at its start."""
 
     id: UUID
     hostname: str
@@ -36,11 +36,10 @@ class Worker:
 
 
 class ServedQueue(NamedTuple):
-    """A queue as workers see it.
+    """A queue that workers can serve.
 
-    ready: the queue is not paused and a worker can claim from it: it has a queued job, or, if it is limited,
-           a grant
-    that is not used.
+    ready: a worker can claim from it: it is not paused and has a queued job or, if it is limited, an unused
+           grant.
     """
 
     name: str

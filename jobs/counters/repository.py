@@ -82,7 +82,7 @@ def arrive(connection: Statements, key: str) -> bool:
 
 
 def lock_sums(connection: Connection) -> None:
-    """Lock decisions that depend on a sum: until the transaction ends, no other transaction passes here."""
+    """Lock all decisions that depend on a sum, until the transaction ends. Other transactions wait here."""
     connection.execute(_LOCK)
 
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.model.basics.call_shape import MOST_FIELDS, cut, key_path, root_of
 
-#: The validator writes this instead of the value, so a message never has a whole value in it.
+#: The validator writes this in place of a value, so a message never contains a whole value.
 MASK: Final = "the value"
 _LONGEST_VALUE: Final = 60
 _LONGEST_REASON: Final = 200
@@ -61,7 +61,7 @@ def describe_pydantic(
             continue
         reason = detail["msg"].replace("Input should be", "must be")
         if detail["type"] == "union_tag_invalid":
-            # The only message of pydantic that has the whole value in it: write our own.
+            # Pydantic's message for this error contains the whole value, so use our own message.
             reason = f"{detail['ctx']['discriminator']} must be one of {detail['ctx']['expected_tags']}"
         fields.setdefault(field, f"{reason[:_LONGEST_REASON]}, got {_shown(detail['input'])}")
 

@@ -140,7 +140,7 @@ class Catalogue:
         return [known.type for known in self._read().values()]
 
     def publish(self, types: Sequence[JobType]) -> None:
-        """Store the job types that this process has the code of, and create their queues."""
+        """Store the job types whose code this process has, and create their queues."""
 
         def write(connection: Connection) -> None:
             repository.publish(connection, types)

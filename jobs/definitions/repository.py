@@ -56,7 +56,7 @@ def every(connection: Connection) -> list[JobType]:
 
 
 def _read(row: Row[Any]) -> JobType:
-    """Make a JobType from a row. A default that an older version did not publish has our default."""
+    """Make a JobType from a row. If an older version did not publish an option, it gets our default."""
     defaults, unique = row.defaults, row.defaults.get("unique")
     return JobType(
         name=row.name,

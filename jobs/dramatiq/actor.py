@@ -1,6 +1,4 @@
-"""`@job`: a function becomes a Dramatiq actor with the platform's options, and keeps its parameters in type
-checkers.
-"""
+"""`@job` makes a function a Dramatiq actor with the platform's options. Type checkers see its parameters."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What `@job` defines besides a name and a queue."""
+    """The options of `@job` besides the name and the queue."""
 
     retry: RetryPolicy
     timeout: timedelta | None
@@ -39,7 +37,7 @@ class JobOptions:
 class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
     """A job. Calling it calls the function; a call of an `async def` job returns its coroutine.
 
-    `send` and `send_with_options` are Dramatiq's: they commit a job as well, and return its message.
+    `send` and `send_with_options` are Dramatiq's. They also commit a job, and return its message.
     """
 
     def __init__(self, fn: Callable[P, R], *, job_options: JobOptions, **actor: Any) -> None:
@@ -53,15 +51,16 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Enqueue the job with these arguments; returns it once it is committed.
+        """Enqueue the job with these arguments; return it when it is committed.
 
-        Raises as `Client.enqueue`.
+        Raises the errors of `Client.enqueue`.
         """
         return self._accept({"args": list(args), "kwargs": kwargs})
 
     def with_options(self, **options: Unpack[OptionsWithoutArgs]) -> "WithOptions[P]":
-        """Return something to enqueue with: `build_report.with_options(delay="1h").enqueue(7,
-        month="2026-10")`.
+        """Return the job with these options, for one or more enqueues.
+
+        Example: `build_report.with_options(delay="1h").enqueue(7, month="2026-10")`.
         """
         if "args" in options:
             raise InvalidInput(
@@ -70,7 +69,7 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         return WithOptions(partial(self._accept, options=options))
 
     def enqueue_with(self, kwargs: Mapping[str, Any] | None = None, **options: Unpack[EnqueueOptions]) -> Job:
-        """Enqueue the job with arguments from a mapping and with options; returns it once it is committed."""
+        """Enqueue the job with arguments from a mapping and with options; return it when it is committed."""
         return self._accept({"kwargs": {} if kwargs is None else kwargs}, options)
 
     def _accept(self, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Job:
@@ -91,7 +90,7 @@ class WithOptions(Generic[P]):
         self._accept = accept
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Enqueue the job with these arguments and the options; returns it once it is committed."""
+        """Enqueue the job with these arguments and the options; return it when it is committed."""
         return self._accept({"args": list(args), "kwargs": kwargs})
 
 
@@ -133,11 +132,12 @@ def job(
     timeout:      how long one attempt may take (`"10m"`) before it is interrupted; no limit by default.
     hard_timeout: how long one attempt may take before its process is killed; 30 s after the timeout by
                   default.
-    priority:     0 (first) to 9; an enqueue may say otherwise.
-    unique:       one such job at a time, or for a period: `Unique(by=("account_id",))`.
-    limit_by:     the arguments, such as a tenant's id, for which the queue's limits count apart.
+    priority:     0 (first) to 9; an enqueue may set another one.
+    unique:       one unfinished job for the same arguments, or one in a period: `Unique(by=("account_id",))`.
+    limit_by:     the arguments whose values make the limit key, such as a tenant's id: each key has its own
+                  limits in the queue.
 
-    Raises InvalidInput when an option does not fit.
+    Raises InvalidInput when an option is not valid.
     """
     if not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
         raise InvalidInput("a job's priority is between 0 (first) and 9", fields={"priority": "0 to 9"})
@@ -152,7 +152,7 @@ def job(
     if dramatiq_broker.global_broker is None:
         broker = CallboardBroker(middleware=[])
         dramatiq.set_broker(broker)
-        # The broker must be set first, because a module of middleware may define jobs of its own.
+        # The broker must be set first, because a middleware module may define jobs too.
         broker.add_configured()
     declare = dramatiq.actor(
         actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue

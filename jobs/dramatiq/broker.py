@@ -1,4 +1,4 @@
-"""The Dramatiq broker of programs that enqueue: `.send()` commits a job to Postgres.
+"""The Dramatiq broker for programs that enqueue: `.send()` commits a job to Postgres.
 
 The worker's broker (workers/execute/worker_broker.py) is a subclass that also consumes.
 """
@@ -29,12 +29,11 @@ from callboard.jobs.model.retry import MAX_RETRIES, UNLIMITED_ATTEMPTS
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
-#: The one queue that Dramatiq's worker is told of. The platform knows the real queues.
+#: The only queue that Dramatiq's worker sees. The platform manages the real queues.
 VIRTUAL_QUEUE: Final = "callboard"
 
-#: Dramatiq's priorities are integers, 0 by default, lower ones first. Ours go from 0 (first) to 9, 5 by
-#: default. A priority that is at least 1, 2, 10 or 100 away from 0 becomes one that is 1, 2, 3 or 4 steps
-#: away from 5.
+#: Dramatiq's priorities are integers: the default is 0, and lower ones come first. Ours are 0 (first) to 9;
+#: the default is 5. An absolute value of at least 1, 2, 10 or 100 becomes 1, 2, 3 or 4 steps from 5.
 _STEPS: Final = (1, 2, 10, 100)
 #: The year 3000, in milliseconds since 1970.
 _LATEST: Final = 32_503_680_000_000
@@ -47,9 +46,9 @@ log = structlog.get_logger(__name__)
 class CallboardBroker(dramatiq.Broker):
     """Accepts Dramatiq messages as jobs.
 
-    connect:    returns the platform to use; by default the first message connects as `Client.from_env()`
+    connect:    returns the platform to use. By default the first message connects as `Client.from_env()`
                 does.
-    middleware: middleware of the program's own; by default what CALLBOARD_MIDDLEWARE names.
+    middleware: the program's middleware; by default the middleware that CALLBOARD_MIDDLEWARE names.
     """
 
     def __init__(
@@ -62,10 +61,10 @@ class CallboardBroker(dramatiq.Broker):
         #: The hooks to call, by name. They are sorted again when the number of middleware is not `_sorted`.
         self._hooks: dict[str, list[tuple[Middleware, Hook]]] = {}
         self._sorted = 0
-        #: Whether any hook is about single attempts.
+        #: Whether any middleware has a hook for single attempts.
         self.watched = False
         super().__init__(middleware=[*stand_ins(lambda: self.platform)])
-        # This option is stored with a job, and no middleware of Dramatiq's knows it.
+        # Jobs store this option, but no middleware of Dramatiq declares it.
         self.actor_options |= {"jitter"}
         self.queues: dict[str, None] = {}
         if middleware is None:
@@ -75,7 +74,7 @@ class CallboardBroker(dramatiq.Broker):
 
     @cached_property
     def platform(self) -> "Platform":
-        """The services behind this broker."""
+        """Return the services that this broker uses."""
         return self._connect()
 
     def add_configured(self) -> None:
@@ -92,7 +91,7 @@ class CallboardBroker(dramatiq.Broker):
             log.info("middleware.replaced", middleware=type(middleware).__name__)
 
     def hooks(self, name: str) -> list[tuple[Middleware, Hook]]:
-        """Return the hooks of this name that do something, in the order of the middleware."""
+        """Return the hooks of this name that are not empty, in the order of the middleware."""
         if len(self.middleware) != self._sorted:
             self._sort_hooks()
         return self._hooks.get(name, [])
@@ -116,7 +115,7 @@ class CallboardBroker(dramatiq.Broker):
     def declare_queue(self, queue_name: str) -> None:  # noqa: ARG002
         """Declare the one virtual queue, once.
 
-        Dramatiq's worker needs no other, whatever queues there are.
+        Dramatiq's worker needs no other queue.
         """
         if not self.queues:
             self.emit_before("declare_queue", VIRTUAL_QUEUE)
@@ -134,7 +133,7 @@ class CallboardBroker(dramatiq.Broker):
         except Duplicate as error:
             if error.constraint != JOB_ID_CONSTRAINT:
                 raise
-            # A message that is sent a second time is a new job, with an id of its own.
+            # A message that is sent a second time is a new job with a new id.
             written = enqueue.accept(batch_of([job._replace(id=new_id())]))
         accepted: Message[Any] = message.copy(message_id=str(written.ids[0]))
         self.emit_after("enqueue", accepted, delay)
@@ -156,7 +155,7 @@ class CallboardBroker(dramatiq.Broker):
         self.watched = any(name.endswith(_AROUND) for name in hooks)
 
 
-#: The ends of the names of hooks that are called for each attempt.
+#: The name suffixes of the hooks that are called for each attempt.
 _AROUND: Final = ("_process_message", "_skip_message", "_ack", "_nack")
 _HOOKS: Final = [name for name in vars(Middleware) if name.startswith(("before_", "after_"))]
 
@@ -168,8 +167,9 @@ def _from_env() -> "Platform":
 
 
 def priority_of(dramatiq_priority: int) -> int:
-    """Return our priority for Dramatiq's: 0 is 5; 1 is 6, 2 to 9 is 7, 10 to 99 is 8, above is 9; negative
-    ones mirror that.
+    """Return our priority: 0 is 5; 1 is 6; 2 to 9 is 7; 10 to 99 is 8; 100 and more is 9.
+
+    Negative priorities are symmetric: -1 is 4, and so on.
     """
     steps = sum(abs(dramatiq_priority) >= least for least in _STEPS)
     return DEFAULT_PRIORITY + steps if dramatiq_priority > 0 else DEFAULT_PRIORITY - steps
@@ -178,9 +178,9 @@ def priority_of(dramatiq_priority: int) -> int:
 def dispatch_of(
     message: Message[Any], actor: Actor[..., Any] | None, delay: int | None = None, barrier: str | None = None
 ) -> Dispatch:
-    """Return what to enqueue for a message. actor: the one that it goes to, if this process knows it.
+    """Return what to enqueue for a message. actor: the message's actor, if this process knows it.
 
-    Raises InvalidInput that names the option that does not fit.
+    Raises InvalidInput, which names the option that is not valid.
     """
     options = message.options
     values: dict[str, Any] = {
@@ -188,14 +188,14 @@ def dispatch_of(
         "args": list(message.args),
         "kwargs": message.kwargs,
         "queue": message.queue_name,
-        # As with every other broker, a message may be sent before any worker knows its actor.
+        # As in other brokers, a message may be sent before any worker has published its actor.
         "unchecked": True,
     }
     if delay is not None:
         values["delay"] = _span(max(delay, 0))
     if options:
         values |= _known_options(options)
-        # `eta` is how Dramatiq's own brokers store a delay. JSON has no infinity, and an infinite limit is no
+        # Dramatiq's own brokers store a delay as `eta`. JSON has no infinity: an infinite limit means no
         # limit.
         kept = {key: value for key, value in options.items() if key != "eta" and value != math.inf}
         values["message_options"] = kept or None
@@ -224,9 +224,7 @@ def _attempts(options: Mapping[str, Any], defaults: Mapping[str, Any] | None) ->
 
 
 def expiry(made_at: int, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> datetime | None:
-    """Return when a message that was made at `made_at` (milliseconds) becomes too old to be run; None for
-    never.
-    """
+    """Return when a message made at `made_at` (milliseconds) becomes too old to run; None: never."""
     max_age = options.get("max_age") or defaults.get("max_age")
     if not isinstance(max_age, int | float) or not 0 < made_at + max_age < _LATEST:
         return None
@@ -251,6 +249,6 @@ def _backoff(value: object) -> timedelta | None:
 
 
 def _span(milliseconds: float) -> timedelta:
-    """Return a duration. A longer one than can be stored (infinity, too) becomes the longest."""
+    """Return a duration. One that is too long to be stored, also infinity, becomes the longest."""
     longest = LONGEST.total_seconds() * 1000
     return timedelta(milliseconds=min(milliseconds, longest))

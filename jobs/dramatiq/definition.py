@@ -1,6 +1,4 @@
-"""Definitions: what the worker knows of a job, read from its actor; a `@job` and a plain `@dramatiq.actor`
-alike.
-"""
+"""Job definitions, read from the actor: the same for a `@job` and for a plain `@dramatiq.actor`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -29,7 +27,7 @@ _OF_MESSAGES: Final = (
 class JobDefinition:
     """A job that this process can run.
 
-    `call` is the function itself; `is_async`: it is a coroutine function.
+    `call` is the function itself. `is_async`: whether it is a coroutine function.
     """
 
     name: str
@@ -39,19 +37,18 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
-    #: Whether a result that cannot be stored fails the attempt. A plain actor that stores no results needs
-    #: none.
+    #: Whether a result that cannot be stored fails the attempt. False for a plain actor without
+    #: store_results.
     needs_result: bool = True
-    #: The actor's options that the worker uses: callbacks, max_age and the like.
+    #: The actor's options that the worker uses, such as callbacks and max_age.
     message_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
-    """Return the definition of an actor, ours or plain.
+    """Return the definition of an actor: of a `@job` or of a plain one.
 
-    The arguments of a `@job` are converted to what its annotations say. A plain actor gets them as JSON makes
-    them, and its options (max_retries, min_backoff, max_backoff, throws, time_limit) mean what they mean in
-    Dramatiq.
+    The arguments of a `@job` are converted to its annotated types. A plain actor gets the parsed JSON. Its
+    options (max_retries, min_backoff, max_backoff, throws, time_limit) have the same meaning as in Dramatiq.
     """
     call = _function(actor)
     ours = isinstance(actor, JobActor)

@@ -12,7 +12,7 @@ from callboard.jobs.errors import InvalidInput
 def load_middleware(names: Iterable[str]) -> list[Middleware]:
     """Import middleware by name (`module:attribute`), in this order. A class is called without arguments.
 
-    Raises InvalidInput, which says which name is wrong and why.
+    Raises InvalidInput, which names the wrong entry and the reason.
     """
     return [_load(name) for name in names]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SKIPPED: Final = "SkipMessage"
 #: Dramatiq's message for a job that exceeded its age limit.
 _TOO_OLD: Final = "Message age limit exceeded"
-#: The longest time between two reads while a call waits for a result. Seconds.
+#: The longest pause between two reads while a call waits for a result. Seconds.
 _READ_EVERY: Final = 1.0
 
 

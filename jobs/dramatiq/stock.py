@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REPLACED: Final = (
     AgeLimit, TimeLimit, ShutdownNotifications, Callbacks, Pipelines, Retries, GroupCallbacks, AsyncIO,
 )  # fmt: skip
-#: How long a group can take and still run its callbacks: 30 days, in milliseconds.
+#: A group that takes longer than this does not run its callbacks: 30 days, in milliseconds.
 _BARRIER_TTL: Final = 30 * 86_400_000
 
 

@@ -1,17 +1,16 @@
-"""The Batcher: what several callers write at the same time is written together, in one transaction.
+"""The Batcher: writes the items of concurrent callers together, in one transaction.
 
-A thread that comes alone does its own work at once. Whoever comes meanwhile (threads and coroutines alike)
-waits for a thread of the Batcher, which takes all that waits in one go.
+If no other caller's thread is writing, a caller's thread writes its own item at once. Other threads, and all
+coroutines, put their items into a queue. A thread of the Batcher takes everything in the queue and writes it
+as one group.
 
 Guarantees:
 
-- An interrupt or a cancellation hits its own caller only. No caller does another caller's work, because its
-thread may be
-  interrupted anywhere: by Ctrl-C, or because the job that it runs is cancelled.
-- A forked process starts clean: it has neither the parent's threads nor what waited for them.
-- What waits is bounded, in number and in bytes; beyond that a coroutine gets Unavailable. Threads bound
-themselves: each
-  waits with one item.
+- An interrupt or a cancellation affects only its own caller. No caller writes another caller's item, because
+  a caller's thread may be interrupted anywhere: by Ctrl-C, or because the job that it runs is cancelled.
+- A forked process starts empty: it has neither the parent's threads nor the items in the parent's queue.
+- The queue is bounded in number and in bytes. When it is full, a coroutine gets Unavailable. Threads need no
+  such limit: each thread has one item in the queue at most.
 """
 
 import asyncio
@@ -31,20 +30,20 @@ from callboard.jobs.model.basics.clock import SYSTEM
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: Writes a group. Returns one result or error per item, in order, and what is left to do once the callers
-#: know.
+#: Writes a group. Returns one result or error per item, in order, and a function to call after the callers
+#: have their results.
 Work = Callable[[Sequence[T]], tuple[Sequence[R | BaseException], Callable[[], None]]]
 
 #: The most items of one group.
 _GROUP: Final = 1_000
-#: How long `close` waits for what is being written. Seconds.
+#: How long `close` waits for the groups that are being written. Seconds.
 _CLOSE_WITHIN: Final = 30.0
-#: How often a waiting thread makes sure that a thread of the Batcher is there. Seconds.
+#: How often a waiting thread checks that the Batcher's threads run. Seconds.
 _CHECK_EVERY: Final = 0.5
 
 #: How long a single enqueue waits for another transaction that holds its unique key.
 LOCK_WAIT: Final = timedelta(seconds=2)
-#: How long a group waits for it, and how long its parts wait when the group was held up.
+#: How long a group waits for such a transaction, and how long its halves wait after the group timed out.
 _GROUP_LOCK_WAIT: Final = timedelta(seconds=1)
 _PART_LOCK_WAIT: Final = timedelta(milliseconds=100)
 
@@ -76,8 +75,8 @@ class _Task(Generic[T]):
 class Batcher(Generic[T, R]):
     """Groups the items of concurrent callers.
 
-    name:         what the items are, for the error of a caller that is refused.
-    threads:      how many groups are written at the same time, besides a thread that came alone.
+    name:         what the items are, for the error message of a refused caller.
+    threads:      how many groups the Batcher writes at the same time. A caller's thread may write one more.
     most_waiting: how many items may wait. most_bytes: how many bytes of them.
     """
 
@@ -101,7 +100,7 @@ class Batcher(Generic[T, R]):
     def _start_clean(self) -> None:
         self._alone = Lock()
         self._counting = Lock()
-        #: Threads of the Batcher that are there; each counts itself.
+        #: The number of running threads of the Batcher. Each thread counts itself.
         self._serving = 0
         self._waiting: SimpleQueue[_Call[T, R] | _Task[T] | None] = SimpleQueue()
         self._waiting_bytes = 0
@@ -121,7 +120,7 @@ class Batcher(Generic[T, R]):
     async def run_async(self, item: T, *, size: int) -> R:
         """Write an item from a coroutine; returns its result, or raises its error.
 
-        size: the bytes that the item holds. Raises Unavailable when too much waits, or after `close`.
+        size: the size of the item in bytes. Raises Unavailable when the queue is full, or after `close`.
         """
         task = _Task(item, size, asyncio.get_running_loop().create_future())
         with self._counting:
@@ -137,7 +136,7 @@ class Batcher(Generic[T, R]):
         return result
 
     def close(self) -> None:
-        """Refuse coroutines from now on, write what waits, and end the threads.
+        """Refuse coroutines from now on, write the items in the queue, and end the threads.
 
         A later `run` starts another thread.
         """
@@ -160,9 +159,9 @@ class Batcher(Generic[T, R]):
 
     def _make_sure_of_threads(self) -> None:
         for _ in range(self._threads - self._serving):
-            # Not by way of `threading`: its start does not survive an interrupt of the thread that starts. An
-            # interrupt that is meant for this thread may strike the new one as it is born; then the next look
-            # finds it missing.
+            # `threading` is not used: its `start` fails if the calling thread is interrupted meanwhile. An
+            # interrupt for this thread may also end the new thread while it starts. The next check then
+            # starts another one.
             start_new_thread(self._serve, ())
 
     def _serve(self) -> None:
@@ -186,7 +185,7 @@ class Batcher(Generic[T, R]):
             while len(more) < _GROUP - 1:
                 call = self._waiting.get_nowait()
                 if call is None:
-                    # The end comes after these.
+                    # The None that ends a thread must be the last entry of the queue.
                     self._waiting.put(None)
                     break
                 more.append(call)
@@ -201,7 +200,7 @@ class Batcher(Generic[T, R]):
         rest: Callable[[], None] | None = None
         try:
             results, rest = self._work([one.item for one in group])
-        except BaseException as error:  # noqa: BLE001 - it is the answer to everybody in the group
+        except BaseException as error:  # noqa: BLE001 - every caller of the group gets it
             results = [error] * len(group)
         tasks: dict[asyncio.AbstractEventLoop, list[tuple[_Task[T], R | BaseException]]] = {}
         for one, result in zip(group, results, strict=True):
@@ -211,7 +210,7 @@ class Batcher(Generic[T, R]):
             else:
                 tasks.setdefault(one.future.get_loop(), []).append((one, result))
         for loop, pairs in tasks.items():
-            # A closed loop has no coroutine left that waits.
+            # A closed loop has no waiting coroutine any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, pairs)
         if rest is not None:
@@ -237,13 +236,13 @@ def _result(result: R | BaseException | None) -> R:
 def isolate_failures(
     items: Sequence[T], write: Callable[[Sequence[T], timedelta], Sequence[R]]
 ) -> list[R | Exception]:
-    """Write the items, and return one result per item, in order: what `write` returned for it, or the error
-    it caused.
+    """Write the items. Return one result per item, in order: the value from `write`, or the item's error.
 
-    write: writes a group in one transaction and returns one result per item, or raises and has written
-           nothing. Its second
-    argument is how long it may wait for a lock. A group that cannot be written is halved until the item that
-    causes the error stands alone; an outage is everybody's error at once.
+    write: writes a group in one transaction and returns one result per item, or raises an error and writes
+           nothing. Its second argument is how long it may wait for a lock.
+
+    A group that cannot be written is split in halves until the item that causes the error is alone. In an
+    outage, every item gets the error at once.
     """
     return _write_or_halve(items, write, _GROUP_LOCK_WAIT)
 
@@ -259,8 +258,8 @@ def _write_or_halve(
     try:
         return list(write(items, lock_wait))
     except Busy as error:
-        # Somebody's open transaction holds a key of one of them: the others must not wait for it again and
-        # again.
+        # Another open transaction holds the key of one of the items. The halves wait less, so that the other
+        # items do not wait the full time again.
         failure, lock_wait = error, _PART_LOCK_WAIT
     except Unavailable as error:
         return [error] * len(items)

@@ -1,6 +1,6 @@
 """Enqueue: a request is checked, written and committed, and then announced.
 
-What was returned is committed.
+When a call returns, its jobs are committed.
 """
 
 from collections import Counter
@@ -40,14 +40,14 @@ from callboard.jobs.redis.transport import Transport, best_effort
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Connections that are kept for writing: a thread that comes alone and the Batcher's thread use them.
+#: Kept connections for writing: one for a caller's thread, one for the Batcher's thread.
 _KEPT: Final = 2
 
 log = structlog.get_logger(__name__)
 
 
 class Enqueue:
-    """Accepts jobs from every door: `check`, then `accept` (its own transaction) or `within` (the caller's).
+    """Accepts jobs from every source: `check`, then `accept` (own transaction) or `within` (the caller's).
 
     threads: how many groups of concurrent callers are written at the same time.
     """
@@ -59,8 +59,8 @@ class Enqueue:
         self._transport = transport
         self._catalogue = catalogue
         self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
-        #: Jobs with unique keys wait for each other, so they have a Batcher of their own and never delay
-        #: plain jobs.
+        #: Jobs with unique keys wait for each other. They have their own Batcher, so they never delay plain
+        #: jobs.
         self._keyed: Batcher[Batch, Written] = Batcher("jobs with unique keys", self._write_keyed)
         self._kept = KeptConnections(database.kept, _KEPT, database.retrying)
 
@@ -72,7 +72,7 @@ class Enqueue:
         return batch_of([self.check_job(request, source)])
 
     def check_job(self, request: JobRequest, source: Source) -> NewJob:
-        """As `check`, for callers that put the job into a batch of their own."""
+        """Do what `check` does, and return the job alone, for callers that make their own batch."""
         known = self._known(request)
         _check_arguments(known, request, request.kwargs)
         return new_job(request, known.type if known else None, source)
@@ -82,12 +82,11 @@ class Enqueue:
         return batch_of(_numbered(requests, lambda request: self.check_job(request, source)))
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
-        """As `check_all`, for requests that differ in `kwargs` alone: what does not depend on them is checked
-        once.
-        """
+        """Do what `check_all` does, for requests that differ only in `kwargs`. The rest is checked once."""
         known = self._known(request)
         if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
-            # Their keys differ with the arguments, or one key stands in the way of all but one.
+            # Each job's keys follow from its arguments; or all jobs have the same unique key, and only one
+            # can get it.
             return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
 
         def encoded(one: dict[str, Any]) -> bytes:
@@ -108,12 +107,12 @@ class Enqueue:
         return self._catalogue.has_fresh(request.name)
 
     def accept(self, batch: Batch) -> Written:
-        """Write a batch, commit it and announce it: all of it or nothing.
+        """Write, commit and announce a batch: all of its jobs or none.
 
-        A single plain job shares its transaction with those of other threads. Raises Conflict when a unique
-        key is held and rejects others, Busy when another transaction holds a key for longer than two seconds,
-        Unavailable. After Unavailable
-        nothing was written, but for one case: the connection broke between the commit and its answer.
+        A single plain job shares its transaction with the jobs of other threads. Raises Conflict when a
+        unique key is held and the rule is `reject`, Busy when another transaction holds a key for longer than
+        two seconds, Unavailable during an outage. After Unavailable nothing was written, with one exception:
+        the connection broke between the commit and its answer.
         """
         if isinstance(batch, AlikeJobs) and len(batch.ids) == 1:
             return self._batcher.run(batch)
@@ -122,9 +121,9 @@ class Enqueue:
         return written
 
     async def accept_async(self, batch: Batch, *, size: int) -> Written:
-        """As `accept`, for a coroutine and a batch of one job.
+        """Do what `accept` does, for a coroutine and a batch of one job.
 
-        size: the bytes of its request, for the bound on memory.
+        size: the size of the request in bytes. It counts towards the memory limit of waiting requests.
         """
         batcher = self._batcher if isinstance(batch, AlikeJobs) else self._keyed
         return await batcher.run_async(batch, size=size)
@@ -132,7 +131,8 @@ class Enqueue:
     def within(self, statements: Statements, batch: Batch) -> Written:
         """Write a batch in the caller's transaction: the jobs exist if, and only if, it commits.
 
-        The feeder hears of the commit by NOTIFY and pushes them within milliseconds. Raises as `accept`.
+        At the commit, NOTIFY wakes the feeder, which pushes the jobs within milliseconds. Raises the errors
+        of `accept`.
         """
         written = self._all_or_none(statements, batch, None)
         notices.queued(statements, queues_of(written))
@@ -140,19 +140,19 @@ class Enqueue:
         return written
 
     def write(self, statements: Statements, batch: Batch) -> Written:
-        """Write a batch in a transaction of the platform's own, whose owner calls `announce` after the
+        """Write a batch in one of the platform's own transactions. The caller calls `announce` after the
         commit.
 
-        Unlike `within` it does not raise a Conflict: it is the outcome of its job.
+        `within` raises a Conflict. Here a Conflict is the outcome of its job.
         """
         if isinstance(batch, MixedJobs):
             return write_mixed(statements, batch.jobs)
         return WrittenAlike([(part, inserting.insert_alike(statements, part)) for part in batch.parts(ROWS)])
 
     def announce(self, written: Written) -> None:
-        """Tell Redis what is queued, and count it; to be called once the transaction is committed.
+        """Push the queued jobs to Redis, and count the jobs. Call this after the commit.
 
-        An outage of Redis is no error: the feeder pushes what is missing.
+        An outage of Redis is not an error: the feeder pushes the missing jobs later.
         """
         offers = written.offers
         if offers:
@@ -161,7 +161,7 @@ class Enqueue:
         _count(written)
 
     def close(self) -> None:
-        """Write what waits, and close the kept connections; a later call opens others."""
+        """Write the waiting jobs, and close the kept connections. A later call opens new ones."""
         self._batcher.close()
         self._keyed.close()
         self._kept.close()
@@ -181,13 +181,12 @@ class Enqueue:
     def _commit(self, batch: Batch, work: Callable[[Statements], T]) -> T:
         """Run `work` in one transaction. A batch that is one statement is a transaction by itself."""
         if isinstance(batch, MixedJobs) and batch.has_keys:
-            # It may wait for another transaction, which must not hold up what comes next on a kept
-            # connection.
+            # It may wait for another transaction. On a kept connection, it would delay the next callers.
             return self._database.retrying(work)
         return self._kept.run(work, one_statement=len(batch.ids) <= ROWS)
 
     def _write_plain(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
-        """Write single jobs without unique keys, of callers that have nothing to do with each other."""
+        """Write single jobs without unique keys, from independent callers."""
         done: list[Written] = []
 
         def write(some: Sequence[Batch], _lock_wait: timedelta) -> Sequence[Written | Exception]:
@@ -200,7 +199,7 @@ class Enqueue:
         return results, lambda: self._announce_all(done)
 
     def _write_keyed(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
-        """As `_write_plain`, for jobs with unique keys."""
+        """Do what `_write_plain` does, for jobs with unique keys."""
         done: list[Written] = []
 
         def write(some: Sequence[Batch], lock_wait: timedelta) -> Sequence[Written | Exception]:
@@ -239,7 +238,7 @@ def _numbered(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
 
 
 def _each(batches: Sequence[Batch], written: Written) -> list[Written | Exception]:
-    """Split what was written together into the parts of each caller, who has one job."""
+    """Split the result of a group into one result for each caller. Each caller has one job."""
     if isinstance(written, WrittenAlike):
         [(_, row)] = written.parts
         return [WrittenAlike([(batch, row)]) for batch in batches if isinstance(batch, AlikeJobs)]

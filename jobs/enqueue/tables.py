@@ -93,7 +93,7 @@ class JobRow(Base):
         CheckConstraint(
             "source IN ('cli', 'http', 'webhook', 'schedule', 'python', 'sql', 'job')", name="source_known"
         ),
-        # Queued jobs, in the order in which they are fed; and jobs that become due.
+        # Queued jobs in the order in which the feeder reads them; jobs that become due.
         Index("jobs_queued", "queue", text(f"({URGENCY})"), "id", postgresql_where=text("state = 'queued'")),
         Index("jobs_due", "run_at", "id", postgresql_where=text("state IN ('scheduled', 'retrying')")),
         # Queued jobs by limit_key, for limits by key; queued jobs that run alone; jobs that were put off;
@@ -139,7 +139,7 @@ class JobRow(Base):
 
 
 class UniqueHoldRow(Base):
-    """A unique key that is held until a time, even when the job that took it has ended."""
+    """A unique key that is held until a time, even after the end of its job."""
 
     __tablename__ = "unique_holds"
 

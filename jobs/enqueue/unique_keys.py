@@ -1,6 +1,4 @@
-"""Writing jobs whose unique keys may be held: the first has the key, and a rule says what happens to the
-second.
-"""
+"""Write jobs with unique keys. The first job gets the key; a rule decides what happens to the second one."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,14 +14,14 @@ from callboard.jobs.model.receipt import Receipt, WrittenMixed
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres.protocols import Statements
 
-#: The holder of a key may end between two statements. Then the key is free, and the job is written after all.
+#: The holder of a key may end between two statements. Then the key is free, and the job is written again.
 _TRIES: Final = 5
 
 
 def write_mixed(statements: Statements, jobs: Sequence[NewJob]) -> WrittenMixed:
     """Write jobs in the transaction of `statements`.
 
-    A key that is held and rejects others gives a Conflict as outcome.
+    If a key is held and the rule is `reject`, the outcome of the job is a Conflict.
     """
     writing = _Writing(statements)
     writing.write(jobs)
@@ -31,7 +29,7 @@ def write_mixed(statements: Statements, jobs: Sequence[NewJob]) -> WrittenMixed:
 
 
 class _Writing:
-    """Jobs on their way into one transaction."""
+    """The jobs that one transaction writes, and their outcomes."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -76,7 +74,7 @@ class _Writing:
         self.hints += [row.hint for row in rows if row.state == JobState.QUEUED]
 
     def _settle(self, taken: Sequence[tuple[NewJob, UniqueClaim]]) -> list[tuple[NewJob, UniqueClaim]]:
-        """Find an outcome for jobs whose keys were held; returns those whose holders had ended by then."""
+        """Find an outcome for jobs whose keys are held; return the jobs whose holders have just ended."""
         holders = holding.holders(self._statements, sorted({claim.key for _, claim in taken}))
         left = []
         for job, claim in taken:
@@ -87,7 +85,7 @@ class _Writing:
                 continue
             self.outcomes[job.id] = outcome
             if isinstance(outcome, Receipt) and not outcome.existed:
-                # The key may come again in this batch.
+                # A later job of this batch may have the same key.
                 holders[claim.key] = Holder(outcome._replace(existed=True, moved=False), None)
         return left
 
@@ -96,13 +94,13 @@ class _Writing:
         return receipts[0] if receipts else None
 
     def _against(self, holder: Holder, claim: UniqueClaim, job: NewJob) -> Receipt | Conflict | None:
-        """Apply the job's rule of conflict; None when the holder has changed meanwhile."""
+        """Apply the job's on_conflict rule; return None when the holder has changed meanwhile."""
         there, key = holder.receipt, claim.key
         if claim.on_conflict == "reject":
             if there.id in self.outcomes:
                 return Conflict(f"the unique key {key!r} comes twice in this batch")
             if there.queue != job.settings.queue:
-                # A caller that is confined to one queue learns nothing about the others.
+                # A caller that is restricted to one queue must not get information about other queues.
                 return Conflict(f"the unique key {key!r} is held by a job of another queue")
             until = f", until {holder.until:%Y-%m-%dT%H:%M:%SZ}" if holder.until else ""
             return Conflict(f"the unique key {key!r} is held by job {there.id} ({there.state}){until}")

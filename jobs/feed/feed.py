@@ -1,4 +1,4 @@
-"""The service behind the feeder: it stages and expires jobs, and reads what is to be pushed to Redis."""
+"""The service that the feeder uses: it stages and expires jobs, and reads the jobs to push to Redis."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -11,19 +11,19 @@ from callboard.jobs.postgres.leadership import Leadership
 
 
 class Feed:
-    """What the feeder does in Postgres. Every method raises Unavailable while Postgres is away."""
+    """The feeder's work in Postgres. Every method raises Unavailable while Postgres does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def look(self) -> Upkeep:
-        """Return what there is to do."""
+        """Return the work that is due."""
         with self._database.autocommit() as connection:
             return repository.look(connection)
 
     @staticmethod
     def look_as_leader(leadership: Leadership) -> Upkeep:
-        """As `look`, over the leader's connection. An answer proves that it still leads."""
+        """Do what `look` does, over the leader's connection. An answer proves that it still is the leader."""
         return leadership.ask(repository.look)
 
     def stage(self, limit: int) -> int:

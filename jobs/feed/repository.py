@@ -1,4 +1,4 @@
-"""The verbs of the feeder, stage and expire, and what it reads. Each verb is one guarded statement."""
+"""The verbs of the feeder (stage, expire) and its reads. Each verb is one guarded statement."""
 
 from collections.abc import Sequence
 from typing import Any, Final, cast
@@ -50,9 +50,7 @@ WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY},
 
 
 def queued(connection: Connection, queue: str, limit: int, offset: int = 0) -> list[FeedRow]:
-    """Return queued jobs of one queue in the order of urgency, from `offset` on, without those that run
-    alone.
-    """
+    """Return queued jobs of one queue, the most urgent first, from `offset` on; not jobs that run alone."""
     parameters = {"queue": queue, "limit": limit, "offset": offset}
     return cast("list[FeedRow]", connection.execute(_QUEUED, parameters).all())
 
@@ -73,7 +71,7 @@ def heads(connection: Connection, names: Sequence[str], limit: int) -> dict[str,
     return found
 
 
-# Every part reads the beginning of an index. OFFSET 0 keeps each EXISTS a single index lookup: without it
+# Every part reads the beginning of an index. OFFSET 0 keeps each EXISTS a single index look-up. Without it,
 # Postgres may hash all queued jobs. Jobs that run alone are not fed.
 _EXPIRES: Final = f"""
 (SELECT expires_at FROM {SCHEMA}.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)}
@@ -104,8 +102,6 @@ _LOOK: Final = text(f"SELECT {_UPKEEP}")
 
 
 def look(connection: Connection) -> Upkeep:
-    """Return what has expired, what is due and what is to be fed, and
-    when the next job or schedule is due.
-    """
+    """Return what is expired, due or to be fed, and when the next job or schedule is due."""
     values: list[Any] = list(connection.execute(_LOOK).one())
     return Upkeep(*values)

@@ -1,13 +1,13 @@
-"""What the scheduler has to do, as one statement finds it."""
+"""The work that is due for the scheduler. One statement reads it."""
 
 from datetime import timedelta
 from typing import NamedTuple
 
 
 class Upkeep(NamedTuple):
-    """What a look found.
+    """The result of one look at the database.
 
-    Times count from the look and are negative for what is due; None: there is nothing.
+    Times count from the look. A negative time is already due. None: there is nothing.
     """
 
     #: When the next job expires, the next delayed or retried job is due, and the next schedule fires.
@@ -40,7 +40,7 @@ class Upkeep(NamedTuple):
 
     @property
     def next_in(self) -> timedelta | None:
-        """When the next of these is due; negative when one is."""
+        """The time until the next of these is due; negative if one is already due."""
         times = [each for each in (self.expires_in, self.due_in, self.fires_in) if each is not None]
         return min(times, default=None)
 

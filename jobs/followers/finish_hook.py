@@ -1,6 +1,4 @@
-"""The jobs that follow an attempt's end (callbacks, the next step of a pipeline) are enqueued in the
-transaction of the end.
-"""
+"""Enqueue the jobs that follow an attempt's end (callbacks, pipelines) in the transaction of that end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -25,25 +23,25 @@ log = structlog.get_logger(__name__)
 
 
 class _Follower(NamedTuple):
-    """A job that follows an end, and the barrier that it waits for, if there is one."""
+    """A job that follows an end, and the barrier that it waits for, if any."""
 
     job: NewJob
     barrier: str | None
 
 
 class FollowerHook:
-    """The hook of an attempt's end that enqueues the jobs which follow it."""
+    """The end hook that enqueues the following jobs."""
 
     def __init__(self, database: Database, enqueue: Enqueue) -> None:
         self._database = database
         self._enqueue = enqueue
 
     def finish(self, ends: Sequence[Finish]) -> list[Finished]:
-        """Write how attempts ended and enqueue what follows, all in one transaction; returns the ends that
-        are not stale.
+        """Write the ends and enqueue the following jobs in one transaction; return the ends that are not
+        stale.
 
-        A stale end has no followers. A follower that cannot be enqueued at all is left out and logged: the
-        attempt has ended all the same.
+        A stale end has no followers. A follower that cannot be enqueued is left out and logged. The attempt
+        ends in any case.
         """
         following = {end.id: self._checked(end) for end in ends}
         try:
@@ -51,7 +49,8 @@ class FollowerHook:
         except Duplicate as error:
             if error.constraint != JOB_ID_CONSTRAINT:
                 raise
-            # The parent ran again, or a program sends a message twice: each is a job of its own.
+            # The id exists already: the parent ran again, or a program sent a message twice. Each one is a
+            # new job.
             fresh = {
                 parent: [one._replace(job=one.job._replace(id=new_id())) for one in followers]
                 for parent, followers in following.items()
@@ -92,7 +91,7 @@ class FollowerHook:
 def _ready(
     statements: Statements, done: Sequence[Finished], following: Mapping[UUID, Sequence[_Follower]]
 ) -> list[NewJob]:
-    """Return the jobs to enqueue with these ends. One with a barrier follows the last end to arrive there."""
+    """Return the jobs to enqueue with these ends. A job with a barrier follows the last arrival there."""
     asked = [(end.id, one) for end in done for one in following[end.id]]
     # Every transaction takes barriers in the same order, so two that arrive at the same ones cannot deadlock.
     arrivals = sorted({(one.barrier, end) for end, one in asked if one.barrier is not None})

@@ -40,7 +40,7 @@ UPDATE {SCHEMA}.idempotency_keys SET answer = CAST(:answer AS jsonb) WHERE owner
 def take(connection: Connection, owner: str, key: str, fingerprint: str) -> StoredAnswer | None:
     """Take a free key for this request and return None, or return the answer that is stored under the key.
 
-    A key that another transaction has just taken is waited for.
+    If another transaction has just taken the key, wait for it.
     """
     parameters = {"owner": owner, "key": key, "fingerprint": fingerprint, "kept_for": KEPT_FOR}
     if connection.execute(_TAKE, parameters).one_or_none() is not None:

@@ -2,8 +2,8 @@
 
 For each queue and round: lock the queue, count what its limits leave free, and grant that many of the next
 jobs, shared between the limit keys. A claim of a limited job needs its grant, whether its token came from
-Redis or not. So no process that dies can cause a limit to be exceeded: a grant whose job was deleted, rerun
-or rescued is void, and its place is free in the next round.
+Redis or not. So a process that dies never causes a limit to be exceeded. When a job is deleted, rerun or
+rescued, its grant becomes void, and its place is free in the next round.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from callboard.jobs.postgres.protocols import Connection
 
 #: The most grants of one queue that are not used yet. More would fix the order of jobs too early.
 _OUTSTANDING: Final = 1_000
-#: The number of keys that one round reads: first few of them, then more if none of these may start a job. The
-#: next round goes on after the last key.
+#: How many keys one round reads: a few first, then more if none of those may start a job. The next round
+#: continues after the last key.
 _FEW_KEYS: Final = 50
 _KEYS: Final = 500
 #: In a queue that has keys, jobs without a key are searched among this many jobs.
@@ -37,9 +37,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Memory:
-    """Where the last round of a queue ended.
+    """The key and the place at which the last round of a queue ended.
 
-    It matters for fairness only: a new feeder begins with the first key.
+    It only makes the rounds fair, so it is not stored: a new feeder process starts with the first key.
     """
 
     version: str = ""
@@ -49,7 +49,7 @@ class _Memory:
 
 @dataclass(slots=True)
 class _Round:
-    """The round of one queue, whose lock is held."""
+    """One round of one queue. The queue's lock is held."""
 
     connection: Connection
     queue: str
@@ -131,7 +131,7 @@ def _share(now: _Round, keys: Sequence[str], places: int) -> None:
     connection, queue, memory, place = now.connection, now.queue, now.memory, now.memory.place
     plain = granting.plain(connection, queue, place, _WINDOW, places)
     if place != START:
-        # The most urgent jobs come first, wherever the last round ended.
+        # The most urgent jobs come first, independent of where the last round ended.
         first = granting.plain(connection, queue, START, _FIRST, places)
         known = {one.id for one in first}
         plain = [*first, *(one for one in plain if one.id not in known)]
@@ -147,8 +147,8 @@ def _share(now: _Round, keys: Sequence[str], places: int) -> None:
         one for turn, count in zip(turns, got, strict=True) for one in found.get(turn.key, ())[:count]
     ]
     served = [key for key, count in zip(keys, got, strict=False) if count]
-    # The next round begins after the last key that got a place. When places are left, every key that was read
-    # got its own.
+    # The next round starts after the last key that got a place. If places are left, every key that was read
+    # got all it could use.
     memory.key = keys[-1] if len(now.chosen) < places or not served else served[-1]
     if len(plain) < places:
         memory.place = granting.place_behind(connection, queue, place, _WINDOW)

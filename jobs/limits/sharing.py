@@ -1,4 +1,4 @@
-"""How the free places of a limited queue are shared between its keys."""
+"""Share the free places of a limited queue between its keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Turn:
 def shared(turns: Sequence[Turn], places: int) -> list[int]:
     """Return the places of each turn.
 
-    One after the other, a place goes to the key with the fewest jobs under way.
+    Each place goes to the key that has the fewest running or granted jobs at that moment.
 
     Among equal keys the first one gets it.
     """

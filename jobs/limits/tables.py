@@ -13,8 +13,7 @@ class GrantRow(Base):
     """The permission for one attempt to start within the limits of its queue.
 
     The claim sets `started_at`. After that, the row is kept as long as a rate counts the start. There is no
-    foreign
-    key to the job: the start of a job that was deleted still counts.
+    foreign key to the job: the start of a deleted job still counts.
     """
 
     __tablename__ = "grants"

@@ -19,8 +19,7 @@ class ClaimedJob(NamedTuple):
     name: str
     queue: str
     priority: int
-    #: JSON as it is stored. Both texts are empty when the arguments are too large to be read by the claim
-    #: itself.
+    #: The stored JSON. Both texts are empty when the arguments are too large for the claim to read.
     args_json: str
     kwargs_json: str
     attempt: int
@@ -38,12 +37,12 @@ class ClaimedJob(NamedTuple):
 
     @property
     def args(self) -> list[Any] | None:
-        """The positional arguments; None when the stored JSON cannot be read."""
+        """Return the positional arguments; None when the stored JSON cannot be read."""
         value: list[Any] | None = readable(self.args_json)
         return value
 
     @property
     def kwargs(self) -> dict[str, Any] | None:
-        """The named arguments; None when the stored JSON cannot be read."""
+        """Return the named arguments; None when the stored JSON cannot be read."""
         value: dict[str, Any] | None = readable(self.kwargs_json)
         return value

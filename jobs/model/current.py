@@ -1,4 +1,4 @@
-"""Which job runs here: the one variable from which `current_job()` and the source of an enqueue are read."""
+"""The running job of this thread or task. `current_job()` and the source of an enqueue read this variable."""
 
 from contextvars import ContextVar
 from typing import Final, Protocol
@@ -20,6 +20,6 @@ _PYTHON: Final = Source("python")
 
 
 def current_source() -> Source:
-    """Return the source of what is enqueued here: the running job, or plain Python."""
+    """Return the source of an enqueue from this thread or task: the running job, or plain Python."""
     running = running_here.get()
     return _PYTHON if running is None else Source("job", str(running.id))

@@ -1,4 +1,4 @@
-"""A job that another program's message asks for: a request, and what only messages can say about it."""
+"""A job from another program's message: a request, and the options that only messages have."""
 
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -6,18 +6,17 @@ from uuid import UUID
 from callboard.jobs.model.new_job import NewJob
 from callboard.jobs.model.request import JobRequest
 
-#: The constraint that a second job with the same id breaks.
+#: The constraint that a second job with the same id violates.
 JOB_ID_CONSTRAINT: Final = "jobs_pkey"
 
 
 class Dispatch(NamedTuple):
-    """A request with what no other door can ask for.
+    """A request, with options that only a message can have.
 
-    id:           the job's id, when the message has one under which its result is looked up; else the job
-                  gets a new one.
-    max_attempts: as Dramatiq counts them, beyond what a request may ask for.
-    barrier:      enqueue only with the last of the jobs that arrive at this barrier (a group's completion
-                  callback).
+    id:           the job's id, when the message has an id by which its result is looked up; else the job gets
+                  a new id.
+    max_attempts: the number that Dramatiq's options give. It may exceed the limit of a request.
+    barrier:      enqueue the job when the last job arrives at this barrier (a group's completion callback).
     """
 
     request: JobRequest
@@ -27,7 +26,7 @@ class Dispatch(NamedTuple):
 
 
 def dispatched(dispatch: Dispatch, job: NewJob) -> NewJob:
-    """Return the checked job of a dispatch, with the id and the attempts that the message asks for."""
+    """Return the checked job of a dispatch, with the message's id and number of attempts."""
     if dispatch.id is not None:
         job = job._replace(id=dispatch.id)
     if dispatch.max_attempts is not None:

@@ -1,4 +1,4 @@
-"""How attempts and jobs end: what a worker reports, what a write changed, what a cancel or a rescue did.
+"""Values about ends: what a worker reports, and what a write, a cancel or a rescue changed.
 
 The values that every attempt makes are named tuples. They cost a third of a frozen dataclass.
 """
@@ -78,7 +78,7 @@ class CancelRequest(NamedTuple):
 
 
 class TakenBack(NamedTuple):
-    """A job that was taken from a dead worker. `blamed`: the job may have caused the crash."""
+    """A job that was rescued from a dead worker. `blamed`: the job may have caused the crash."""
 
     id: UUID
     name: str

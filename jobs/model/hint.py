@@ -1,4 +1,4 @@
-"""What Redis carries about a job that is ready to run."""
+"""The data that Redis holds about a job that is ready to run."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -47,6 +47,6 @@ def offers_of(hints: Iterable[Hint]) -> list[Offer]:
     return [Offer(*place, tokens) for place, tokens in alike.items()]
 
 
-#: What the feeder reads of a queued job: its id, epoch and priority, and its run_at as Unix time in
-#: milliseconds. A plain tuple, because the feeder reads thousands of them several times a second.
+#: A queued job as the feeder reads it: id, epoch, priority, and run_at as Unix time in milliseconds. A plain
+#: tuple, because the feeder reads thousands of them several times a second.
 FeedRow = tuple[str, int, int, int]

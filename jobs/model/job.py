@@ -18,7 +18,7 @@ DEFAULT_MAX_ATTEMPTS: Final = 10
 class Source:
     """Where a job came from.
 
-    door: one of SOURCES.
+    door: how the job was enqueued; one of SOURCES.
     id:   who enqueued it: the name of an API key or a schedule, the id of a webhook delivery or of a parent
           job.
     """
@@ -66,5 +66,5 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """True in the four terminal states."""
+        """Return whether the state is terminal."""
         return self.state in TERMINAL

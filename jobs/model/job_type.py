@@ -11,7 +11,7 @@ class UniqueRule:
     """At most one unfinished job for the same values of some arguments.
 
     by:          the names of these arguments. Empty: all arguments.
-    period:      how long the key is held at least, in seconds, counted from the enqueue.
+    period:      the minimum time that the key is held from the enqueue on, in seconds.
     on_conflict: existing | replace | reject.
     """
 

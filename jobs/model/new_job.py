@@ -1,7 +1,7 @@
-"""A checked enqueue, ready to be written; and batches of them.
+"""New jobs, checked and ready to be written, and batches of new jobs.
 
-Almost all jobs that are written together are alike: they differ in their arguments alone. One statement with
-one set of settings writes them. What jobs can share is in `JobSettings`, so a setting that is added later is
+Almost all jobs of a batch have the same settings and differ only in their arguments. One statement with one
+set of settings writes them. The shared settings are the fields of `JobSettings`. A new field there is
 compared and written without any change here.
 """
 
@@ -25,17 +25,16 @@ from callboard.jobs.model.unique import OnConflict
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The longest options of a job (back-off bounds, options of a Dramatiq message): bytes of JSON.
 OPTIONS_LIMIT: Final = 256 * 1024
-#: Doors where nobody can react to a refusal: a schedule would stop, a webhook's sender would send again for
-#: ever.
+#: Sources that cannot react to a refusal: a schedule would stop, a webhook's sender would send again forever.
 UNATTENDED_DOORS: Final = frozenset({"schedule", "webhook"})
 
 
 class JobSettings(NamedTuple):
-    """Everything about a new job that other jobs of the batch can have as well."""
+    """The settings of a new job that other jobs of the batch can share."""
 
     name: str
     queue: str
-    #: The source's door: cli, http, python and so on.
+    #: How the job was enqueued: cli, http, python and so on.
     door: str
     priority: int
     max_attempts: int
@@ -45,16 +44,16 @@ class JobSettings(NamedTuple):
     tags: tuple[str, ...]
     timeout: timedelta | None
     hard_timeout: timedelta | None
-    #: Encoded JSON of what few jobs ask for; durations in seconds.
+    #: Encoded JSON of rarely used options; durations in seconds.
     options: bytes | None
     limit_key: str | None
 
 
 class UniqueClaim(NamedTuple):
-    """The unique key that a new job asks for."""
+    """The unique key of a new job, with its rule."""
 
     key: str
-    #: How long the key is held whatever happens to the job, counted from the enqueue.
+    #: How long the key is held from the enqueue on, even if the job ends earlier.
     period: timedelta | None
     on_conflict: OnConflict
 
@@ -81,7 +80,7 @@ class AlikeJobs(NamedTuple):
 
     @property
     def jobs(self) -> list[NewJob]:
-        """The same jobs, one value each."""
+        """Return the same jobs as separate NewJob values."""
         columns = zip(self.ids, self.args, self.kwargs, self.source_ids, strict=True)
         return [NewJob(*row, self.settings) for row in columns]
 
@@ -114,7 +113,7 @@ Batch = AlikeJobs | MixedJobs
 
 
 def batch_of(jobs: Sequence[NewJob]) -> Batch:
-    """Make a batch of jobs, in their order."""
+    """Make a batch of these jobs, in the same order."""
     settings = jobs[0].settings if jobs else None
     if settings is None or any(job.unique is not None or job.settings != settings for job in jobs):
         return MixedJobs(jobs)
@@ -128,7 +127,7 @@ def batch_of(jobs: Sequence[NewJob]) -> Batch:
 
 
 def merged(batches: Sequence[Batch]) -> Batch:
-    """Make one batch of several, in their order."""
+    """Join several batches to one, in the same order."""
     first = batches[0]
     if len(batches) == 1:
         return first
@@ -145,15 +144,15 @@ def merged(batches: Sequence[Batch]) -> Batch:
 
 
 def new_job(request: JobRequest, kind: JobType | None, source: Source) -> NewJob:
-    """Make the job that a request asks for; what the request leaves open comes from the job type.
+    """Make the job for a request. Options that the request does not set come from the job type.
 
-    Raises InvalidInput when an option does not fit, PayloadTooLarge for arguments beyond ARGUMENTS_LIMIT.
+    Raises InvalidInput for an option that is not valid, PayloadTooLarge for arguments beyond ARGUMENTS_LIMIT.
     """
     args = encode(request.args, limit=ARGUMENTS_LIMIT, what="args")
     kwargs = encode_kwargs(request.kwargs)
 
     def derive(names: Sequence[str]) -> str:
-        # Keys are made of the arguments as they are written: a date is its text, at every door.
+        # Keys are made from the arguments as JSON: a date is its text. So every source makes the same key.
         return derived_key(kind.schema if kind else {}, orjson.loads(args), orjson.loads(kwargs), names)
 
     settings = JobSettings(
@@ -182,7 +181,7 @@ def encode_kwargs(kwargs: dict[str, Any]) -> bytes:
 def _unique(
     request: JobRequest, kind: JobType | None, source: Source, derive: Callable[[Sequence[str]], str]
 ) -> UniqueClaim | None:
-    """The unique key, its period and its rule: from the request, else from the job type."""
+    """Return the unique key, its period and its rule: from the request, else from the job type."""
     rule = kind.unique if kind else None
     key, period, on_conflict = request.unique_key, request.unique_for, request.on_conflict
     if rule is not None:

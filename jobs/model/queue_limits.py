@@ -46,7 +46,8 @@ class Rate:
         return cls(int(found[1]), length)
 
     def __str__(self) -> str:
-        # format_duration drops what does not fit into two units; then plain seconds are exact.
+        # format_duration writes two units at most and drops the rest. In that case write seconds, which are
+        # exact.
         text = format_duration(self.period)
         whole = parse_duration(text) == self.period
         return f"{self.amount}/{text if whole else f'{int(self.period.total_seconds())}s'}"
@@ -93,16 +94,16 @@ class Limits:
 
     @property
     def longest_period(self) -> timedelta:
-        """The longest period of the rates: a start matters for this long. Zero without a rate."""
+        """Return the longest period of the rates: a start counts for this long. Zero without a rate."""
         return max([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
 
     @property
     def shortest_period(self) -> timedelta:
-        """The shortest period of the rates. Zero without a rate."""
+        """Return the shortest period of the rates. Zero without a rate."""
         return min([rate.period for rate in (self.rate, self.key_rate) if rate], default=timedelta(0))
 
     def written(self) -> dict[str, int | str | None]:
-        """The limits as JSON shows them: whole numbers, rates as text, null for no limit."""
+        """Return the limits for JSON: whole numbers, rates as text, null for no limit."""
         return {
             "concurrency": self.concurrency,
             "rate": None if self.rate is None else str(self.rate),

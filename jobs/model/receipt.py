@@ -1,4 +1,4 @@
-"""What an enqueue came to: a receipt for each job, and what has to be told to Redis."""
+"""The result of an enqueue: a receipt for each job, and the tokens to push to Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from callboard.jobs.model.states import JobState
 
 
 class Receipt(NamedTuple):
-    """The job that now stands for an enqueue; it is an older one when `existed`.
+    """The job that an enqueue returns: a new job or, if `existed`, the older job that holds the unique key.
 
     replaced: the older job got these arguments and this time.
-    moved:    the older job runs, and its unique key belongs to this new one now.
-    run_at:   when a new job is due, on the database's clock.
+    moved:    the older job is running, and its unique key was given to this new job.
+    run_at:   when a new job is due, by the database's clock.
     """
 
     id: UUID
@@ -34,7 +34,7 @@ class Receipt(NamedTuple):
 
 
 class AlikeRow(NamedTuple):
-    """What the database decided for jobs that are alike; it is the same for all of them."""
+    """Values from the database that are the same for all jobs with the same settings."""
 
     run_at: datetime
     limited: bool
@@ -43,7 +43,7 @@ class AlikeRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WrittenAlike:
-    """Jobs with the same settings that are written, in the parts in which they were."""
+    """Written jobs with the same settings, one part for each INSERT."""
 
     parts: Sequence[tuple[AlikeJobs, AlikeRow]]
 
@@ -74,7 +74,7 @@ class WrittenAlike:
 
 @dataclass(frozen=True, slots=True)
 class WrittenMixed:
-    """Jobs that are written each by its own settings. A key that is held and rejects others is a Conflict."""
+    """Written jobs with different settings. The outcome is a Conflict if a held unique key rejects a job."""
 
     jobs: Sequence[NewJob]
     outcomes: Sequence[Receipt | Conflict]
@@ -86,7 +86,7 @@ class WrittenMixed:
 
     @property
     def receipts(self) -> list[Receipt]:
-        """One for each job, in their order; without those in conflict."""
+        """Return one receipt for each job, in the same order, except for the jobs with a Conflict."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, Receipt)]
 
     @property
@@ -103,16 +103,16 @@ Written = WrittenAlike | WrittenMixed
 
 
 def queues_of(written: Written) -> list[str]:
-    """The queues that have new queued jobs."""
+    """Return the queues that have new queued jobs."""
     if isinstance(written, WrittenMixed):
         return sorted({hint.queue for hint in written.hints})
     return sorted({jobs.settings.queue for jobs, row in written.parts if row.state is JobState.QUEUED})
 
 
 def job_as_written(batch: AlikeJobs | MixedJobs, receipt: Receipt) -> Job | None:
-    """The job of a batch of one, if all of it is known: it is new and was due at once.
+    """Return the job of a batch of one, if it needs no read: it is new and due at once.
 
-    Any other must be read.
+    Every other job must be read from the database.
     """
     [new] = batch.jobs
     settings, now = new.settings, receipt.run_at

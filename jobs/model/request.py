@@ -1,6 +1,6 @@
 """The request to enqueue a job. Python, the CLI, HTTP, schedules and webhooks use the same model.
 
-So all of them accept and refuse the same values.
+So all of them accept the same values and refuse the same values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from callboard.jobs.model.unique import OnConflict
 
 
 class OptionsWithoutArgs(TypedDict, total=False):
-    """The options of an enqueue that are not the job's arguments.
+    """The options of an enqueue, without the job's arguments.
 
     An option that is not given has the value from the job's definition. A duration is a timedelta or a text
     such as "30s", "10m" or "1h". A time is a timezone-aware datetime or an ISO 8601 text.
@@ -32,26 +32,26 @@ class OptionsWithoutArgs(TypedDict, total=False):
     #: When the job is due; not together with `delay`.
     run_at: datetime | str
     delay: timedelta | str
-    #: When the job is cancelled unless it has begun.
+    #: The job is cancelled at this time if it has not started.
     expires_at: datetime | str
     #: 0 (first) to 9.
     priority: int
     tags: Sequence[str]
     max_attempts: int
-    #: Bounds of the delay before a retry, whatever the retry policy says.
+    #: Bounds of the delay before a retry. They override the retry policy.
     min_backoff: timedelta | str
     max_backoff: timedelta | str
     #: How long an attempt may take before it is interrupted, and before its process is killed.
     timeout: timedelta | str
     hard_timeout: timedelta | str
-    #: At most one unfinished job has this key.
+    #: The unique key: at most one unfinished job has it.
     unique_key: str
-    #: How long the key is held whatever happens to the job, counted from the enqueue.
+    #: How long the key is held from the enqueue on, even if the job ends earlier.
     unique_for: timedelta | str
-    #: What happens when the key is held: "existing" (default) returns the job that holds it, "replace" gives
-    #: that job these arguments and this time unless it has begun, "reject" raises Conflict.
+    #: What happens when the key is held: "existing" (default) returns the job that holds it; "replace" gives
+    #: that job these arguments and this time if it has not started; "reject" raises Conflict.
     on_conflict: OnConflict
-    #: Whose limits within the queue the job counts towards, such as a tenant's id.
+    #: The limit key, such as a tenant's id: the job counts towards the limits of this key in its queue.
     limit_key: str
     #: True: accept a job that no worker has published, and do not check its arguments.
     unchecked: bool

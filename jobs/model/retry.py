@@ -105,8 +105,7 @@ class RetryPolicy:
         delay:        the delay that the error itself asks for, if there is a next attempt; None: `wait`
                       decides.
 
-        When the exception is Retry, `retry` and `retry_on` are not asked, and its own delay is used if it has
-        one.
+        When the exception is Retry, `retry` and `retry_on` are not used. Its own delay is used if it has one.
 
         The strategies are the user's code and may raise any exception. The caller must handle that as an
         error of the policy, not of the job, and must still end the attempt.

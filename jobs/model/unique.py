@@ -1,4 +1,4 @@
-"""The rule for unique jobs, as a job's definition states it."""
+"""The rule for unique jobs in a job's definition."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The service for what operators do to jobs: cancel, retry and delete, by id or by filter."""
+"""The service for operators' commands on jobs: cancel, retry and delete, by id or by filter."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,8 +63,7 @@ class Control:
         """Cancel a job that has not started, or ask a running job to stop. A cancelled job stays cancelled.
 
         force: kill the worker child if the job does not stop within seconds. The other jobs of that child go
-               back to
-        their queues.
+               back to their queues.
         """
         return self._one(Verb.CANCEL, job_id, also=frozenset({JobState.CANCELLED}), force=force)
 
@@ -136,7 +135,7 @@ class Control:
         except Duplicate:
             if len(ids) == 1:
                 raise Conflict(f"job {ids[0]} cannot run again: an active job holds its unique key") from None
-            # Split in halves: most jobs can still be changed together.
+            # Split the batch in halves: most jobs can still be changed together.
             half = len(ids) // 2
             return [*self._move_or_leave(verb, ids[:half]), *self._move_or_leave(verb, ids[half:])]
         with best_effort("push", count=len(moved.hints)):

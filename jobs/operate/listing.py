@@ -50,7 +50,7 @@ class Jobs:
 
     @staticmethod
     def get_many_within(connection: Statements, ids: Sequence[UUID]) -> list[Job]:
-        """As `get_many`, as the caller's transaction sees them."""
+        """Do what `get_many` does, as the caller's transaction sees the jobs."""
         found = reading.get_many(connection, ids)
         return [found[job_id] for job_id in ids if job_id in found]
 
@@ -64,11 +64,11 @@ class Jobs:
 
     @staticmethod
     def as_written(batch: Batch, receipt: Receipt) -> Job | None:
-        """Return the job of a batch of one, if all of it is known without a query."""
+        """Return the job of a batch of one, if it needs no query."""
         return job_as_written(batch, receipt)
 
     def enqueued_many(self, ids: Sequence[UUID]) -> list[Job]:
-        """Read jobs that are committed, in the order of the ids; raises Unavailable as `enqueued`."""
+        """Read jobs that are committed, in the order of the ids. Raises Unavailable, as `enqueued` does."""
         with after_enqueue(f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs are"):
             found = self.get_many(ids)
             if len(found) < len(ids):
@@ -88,7 +88,7 @@ class Jobs:
 
 @contextmanager
 def after_enqueue(subject: str) -> Iterator[None]:
-    """Say of a failure to show jobs that they are committed, so that nobody enqueues them again.
+    """Make an outage during the read say that the jobs are committed: the caller must not enqueue them again.
 
     subject: the beginning of the message, such as "job 0192... is".
     """

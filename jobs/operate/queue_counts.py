@@ -11,10 +11,9 @@ from callboard.jobs.model.queue_limits import Limits
 class QueueCounts:
     """A queue, the number of its unfinished jobs by state, and its limits.
 
-    oldest_at: when the longest-waiting job became due, among the thousand jobs that come next. In a longer
-               queue, no other
-    job has waited more than 90 minutes longer: that is the difference between the highest and the lowest
-    priority.
+    oldest_at: when the longest-waiting of the next thousand jobs became due. In a longer queue, another job
+               may have waited up to 90 minutes longer: that is the difference between the highest and the
+               lowest priority.
     """
 
     name: str

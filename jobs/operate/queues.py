@@ -1,4 +1,4 @@
-"""The service for what operators do to queues: list, show, pause, resume, limit and purge."""
+"""The service for operators' commands on queues: list, show, pause, resume, limit and purge."""
 
 from collections.abc import Callable
 from typing import Final
@@ -51,7 +51,7 @@ class Queues:
         return found
 
     def pause(self, name: str) -> QueueCounts:
-        """Let no job of this queue start until it is resumed. Running jobs go on. Raises NotFound."""
+        """Start no more jobs of this queue until it is resumed. Running jobs continue. Raises NotFound."""
         with self._database.transaction() as connection:
             found = queue_rows.pause(connection, name)
         self._check(name, found=found)
@@ -60,7 +60,7 @@ class Queues:
         return self.get(name)
 
     def resume(self, name: str) -> QueueCounts:
-        """Let the queue's jobs start again. Raises NotFound."""
+        """Start the jobs of a paused queue again. Raises NotFound."""
         with self._database.transaction() as connection:
             found = queue_rows.resume(connection, name)
             notices.queued(connection, [name] if found else [])
@@ -69,10 +69,9 @@ class Queues:
         return self.get(name)
 
     def limit(self, name: str, change: Limits | Callable[[Limits], Limits]) -> QueueCounts:
-        """Set a queue's limits, or change the present ones. They hold for all workers from now on.
+        """Set or change a queue's limits. They apply at once to all workers.
 
-        The queue need not have any job yet. Running jobs go on even if they are more than the new limits
-        allow.
+        The queue may have no jobs yet. Running jobs continue, even if the new limits allow fewer.
         """
         _check_name(name)
 

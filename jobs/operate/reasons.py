@@ -1,4 +1,4 @@
-"""The reasons for which a job does not run, as text: one line each, with what to do about it."""
+"""The reasons why a job does not run, as text: one line each, and what to do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
 
 _LONGEST_QUOTE: Final = 200
 _HOSTS_NAMED: Final = 3
-#: A job that could start has a normal delay up to this time.
+#: Up to this time, the delay of a job that could start is normal.
 _AT_ONCE: Final = timedelta(seconds=10)
 
 
 class Code(StrEnum):
-    """What keeps a job from running. The texts may change; these codes do not."""
+    """The codes of the reasons why a job does not run. The texts may change; these codes do not."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -126,7 +126,7 @@ def queue_paused(job: Job, since: datetime, now: datetime) -> Reason:
 
 
 def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> Reason:
-    """Return that a concurrency is used up. by_key: that of the job's limit key."""
+    """Return that a concurrency limit is used up. by_key: the limit of the job's limit key."""
     data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
     more = " ..." if limit > len(jobs) else ""
     named = ", ".join(map(str, jobs)) + more
@@ -137,7 +137,7 @@ def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> 
 
 
 def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime, *, by_key: bool) -> Reason:
-    """Return that a rate is used up. by_key: that of the job's limit key."""
+    """Return that a rate limit is used up. by_key: the limit of the job's limit key."""
     data = {"queue": job.queue, "limit": limit, "period": exact_duration(period), "next_at": until}
     told = f"{_whose(job, by_key=by_key)} has started or granted {limit:,} in {exact_duration(period)}"
     told = f"{told}, as many as are allowed; the next may start in {_span(until - now)}"

@@ -14,7 +14,7 @@ from callboard.jobs.postgres.protocols import Connection
 
 #: The number of rows that one statement deletes.
 _BATCH: Final = 1_000
-#: One call deletes at most this many batches of each kind. The next call goes on.
+#: One call deletes at most this many batches of each kind. The next call continues.
 _MAX_BATCHES: Final = 100
 
 
@@ -26,16 +26,15 @@ class Pruned(NamedTuple):
 
 
 class Retention:
-    """Deletes old rows in small transactions, which block nobody."""
+    """Deletes old rows in small transactions, which do not block others."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def prune(self, *, succeeded: timedelta, other: timedelta) -> Pruned:
-        """Delete finished jobs that are older than their span, unique keys whose period is over, and old
-        answers.
+        """Delete finished jobs beyond their retention, unique keys whose period is over, and old answers.
 
-        succeeded: the span of succeeded jobs. other: the span of jobs that ended in any other way.
+        succeeded: the retention of succeeded jobs. other: the retention of all other finished jobs.
         """
         spans = (
             (frozenset({JobState.SUCCEEDED}), succeeded),

@@ -1,4 +1,4 @@
-"""Reads the filter and the verb of a Python caller, as strictly as the command line and HTTP do."""
+"""Read the filter and the verb of a Python caller, as strictly as the command line and HTTP do."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

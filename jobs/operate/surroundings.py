@@ -1,6 +1,4 @@
-"""What surrounds a job, as `job why` explains it: its queue, the workers that serve it, and the use of its
-limits.
-"""
+"""A job's surroundings, for `job why`: its queue, the workers that serve it, and the use of its limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from callboard.jobs.postgres.table_base import NOW, Base
 
 
 class QueueRow(Base):
-    """A queue. The row is made by the first job or worker that names it."""
+    """A queue. The first job or worker that names the queue creates its row."""
 
     __tablename__ = "queues"
 

@@ -96,5 +96,5 @@ class Waiting:
         for wake in wakes:
             try:
                 wake()
-            except Exception:  # one waiter that fails must not keep the others waiting
+            except Exception:  # an error of one waiter must not stop the others
                 log.exception("waiting.wake_failed")

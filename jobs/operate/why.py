@@ -1,4 +1,4 @@
-"""The service that explains why a job is not running: the reasons that hold now, the most important first."""
+"""The service that explains why a job is not running: the reasons that apply now, most important first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from callboard.jobs.operate.surroundings import ServingWorker, Surroundings
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 
-#: An expiry is a reason when it is nearer than this.
+#: An expiry is a reason if the job expires within this time.
 _SOON: Final = timedelta(minutes=5)
-#: States that the scheduler ends when the time has come.
+#: States that the scheduler ends when the job is due.
 _TIMED: Final = frozenset({JobState.SCHEDULED, JobState.RETRYING})
 
 

@@ -1,4 +1,4 @@
-"""The database: its engine, the three ways to a connection, and what a failure means."""
+"""The database: its engine, three kinds of connections, and the conversion of driver errors."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
 T = TypeVar("T")
 
-# A prepared statement keeps its plan until its tables are analyzed again. A plan from when a table was nearly
-# empty would read a whole backlog for every batch. Every statement here has its index, so the planner is
-# offered nothing else.
+# A prepared statement keeps its plan until its tables are analyzed again. A plan that was made for a nearly
+# empty table would read a whole backlog for every batch. Every statement here has an index, so all other
+# plans are switched off.
 _OPTIONS: Final = (
     "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 )
@@ -37,8 +37,8 @@ class Database:
     autocommit():              a pooled connection for single statements.
     kept():                    a connection that one thread keeps for a hot loop.
 
-    All of them raise Unavailable, and nothing else, when Postgres does not answer. A forked process opens
-    connections of its own.
+    All of them raise only Unavailable when Postgres does not answer. A forked process opens its own
+    connections.
     """
 
     def __init__(
@@ -71,28 +71,24 @@ class Database:
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._kept: WeakSet[KeptConnection] = WeakSet()
-        #: How often all connections were given up as dead.
+        #: How often all connections were discarded as dead.
         self.outages = 0
         _databases.add(self)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A pooled connection in a transaction, which is committed at the end of the block."""
+        """Yield a pooled connection in a transaction. The end of the block commits it."""
         with self.explaining(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """A pooled connection on which each statement is a transaction: it saves two round trips for a single
-        statement.
-        """
+        """Yield a pooled connection in autocommit, which saves a single statement two round trips."""
         with self.explaining(), self._autocommit.connect() as connection:
             yield connection
 
     def retrying(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, and again when Postgres breaks it off for a deadlock or a
-        serialization failure.
-        """
+        """Run `work` in a transaction; repeat it after a deadlock or a serialization failure."""
 
         def once() -> T:
             with self.transaction() as connection:
@@ -105,7 +101,8 @@ class Database:
 
         durable:      False: a commit does not wait for the disk. If Postgres itself crashes, the last commits
                       are undone.
-        lock_timeout: how long a statement waits for a locked row before it raises Busy; for ever by default.
+        lock_timeout: how long a statement waits for a locked row before it raises Busy; by default without
+        limit.
         """
         kept = KeptConnection(self, durable=durable, lock_timeout=lock_timeout)
         self._kept.add(kept)
@@ -115,14 +112,14 @@ class Database:
         self.engine.dispose()
 
     def disown(self) -> None:
-        """In a forked process: leave the connections to the parent, which opened them."""
+        """In a forked process, drop the connections without closing them: they belong to the parent."""
         self.engine.dispose(close=False)
         for kept in self._kept:
             kept.disown()
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Raise errors of ours for errors of the driver that have a meaning, such as Unavailable or Busy."""
+        """Convert driver errors that have a meaning to our errors, such as Unavailable or Busy."""
         try:
             yield
         except Exception as error:
@@ -132,9 +129,9 @@ class Database:
             raise meaning from error
 
     def explained(self, error: Exception) -> Exception:
-        """Return the error of ours that a driver's error stands for, or the error itself.
+        """Return our error for a driver error, or the driver error itself if it has no meaning for us.
 
-        When a connection is lost, all pooled connections are given up: they are as dead as that one.
+        When one connection is lost, all pooled connections are discarded: the others are dead too.
         """
         if isinstance(error, DBAPIError) and error.connection_invalidated and is_outage(error):
             self.outages += 1
@@ -144,7 +141,7 @@ class Database:
     def _name_schema(
         self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any
     ) -> tuple[str, Any]:
-        """Put the schema's name into a statement that goes through SQLAlchemy."""
+        """Put the schema's name into a statement that SQLAlchemy executes."""
         return in_schema(statement, self.schema), parameters
 
     def _where(self) -> str:

@@ -1,6 +1,4 @@
-"""What an error of the database means: an outage, a conflict that a retry solves, a lock, or a value that
-cannot be stored.
-"""
+"""Classify database errors: an outage, a conflict to retry, a lock, or a value that cannot be stored."""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -19,8 +17,8 @@ _LOCK_TIMEOUT: Final = "55P03"
 #: A standby that took the primary's place is read-only.
 _READ_ONLY: Final = "25006"
 _UNDEFINED: Final = frozenset({"42P01", "3F000", "42883"})
-#: Classes of SQLSTATE that blame the server and not the statement: connection exception, insufficient
-#: resources, operator intervention, system error.
+#: SQLSTATE classes of errors that the statement does not cause: connection exception, insufficient resources,
+#: operator intervention, system error.
 _OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
 _UNIQUE_VIOLATION: Final = "23505"
 #: A NUL character, in jsonb and in text.
@@ -33,7 +31,7 @@ def sqlstate(error: BaseException) -> str:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database is away, as opposed to having refused a statement."""
+    """Return whether the error is an outage. Otherwise the database refused the statement."""
     if isinstance(error, Unavailable):
         return True
     if not isinstance(error, DBAPIError):
@@ -45,12 +43,12 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the same transaction may succeed when it is tried again."""
+    """Return whether the same transaction may succeed if it is repeated."""
     return isinstance(error, DBAPIError) and sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK}
 
 
 def retry_on_conflict(work: Callable[[], T]) -> T:
-    """Call `work` up to five times, while Postgres ends it for a deadlock or a serialization failure."""
+    """Call `work`; repeat it after a deadlock or a serialization failure, up to five calls in all."""
     return Retrying(
         retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(5),
@@ -60,8 +58,7 @@ def retry_on_conflict(work: Callable[[], T]) -> T:
 
 
 def explained(error: Exception, *, where: str, schema: str) -> Exception:
-    """Return the error of ours that a driver's error stands for; an error without a meaning of ours is
-    returned as it is.
+    """Return our error for a driver error, or the driver error itself if it has no meaning for us.
 
     where: the server's address, for the message.
     """

@@ -1,4 +1,4 @@
-"""Leadership among schedulers: an advisory lock that one connection holds."""
+"""Leadership of one scheduler: an advisory lock that one connection holds."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ class Leadership:
         return self._connection is not None
 
     def take(self) -> bool:
-        """Take the lock if it is free; return whether it was."""
+        """Take the lock if it is free; return whether it was taken."""
         with ExitStack() as opened:
             connection = opened.enter_context(self._database.autocommit())
             if not locks.try_lock(connection, locks.LEADER):
@@ -43,7 +43,7 @@ class Leadership:
             locks.check(self._connection)
 
     def ask(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on the connection that holds the lock: an answer proves that the lock is held."""
+        """Run `work` on the connection that holds the lock. An answer proves that the lock is still held."""
         if self._connection is None:
             raise RuntimeError("the lock is not held")
         with self._database.explaining():

@@ -1,4 +1,4 @@
-"""A caller's own connection, lent to the statements of an enqueue: they run in the caller's transaction."""
+"""Use a caller's connection for the statements of an enqueue: they run in the caller's transaction."""
 
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from callboard.jobs.postgres.statements import DirectConnection
 class _LentPsycopg(DirectConnection):
     """A psycopg connection.
 
-    Its errors stay psycopg's, and its statements are prepared when the driver decides so.
+    Errors are psycopg's errors. The driver decides when to prepare statements.
     """
 
     _prepare = None
@@ -35,7 +35,7 @@ class _LentSqlalchemy:
 
 
 def lent(connection: "Connection | psycopg.Connection[Any]", schema: str) -> Statements:
-    """Return what an enqueue can write through on a caller's connection."""
+    """Return Statements that write through a caller's connection."""
     if isinstance(connection, psycopg.Connection):
         return _LentPsycopg(connection, schema, binary=False)
     return _LentSqlalchemy(connection, schema)

@@ -1,4 +1,4 @@
-"""Listening for the notices that transactions send when they commit."""
+"""Listen for the notices that transactions send when they commit."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from callboard.jobs.postgres.database import Database
 def listening(database: Database) -> Iterator[Callable[[float], set[str]]]:
     """Subscribe to the queues that get new jobs; yield the function that waits for them.
 
-    The function waits up to so many seconds and returns the names of queues. It raises Unavailable when the
+    The function takes a timeout in seconds and returns the names of queues. It raises Unavailable when the
     connection is lost.
     """
     with database.autocommit() as connection:
@@ -19,5 +19,5 @@ def listening(database: Database) -> Iterator[Callable[[float], set[str]]]:
         try:
             yield lambda timeout: notices.heard(connection, timeout)
         finally:
-            # It is subscribed, so it must not go back to the pool.
+            # The connection is subscribed, so it must not go back to the pool.
             connection.invalidate()

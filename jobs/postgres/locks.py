@@ -21,9 +21,9 @@ def _key(purpose: str, released: int) -> str:
     )
 
 
-#: The key of the scheduler that leads; in the default schema "call" in ASCII, and 1.
+#: The key of the leader's lock; in the default schema "call" in ASCII, and 1.
 LEADER: Final = _key("leader", 0x63616C6C01)
-#: The key of whoever migrates; in the default schema "callb" in ASCII.
+#: The key of the lock for migrations; in the default schema "callb" in ASCII.
 MIGRATION: Final = _key("migration", 0x63616C6C62)
 
 _ALIVE: Final = text("SELECT 1")
@@ -35,7 +35,7 @@ def _calling(function: str, key: str) -> TextClause:
 
 
 def try_lock(connection: Connection, key: str) -> bool:
-    """Take the lock if it is free, until the connection closes; return whether it was."""
+    """Take the lock if it is free, until the connection closes; return whether it was taken."""
     return bool(connection.execute(_calling("pg_try_advisory_lock", key)).scalar_one())
 
 
@@ -45,5 +45,5 @@ def lock_transaction(connection: Connection, key: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """Raise when the connection is gone, and the locks that it held with it."""
+    """Raise an error when the connection, and with it its locks, is lost."""
     connection.execute(_ALIVE)

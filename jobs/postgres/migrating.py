@@ -1,4 +1,4 @@
-"""The schema's versions: upgrade, downgrade, and the version in force."""
+"""Versions of the schema: upgrade, downgrade, and read the current one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.released_migrations import translate_on
 
-#: Alembic's `op` and `context` are global: of the threads of one process, one migrates at a time.
+#: Alembic's `op` and `context` are global, so only one thread of a process may migrate at a time.
 _one_at_a_time: Final = Lock()
 
 
@@ -34,7 +34,7 @@ class SchemaStatus:
 
 
 class Migrations:
-    """Upgrades and downgrades the schema. Two runs at once wait for each other."""
+    """Upgrades and downgrades the schema. Of two runs at once, one waits for the other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -49,12 +49,12 @@ class Migrations:
             return SchemaStatus(context.get_current_revision(), needed or "")
 
     def upgrade(self) -> SchemaStatus:
-        """Bring the schema to the version that this code needs."""
+        """Upgrade the schema to the version that this code needs."""
         self._run(lambda config: command.upgrade(config, "head"))
         return self.status()
 
     def downgrade(self, revision: str) -> SchemaStatus:
-        """Take the schema back to an earlier version; `base` removes every table with its rows."""
+        """Downgrade the schema to an earlier version. `base` removes all tables and their data."""
         if not revision:
             raise InvalidInput("there is no schema version '' to go back to ('base' removes everything)")
         try:

@@ -19,23 +19,23 @@ _LISTEN: Final = text(f"LISTEN {_CHANNEL}")
 
 
 def queued(statements: Statements, queues: Sequence[str]) -> None:
-    """Notify the feeder, when the transaction commits, of the queues that have new jobs."""
+    """At the commit, notify the feeder of the queues that have new jobs."""
     if queues:
         statements.execute(_QUEUED, {"queues": list(queues)})
 
 
 def limited(statements: Statements, hints: Iterable[Hint]) -> None:
-    """Notify the feeder, when the transaction commits, of jobs of limited queues: only it may push those."""
+    """At the commit, notify the feeder of new jobs of limited queues: only the feeder may push them."""
     queued(statements, sorted({hint.queue for hint in hints if hint.limited}))
 
 
 def listen(connection: Connection) -> None:
-    """Subscribe a connection to `queued`. The connection is in autocommit and serves nothing else."""
+    """Subscribe a connection to `queued`. The connection is in autocommit and has no other use."""
     connection.execute(_LISTEN)
 
 
 def heard(connection: Connection, timeout: float) -> set[str]:
-    """Return the queues of the notices that have come; wait up to `timeout` seconds for the first."""
+    """Return the queues of the received notices; wait up to `timeout` seconds for the first notice."""
     driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     try:
         return {notice.payload for notice in driver.notifies(timeout=timeout, stop_after=1)}

@@ -1,4 +1,4 @@
-"""What repositories write through, and where a kept connection comes from: interfaces without code."""
+"""Interfaces without code: the statements of repositories, and the source of kept connections."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +9,7 @@ from sqlalchemy import TextClause
 
 
 class Rows(Protocol):
-    """The answer to a statement. It holds until the next statement."""
+    """The result of a statement. It is valid until the next statement."""
 
     @property
     def rowcount(self) -> int: ...
@@ -30,13 +30,13 @@ class Statements(Protocol):
 
 
 class Pool(Protocol):
-    """Where a kept connection comes from (postgres/database.py)."""
+    """The source of kept connections (postgres/database.py)."""
 
     @property
     def schema(self) -> str: ...
     @property
     def outages(self) -> int:
-        """How often all connections were given up as dead."""
+        """How often all connections were discarded as dead."""
         ...
 
     def autocommit(self) -> AbstractContextManager[Connection]: ...

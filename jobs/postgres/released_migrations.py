@@ -26,7 +26,7 @@ def translated(statement: str, schema: str) -> str:
 
 
 def translate_on(connection: Connection, schema: str) -> None:
-    """Translate every statement that is sent through this connection object."""
+    """Translate every statement that this connection object executes."""
 
     def translate(
         _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any

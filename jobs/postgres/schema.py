@@ -1,4 +1,4 @@
-"""The schema itself: created before the first migration, locked while one runs."""
+"""The Postgres schema: create it before the first migration, lock it during a migration."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ _CREATE: Final = text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
 
 
 def lock(connection: Connection) -> None:
-    """Wait until no other process migrates this schema; hold the lock until the transaction ends."""
+    """Lock this schema for migrations until the transaction ends. Wait for other processes first."""
     lock_transaction(connection, MIGRATION)
 
 

@@ -49,14 +49,14 @@ def in_states(states: frozenset[JobState]) -> str:
     return "state IN (" + ", ".join(f"'{state}'" for state in JobState if state in states) + ")"
 
 
-#: The order within a queue: the time when a job became due; a step of priority counts as ten minutes. The
-#: expression is immutable, as an index requires, and written as Postgres prints it.
+#: The order within a queue: by due time, where each step of priority counts as ten minutes. The expression is
+#: immutable, because an index needs that, and written as Postgres prints it.
 URGENCY: Final = (
     "(run_at - '2020-01-01 00:00:00+00'::timestamp with time zone)"
     " + ((priority)::double precision * '00:10:00'::interval)"
 )
 
-# Limited queues are few and have an index of their own. Postgres reads them once for a statement.
+# Limited queues are few and have their own index. Postgres reads them once for each statement.
 HINT: Final = columns(Hint, "j", limited=f"j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)")
 #: The select list of a FeedRow.
 FEED_ROW: Final = "j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint"

@@ -1,7 +1,7 @@
-"""What repositories write through, and the fast way to it: statements on the driver itself.
+"""The connections of the repositories, and the fast kind: statements directly on the driver.
 
-SQLAlchemy's work around a statement takes as long as the statement. Here each text is compiled once, arrays
-are encoded by hand, and rows come back in Postgres's binary format.
+SQLAlchemy's overhead for a statement takes as long as the statement itself. Here each text is compiled once,
+arrays are encoded here, and rows are read in Postgres's binary format.
 """
 
 import sys
@@ -31,18 +31,18 @@ from callboard.jobs.postgres.sql import in_schema
 T = TypeVar("T")
 Work = Callable[[Statements], T]
 
-#: An older connection is replaced: a firewall may forget a connection that it has known for long. Seconds.
+#: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
 RECYCLE_AFTER: Final = 1800
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
-#: The statements of a kept connection have one plan that is good for any number of rows. To weigh another
-#: plan each time takes longer than to run the statement.
+#: Each statement of a kept connection has one plan that is good for any number of rows. Planning anew each
+#: time would take longer than running the statement.
 _ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
 _LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
 
 class DirectRows:
-    """Rows of the driver. Rows that nobody asks for are never made."""
+    """Rows of the driver. A row is converted only when it is read."""
 
     def __init__(self, cursor: "psycopg.Cursor[Any]") -> None:
         self._cursor = cursor
@@ -52,7 +52,7 @@ class DirectRows:
         return self._cursor.fetchall() if self._has_rows() else []
 
     def first(self) -> Any:
-        """Return the first row; the others are not made."""
+        """Return the first row; the others are not converted."""
         return self._cursor.fetchone() if self._has_rows() else None
 
     def one_or_none(self) -> Any:
@@ -66,15 +66,15 @@ class DirectRows:
         return iter(self.all())
 
     def _has_rows(self) -> bool:
-        # The cursor's own `description` would describe every column to find that out.
+        # The cursor's `description` would describe every column to answer this.
         result = self._cursor.pgresult
         return result is not None and result.nfields > 0
 
 
 class DirectConnection:
-    """Runs SQLAlchemy `text` on a psycopg connection. Errors are SQLAlchemy's, as everywhere else."""
+    """Runs SQLAlchemy `text` on a psycopg connection. It raises SQLAlchemy's errors."""
 
-    #: Whether a statement is prepared at once; None: when it has come several times.
+    #: Whether a statement is prepared at once; None: after it was executed several times.
     _prepare: bool | None = True
 
     def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
@@ -119,10 +119,10 @@ def _compiled(statement: TextClause, schema: str) -> bytes:
 
 
 class KeptConnection:
-    """A connection that one thread keeps for a series of statements: it saves the way to the pool and back.
+    """A connection that one thread keeps for many statements. It saves the checkout from the pool.
 
-    Each call is one transaction. A connection that breaks is replaced by the next call. Raises Unavailable,
-    and nothing else, when Postgres is away.
+    Each call is one transaction. After a connection broke, the next call opens a new one. Raises only
+    Unavailable when Postgres does not answer.
     """
 
     def __init__(self, pool: Pool, *, durable: bool = True, lock_timeout: timedelta | None = None) -> None:
@@ -136,11 +136,11 @@ class KeptConnection:
         self._of_parent: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
-        """Run `work`, which may run one statement: its own transaction. Retries a deadlock."""
+        """Run `work`, which may execute one statement, as one transaction. Repeats it after a deadlock."""
         return self._guarded(lambda: work(self._ready(1)))
 
     def transaction(self, work: Callable[[DirectConnection], T]) -> T:
-        """Run `work`, which may run any number of statements, in one transaction. Retries a deadlock."""
+        """Run `work`, with any number of statements, in one transaction. Repeats it after a deadlock."""
 
         def once() -> T:
             connection = self._ready(sys.maxsize)
@@ -150,14 +150,14 @@ class KeptConnection:
         return self._guarded(once)
 
     def close(self) -> None:
-        """Close the connection; a later call opens another."""
+        """Close the connection. A later call opens a new one."""
         opened, self._opened, self._connection = self._opened, ExitStack(), None
         # A broken connection may fail once more when it is given back.
         with suppress(Unavailable, DBAPIError):
             opened.close()
 
     def disown(self) -> None:
-        """In a forked process: leave the connection to the parent, and send nothing on it."""
+        """In a forked process, drop the connection and send nothing on it: it belongs to the parent."""
         self._of_parent, self._opened, self._connection = self._opened, ExitStack(), None
 
     def _guarded(self, once: Callable[[], T]) -> T:
@@ -176,8 +176,8 @@ class KeptConnection:
                 raise
             raise meaning from error
         except BaseException:
-            # An interrupt may have struck anywhere: the next call starts with a connection that is known to
-            # be good.
+            # An interrupt may have happened anywhere, so the connection's state is unknown. The next call
+            # opens a new one.
             self.close()
             raise
 
@@ -193,7 +193,7 @@ class KeptConnection:
     def _open(self) -> DirectConnection:
         self._opened_at, self._outages = time.monotonic(), self._pool.outages
         connection = self._opened.enter_context(self._pool.autocommit())
-        # It gets its own settings, so it must not go back to the pool.
+        # The connection gets its own settings, so it must not go back to the pool.
         self._opened.callback(connection.invalidate)
         connection.execute(_ONE_PLAN)
         if not self._durable:
@@ -212,12 +212,12 @@ class KeptConnections:
     def __init__(
         self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
     ) -> None:
-        #: Taken and given back at the same end: as few as possible are open.
+        #: A stack: the last returned one is taken first, so as few connections as possible are open.
         self._free = deque(make() for _ in range(count))
         self._otherwise = otherwise
 
     def run(self, work: "Work[T]", *, one_statement: bool) -> T:
-        """Run `work` in one transaction; with one_statement, its only statement is the transaction."""
+        """Run `work` in one transaction. one_statement: `work` executes one statement, in autocommit."""
         try:
             kept = self._free.pop()
         except IndexError:
@@ -229,7 +229,7 @@ class KeptConnections:
             self._free.append(kept)
 
     def close(self) -> None:
-        """Close the connections; a later call opens others."""
+        """Close the connections. A later call opens new ones."""
         for kept in list(self._free):
             kept.close()
 
@@ -245,7 +245,7 @@ _NUMBER: Final = Struct(">ii")
 
 
 class _Array:
-    """An encoded array; the driver passes it on as it is."""
+    """An encoded array. The driver sends it unchanged."""
 
     element: ClassVar[int]
     __slots__ = ("data",)

@@ -1,4 +1,4 @@
-"""What `callboard doctor` asks Redis, over a connection of its own."""
+"""The checks of `callboard doctor` in Redis, over their own connection."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,7 @@ def diagnose(url: str, schema: str) -> RedisDiagnosis:
         )
         with client:
             info, policy = client.info("server"), client.info("memory").get("maxmemory_policy")
-            # A server that is full, read-only or unable to save answers, but is of no use.
+            # A server that is full, read-only or unable to save still answers, but cannot be used.
             client.set(f"{schema}:check", b"", px=1_000)
             product, version = _version(info)
             return RedisDiagnosis(product, version, policy)

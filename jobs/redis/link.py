@@ -1,8 +1,8 @@
 """Connections to Redis: every call ends in time, and every failure is RedisUnavailable.
 
-The timeout of a socket bounds one read and not a whole call. A Redis that sends one byte now and then, or is
-slow at each step of a handshake, could block a caller for ever. Here the whole call has one deadline, and
-after a failure calls fail at once for a while.
+The timeout of a socket limits one read, not a whole call. A Redis that sends single bytes, or is slow at each
+step of a handshake, could block a caller forever. Here the whole call has one deadline. After a failure,
+calls fail at once for a while.
 """
 
 import socket
@@ -46,7 +46,7 @@ def unavailable() -> Iterator[None]:
     except Exception as error:
         # OOM, READONLY and LOADING are ResponseErrors; TimeoutError is no ConnectionError; an answer that is
         # not in Redis's protocol causes ValueError, TypeError, AttributeError and others. All mean that Redis
-        # is of no use now.
+        # cannot be used now.
         raise RedisUnavailable(
             f"Redis does not answer: {str(error)[:200] or type(error).__name__}"
         ) from error
@@ -55,9 +55,9 @@ def unavailable() -> Iterator[None]:
 class Link:
     """A client for calls of one kind, each with its deadline.
 
-    After a failure, calls fail at once for a multiple of the time that the failed call took, at most
-    `longest_pause` seconds. Then one call tries. After a quick failure (nobody listens, OOM) there is no
-    pause.
+    After a failed call there is a pause, in which all calls fail at once. It lasts a multiple of the time
+    that the failed call took, at most `longest_pause` seconds. After the pause, one call tries again. There
+    is no pause after a quick failure (connection refused, out of memory).
     """
 
     def __init__(self, url: str, *, longest_pause: float, clock: Clock = SYSTEM) -> None:
@@ -81,7 +81,7 @@ class Link:
         if began < self._refused_until:
             raise RedisUnavailable(self._reason)
         if self._streak:
-            # This call tries. Other calls fail at once meanwhile.
+            # This call tries Redis again. Meanwhile other calls fail at once.
             self._refused_until = began + min(timeout, self._longest_pause)
         try:
             with unavailable(), _within(timeout):
@@ -154,7 +154,7 @@ class _TimedSocket:
 
     def _ready(self) -> socket.socket:
         left = _deadline.left()
-        # The deadline of the present call counts, not the timeout from when the socket was made.
+        # Use the deadline of the current call, not the timeout that the socket was made with.
         self._sock.settimeout(self._timeout if left is None or self._timeout == 0 else left)
         return self._sock
 
@@ -171,7 +171,7 @@ class _Timed(_AnyConnection):
     def _connect(self) -> Any:
         left = _deadline.left()
         if left is not None:
-            # Both are set: a TLS handshake reads under the second one.
+            # Both timeouts are set: a TLS handshake uses the second one.
             self.socket_connect_timeout = self.socket_timeout = left
         try:
             return _TimedSocket(super()._connect())  # type: ignore[no-untyped-call]

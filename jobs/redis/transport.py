@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: The size up to which a queue's set is filled, in tokens. More jobs wait in Postgres until the feeder adds
 #: them.
 WINDOW: Final = 5_000
-#: The longest block of one pop, in seconds. It bounds the time until a Redis that hangs is noticed.
+#: The longest `block` of one pop, in seconds. It limits the time until a hanging Redis is noticed.
 LONGEST_BLOCK: Final = 1.0
 #: One step of priority is worth this much waiting time. URGENCY in jobs/postgres/sql.py has the same value.
 AGEING: Final = timedelta(minutes=10)
@@ -34,10 +34,10 @@ _AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 _CHUNK: Final = 1_000
 #: The token that wakes a worker.
 WAKE: Final = b"wake"
-#: How long it stays for a worker that does not pop. Milliseconds.
+#: How long the wake token is kept for a worker that does not pop. Milliseconds.
 _WAKE_KEPT: Final = 10_000
-#: After a failure, calls fail at once for at most this time. It is shorter for the feeder, which has to
-#: notice soon that Redis is back. Seconds.
+#: After a failure, calls fail at once for at most this time. It is shorter for the feeder, which must notice
+#: soon that Redis works again. Seconds.
 _LONGEST_PAUSE: Final = 5.0
 _FEEDERS_PAUSE: Final = 0.5
 
@@ -95,9 +95,9 @@ def read_token(raw: bytes) -> tuple[str, int] | None:
 
 @contextmanager
 def best_effort(operation: str, **facts: Any) -> Iterator[None]:
-    """Run calls to Redis that may fail. A failure is counted, logged at debug level, and ends the block.
+    """Run calls to Redis that may fail. A failure ends the block; it is counted and logged at debug level.
 
-    It loses nothing: the feeder repairs it from Postgres. operation: the metric's label, such as "push".
+    Nothing is lost: the feeder repairs Redis from Postgres. operation: the metric's label, such as "push".
     """
     try:
         yield
@@ -116,8 +116,8 @@ class Fed(NamedTuple):
 class Transport:
     """The queues in Redis. Every method raises Unavailable when Redis fails or does not answer in time.
 
-    A call takes a fraction of a second at most; a pop takes its block in addition. After a failure, calls
-    fail at once for a few seconds.
+    A call takes less than a second; a pop takes up to `block` seconds more. After a failure, calls fail at
+    once for a few seconds.
     """
 
     def __init__(self, url: str, *, prefix: str = "callboard", clock: Clock = SYSTEM) -> None:
@@ -129,7 +129,7 @@ class Transport:
         self._announcers = Link(url, longest_pause=_LONGEST_PAUSE)
         self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE)
         self._poppers = Link(url, longest_pause=_LONGEST_PAUSE)
-        # For health checks, and for calls that nobody waits for: these calls are made even after a failure.
+        # For health checks and calls without a waiting caller. They are made even after a failure.
         self._others = Link(url, longest_pause=0)
 
     def queue_key(self, queue: str) -> str:
@@ -195,7 +195,7 @@ class Transport:
         return Fed(sum(added), depth)
 
     def wake(self, workers: Iterable[UUID]) -> None:
-        """Make the next pop of these workers return WAKE. They then read which queues there are."""
+        """Make the next pop of these workers return WAKE. The workers then read the list of queues."""
         with self._feeders.call() as client:
             pipeline = client.pipeline(transaction=False)
             for worker in workers:
@@ -229,7 +229,7 @@ class Transport:
             return [] if answer is None else [member for member, _ in answer[1] if isinstance(member, bytes)]
 
     def take(self, queues: Sequence[str], counts: Sequence[int], *, worker: UUID) -> list[bytes]:
-        """Pop without waiting, with the largest number of tokens for each queue. WAKE as in `pop`."""
+        """Pop without waiting, up to the given number of tokens of each queue. Returns WAKE as `pop` does."""
         keys = [self.wake_key(worker), *(self.queue_key(queue) for queue in queues)]
         with self._poppers.call() as client:
             answer: Any = client.eval(_TAKE, len(keys), *keys, 1, *counts)
@@ -253,7 +253,7 @@ class Transport:
             return int(client.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
     def listened_to(self) -> bool:
-        """Whether a process is listening for finished jobs."""
+        """Return whether a process listens for finished jobs."""
         with self._announcers.call() as client:
             [(_, listeners)] = client.pubsub_numsub(self.finished_channel)
             return int(listeners) > 0

@@ -1,10 +1,8 @@
-"""Calendars: at which times a schedule fires. Pure arithmetic, without I/O.
+"""Calendars: the times at which a schedule fires. Pure arithmetic, without I/O.
 
-All instants are timezone-aware and in UTC. A calendar is an immutable value. A wall time is a local time, as
-a clock
-on the wall shows it: it has no UTC offset. When a zone changes its offset (daylight saving), a wall time can
-                      occur
-twice or never. What happens then depends on the cron expression:
+All instants are timezone-aware and in UTC. A calendar is an immutable value. A wall time is a local time
+without a UTC offset, as a clock on the wall shows it. When a zone changes its offset (daylight saving), a
+wall time can occur twice or never. The cron expression decides what happens then:
 
                         fixed times (`30 2 * * *`)               times that follow the clock (`*/10 2 * * *`)
 time occurs twice       fires once, at the first occurrence      fires at both occurrences
@@ -125,7 +123,7 @@ class WallCalendar(Calendar):
         while (following := self.walls.next_wall(wall, limit)) is not None:
             wall = following
             first, second = (wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-            if first > second:  # this wall time does not exist
+            if first > second:  # this wall time does not exist in the zone
                 change = _change(self.zone, second, first)
                 if self.dst_gap == "shift" and not self.walls.follows_clock:
                     return change

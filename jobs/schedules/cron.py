@@ -128,7 +128,7 @@ class _Branch:
 class Cron:
     """A parsed cron expression: wall times without a time zone.
 
-    expression:    the text as it was written, with single spaces.
+    expression:    the text of the expression, with single spaces.
     follows_clock: whether the minute or the hour field starts with `*`.
     """
 

@@ -120,7 +120,7 @@ class Schedules:
             return repository.ticks(connection, name, limit)
 
     def pause(self, name: str) -> Schedule:
-        """Stop the ticks of a schedule until it is resumed. The ticks in between are not caught up."""
+        """Stop the ticks of a schedule until it is resumed. Ticks in between are never caught up."""
         with self._database.transaction() as connection:
             schedule = _found(repository.get(connection, name, lock=True), name)
             repository.pause(connection, schedule.id)

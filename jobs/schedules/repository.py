@@ -61,7 +61,7 @@ _RESUME: Final = text(f"UPDATE {SCHEMA}.schedules SET paused_at = NULL, next_fir
 
 
 def pause(connection: Connection, schedule: UUID) -> None:
-    """Mark a schedule as paused. One that is paused already keeps the time of its pause."""
+    """Mark a schedule as paused. If it is paused already, the time of its pause does not change."""
     connection.execute(_PAUSE, {"id": schedule})
 
 
@@ -95,7 +95,7 @@ SELECT EXISTS (
 
 
 def ticked(connection: Connection, schedule: UUID, nominal: datetime) -> bool:
-    """Whether this nominal time has a tick. The caller holds the schedule's row, so the answer stays true."""
+    """Return whether this nominal time has a tick. The caller holds the schedule's row."""
     return bool(connection.execute(_TICKED, {"schedule": schedule, "nominal": nominal}).scalar_one())
 
 

@@ -1,4 +1,4 @@
-"""A schedule and its ticks, as their rows describe them."""
+"""Values: a schedule and its ticks, read from their rows."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class Schedule:
 
     @property
     def rule(self) -> ScheduleRule:
-        """When the schedule fires. An interval is counted from the creation of the schedule."""
+        """Return the rule of the schedule. An interval starts at the creation of the schedule."""
         return ScheduleRule(
             cron=self.cron,
             every=self.every,

@@ -55,7 +55,7 @@ class Ticker:
                     raise
                 # A schedule with an invalid rule stays due, and would block the schedules after it.
                 repository.pause(connection, schedule.id)
-                log.error(  # noqa: TRY400 - the reason says it all
+                log.error(  # noqa: TRY400 - the reason is enough, no traceback needed
                     "schedule.unreadable", schedule=schedule.name, reason=error.message
                 )
         for tick in decided:
@@ -95,8 +95,8 @@ class Ticker:
         return Tick(schedule.id, nominal, "caught_up" if late > ON_TIME else "fired", job_id=job)
 
     def _enqueue_job(self, connection: Connection, schedule: Schedule) -> UUID:
-        # Unchecked: a job type that no worker publishes at the moment must not lose a tick. A worker that
-        # starts later can run the job.
+        # Unchecked: a tick must not be lost when no worker publishes its job type now. A later worker can run
+        # the job.
         request = JobRequest(
             name=schedule.job, args=schedule.args, kwargs=schedule.kwargs, queue=schedule.queue,
             priority=schedule.priority, unchecked=True,

@@ -1,5 +1,6 @@
-"""Webhook deliveries: the raw bytes are verified; then one transaction for all that came together removes
-duplicates, stores and enqueues.
+"""Webhook deliveries: verify the raw bytes, then store the deliveries and enqueue their jobs.
+
+One transaction does this for all requests that arrived together. It also leaves out duplicates.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
 from callboard.jobs.webhooks.sources import KnownSource, WebhookSources
 
-#: Groups of deliveries that are written at the same time, each on a connection of its own.
+#: How many groups of deliveries are written at the same time, each on its own connection.
 WRITERS: Final = 2
 
 
@@ -51,7 +52,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a request became. A handshake has no delivery; a duplicate has the first one's.
+    """The result of a request. A handshake has no delivery. A duplicate has the first delivery's id and jobs.
 
     result: accepted | duplicate | ignored (the source does not use the event) | handshake.
     """
@@ -66,7 +67,7 @@ class Accepted:
 class _Verified:
     """A delivery whose sender is verified, and its job.
 
-    refusal: why it cannot become a job; a duplicate is accepted all the same.
+    refusal: why it cannot become a job. A duplicate is accepted even then.
     """
 
     delivery: NewDelivery
@@ -75,7 +76,7 @@ class _Verified:
 
 
 class _Changed(Exception):
-    """The source has changed since it was read, so its secret proves nothing."""
+    """The source has changed since it was read, so the check with its old secret is not valid."""
 
 
 _HANDSHAKE: Final = Accepted(None, [], duplicate=False, result="handshake")
@@ -84,7 +85,7 @@ Result = Accepted | Exception
 
 
 class Deliveries:
-    """Accepts what sources send.
+    """Accepts the requests that sources send.
 
     A source is cached for a few seconds. A cached source is read again before its answer is trusted: the
     statement that stores a delivery compares the source's version, and a refusal by a cached source is
@@ -108,10 +109,10 @@ class Deliveries:
         self._clock = clock
 
     def receive_all(self, group: Sequence[Incoming]) -> tuple[list[Result], Callable[[], None]]:
-        """Return one result per request, in order, once it is committed, and what is left to do: to announce
-        the jobs.
+        """Commit the requests. Return one result per request, in order, and a function that announces the
+        jobs.
 
-        A request that fails gets its error as result, and nothing of it is stored.
+        The result of a failed request is its error, and nothing of the request is stored.
         """
         done: list[Written] = []
         started = self._clock.monotonic()
@@ -131,7 +132,7 @@ class Deliveries:
         return results, lambda: self._announce(done)
 
     def close(self) -> None:
-        """Close the kept connections; a later call opens others."""
+        """Close the kept connections. A later call opens new ones."""
         self._kept.close()
 
     def _announce(self, done: Sequence[Written]) -> None:
@@ -141,10 +142,10 @@ class Deliveries:
     def _attempt(
         self, group: Sequence[Incoming], done: list[Written], *, since: float
     ) -> tuple[list[Result], dict[str, KnownSource]]:
-        """Return one result per request, and the sources as they were known, by name."""
+        """Return one result per request, and the sources that were used, by name."""
         try:
             known = self._sources.named({one.source for one in group}, since=since)
-        except Exception as error:  # noqa: BLE001 - it is everybody's result
+        except Exception as error:  # noqa: BLE001 - it is the result of every request
             return [error] * len(group), {}
         checked = [self._check(one, known.get(one.source)) for one in group]
         verified = [one for one in checked if isinstance(one, _Verified)]
@@ -187,7 +188,7 @@ class Deliveries:
         return _Verified(delivery, job, refusal)
 
     def _job(self, name: str, kwargs: dict[str, Any], delivery_id: UUID) -> NewJob:
-        # A delivery is not refused because no worker has published the job yet: a later worker will know it.
+        # A delivery is accepted even if no worker has published the job yet: a later worker can run it.
         unchecked = self._catalogue.find(name) is None
         request = JobRequest(name=name, kwargs=kwargs, unchecked=unchecked)
         return self._enqueue.check_job(request, Source("webhook", str(delivery_id)))
@@ -203,13 +204,14 @@ class Deliveries:
         return [_result(one, stored) for one in group]
 
     def _write(self, statements: Statements, group: Sequence[_Verified], lock_wait: timedelta) -> "_Stored":
-        # A delivery may wait for another transaction that stores the same one, as a unique key does.
+        # A delivery may wait for another transaction that stores the same delivery. A unique key may wait
+        # too.
         inserting.limit_lock_wait(statements, lock_wait)
         new = repository.accept(statements, [one.delivery for one in group if one.refusal is None])
         jobs = [one.job for one in group if one.job is not None and one.delivery.id in new]
         written = self._enqueue.write(statements, batch_of(jobs)) if jobs else None
         if isinstance(written, WrittenMixed) and written.conflicts:
-            # The delivery must fail alone: the transaction is undone, and done again without it.
+            # Only this delivery must fail: the transaction is rolled back and repeated without it.
             raise written.conflicts[0]
         became = _jobs_that_stand(jobs, written)
         others = {
@@ -227,8 +229,9 @@ class Deliveries:
 class _Stored(NamedTuple):
     """What a transaction stored.
 
-    first: the earlier deliveries with the same ids. became: by the id of each new job, the job that now
-           stands for it.
+    first:  the earlier deliveries with the same ids.
+    became: for each new job's id, the job that was enqueued for it: a new one, or an older one with the same
+            unique key.
     """
 
     new: set[UUID]
@@ -244,7 +247,7 @@ def _jobs_that_stand(jobs: Sequence[NewJob], written: Written | None) -> dict[UU
 
 
 def _is_unproven(result: Result) -> bool:
-    """Whether no statement has compared the result with the stored source."""
+    """Return whether no statement has compared the result with the stored source yet."""
     return result == _HANDSHAKE or isinstance(result, CallboardError)
 
 

@@ -1,4 +1,4 @@
-"""Webhook intake: the sources, and the requests to them."""
+"""Webhook intake: manage sources, and accept their requests."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class SourceRequest(BaseModel):
-    """A request to create a webhook source. Without `secret` one is made."""
+    """A request to create a webhook source. Without `secret`, a new secret is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class SourceRequest(BaseModel):
 
 
 def source_request(values: Mapping[str, Any]) -> SourceRequest:
-    """Read a request from loose values; raises InvalidInput, which names each bad field."""
+    """Make a SourceRequest from a caller's values. Raises InvalidInput, which names each bad field."""
     try:
         return SourceRequest.model_validate(dict(values))
     except ValidationError as error:
@@ -54,7 +54,7 @@ def source_request(values: Mapping[str, Any]) -> SourceRequest:
 
 
 class Intake:
-    """Webhook sources, and what they send.
+    """Manages webhook sources and accepts their requests.
 
     A source's job gets three arguments: `event` (a text), `delivery_id` (the sender's id) and `payload` (the
     JSON that was sent).
@@ -79,7 +79,7 @@ class Intake:
         )
 
     def create(self, request: SourceRequest) -> tuple[WebhookSource, str]:
-        """Create a source; returns it with its signing secret, which is shown only once."""
+        """Create a source; return it with its signing secret, which is shown only once."""
         scheme = SCHEMES.get(request.scheme)
         if scheme is None:
             known = ", ".join(sorted(SCHEMES))
@@ -109,7 +109,7 @@ class Intake:
             return repository.every(connection)
 
     def delete(self, name: str) -> None:
-        """Delete a source and its deliveries; the jobs that it made stay."""
+        """Delete a source and its deliveries. The jobs that it enqueued stay."""
         with self._database.transaction() as connection:
             if not repository.delete(connection, name):
                 raise NotFound(f"there is no webhook source {name[:100]!r}")
@@ -117,7 +117,7 @@ class Intake:
         log.info("webhook_source.deleted", source=name)
 
     def receive(self, incoming: Incoming) -> Accepted:
-        """Accept a request, from a thread; when this returns, it is committed.
+        """Accept a request from a thread. When this returns, it is committed.
 
         Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or
         InvalidArguments (the source's job does not accept it), Unavailable. In each case nothing is stored.
@@ -127,19 +127,19 @@ class Intake:
         return results[0]
 
     async def receive_async(self, incoming: Incoming) -> Accepted:
-        """As `receive`, from a coroutine. Requests that come together share a transaction."""
+        """Do what `receive` does, from a coroutine. Requests at the same time share a transaction."""
         with self._recording(incoming) as results:
             results.append(await self._batcher.run_async(incoming, size=len(incoming.body)))
         return results[0]
 
     def close(self) -> None:
-        """Store what waits, refuse what comes, and close the connections."""
+        """Store the waiting requests, refuse new ones, and close the connections."""
         self._batcher.close()
         self._deliveries.close()
 
     @contextmanager
     def _recording(self, incoming: Incoming) -> Iterator[list[Accepted]]:
-        """Count and log what became of a request."""
+        """Count and log the result of a request."""
         results: list[Accepted] = []
         try:
             yield results
@@ -157,5 +157,5 @@ class Intake:
         )
 
     def _label(self, source: str) -> str:
-        # A name that no source has is no label: callers can invent any number of them.
+        # An unknown source name must not become a label: callers can invent any number of names.
         return source if self._sources.knows(source) else "(unknown)"

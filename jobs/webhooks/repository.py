@@ -50,10 +50,10 @@ unnest(
   CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAST(:versions AS text[]), CAST(:external_ids AS text[]),
   CAST(:events AS text[]), CAST(:hashes AS text[]), CAST(:job_ids AS uuid[])
 ) AS i(id, source_id, source_version, external_id, event, body_sha256, job_id)"""
-# The rows of the sources are locked until the commit, so that no source is deleted before its delivery is
-# committed. SKIP LOCKED: a source that another transaction is deleting or changing is not waited for; it
-# stores nothing. ORDER BY: all transactions insert the same ids in the same order, so they wait for each
-# other without a deadlock.
+# The rows of the sources are locked until the commit: no source is deleted before its delivery is committed.
+# SKIP LOCKED: if another transaction is deleting or changing a source, its deliveries are not stored and
+# nothing waits. ORDER BY: all transactions insert the same ids in the same order, so they wait for each other
+# without a deadlock.
 _ACCEPT: Final = text(f"""
 WITH s AS MATERIALIZED (
   SELECT id, xmin::text AS version FROM {SCHEMA}.webhook_sources

@@ -1,4 +1,4 @@
-"""A cache of webhook sources. What is read here is checked again by the statement that stores a delivery."""
+"""A cache of webhook sources. The statement that stores a delivery checks the source again."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -52,9 +52,9 @@ class WebhookSources:
         return found
 
     def knows(self, name: str) -> bool:
-        """Whether the source existed when it was last looked up."""
+        """Return whether the source existed at the last look-up."""
         return name in self._known
 
     def forget(self, name: str) -> None:
-        """Ask anew with the next look-up."""
+        """Remove a source from the cache: the next look-up reads it again."""
         self._known.pop(name, None)

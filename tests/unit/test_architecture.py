@@ -167,7 +167,7 @@ root = Path(sys.argv[1])
 names = {}
 for name, module in list(sys.modules.items()):
     file = getattr(module, "__file__", None)
-    if file and Path(file).resolve().is_relative_to(root) and ".venv" not in Path(file).resolve().parts:
+    if file and Path(file).resolve().is_relative_to(root) and "site-packages" not in Path(file).parts:
         names.setdefault(Path(file).resolve(), []).append(name)
 assert len(names) > 100, len(names)
 twice = {str(file): found for file, found in names.items() if len(found) > 1}

@@ -210,7 +210,8 @@ class TestBothSides:
         names = ["a", "b", "c", "account_id", "month", "pages", "numbers", "rest", "kwargs", "args"]
         kwargs = dict.fromkeys(data.draw(st.sets(st.sampled_from(names), max_size=4)), 1)
         try:
-            inspect.signature(function).bind(*args, **kwargs)
+            # the call itself, because the `bind` of inspect in Python 3.13.0 accepts too much
+            function(*args, **kwargs)
         except TypeError:
             expected = False
         else:

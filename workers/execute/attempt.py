@@ -26,9 +26,9 @@ from callboard.workers.execute.interrupts import (
     TimeoutInterrupt,
 )
 
-#: The hard timeout comes so long after the timeout, for a job that sets only the timeout.
+#: If a job sets only the timeout, its hard timeout comes this much later.
 HARD_TIMEOUT_MARGIN: Final = timedelta(seconds=30)
-#: Dramatiq's own text.
+#: The text is the same as Dramatiq's.
 TOO_OLD: Final = "Message age limit exceeded"
 
 
@@ -53,7 +53,7 @@ class _TimedOut(TimedOut, TimeLimitExceeded):
 class PutOff(SkipMessage):
     """This worker cannot run the job; the job's function is not called.
 
-    For middleware the message is skipped.
+    Middleware sees a skipped message.
     """
 
     def __init__(self, misfit: Misfit, problem: str) -> None:
@@ -77,7 +77,7 @@ class Attempt:
         self.job = job
         self.definition = definition
         self.kind = JobKind.ASYNC if definition.is_async else JobKind.SYNC
-        #: Whether the message or its actor has options of Dramatiq, such as callbacks and max_age.
+        #: Whether the message or its actor has Dramatiq options, such as callbacks and max_age.
         self.has_message_options = job.options is not None or bool(definition.message_options)
         self.running = running
         self.finish: Finish | None = None
@@ -127,7 +127,7 @@ class Attempt:
             raise PutOff(Misfit.ARGUMENTS, f"cannot call it, {error.message}") from error
 
     def option(self, name: str) -> Any:
-        """Return a Dramatiq option of the message, or else of its actor."""
+        """Return a Dramatiq option of the message, or of its actor if the message does not set it."""
         sent = (self.job.options or {}).get("message") or {}
         return sent[name] if name in sent else self.definition.message_options.get(name)
 

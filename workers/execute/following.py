@@ -81,7 +81,7 @@ def _after_failure(
     throws = _option(message, "throws")
     expected = isinstance(throws, type | tuple) and isinstance(error, throws)
     if not expected:
-        # The state in which Dramatiq's Retries leaves the message.
+        # Dramatiq's Retries would leave the message in this state.
         data["options"] = {
             **message.options,
             "retries": message.attempt.job.attempt,

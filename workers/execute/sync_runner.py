@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class JobWorker(dramatiq.Worker):
-    """Dramatiq's worker, over our work queue and with our threads.
+    """Dramatiq's worker with our work queue and our threads.
 
     end: is called with each attempt that has ended or was not started.
     """
@@ -168,7 +168,7 @@ def run(attempt: Attempt, put_on_board: PutOnBoard, draining: Event) -> BaseExce
         try:
             value = _call(attempt, guard)
         except JobInterrupt:
-            # It may have been raised while the guard was being disarmed.
+            # An interrupt may have been raised while the guard was being disarmed.
             guard.disarm()
             raise
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt

@@ -88,7 +88,7 @@ class WorkerBroker(CallboardBroker):
         return self._runners.setdefault(actor_name, self._make_runner(actor))
 
     def consume(self, *_queue: Any, **_options: Any) -> dramatiq.Consumer:
-        """Return the one consumer, for whatever queue."""
+        """Return the one consumer, for every queue."""
         if self._consumer is None:
             raise RuntimeError("the broker serves no consumer yet")
         return self._consumer

@@ -31,9 +31,9 @@ from callboard.workers.fetch.work_queue import WorkQueue
 _BLOCK: Final = 1.0
 #: The pause between pops while some queues have room and others have none. Seconds.
 _PARTIAL_PAUSE: Final = 0.01
-#: The pause between two questions to Postgres while Redis is away. Seconds.
+#: The pause between two claims without tokens while Redis does not answer. Seconds.
 _FALLBACK_PAUSE: Final = 0.5
-#: The same while some queues have no room. A released slot ends it early.
+#: The same pause while some queues have no room. A released slot ends it early.
 _PARTIAL_FALLBACK_PAUSE: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
 
@@ -82,7 +82,7 @@ class JobConsumer(dramatiq.Consumer):
         self._make_attempt = make_attempt
         self._draining = draining
         self._clock = clock
-        #: Held during a claim. A drain takes it to be sure that no claim is under way.
+        #: Held during a claim. A drain takes it to make sure that no claim is running.
         self.claiming = Lock()
 
     def __next__(self) -> None:
@@ -94,7 +94,7 @@ class JobConsumer(dramatiq.Consumer):
                 log.warning("consumer.waiting", reason=error.message)
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
         else:
-            # The consumer claims nothing more, but stays for the acks of what runs.
+            # The consumer claims nothing more, but it still gets the acks of running jobs.
             self._slots.wait_empty(_FALLBACK_PAUSE)
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
@@ -153,7 +153,7 @@ class JobConsumer(dramatiq.Consumer):
                     self._accept(self._claims.claim(tokens))
 
     def _ask_postgres(self, queues: Sequence[str], room: int, *, everywhere: bool) -> None:
-        """Claim without tokens: Redis is away, or may lack tokens of queued jobs."""
+        """Claim without tokens: Redis does not answer, or may lack tokens of queued jobs."""
         found = 0
         for queue in self._tokens.worth_asking(queues):
             with self.claiming:

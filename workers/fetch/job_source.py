@@ -1,6 +1,6 @@
-"""Where a worker child looks for its next jobs: which queues, in which order, in Redis or in Postgres.
+"""Decides where a worker child takes its next jobs: which queues, in which order, from Redis or Postgres.
 
-All of it is called from the consumer's thread.
+Only the consumer's thread calls this module.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -150,7 +150,7 @@ class TokenSource:
         self._worker = worker
         #: Redis did not answer the last pop.
         self.away = False
-        # The last question to Postgres found jobs, so there may be more.
+        # The last claim without tokens found jobs, so there may be more.
         self._finding = False
         # The last pop returned tokens.
         self._flowing = False
@@ -163,8 +163,8 @@ class TokenSource:
     def pop(self, queues: Sequence[str], rooms: Sequence[int], block: float) -> list[bytes] | None:
         """Take tokens of the first of these queues that has any, at most as many as it has room for.
 
-        Returns None when Postgres should be asked instead. Waits up to `block` seconds. While tokens flow,
-        each queue has its own room. After a wait, the smallest room holds for all.
+        Returns None when the caller should claim without tokens. Waits up to `block` seconds. While Redis has
+        tokens, each queue has its own room. For a pop that waits, the smallest room applies to all queues.
         """
         try:
             raw = None
@@ -191,15 +191,15 @@ class TokenSource:
         return None
 
     def worth_asking(self, queues: Sequence[str]) -> Sequence[str]:
-        """Return those of these queues of which Postgres may have jobs."""
+        """Return the queues of this list that may have jobs in Postgres."""
         if self._finding:
             return queues
         self._queues.read()
         return [name for name in queues if name in self._queues.ready]
 
     def asked(self, found: int, *, everywhere: bool) -> None:
-        """Note that Postgres was asked, for all queues (`everywhere`) or only for those with room, and how
-        many it had.
+        """Note the result of a claim without tokens: how many jobs, from all queues (`everywhere`) or from
+        those with room.
         """
         if found or everywhere:
             self._finding = found > 0

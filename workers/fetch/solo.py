@@ -1,4 +1,4 @@
-"""Running one job alone, in a child that ends with it.
+"""Run one job alone, in a child that ends after it.
 
 If the job kills its process, no other job is harmed.
 """
@@ -30,5 +30,5 @@ class SoloConsumer(JobConsumer):
                 if not self._draining.is_set():
                     self._accept(self._claims.claim_solo(sorted(self._definitions), self._queue_names))
             finally:
-                # A claim whose answer is lost is not looked for: when the lease ends, its job is rescued.
+                # A claim whose answer was lost is not searched for. When the lease ends, its job is rescued.
                 self.settled.set()

@@ -17,7 +17,7 @@ class WorkQueue:
         self.put = self._items.put
         self.get = self._items.get
         self.get_nowait = self._items.get_nowait
-        #: Dramatiq reads it in `Worker.join`. Here the slots count what is under way.
+        #: Dramatiq reads it in `Worker.join`. Here the slots count the attempts.
         self.unfinished_tasks = 0
 
     def task_done(self) -> None:

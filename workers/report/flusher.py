@@ -61,7 +61,7 @@ class Flusher(Thread):
         self._stopping = Event()
 
     def put(self, attempt: Attempt) -> None:
-        """Have the outcome of an attempt written, or the job handed back if it was not started."""
+        """Write the outcome of an attempt soon, or hand its job back if it was not started."""
         self._waiting.append(attempt)
         if not self._some.is_set():
             self._some.set()
@@ -75,7 +75,7 @@ class Flusher(Thread):
                 self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
 
     def stop(self, timeout: float) -> bool:
-        """Write what waits, and end; return whether all of it was written within `timeout` seconds."""
+        """Write the waiting outcomes and end; return whether all were written within `timeout` seconds."""
         self._stopping.set()
         self._some.set()
         self.join(timeout)
@@ -156,10 +156,9 @@ class Flusher(Thread):
 
 
 class Announcer(Thread):
-    """Publishes finished jobs to those who wait for them, in a thread of its own: the flusher does not wait
-    for Redis.
+    """Publishes finished jobs for waiting callers, in its own thread: the flusher does not wait for Redis.
 
-    An announcement that cannot be published is dropped. Those who wait look at the job once a second anyway.
+    An announcement that cannot be published is dropped. Waiting callers read their job once a second anyway.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -170,7 +169,7 @@ class Announcer(Thread):
         self._stopping = Event()
 
     def put(self, finished: Sequence[UUID]) -> None:
-        """Have these jobs announced."""
+        """Announce these jobs soon."""
         if finished:
             self._waiting.extend(finished)
             self._some.set()
@@ -184,7 +183,7 @@ class Announcer(Thread):
                 self._stopping.wait(_ANNOUNCE_PAUSE if heard else _ANNOUNCE_PAUSE_UNHEARD)
 
     def stop(self) -> None:
-        """Publish what waits, and end."""
+        """Publish the waiting announcements, and end."""
         self._stopping.set()
         self._some.set()
         self.join(timeout=2)
@@ -192,7 +191,7 @@ class Announcer(Thread):
     def _publish(self) -> bool:
         """Publish one batch; return whether there was a listener.
 
-        Without listeners all announcements are dropped: a new listener looks at its job first.
+        Without listeners all announcements are dropped: a new listener reads its job first.
         """
         try:
             if not self._transport.listened_to():
@@ -209,7 +208,7 @@ class Announcer(Thread):
 def count_ends(attempts: Iterable[Attempt]) -> None:
     """Count attempts whose ends were written. Attempts that did not start are not counted.
 
-    They are grouped first, because to look up a series costs more than to count in it.
+    They are grouped first, because looking up a series costs more than counting in it.
     """
     groups: defaultdict[tuple[str, str, Verb], list[tuple[Attempt, float]]] = defaultdict(list)
     for attempt in attempts:

@@ -1,4 +1,4 @@
-"""The thread that writes what jobs log, and an attempt's last lines and progress before its outcome."""
+"""The thread that writes jobs' log lines, and an attempt's last lines and progress before its outcome."""
 
 from collections import deque
 from threading import Event, Thread
@@ -42,7 +42,7 @@ class JobLogFlusher(Thread):
         self._stopping = Event()
 
     def register(self, lines: LogLines) -> None:
-        """Have these lines written with the next round."""
+        """Write these lines in the next round."""
         self._registered.append(lines)
 
     def put(self, attempt: Attempt) -> None:
@@ -73,7 +73,7 @@ class JobLogFlusher(Thread):
                 return
 
     def stop(self, timeout: float) -> None:
-        """Write what there is, pass on the attempts that wait, and end. Does not wait for Postgres."""
+        """Write the waiting lines, pass on the waiting attempts, and end. Does not wait for Postgres."""
         self._stopping.set()
         self._some.set()
         self.join(timeout)
@@ -81,7 +81,7 @@ class JobLogFlusher(Thread):
     def _write(self, lines: list[LogLines], ended: list[Attempt]) -> None:
         """Write lines and reports.
 
-        While an attempt waits for it, try until it succeeds; else the next round tries.
+        If an attempt waits for the write, repeat it until it succeeds. Otherwise the next round tries again.
         """
         while True:
             portions = {one: portion for one in lines if (portion := one.take()) is not None}
@@ -97,7 +97,7 @@ class JobLogFlusher(Thread):
                     continue
                 self._registered.extend(portions)
                 return
-            except Exception:  # the attempts that wait here must end all the same
+            except Exception:  # the attempts that wait here must end in any case
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("scribe.refused", attempts=len(portions))
             for one in portions:

@@ -47,6 +47,16 @@ class JobLogHandler(logging.Handler):
         # An interrupt may end a job inside this handler. A lock would stay locked for ever.
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit the record unless a filter drops it. The method of Python 3.13 needs a lock."""
+        kept: bool | logging.LogRecord = self.filter(record)
+        if isinstance(kept, logging.LogRecord):
+            # since Python 3.12 a filter may replace the record
+            record = kept
+        if kept:
+            self.emit(record)
+        return bool(kept)
+
     def emit(self, record: logging.LogRecord) -> None:
         running = running_job()
         if running is None:

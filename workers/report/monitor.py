@@ -50,7 +50,7 @@ class Monitor(Thread):
         self._progressed.append(running)
 
     def start(self) -> None:
-        """Start, with a first beat at once: a job that keeps the interpreter could delay the next one."""
+        """Start, with the first beat at once: a job that holds the GIL could delay a later beat."""
         self._board.beat()
         super().start()
 
@@ -89,7 +89,7 @@ class Monitor(Thread):
         try:
             requests = self._reports.report(progress)
         except Unavailable as error:
-            # It is written with the next report, or at the latest before the outcome.
+            # The progress is written with the next report, or at the latest before the outcome.
             self._progressed.extend(job for job, _ in reported)
             STORE_ERRORS.labels("postgres", "report").inc()
             log.debug("monitor.waiting", reason=error.message)

@@ -1,4 +1,4 @@
-"""A worker child as its supervisor sees it: its pulse, its overdue jobs, and how it ended."""
+"""A worker child, for its supervisor: its pulse, its overdue jobs, and how it ended."""
 
 import signal
 from collections.abc import Mapping
@@ -17,9 +17,10 @@ LONGEST_BOOT: Final = 60.0
 class ChildDeath:
     """How a child ended.
 
-    suspects: the jobs that may be the cause. overdue: the jobs for which it was killed, each with its hard
-              timeout in
-    seconds, 0 for a forced cancel. how: for the errors of the job that is the cause.
+    suspects: the jobs that may be the cause.
+    overdue:  the jobs because of which it was killed, each with its hard timeout in seconds; 0 for a forced
+              cancel.
+    how:      how it died. The text goes into the errors of the job that caused it.
     """
 
     worker_id: UUID
@@ -42,9 +43,9 @@ class ChildProcess:
     moved_at: float = 0.0
     #: Its lease was lost, or it is being stopped. Its lease is not renewed, and its death has no suspects.
     dismissed: bool = False
-    #: It was killed because it showed no pulse in time.
+    #: It was killed because its pulse did not start in time.
     hung: bool = False
-    #: A job of it was seen running.
+    #: The supervisor has seen one of its jobs run.
     worked: bool = False
     #: The jobs for which it was killed, each with its hard timeout in seconds; 0 for a forced cancel.
     killed_for: Mapping[UUID, float] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class ChildProcess:
         return {} if self.killed_for else self.board.overdue(now)
 
     def hangs(self, now: float) -> bool:
-        """Return whether the child is overdue with its first pulse."""
+        """Return whether the first pulse of the child is overdue."""
         return not self.hung and not self.board.pulse and now - self.born_at > LONGEST_BOOT
 
     def still(self, now: float) -> float:
@@ -75,7 +76,7 @@ class ChildProcess:
         self.process.kill()
 
     def death(self, *, stopping: bool) -> ChildDeath:
-        """Return how the child ended. stopping: it had been told to stop, so exit code 0 is its clean end."""
+        """Return how the child ended. stopping: a stop was requested, so exit code 0 is a clean end."""
         started, code = self.board.started(), self.process.exitcode
         if self.killed_for:
             overdue = {job: limit for job, limit in self.killed_for.items() if job in started}

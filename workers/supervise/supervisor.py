@@ -31,14 +31,15 @@ _STILL: Final = 10.0
 #: up. Seconds.
 _QUICK_DEATH: Final = 5.0
 _MOST_QUICK_DEATHS: Final = 5
-#: The children have this time after the grace period to write what is left. Then they are killed. Seconds.
+#: After the grace period, the children have this time to write their last data. Then they are killed.
+#: Seconds.
 _KILL_AFTER: Final = 6.0
-#: How often Postgres is asked for jobs that must run alone, and for forced cancels that a child cannot act
-#: on. Seconds.
+#: How often the supervisor reads jobs that must run alone, and forced cancels that a child cannot handle.
+#: Seconds.
 _ASK_EVERY: Final = 2.0
 #: This many children that run one job alone may exist beside the others.
 _SOLO_AT_ONCE: Final = 2
-#: The pause after one of these failed to start. Seconds.
+#: The pause after such a child failed to start. Seconds.
 _SOLO_PAUSE: Final = 30.0
 #: A child whose pulse is older than this may not notice a forced cancel. Seconds.
 _UNRESPONSIVE: Final = 3.0
@@ -167,7 +168,7 @@ class Supervisor:
             self._start(settings, solo=True)
 
     def _force_cancels(self, now: float) -> None:
-        """Kill children for forced cancels that they cannot notice: a job's C call keeps the interpreter."""
+        """Kill children that cannot notice a forced cancel because a job's C call blocks them."""
         for child in self._children:
             if child.still(now) > _UNRESPONSIVE and not child.killed_for and (begun := child.board.started()):
                 forced = self._platform.workers.forced([child.worker_id]).intersection(begun)
@@ -247,7 +248,7 @@ class Supervisor:
             log.warning("supervisor.waiting", reason=error.message)
             return
         for child in alive:
-            # A child that was told to stop, or has run its one job, ends its lease itself.
+            # A child that was asked to stop, or has run its one job, ends its lease itself.
             ended = self._stopping.is_set() or (child.solo and not child.board.started())
             if child.worker_id not in held and not ended:
                 # Its jobs have been given to other workers: its writes are refused.

@@ -1,4 +1,4 @@
-"""The verb claim in three forms: by tokens, without tokens, and for a job that must run alone."""
+"""The verb claim in three forms: with tokens, without tokens, and for a job that must run alone."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,8 +18,7 @@ Token = tuple[UUID | str, int]
 # batch. For the same reason the state is compared as an expression, which no partial index matches. The ids
 # are sorted.
 _IS_QUEUED: Final = "(j.state || '') = 'queued'"
-#: Larger arguments are read separately: hundreds of them would not fit into a worker's memory. Bytes as
-#: stored.
+#: Larger arguments are read separately, because hundreds of them would not fit into memory. Bytes as stored.
 _LARGE: Final = 8 * 1024
 _IS_LARGE: Final = f"pg_column_size(j.args) + pg_column_size(j.kwargs) > {_LARGE}"
 
@@ -51,7 +50,7 @@ _ARGUMENTS: Final = text(
 
 
 def arguments(connection: Statements, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
-    """Return the arguments of these jobs as JSON, whatever their size."""
+    """Return the arguments of these jobs as JSON, of any size."""
     return {row[0]: (row[1], row[2]) for row in connection.execute(_ARGUMENTS, {"ids": list(ids)})}
 
 
@@ -75,7 +74,7 @@ _TARGET: Final = "j.id, j.epoch, j.queue, j.limit_key, q.limited"
 _MAY_START: Final = f"""(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limited
   OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
 # The start is stored even if the grant was revoked meanwhile, because a rate counts it. It must survive a
-# crash of Postgres: a claim of a limited job waits for the disk.
+# crash of Postgres, so the claim of a limited job waits for the disk.
 _DATED: Final = f"""dated AS (
   INSERT INTO {SCHEMA}.grants AS g (job_id, epoch, queue, limit_key, started_at)
   SELECT t.id, t.epoch, t.queue, t.limit_key, clock_timestamp() FROM target t WHERE t.limited
@@ -83,10 +82,10 @@ _DATED: Final = f"""dated AS (
   RETURNING set_config('synchronous_commit', 'on', true)
 )"""
 
-# The usual claim: of queues that are neither paused nor limited, and of rows that nobody has locked. Each row
-# is looked up once, by a nested loop from the tokens (our connections allow no other join). A locked row is
-# waited for until the connection's lock timeout. The insert of no rows takes the lock of the table `grants`:
-# a transaction that limits a queue waits for that lock, and so for the claims that are under way.
+# The usual claim: queues without pause and limits, rows without locks. A nested loop from the tokens looks
+# each row up once (our connections allow no other join). For a locked row the statement waits until the
+# connection's lock timeout. The insert of no rows takes the lock of the table `grants`. A transaction that
+# limits a queue waits for that lock, and so for all running claims.
 _CLAIM_FREE: Final = text(f"""
 WITH {_LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
@@ -105,9 +104,7 @@ RETURNING {_claimed_columns("false")}
 def claim_free(
     connection: Statements, worker: UUID, claim_id: UUID, tokens: Sequence[Token]
 ) -> list[ClaimedJob]:
-    """claim: queued -> running, of tokens that are up to date, from queues without limits; attempt+1,
-    epoch+1.
-    """
+    """claim: queued -> running, by current tokens, from queues without limits; attempt+1, epoch+1."""
     parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
     return _claimed(connection.execute(_CLAIM_FREE, parameters))
 
@@ -126,7 +123,7 @@ WITH {_LEASE}, target AS MATERIALIZED (
 
 
 def claim(connection: Statements, worker: UUID, claim_id: UUID, tokens: Sequence[Token]) -> list[ClaimedJob]:
-    """claim: queued -> running, of tokens that are up to date, from any queue. Locked rows are skipped."""
+    """claim: queued -> running, by current tokens, from any queue. Locked rows are skipped."""
     parameters = {"worker": worker, "claim": claim_id, **_pairs(tokens)}
     return _claimed(connection.execute(_CLAIM, parameters))
 
@@ -193,9 +190,7 @@ SELECT count(*) FROM (
 
 
 def solo_waiting(connection: Statements, workers: Sequence[UUID], wanted: Sequence[str], limit: int) -> int:
-    """Return how many jobs `claim_solo` would find for these workers, up to the limit. wanted: the queues;
-    none: any.
-    """
+    """Return how many jobs `claim_solo` can claim for these workers, up to a limit."""
     parameters = {"workers": list(workers), "queues": list(wanted), "limit": limit}
     return int(connection.execute(_SOLO_WAITING, parameters).scalar_one())
 

@@ -2,8 +2,8 @@
 
 Each is one guarded statement.
 
-Every function returns what it changed. A row that is missing from the result was in another state, or had
-another epoch; the caller decides what that means. Rows are locked in id order.
+Every function returns the rows that it changed. A missing row had another state or another epoch; the caller
+decides what to do. Rows are locked in id order.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
 from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
-#: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: a
-#: crash of Postgres may undo a claim, and the next claim then gets the same epoch.
+#: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: if a
+#: crash of Postgres undoes a claim, the next claim gets the same epoch.
 _FENCES: Final = "unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:claims AS uuid[])"
 _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 
@@ -50,7 +50,7 @@ def _complete(connection: Statements, ends: Sequence[Finish]) -> list[Finished]:
 # The input is sorted and is the outer side of a nested loop (our connections allow no other join). So the
 # rows are locked in id order, and each is looked up once. Values that few ends have are in `more`, by id.
 _ENDS_CANCELLED: Final = "(f.state IN ('retrying', 'scheduled') AND j.cancel_requested_at IS NOT NULL)"
-#: The state is compared first, so that other ends do not pay for the lookup in `more`.
+#: The state is compared first: the other ends then need no look-up in `more`.
 _PUTS_OFF: Final = "f.state = 'scheduled' AND f.more -> 'put_off' IS NOT NULL"
 _FINISH: Final = text(f"""
 UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
@@ -84,8 +84,8 @@ _FINISH_STATE: Final = {
 def finish(connection: Statements, finishes: Sequence[Finish]) -> list[Finished]:
     """complete | retry | snooze | fail | stop: running -> the state that the verb leads to; fenced.
 
-    A job with a cancel request that would run again is cancelled instead. The end of an attempt clears the
-    suspicion that the job kills its process: the job need not run alone any more.
+    A job with a cancel request that would run again is cancelled instead. When an attempt ends, its job is no
+    longer suspected of killing its process and need not run alone.
     """
     ordered = sorted(finishes, key=_place)
     plain = [end for end in ordered if end.verb is Verb.COMPLETE]
@@ -128,10 +128,9 @@ SELECT found.id, found.state FROM {_FENCES}) AS f(id, epoch, claim), LATERAL (
 
 
 def already_finished(connection: Statements, finishes: Sequence[Finish]) -> list[Finished]:
-    """Return those of the ends that an earlier try wrote whose answer was lost: the same claim, no longer
-    running.
+    """Return the ends that an earlier call wrote, but whose answer was lost: same claim, no longer running.
 
-    No other verb can have moved them: every other way out of `running` increments the epoch.
+    No other verb can have ended them: every other verb that leaves `running` increments the epoch.
     """
     rows = connection.execute(_ALREADY, _fences(sorted(finishes, key=_place)))
     return [Finished(row[0], JobState(row[1])) for row in rows]
@@ -166,16 +165,15 @@ FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 
 
 def hand_back(connection: Statements, held: Sequence[ClaimedJob]) -> tuple[list[Finished], list[Hint]]:
-    """hand_back: running -> queued, of jobs that were claimed and not started; cancelled when that was
-    requested.
+    """hand_back: running -> queued, or cancelled if requested, for claimed jobs that have not started.
 
-    The attempt is given back; epoch+1.
+    The attempt does not count; epoch+1.
     """
     return moved(connection.execute(_HAND_BACK, _fences(sorted(held, key=_place))).all())
 
 
 def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
-    """Return the new states of jobs that were taken back, and hints for those that are queued again."""
+    """Return the new states of jobs that were handed back, and hints for the queued ones."""
     queued = [row for row in rows if row.state == JobState.QUEUED]
     hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at, row.limited) for row in queued]
     return [Finished(row.id, JobState(row.state)) for row in rows], hints

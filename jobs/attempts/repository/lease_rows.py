@@ -1,4 +1,4 @@
-"""The rows of workers: leases taken, renewed, locked and removed."""
+"""The rows of workers: take, renew, lock and remove leases."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,8 +35,8 @@ def register(connection: Connection, card: WorkerCard, ttl: timedelta) -> None:
     connection.execute(_REGISTER, parameters)
 
 
-# A lease that has run out may be renewed as long as its row exists, as after an outage of the database. When
-# the reaper ends the lease, it deletes the row and gives the jobs to other workers.
+# A lease that has expired can be renewed as long as its row exists, for example after an outage. When the
+# reaper ends a lease, it deletes the row and gives the jobs to other workers.
 _RENEW: Final = text(f"""
 UPDATE {SCHEMA}.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
 WHERE id = ANY(:ids) RETURNING id
@@ -64,7 +64,7 @@ _REMOVE: Final = text(f"DELETE FROM {SCHEMA}.workers WHERE id = ANY(:ids)")
 
 
 def lock(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
-    """Lock these leases: from now on no claim under them commits."""
+    """Lock these leases. From now on, no claim of these workers commits."""
     return list(connection.execute(_LOCK, {"ids": list(ids)}).scalars())
 
 

@@ -1,4 +1,4 @@
-"""The lines that attempts log: written in batches, read by keyset, deleted with their job."""
+"""The log lines of attempts: written in batches, read in keyset pages, deleted with their job."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,9 +13,9 @@ from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA, columns
 
-# Each job is looked up by primary key and locked against deletion; the lines of a deleted job are left out. A
-# line that exists already was written by a try whose answer was lost, or is replaced by the notice of dropped
-# lines.
+# Each job is looked up by primary key and locked against deletion. The lines of a deleted job are left out.
+# If a line exists already, an earlier call wrote it but its answer was lost; or the notice of dropped lines
+# replaces it.
 _WRITE: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT p.job, p.epoch, p.attempt, p.lines

@@ -1,6 +1,4 @@
-"""The verbs for jobs whose worker is dead: rescue, and the ends of attempts whose process was killed because
-of them.
-"""
+"""The verbs for jobs of a dead worker: rescue, and the ends of jobs that caused the kill of the worker."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,11 +13,11 @@ from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
 
-#: With the third crash a job is quarantined.
+#: The third crash quarantines a job.
 CRASHES_BEFORE_QUARANTINE: Final = 3
-#: The description of a death about which nothing else is known.
+#: The description of a death whose reason is not known.
 LEASE_RAN_OUT: Final = "the lease of the worker that ran it ran out: its process, or its machine, died"
-#: The stored names of errors of attempts whose process was killed; a live worker uses the same names.
+#: The stored error names of attempts whose process was killed. A live worker uses the same names.
 TIMED_OUT: Final = "TimedOut"
 CANCELLED: Final = "Cancelled"
 _LONGEST_BACK_OFF: Final = timedelta(hours=1)
@@ -71,16 +69,15 @@ RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j
 def rescue(
     connection: Connection, workers: Sequence[UUID], suspects: Sequence[UUID] | None, how: str = LEASE_RAN_OUT
 ) -> tuple[list[TakenBack], list[Hint]]:
-    """rescue: running -> queued, or quarantined from the third crash on, or cancelled when that was
-    requested.
+    """rescue: running -> queued; quarantined from the third crash on; or cancelled if that was requested.
 
-    suspects: the jobs that had started when the worker died; None when that is not known.
-    how:      how the worker died, for the errors of the job that is the cause.
+    suspects: the jobs that had started when the worker died; None when they are not known.
+    how:      how the worker died. The text goes into the errors of the job that caused it.
 
-    A lone suspect is the cause: its crash_count grows by 1 and by the number of crashes of which it was
-    suspected before. Several suspects are all suspected, and run alone from now on, which shows the cause.
-    When the suspects are not known, a job runs alone from its second suspicion on. The attempt is given back
-    to all jobs; epoch+1. Jobs that run alone have no hints.
+    A single suspect is the cause: its crash_count grows by 1, and by the number of earlier crashes of which
+    it was a suspect. Several suspects run alone from now on, which will show the cause. When the suspects are
+    not known, a job runs alone from its second suspicion on. No attempt of these jobs counts; epoch+1. Jobs
+    that run alone have no hints.
     """
     parameters = {
         "workers": list(workers),
@@ -119,8 +116,7 @@ RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo
 
 
 def overrun(connection: Connection, worker: UUID, overdue: Sequence[tuple[UUID, str]]) -> list[TakenBack]:
-    """retry | fail | stop of jobs whose process was killed because of them: running -> retrying, failed or
-    cancelled.
+    """retry | fail | stop: running -> retrying, failed or cancelled, for jobs that caused a kill.
 
     overdue: the jobs that ran beyond their hard deadline, in id order, each with the message of its error.
 

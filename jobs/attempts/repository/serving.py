@@ -1,4 +1,4 @@
-"""Reads of queues for the workers that serve them."""
+"""Read queues for the workers that serve them."""
 
 from collections.abc import Sequence
 from typing import Final

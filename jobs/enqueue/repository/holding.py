@@ -1,4 +1,4 @@
-"""Unique keys: who holds them, an active job that carries the key, or the job that took it for a period."""
+"""Unique keys and their holders: an unfinished job with the key, or the job that holds it for a period."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from callboard.jobs.postgres.sql import SCHEMA, in_states
 class Holder(NamedTuple):
     """The job that holds a key.
 
-    `until` is set when no active job carries the key and it is held for a period.
+    `until` is set when no unfinished job has the key and it is held for a period.
     """
 
     receipt: Receipt
@@ -36,7 +36,7 @@ WHERE h.key = ANY(:keys) AND h.until > statement_timestamp()
 
 
 def holders(statements: Statements, keys: Sequence[str]) -> dict[str, Holder]:
-    """Return the jobs that hold these unique keys, in whatever state they are."""
+    """Return the jobs that hold these unique keys, in any state."""
     found: dict[str, Holder] = {}
     for key, job_id, name, queue, state, until in statements.execute(_HOLDERS, {"keys": list(keys)}):
         if until is None or key not in found:
@@ -58,7 +58,7 @@ RETURNING h.job_id
 def hold(statements: Statements, claims: Mapping[UUID, UniqueClaim]) -> set[UUID]:
     """Hold keys for their periods; `claims` by job id. Returns the jobs that got their keys.
 
-    A key that another transaction is taking is waited for.
+    If another transaction is taking a key, wait for it.
     """
     holds = [
         {"key": claim.key, "job_id": job_id, "seconds": claim.period.total_seconds()}
@@ -102,7 +102,7 @@ ON CONFLICT (key) DO UPDATE SET job_id = excluded.job_id, until = greatest(h.unt
 def extend(
     statements: Statements, key: str, job: UUID, *, until: datetime | None, span: timedelta | None
 ) -> None:
-    """Hold a key for this job at least until then, and at least for this span from now."""
+    """Hold a key for this job at least until a time, and at least for a span from now."""
     if until is not None or span:
         statements.execute(_EXTEND, {"key": key, "job": job, "until": until, "span": span})
 
@@ -116,5 +116,5 @@ DELETE FROM {SCHEMA}.unique_holds WHERE key IN (
 
 
 def prune(statements: Statements, limit: int) -> int:
-    """Remove holds that are over; returns how many were removed."""
+    """Remove the holds whose period is over; return how many."""
     return statements.execute(_PRUNE, {"limit": limit}).rowcount

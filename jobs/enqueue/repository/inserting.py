@@ -1,4 +1,4 @@
-"""The verbs enqueue and replace: jobs are written, and get new arguments before they begin.
+"""The verbs enqueue and replace: write jobs, and give a job new arguments before it starts.
 
 A queued job of a queue with limits is announced by NOTIFY in the statement that writes it, because only the
 feeder may push it to Redis. So a batch that is one statement is one transaction, on any connection.
@@ -20,12 +20,12 @@ from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA, in_states
 from callboard.jobs.postgres.statements import Texts, Uuids
 
-#: The most rows of one INSERT; more jobs are written by several, in the same transaction.
+#: The most rows of one INSERT. More jobs take several INSERTs in the same transaction.
 ROWS: Final = 2_000
 
 
 class InsertedRow(NamedTuple):
-    """What a statement here returns of each row that it wrote."""
+    """The columns that a statement here returns for each row that it wrote."""
 
     id: UUID
     epoch: int
@@ -80,7 +80,7 @@ RETURNING {_RETURNING}
 """)
 
 
-# What is the same for all jobs of the batch is passed once.
+# Values that are the same for all jobs of the batch are passed once.
 _INSERT_ALIKE: Final = text(f"""
 WITH seen_queue AS (
   INSERT INTO {SCHEMA}.queues (name)
@@ -119,7 +119,7 @@ def insert_alike(statements: Statements, jobs: AlikeJobs) -> AlikeRow:
 
 
 _PLAIN: Final = _insert()
-#: Only jobs with a unique key pay for the look at keys that are held for a period.
+#: Only a job with a unique key needs the look-up of keys that are held for a period.
 _KEYED: Final = _insert(f"""
 WHERE coalesce(
   (SELECT h.until FROM {SCHEMA}.unique_holds h WHERE h.key = i.unique_key) <= statement_timestamp(), true)""")
@@ -128,7 +128,7 @@ WHERE coalesce(
 def insert(statements: Statements, jobs: Sequence[NewJob]) -> list[InsertedRow]:
     """enqueue: - -> queued | scheduled. Returns the rows that were written.
 
-    A job whose unique key is held is missing from the answer; `holding.holders` finds who holds it.
+    A job whose unique key is held is missing from the result; `holding.holders` finds the holder.
     """
     statement = _KEYED if any(job.unique is not None for job in jobs) else _PLAIN
     rows = statements.execute(statement, {"jobs": _encoded(jobs)})
@@ -139,7 +139,7 @@ _WITHDRAW: Final = text(f"DELETE FROM {SCHEMA}.jobs WHERE id = ANY(:ids)")
 
 
 def withdraw(statements: Statements, ids: Sequence[UUID]) -> None:
-    """Undo an enqueue of this same transaction, which nobody else has seen."""
+    """Undo an enqueue of this same transaction. No other transaction has seen it."""
     statements.execute(_WITHDRAW, {"ids": list(ids)})
 
 
@@ -160,8 +160,8 @@ RETURNING {_RETURNING}
 def replace(statements: Statements, holder: UUID, job: NewJob) -> InsertedRow | None:
     """replace: waiting | scheduled | queued | retrying -> queued | scheduled, or waiting as before; epoch+1.
 
-    The job gets everything of the new one but its id, name, queue and source, and a fresh budget of attempts.
-    Returns None when the job has begun meanwhile.
+    The job takes all values of the new job except id, name, queue and source. Its attempts start again.
+    Returns None when the job has started meanwhile.
     """
     row = statements.execute(_REPLACE, {"jobs": _encoded([job]), "holder": holder}).first()
     return None if row is None else InsertedRow._make(row)

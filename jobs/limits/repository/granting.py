@@ -20,7 +20,7 @@ _SETTLE: Final = text(f"LOCK TABLE {SCHEMA}.grants IN SHARE ROW EXCLUSIVE MODE")
 
 
 def settle(connection: Connection) -> None:
-    """Wait for all claims that began before. Only claims and the feeder write grants."""
+    """Wait for all claims that started before. Only claims and the feeder write grants."""
     connection.execute(_SETTLE)
 
 
@@ -73,9 +73,9 @@ class LimitUse(NamedTuple):
     """How much of a queue's limits is in use."""
 
     running: int
-    #: Granted and not started.
+    #: Jobs that are granted and have not started.
     outstanding: int
-    #: Started within the rate's period.
+    #: Jobs that started within the rate's period.
     started: int
 
 
@@ -116,12 +116,12 @@ SELECT NULL, coalesce((SELECT b.n FROM busy b WHERE b.key IS NULL), 0)::bigint,
 def key_use(
     connection: Connection, queue: str, keys: Sequence[str], period: timedelta
 ) -> dict[str | None, LimitUse]:
-    """Return the use of each of these keys, and under None that of the jobs without a key."""
+    """Return the use of each of these keys. The entry None is the use of the jobs without a key."""
     rows = connection.execute(_KEY_USE, {"queue": queue, "keys": list(keys), "period": period})
     return {row.key: LimitUse(row.running, row.outstanding, row.started) for row in rows}
 
 
-# One index lookup for each key, whatever number of jobs it has.
+# One index look-up for each key, independent of its number of jobs.
 _KEYS: Final = text(f"""
 WITH RECURSIVE k(key, n) AS (
   SELECT * FROM (
@@ -140,8 +140,8 @@ SELECT key FROM k ORDER BY n
 
 
 def keys(connection: Connection, queue: str, after: str, limit: int) -> list[str]:
-    """Return up to `limit` keys that have queued jobs: first those after `after`, then those from the
-    beginning.
+    """Return up to `limit` keys with queued jobs: first the keys after `after`, then the others from the
+    start.
     """
     parameters = {"queue": queue, "after": after, "limit": limit}
     found = list(connection.execute(_KEYS, parameters).scalars())

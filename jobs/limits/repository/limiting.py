@@ -1,4 +1,4 @@
-"""Limits of queues: read, locked and set."""
+"""Read, lock and set the limits of queues."""
 
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ def now(connection: Connection, queue: str) -> Limits:
 
 
 def change(connection: Connection, queue: str, limits: Limits) -> None:
-    """Set the limits. Unused grants of the old limits are revoked; the feeder decides anew."""
+    """Set the limits. Unused grants of the old limits are revoked; the feeder makes new grants."""
     parameters = {
         "queue": queue,
         "concurrency": limits.concurrency,

@@ -1,1 +1,1 @@
-"""Values that know nothing of jobs: time, ids, durations, JSON, and the types of fields."""
+"""Values that are independent of jobs: time, ids, durations, JSON, and field types."""

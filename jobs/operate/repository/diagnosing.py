@@ -1,4 +1,4 @@
-"""What `callboard doctor` asks Postgres: its version, the leader, and jobs that no worker can run."""
+"""The reads of `callboard doctor` in Postgres: its version, the leader, and jobs that no worker can run."""
 
 from typing import Final, NamedTuple
 
@@ -99,7 +99,7 @@ GROUP BY name ORDER BY number DESC, name LIMIT 100
 
 
 def put_off(connection: Connection) -> list[PutOffCount]:
-    """Return names of jobs that workers put off because they cannot run them, the most frequent first."""
+    """Return the names of jobs that workers put off because they cannot run them, most frequent first."""
     return [PutOffCount(*row) for row in connection.execute(_PUT_OFF, {"limit": _MAX_READ})]
 
 

@@ -1,4 +1,4 @@
-"""What `job why` asks Postgres about one job: reads only, each by an index and bounded."""
+"""The reads of `job why` about one job. Each uses an index and is bounded."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue WHERE j.id 
 
 
 def surroundings(connection: Connection, job: Job) -> Surroundings | None:
-    """Return what surrounds the job; None when the job is deleted."""
+    """Return the job's surroundings; None when the job is deleted."""
     row = connection.execute(_SURROUNDINGS, {"id": job.id}).one_or_none()
     return None if row is None else Surroundings(*row)
 
@@ -92,7 +92,7 @@ _USE_OF_KEY: Final = text(
 
 
 def use(connection: Connection, job: Job, limit: int, *, by_key: bool) -> ConcurrencyUse:
-    """Return what uses the concurrency of the job's queue, or of its key."""
+    """Return the use of the concurrency limit of the job's queue, or of its key."""
     parameters: dict[str, Any] = {"queue": job.queue, "limit": limit, "named": MOST_NAMED}
     if by_key:
         parameters["key"] = job.limit_key

@@ -1,4 +1,4 @@
-"""The verbs of operators, cancel, rerun and delete, and release. Each is one guarded statement."""
+"""The operators' verbs cancel, rerun and delete, and the verb release. Each is one guarded statement."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""The rows of queues: counts, pause and resume."""
+"""The rows of queues: count, pause and resume."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -75,7 +75,7 @@ def _counted(row: Row[Any]) -> QueueCounts:
 
 
 def gauged(connection: Connection) -> list[Gauged]:
-    """Return what the gauges show, read with one statement."""
+    """Return the values of the gauges, read with one statement."""
     return [Gauged(_counted(row), row.at, row.workers) for row in connection.execute(_GAUGED)]
 
 

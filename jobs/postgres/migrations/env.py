@@ -1,7 +1,8 @@
 """Alembic's entry point: runs the migrations on the connection that `postgres/migrating.py` passes in.
 
 How to write a migration: name the schema by SCHEMA of `callboard.jobs.postgres.sql`, in `op.*` calls
-(`schema=SCHEMA`) and in SQL texts (f"UPDATE {SCHEMA}.jobs ..."). The connection puts the schema's name there.
+(`schema=SCHEMA`) and in SQL texts (f"UPDATE {SCHEMA}.jobs ..."). The connection replaces SCHEMA by the
+schema's name.
 """
 
 from alembic import context

@@ -64,12 +64,23 @@ class Explaining:
         compiled = in_schema(str(statement.compile(dialect=_DIALECT)), DEFAULT_SCHEMA)
         with self._connection.cursor(row_factory=tuple_row) as cursor:
             if self._generic:
+                # As EXPLAIN (GENERIC_PLAN), which Postgres 14 and 15 do not have. The values have no influence.
                 query = PostgresQuery(Transformer(self._connection))
                 query.convert(compiled, parameters or {})
-                cursor.execute(b"EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + query.query)
+                values = ", ".join("NULL" for _ in query.params or ())
+                cursor.execute("SET plan_cache_mode = force_generic_plan")
+                cursor.execute(b"PREPARE explained AS " + query.query)
+                try:
+                    cursor.execute(
+                        f"EXPLAIN (FORMAT JSON) EXECUTE explained {f'({values})' if values else ''}".encode()
+                    )
+                    self.plans.append(Plan(cursor.fetchall()[0][0][0]["Plan"]))
+                finally:
+                    cursor.execute("DEALLOCATE explained")
+                    cursor.execute("RESET plan_cache_mode")
             else:
                 cursor.execute(("EXPLAIN (FORMAT JSON) " + compiled).encode(), parameters or {})
-            self.plans.append(Plan(cursor.fetchall()[0][0][0]["Plan"]))
+                self.plans.append(Plan(cursor.fetchall()[0][0][0]["Plan"]))
         return Nothing()
 
 
