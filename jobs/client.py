@@ -89,12 +89,8 @@ class Client:
         every = [one if type(one) is dict else _as_dict(one) for one in kwargs]
         if not every:
             return []
-        request = job_request({**options, "name": name, "kwargs": every[0]})
-        for one in every:
-            # Validating each request would cost more than everything else. So only the first one is
-            # validated, and the others only to name an error.
-            if not (isinstance(one, dict) and all(isinstance(key, str) for key in one)):
-                job_request({**options, "name": name, "kwargs": one})
+        # One request is validated for all: to validate each would cost more than all else.
+        request = job_request({**options, "name": name})
         enqueue = self._platform.enqueue
         return enqueue.accept(enqueue.check_arguments(request, every, current_source())).ids
 

@@ -47,10 +47,10 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         self.function = fn
         super().__init__(fn, **actor)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Enqueue the job with these arguments; return it when it is committed.
 
         Raises the errors of `Client.enqueue`.
@@ -62,14 +62,12 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
 
         Example: `build_report.with_options(delay="1h").enqueue(7, month="2026-10")`.
         """
-        if "args" in options:
-            raise InvalidInput(
-                "with_options() takes no args: give them to enqueue()", fields={"args": "not an option here"}
-            )
+        _refuse(options, "name", "args", "kwargs")
         return WithOptions(partial(self._accept, options=options))
 
     def enqueue_with(self, kwargs: Mapping[str, Any] | None = None, **options: Unpack[EnqueueOptions]) -> Job:
         """Enqueue the job with arguments from a mapping and with options; return it when it is committed."""
+        _refuse(options, "name", "kwargs")
         return self._accept({"kwargs": {} if kwargs is None else kwargs}, options)
 
     def _accept(self, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Job:
@@ -89,7 +87,7 @@ class WithOptions(Generic[P]):
     def __init__(self, accept: Callable[[Mapping[str, Any]], Job]) -> None:
         self._accept = accept
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Enqueue the job with these arguments and the options; return it when it is committed."""
         return self._accept({"args": list(args), "kwargs": kwargs})
 
@@ -158,6 +156,12 @@ def job(
         actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue
     )
     return declare if fn is None else declare(fn)
+
+
+def _refuse(options: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if name in options:
+            raise InvalidInput(f"{name} is not an option here", fields={name: "not an option here"})
 
 
 def _span(value: str | timedelta | None) -> timedelta | None:

@@ -102,6 +102,7 @@ class Batcher(Generic[T, R]):
         self._counting = Lock()
         #: The number of running threads of the Batcher. Each thread counts itself.
         self._serving = 0
+        self._ended = 0
         self._waiting: SimpleQueue[_Call[T, R] | _Task[T] | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
@@ -143,10 +144,12 @@ class Batcher(Generic[T, R]):
         with self._counting:
             self._closed = True
             serving = self._serving
+            # Only these are waited for: a thread that comes during the close may start another.
+            ended_then = self._ended + serving
         for _ in range(serving):
             self._waiting.put(None)
         deadline = SYSTEM.monotonic() + _CLOSE_WITHIN
-        while self._serving and SYSTEM.monotonic() < deadline:
+        while self._ended < ended_then and SYSTEM.monotonic() < deadline:
             sleep(0.005)
 
     def _leave_to_batcher(self, item: T) -> R | BaseException | None:
@@ -178,6 +181,7 @@ class Batcher(Generic[T, R]):
             if counted:
                 with self._counting:
                     self._serving -= 1
+                    self._ended += 1
 
     def _more(self) -> list[_Call[T, R] | _Task[T]]:
         more: list[_Call[T, R] | _Task[T]] = []

@@ -12,10 +12,11 @@ import structlog
 
 from callboard.jobs.definitions.catalogue import Catalogue, KnownJob
 from callboard.jobs.enqueue.batcher import LOCK_WAIT, Batcher, isolate_failures
+from callboard.jobs.enqueue.key_turns import KeyTurns
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.enqueue.repository.inserting import ROWS
 from callboard.jobs.enqueue.unique_keys import write_mixed
-from callboard.jobs.errors import CallboardError
+from callboard.jobs.errors import CallboardError, InvalidInput
 from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
@@ -42,6 +43,10 @@ R = TypeVar("R")
 
 #: Kept connections for writing: one for a caller's thread, one for the Batcher's thread.
 _KEPT: Final = 2
+#: Threads that may write jobs with unique keys at once, since each may wait with a pooled connection; and how
+#: long another waits for its turn.
+_KEY_TURNS: Final = 4
+_TURN_WAIT: Final = timedelta(seconds=10)
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +64,9 @@ class Enqueue:
         self._transport = transport
         self._catalogue = catalogue
         self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
-        #: Jobs with unique keys wait for each other. They have their own Batcher, so they never delay plain
-        #: jobs.
+        #: Jobs with unique keys wait for each other. With a Batcher of their own they delay no plain job.
         self._keyed: Batcher[Batch, Written] = Batcher("jobs with unique keys", self._write_keyed)
+        self._key_turns = KeyTurns(_KEY_TURNS)
         self._kept = KeptConnections(database.kept, _KEPT, database.retrying)
 
     def check(self, request: JobRequest, source: Source) -> Batch:
@@ -83,6 +88,7 @@ class Enqueue:
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
         """Do what `check_all` does, for requests that differ only in `kwargs`. The rest is checked once."""
+        _numbered(kwargs, _check_names)
         known = self._known(request)
         if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
             # Each job's keys follow from its arguments; or all jobs have the same unique key, and only one
@@ -116,7 +122,10 @@ class Enqueue:
         """
         if isinstance(batch, AlikeJobs) and len(batch.ids) == 1:
             return self._batcher.run(batch)
+        has_keys = isinstance(batch, MixedJobs) and batch.has_keys
+        turn = self._key_turns.take(_TURN_WAIT) if has_keys else None
         written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, LOCK_WAIT))
+        del turn
         self.announce(written)
         return written
 
@@ -140,8 +149,7 @@ class Enqueue:
         return written
 
     def write(self, statements: Statements, batch: Batch) -> Written:
-        """Write a batch in one of the platform's own transactions. The caller calls `announce` after the
-        commit.
+        """Write a batch in a transaction of the platform's own, after which the caller calls `announce`.
 
         `within` raises a Conflict. Here a Conflict is the outcome of its job.
         """
@@ -224,6 +232,12 @@ class Enqueue:
 def _check_arguments(known: KnownJob | None, request: JobRequest, kwargs: dict[str, Any]) -> None:
     if known is not None and not request.unchecked:
         known.checker.check(request.args, kwargs)
+
+
+def _check_names(kwargs: object) -> None:
+    if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
+        problem = "a mapping whose keys are text is expected"
+        raise InvalidInput(f"kwargs: {problem}", fields={"kwargs": problem})
 
 
 def _numbered(items: Sequence[T], check: Callable[[T], R]) -> list[R]:

@@ -4,8 +4,10 @@ from functools import cache
 from typing import Any
 
 import psycopg
+from psycopg.pq import PipelineStatus
 from sqlalchemy import Connection, TextClause, text
 
+from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import DirectConnection
@@ -35,10 +37,28 @@ class _LentSqlalchemy:
 
 
 def lent(connection: "Connection | psycopg.Connection[Any]", schema: str) -> Statements:
-    """Return Statements that write through a caller's connection."""
-    if isinstance(connection, psycopg.Connection):
-        return _LentPsycopg(connection, schema, binary=False)
-    return _LentSqlalchemy(connection, schema)
+    """Return Statements that write through a caller's connection.
+
+    Raises InvalidInput for anything but a psycopg connection, or a SQLAlchemy connection over psycopg. The
+    connection must use UTF-8, and must not be in pipeline mode.
+    """
+    driver = connection
+    if isinstance(connection, Connection):
+        driver = connection.connection.driver_connection  # type: ignore[assignment]
+    if not isinstance(driver, psycopg.Connection):
+        raise _refused(f"it is a {type(driver).__module__}.{type(driver).__qualname__}")
+    if driver.info.encoding != "utf-8":
+        raise _refused(f"its client_encoding is {driver.info.encoding}, and jobs are written in UTF-8")
+    if driver.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise _refused("it is in pipeline mode, in which a statement has no answer yet")
+    if isinstance(connection, Connection):
+        return _LentSqlalchemy(connection, schema)
+    return _LentPsycopg(driver, schema, binary=False)
+
+
+def _refused(reason: str) -> InvalidInput:
+    what = "a psycopg connection, or a SQLAlchemy connection over psycopg, is expected"
+    return InvalidInput(f"connection: {what}; {reason}", fields={"connection": what})
 
 
 @cache

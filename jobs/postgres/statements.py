@@ -80,7 +80,9 @@ class DirectConnection:
     def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
         self._connection = connection
         self._schema = schema
-        self._cursor = connection.cursor(binary=binary, row_factory=tuple_row)
+        #: Not by `connection.cursor()`: a caller's connection may make another kind of cursor.
+        self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        self._cursor.format = Format.BINARY if binary else Format.TEXT
         #: How many more statements may run.
         self.allowed = sys.maxsize
 

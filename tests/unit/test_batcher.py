@@ -178,3 +178,29 @@ def wait_for(process: int) -> int:
         return os.waitpid(process, 0)[1]
     finally:
         hung.cancel()
+
+
+def test_a_close_does_not_wait_for_callers_that_go_on():
+    def slow(numbers):
+        time.sleep(0.002)
+        return list(numbers), lambda: None
+
+    batcher = Batcher("numbers", slow)
+    stop = threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            assert batcher.run(1) == 1
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    until(lambda: batcher._serving)
+    closing = threading.Thread(target=batcher.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    batcher.close()

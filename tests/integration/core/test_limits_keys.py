@@ -126,7 +126,7 @@ def test_the_past_of_a_large_rate_is_folded_and_nothing_of_it_is_forgotten(platf
     # a slice with a few of them is not worth folding
     assert count(platform, "grants") <= 155
     assert platform.queues.get("reports").started == 900
-    age(platform, 3_600 - 50 * 60 - 1)
+    age(platform, 3_600 - 50 * 60 - 20)
     assert started(platform, feeder, worker) == []
     age(platform, 60)
     assert len(started(platform, feeder, worker)) == 200
