@@ -124,8 +124,10 @@ class Enqueue:
             return self._batcher.run(batch)
         has_keys = isinstance(batch, MixedJobs) and batch.has_keys
         turn = self._key_turns.take(_TURN_WAIT) if has_keys else None
-        written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, LOCK_WAIT))
-        del turn
+        try:
+            written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, LOCK_WAIT))
+        finally:
+            self._key_turns.end(turn)
         self.announce(written)
         return written
 

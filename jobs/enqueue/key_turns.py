@@ -12,7 +12,7 @@ _LOOK_EVERY: Final = 0.005
 
 
 class Turn:
-    """A thread's turn. It ends when the thread drops it, also when an interrupt hits the thread anywhere."""
+    """A thread's turn."""
 
 
 class KeyTurns:
@@ -20,11 +20,11 @@ class KeyTurns:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        # A lock or a semaphore could stay taken for ever after an interrupt; a weak reference cannot.
+        # An interrupt may keep a thread from ending its turn. A lock would stay taken; a weak reference does not.
         self._taken: WeakSet[Turn] = WeakSet()
 
     def take(self, longest: timedelta) -> Turn:
-        """Wait for a turn. It lasts while the caller keeps the result. Raises Busy after `longest`."""
+        """Wait for a turn, which the caller ends. Raises Busy after `longest`."""
         deadline = SYSTEM.monotonic() + longest.total_seconds()
         while len(self._taken) >= self._count:
             if SYSTEM.monotonic() > deadline:
@@ -33,3 +33,8 @@ class KeyTurns:
         turn = Turn()
         self._taken.add(turn)
         return turn
+
+    def end(self, turn: Turn | None) -> None:
+        """End a turn; None is no turn."""
+        if turn is not None:
+            self._taken.discard(turn)

@@ -54,7 +54,7 @@ def relative(name: str) -> str | None:
     """
     with suppress(ValueError):
         path = Path(name).resolve().relative_to(ROOT)
-        if path.parts[0] not in {".venv", "tests"} and not path.as_posix().startswith(NOT_COUNTED):
+        if not path.parts[0].startswith((".venv", "tests")) and not path.as_posix().startswith(NOT_COUNTED):
             return path.as_posix()
     return None
 
