@@ -20,7 +20,7 @@ class KeyTurns:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        # An interrupt may keep a thread from ending its turn. A lock would stay taken; a weak reference does not.
+        # After an interrupt a thread may not end its turn. A lock would stay taken, a weak reference does not.
         self._taken: WeakSet[Turn] = WeakSet()
 
     def take(self, longest: timedelta) -> Turn:
