@@ -20,7 +20,7 @@ class KeyTurns:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        # After an interrupt a thread may not end its turn. A lock would stay taken, a weak reference does not.
+        # A thread that is interrupted may not end its turn. A weak reference to it ends by itself.
         self._taken: WeakSet[Turn] = WeakSet()
 
     def take(self, longest: timedelta) -> Turn:
