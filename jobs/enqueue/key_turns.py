@@ -11,7 +11,7 @@ from callboard.jobs.model.basics.clock import SYSTEM
 _LOOK_EVERY: Final = 0.005
 
 
-class Turn:
+class KeyTurn:
     """A thread's turn."""
 
 
@@ -21,20 +21,20 @@ class KeyTurns:
     def __init__(self, count: int) -> None:
         self._count = count
         # A thread that is interrupted may not end its turn. A weak reference to it ends by itself.
-        self._taken: WeakSet[Turn] = WeakSet()
+        self._taken: WeakSet[KeyTurn] = WeakSet()
 
-    def take(self, longest: timedelta) -> Turn:
+    def take(self, longest: timedelta) -> KeyTurn:
         """Wait for a turn, which the caller ends. Raises Busy after `longest`."""
         deadline = SYSTEM.monotonic() + longest.total_seconds()
         while len(self._taken) >= self._count:
             if SYSTEM.monotonic() > deadline:
                 raise Busy("too many enqueues wait for unique keys that are held; try again")
             sleep(_LOOK_EVERY)
-        turn = Turn()
+        turn = KeyTurn()
         self._taken.add(turn)
         return turn
 
-    def end(self, turn: Turn | None) -> None:
+    def end(self, turn: KeyTurn | None) -> None:
         """End a turn; None is no turn."""
         if turn is not None:
             self._taken.discard(turn)
