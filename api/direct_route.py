@@ -38,7 +38,10 @@ class DirectRoute(APIRoute):
 
 
 def direct_router(prefix: str, tag: str) -> APIRouter:
-    """Make a router of direct routes. They become routes of the app itself, so it carries all settings."""
+    """Make a router whose routes are of the class `DirectRoute`.
+
+    The app adds these routes to its own, without `include_router`. So prefix, tag and names are set here.
+    """
     return APIRouter(
         prefix=prefix,
         tags=[tag],

@@ -72,7 +72,7 @@ class Feeder:
             return added
 
     def rest(self) -> None:
-        """Note that there is nothing to do."""
+        """Record that there is nothing to do."""
         self.busy = False
         self._finished_at = self._clock.monotonic()
 

@@ -19,7 +19,7 @@ class Reaper:
         self._looked_at = float("-inf")
 
     def well(self) -> bool:
-        """Note that the database has answered; return whether it has been available for long enough."""
+        """Record that the database has answered; return whether it has been available for long enough."""
         now = self._clock.monotonic()
         ttl = self._workers.ttl.total_seconds()
         # After a pause (as a standby, or asleep) it is not known whether the database was available
@@ -30,7 +30,7 @@ class Reaper:
         return now - self._available_since >= ttl
 
     def unwell(self) -> None:
-        """Note that the database did not answer."""
+        """Record that the database did not answer."""
         self._available_since = None
 
     def reap(self) -> int:

@@ -85,7 +85,7 @@ class Claims:
                 step, large = large[:_LARGE_STEP], large[_LARGE_STEP:]
                 read |= self._arguments(step)
         except Unavailable as error:
-            log.debug("claim.without_arguments", reason=error.message, count=len(large))
+            log.debug("claim.large_arguments_unread", reason=error.message, jobs=len(large))
         return [
             job._replace(args_json=read[job.id][0], kwargs_json=read[job.id][1]) if job.id in read else job
             for job in claimed
@@ -129,7 +129,7 @@ class Claims:
 
     @contextmanager
     def _unanswered_on_outage(self, claim_id: UUID) -> Iterator[None]:
-        """Note the claim if it ends in an outage: it may have been committed."""
+        """Remember the claim if it ends in an outage: it may have been committed."""
         try:
             yield
         except Unavailable:

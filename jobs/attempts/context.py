@@ -111,7 +111,7 @@ class RunningJob:
             self._on_progress(self)
 
     def written(self, reported: tuple[float, str | None] | None) -> None:
-        """Note that the worker wrote this report. If there is a newer one, announce it to the worker."""
+        """Record that the worker wrote this report. If there is a newer one, announce it to the worker."""
         self.unwritten = False
         if self.reported is not reported:
             self.unwritten = True

@@ -98,7 +98,7 @@ class LogLines:
         return self._portion(lines)
 
     def written(self) -> None:
-        """Note that the lines of the last `take` are written."""
+        """Record that the lines of the last `take` are written."""
         if self._taken:
             self._written = self._taken[-1].line
         self._taken = []

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 import dramatiq
+from dramatiq import Message
 from dramatiq import broker as dramatiq_broker
 
 from callboard.jobs.dramatiq.broker import CallboardBroker
@@ -20,6 +21,15 @@ from callboard.jobs.model.unique import Unique
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: Options of an enqueue that a Dramatiq message would carry without effect.
+_NOT_OF_MESSAGES = EnqueueOptions.__optional_keys__ - {
+    "args",
+    "kwargs",
+    "delay",
+    "min_backoff",
+    "max_backoff",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,17 @@ class JobActor(dramatiq.Actor[P, R], Generic[P, R]):
         """Enqueue the job with arguments from a mapping and with options; return it when it is committed."""
         _refuse(options, "name", "kwargs")
         return self._accept({"kwargs": {} if kwargs is None else kwargs}, options)
+
+    def message_with_options(
+        self, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> Message[R]:
+        """Make a Dramatiq message. Raises InvalidInput for an option that only `with_options` knows."""
+        for name in _NOT_OF_MESSAGES.intersection(options):
+            raise InvalidInput(
+                f"{name} is not an option of a Dramatiq message; use .with_options({name}=...).enqueue(...)",
+                fields={name: "an option of with_options"},
+            )
+        return super().message_with_options(args=args, kwargs=kwargs, **options)
 
     def _accept(self, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Job:
         request = job_request({**(options or {}), **arguments, "name": self.actor_name})
@@ -137,7 +158,7 @@ def job(
 
     Raises InvalidInput when an option is not valid.
     """
-    if not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
+    if not isinstance(priority, int) or not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
         raise InvalidInput("a job's priority is between 0 (first) and 9", fields={"priority": "0 to 9"})
     options = JobOptions(
         retry or RetryPolicy(),

@@ -259,7 +259,7 @@ class _Array:
 
 
 class Uuids(_Array):
-    """uuid[]; None is NULL."""
+    """A query parameter of the type uuid[]. An element that is None becomes NULL."""
 
     element = psycopg.adapters.types["uuid"].oid
 
@@ -269,7 +269,7 @@ class Uuids(_Array):
 
 
 class Integers(_Array):
-    """int4[]"""
+    """A query parameter of the type int4[]."""
 
     element = psycopg.adapters.types["int4"].oid
 
@@ -278,7 +278,7 @@ class Integers(_Array):
 
 
 class Texts(_Array):
-    """text[], of UTF-8 bytes; None is NULL."""
+    """A query parameter of the type text[], made of UTF-8 bytes. An element that is None becomes NULL."""
 
     element = psycopg.adapters.types["text"].oid
 

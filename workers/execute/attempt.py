@@ -144,7 +144,7 @@ class Attempt:
                 raise SkipMessage(TOO_OLD)
 
     def begin(self, put_on_board: PutOnBoard) -> None:
-        """Note that the attempt starts now: put it on the board and set its deadlines."""
+        """Record that the attempt starts now: put it on the board and set its deadlines."""
         now = self._clock.monotonic()
         options = self.definition.options
         limit = self.job.timeout or options.timeout
@@ -160,7 +160,7 @@ class Attempt:
         self.deadline = None if limit is None else now + limit.total_seconds()
 
     def returned(self, value: Any) -> None:
-        """Note that the job's function returned this value."""
+        """Record that the job's function returned this value."""
         self.value = value
         definition = self.definition
         self.finish = self._verdict.returned(
@@ -169,7 +169,7 @@ class Attempt:
         self._ended()
 
     def raised(self, error: BaseException) -> None:
-        """Note that the attempt ended with an exception.
+        """Record that the attempt ended with an exception.
 
         An interrupt is replaced by the error it stands for.
         """
@@ -192,16 +192,19 @@ class Attempt:
         self._ended()
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
-        """Note that Dramatiq's middleware, or the job with SkipMessage, decided not to run it."""
+        """Record that the job was skipped: by a Dramatiq middleware, or because it raised SkipMessage.
+
+        failed: whether it ends as failed, and not as cancelled.
+        """
         self.finish = self._verdict.skipped(self.job, reason, self._now(), failed=failed)
 
     def put_off(self, reason: PutOff) -> None:
-        """Note that this worker cannot run the job. The attempt does not count as started."""
+        """Record that this worker cannot run the job. The attempt does not count as started."""
         self.began_at = None
         self.finish = put_off(self.job, self._verdict.worker, reason.misfit, reason.problem)
 
     def unwritable(self, error: Exception) -> None:
-        """Note that Postgres refused the outcome: the attempt fails for that reason."""
+        """Record that Postgres refused the outcome. The attempt fails for that reason."""
         reason = Fail(f"the outcome could not be stored: {type(error).__name__}")
         self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
 

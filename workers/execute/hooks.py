@@ -68,7 +68,7 @@ class Hooks:
             raise
 
     def skipped(self, message: AttemptMessage) -> None:
-        """Note that middleware, or the job itself, raised SkipMessage."""
+        """Record that middleware, or the job itself, raised SkipMessage."""
         attempt = message.attempt
         if attempt.unstarted:
             return

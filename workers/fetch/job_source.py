@@ -50,7 +50,7 @@ class QueueMix:
         return min(int(free[kind] / share) for kind, share in self._shares.items() if share)
 
     def claimed(self, counts: Mapping[JobKind, int]) -> None:
-        """Note how many jobs of each kind a claim took from the queue."""
+        """Record how many jobs of each kind a claim took from the queue."""
         total = sum(counts.values())
         for kind in JobKind:
             share = (self._shares[kind] + counts.get(kind, 0) / total) / 2
@@ -116,7 +116,7 @@ class QueueOrder:
         return sorted(names, key=lambda name: self._served_at.get(name, 0))
 
     def served(self, claimed: Mapping[str, Mapping[JobKind, int]]) -> None:
-        """Note how many jobs of each kind a claim took, by queue."""
+        """Record how many jobs of each kind a claim took, by queue."""
         for name, counts in claimed.items():
             self._served_at[name] = self._turn
             self._mix(name).claimed(counts)
@@ -198,7 +198,7 @@ class TokenSource:
         return [name for name in queues if name in self._queues.ready]
 
     def asked(self, found: int, *, everywhere: bool) -> None:
-        """Note the result of a claim without tokens: how many jobs, from all queues (`everywhere`) or from
+        """Record the result of a claim without tokens: how many jobs, from all queues (`everywhere`) or from
         those with room.
         """
         if found or everywhere:

@@ -66,7 +66,7 @@ class Slots:
         self._kinds[attempt.kind].held[attempt.job.id.int] = attempt
 
     def claim_taken(self, claimed: Sequence[ClaimedJob]) -> None:
-        """Note that every attempt of a claim has its slot."""
+        """Record that every attempt of a claim has its slot."""
         self._empty_since = None
         size = sum(len(job.args_json) + len(job.kwargs_json) for job in claimed)
         for slots in self._kinds.values():

@@ -46,7 +46,7 @@ class Monitor(Thread):
         self._forced: dict[Attempt, float] = {}
 
     def progressed(self, running: RunningJob) -> None:
-        """Note that a job has progress to write. Only its newest report is written."""
+        """Record that a job has progress to write. Only its newest report is written."""
         self._progressed.append(running)
 
     def start(self) -> None:

@@ -271,7 +271,12 @@ class Supervisor:
             self._remove_dead()
             pause.wait(_LOOK_EVERY)
         for child in self._children:
-            log.error("worker.killed", worker_id=str(child.worker_id), pid=child.process.pid)
+            log.error(
+                "worker.killed",
+                worker_id=str(child.worker_id),
+                pid=child.process.pid,
+                reason="it did not stop within the grace period",
+            )
             child.dismissed = True
             child.process.kill()
             child.process.join()

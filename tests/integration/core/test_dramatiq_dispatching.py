@@ -6,8 +6,10 @@ import dramatiq
 import pytest
 from dramatiq.rate_limits import Barrier
 
+from callboard.jobs.dramatiq.actor import job
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.rate_limits import PostgresLimits
+from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.ids import id_of, made_at, new_id
 from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
@@ -167,3 +169,14 @@ def test_a_messages_options_are_kept_and_those_that_mean_something_here_do(platf
     assert endless.max_attempts == UNLIMITED_ATTEMPTS
     assert endless.options == {"message": {"max_retries": None}}
     assert platform.jobs.get(actor.send(1).message_id).options is None
+
+
+@pytest.mark.parametrize("option", ["unique_key", "priority", "run_at", "tags", "max_attempts"])
+def test_an_option_that_a_message_would_carry_without_effect_is_refused(platform, broker, option):
+    @job
+    def actor(x):
+        """Nothing."""
+
+    with pytest.raises(InvalidInput, match=rf"use \.with_options\({option}=\.\.\.\)\.enqueue"):
+        actor.send_with_options(args=(1,), **{option: "1"})
+    assert count(platform) == 0
