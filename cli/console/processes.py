@@ -169,7 +169,13 @@ class Parent:
             child.fast_deaths = child.fast_deaths + 1 if fast else 0
             child.process = None
             if child.fast_deaths >= MAX_FAST_DEATHS:
-                log.error("process.gave_up", process=child.name, code=code, deaths=child.fast_deaths)
+                log.error(
+                    "process.gave_up",
+                    process=child.name,
+                    code=code,
+                    deaths=child.fast_deaths,
+                    reason="it dies too soon after each start",
+                )
                 return False
             wait = self.back_off * 2 ** (child.fast_deaths - 1) if fast else 0.0
             child.restart_at = now + wait

@@ -11,7 +11,10 @@ from callboard.jobs.postgres.leadership import Leadership
 
 
 class Feed:
-    """The feeder's work in Postgres. Every method raises Unavailable while Postgres does not answer."""
+    """The Postgres queries of the feeder, which sends due jobs to the workers through Redis.
+
+    Every method raises Unavailable while Postgres does not answer.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -107,4 +107,4 @@ def _log_conflicts(written: Written) -> None:
 
 
 def _log_refusal(parent: str | None, name: str, error: CallboardError) -> None:
-    log.error("job.follower_refused", job_id=parent, job=name, reason=error.message)
+    log.error("job.next_job_refused", job_id=parent, job=name, reason=error.message)

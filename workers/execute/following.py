@@ -39,7 +39,7 @@ def followers(
     except (CallboardError, KeyError, TypeError) as problem:
         # The options come from the sender of the message. Bad ones must not keep the attempt from ending.
         reason = repr(problem)[:300]
-        log.error("job.followers_unreadable", job_id=message.message_id, reason=reason)  # noqa: TRY400
+        log.error("job.next_jobs_not_enqueued", job_id=message.message_id, reason=reason)  # noqa: TRY400
         return ()
 
 

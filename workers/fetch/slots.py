@@ -155,7 +155,11 @@ class _KindSlots:
             self._filled = True
 
     def adapt(self, longest: float) -> None:
-        """Adapt the number of claims ahead to the longest start delay in the released batch, in seconds."""
+        """Change how many jobs are claimed before a slot for them is free.
+
+        longest: the longest time, in seconds, that a job of the last batch waited between its claim and its
+        start. A long one halves the number, a short one doubles it.
+        """
         if longest > _TOO_LONG:
             self._ahead //= 2
         elif longest < _SHORT and self._filled:

@@ -91,7 +91,7 @@ class Supervisor:
         return self._exit_code
 
     def _keep_leases(self) -> None:
-        """Renew the leases when it is due: three times within a lease, at least every 5 seconds."""
+        """Renew the leases if it is time: after a third of the lease or 5 seconds, whichever is shorter."""
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + min(_RENEW_EVERY, self._settings.lease_ttl.total_seconds() / 3)
@@ -215,7 +215,9 @@ class Supervisor:
             self._quick_deaths += 1
             self._restart_at = now + min(2.0 ** (self._quick_deaths - 1), 30.0)
             if self._quick_deaths >= _MOST_QUICK_DEATHS:
-                log.error("worker.gave_up", deaths=self._quick_deaths)
+                log.error(
+                    "worker.gave_up", deaths=self._quick_deaths, reason="processes die before they start"
+                )
                 self._exit_code = code if code and code > 0 else 1
 
     def _rescue(self) -> None:
