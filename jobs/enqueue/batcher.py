@@ -52,7 +52,6 @@ class _Call(Generic[T, R]):
     """An item of a thread, and its result. The thread waits for `done`, which it has locked."""
 
     __slots__ = ("done", "item", "result")
-    size = 0
 
     def __init__(self, item: T) -> None:
         self.item = item
@@ -64,12 +63,18 @@ class _Call(Generic[T, R]):
 class _Task(Generic[T]):
     """An item of a coroutine, which waits for `future`."""
 
-    __slots__ = ("future", "item", "size")
+    __slots__ = ("future", "item")
 
-    def __init__(self, item: T, size: int, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, item: T, future: "asyncio.Future[Any]") -> None:
         self.item = item
-        self.size = size
         self.future = future
+
+
+class _Tasks:
+    """An entry of the queue that stands for everything that coroutines wait for."""
+
+
+_TASKS: Final = _Tasks()
 
 
 class Batcher(Generic[T, R]):
@@ -100,10 +105,13 @@ class Batcher(Generic[T, R]):
     def _start_clean(self) -> None:
         self._alone = Lock()
         self._counting = Lock()
+        #: What coroutines wait for. A single entry of the queue, `_TASKS`, stands for all of it, so that it
+        #: wakes one thread and is written as one group.
+        self._tasks: list[_Task[T]] = []
         #: The number of running threads of the Batcher. Each thread counts itself.
         self._serving = 0
         self._ended = 0
-        self._waiting: SimpleQueue[_Call[T, R] | _Task[T] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[_Call[T, R] | _Tasks | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
 
@@ -123,15 +131,17 @@ class Batcher(Generic[T, R]):
 
         size: the size of the item in bytes. Raises Unavailable when the queue is full, or after `close`.
         """
-        task = _Task(item, size, asyncio.get_running_loop().create_future())
+        task = _Task(item, asyncio.get_running_loop().create_future())
         with self._counting:
             if self._closed:
                 raise Unavailable("this server is shutting down; try again")
-            waiting = self._waiting.qsize()
+            waiting = len(self._tasks)
             if waiting and (waiting >= self._most_waiting or self._waiting_bytes + size > self._most_bytes):
                 raise Unavailable(f"too many {self._name} wait to be written; try again")
             self._waiting_bytes += size
-            self._waiting.put(task)
+            self._tasks.append(task)
+            if not waiting:
+                self._waiting.put(_TASKS)
         self._make_sure_of_threads()
         result: R = await task.future
         return result
@@ -176,30 +186,35 @@ class Batcher(Generic[T, R]):
                 self._serving += 1
                 counted = True
             while (first := self._waiting.get()) is not None:
-                self._write([first, *self._more()])
+                entries = self._group(first)
+                for start in range(0, len(entries), _GROUP):
+                    self._write(entries[start : start + _GROUP])
         finally:
             if counted:
                 with self._counting:
                     self._serving -= 1
                     self._ended += 1
 
-    def _more(self) -> list[_Call[T, R] | _Task[T]]:
-        more: list[_Call[T, R] | _Task[T]] = []
+    def _group(self, entry: "_Call[T, R] | _Tasks | None") -> list[_Call[T, R] | _Task[T]]:
+        """Return what waits: the first entry of the queue, which is given, and the others."""
+        group: list[_Call[T, R] | _Task[T]] = []
         with suppress(Empty):
-            while len(more) < _GROUP - 1:
-                call = self._waiting.get_nowait()
-                if call is None:
-                    # The None that ends a thread must be the last entry of the queue.
-                    self._waiting.put(None)
-                    break
-                more.append(call)
-        return more
+            while entry is not None:
+                if isinstance(entry, _Tasks):
+                    with self._counting:
+                        tasks, self._tasks = self._tasks, []
+                        self._waiting_bytes = 0
+                    group += tasks
+                else:
+                    group.append(entry)
+                if len(group) >= _GROUP:
+                    return group
+                entry = self._waiting.get_nowait()
+            # The None that ends a thread must be the last entry of the queue.
+            self._waiting.put(None)
+        return group
 
     def _write(self, group: Sequence[_Call[T, R] | _Task[T]]) -> None:
-        held = sum(one.size for one in group)
-        if held:
-            with self._counting:
-                self._waiting_bytes -= held
         results: Sequence[R | BaseException]
         rest: Callable[[], None] | None = None
         try:
