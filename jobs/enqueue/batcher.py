@@ -9,8 +9,7 @@ Guarantees:
 - An interrupt or a cancellation affects only its own caller. No caller writes another caller's item, because
   a caller's thread may be interrupted anywhere: by Ctrl-C, or because the job that it runs is cancelled.
 - A forked process starts empty: it has neither the parent's threads nor the items in the parent's queue.
-- The queue is bounded in number and in bytes. When it is full, a coroutine gets Unavailable. Threads need no
-  such limit: each thread has one item in the queue at most.
+- Waiting coroutines are bounded in number and in bytes. One too many gets Unavailable.
 """
 
 import asyncio
@@ -105,8 +104,7 @@ class Batcher(Generic[T, R]):
     def _start_clean(self) -> None:
         self._alone = Lock()
         self._counting = Lock()
-        #: What coroutines wait for. A single entry of the queue, `_TASKS`, stands for all of it, so that it
-        #: wakes one thread and is written as one group.
+        #: One `_TASKS` in the queue stands for all of these: they wake one thread and are one group.
         self._tasks: list[_Task[T]] = []
         #: The number of running threads of the Batcher. Each thread counts itself.
         self._serving = 0
@@ -196,7 +194,7 @@ class Batcher(Generic[T, R]):
                     self._ended += 1
 
     def _group(self, entry: "_Call[T, R] | _Tasks | None") -> list[_Call[T, R] | _Task[T]]:
-        """Return what waits: the first entry of the queue, which is given, and the others."""
+        """Return what waits. entry: the first entry of the queue."""
         group: list[_Call[T, R] | _Task[T]] = []
         with suppress(Empty):
             while entry is not None:
@@ -267,9 +265,7 @@ def isolate_failures(
 
 
 def _write_or_halve(
-    items: Sequence[T],
-    write: Callable[[Sequence[T], timedelta], Sequence[R]],
-    lock_wait: timedelta,
+    items: Sequence[T], write: Callable[[Sequence[T], timedelta], Sequence[R]], lock_wait: timedelta
 ) -> list[R | Exception]:
     if not items:
         return []
