@@ -1,5 +1,6 @@
-"""Threads that enqueue together, some of which are interrupted at any line: a program that ends with 0 when
-nobody else suffers.
+"""A program whose threads enqueue together. It interrupts some of them at random lines.
+
+It exits with 0 if every thread that was not interrupted gets its own result.
 """
 
 import ctypes

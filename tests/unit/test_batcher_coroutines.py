@@ -57,6 +57,25 @@ def test_what_comes_during_a_write_is_written_together():
     batcher.close()
 
 
+def test_a_crowd_is_written_in_groups_of_a_thousand_even_when_the_batcher_closes():
+    async def scenario():
+        held = await first(batcher, work)
+        others = [come(batcher, 2 * number) for number in range(2_500)]
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
+        while not batcher._closed:
+            await asyncio.sleep(0.001)
+        work.gate.set()
+        results = await asyncio.gather(held, *others)
+        await closing
+        return results
+
+    work = Gated()
+    batcher = Batcher("numbers", work)
+    assert asyncio.run(scenario()) == [4, *(4 * number for number in range(2_500))]
+    assert [len(group) for group in work.groups] == [1, 1000, 1000, 500]
+
+
 def test_threads_and_coroutines_share_a_group():
     async def scenario():
         held = await first(batcher, work)

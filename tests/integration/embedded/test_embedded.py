@@ -1,6 +1,4 @@
-"""Embedded servers serve, wherever their folder is and whoever runs them, and say what is wrong when they
-cannot.
-"""
+"""Embedded servers start in any folder and for any user. If they cannot start, the error says why."""
 
 import importlib.util
 import os
