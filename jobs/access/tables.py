@@ -21,6 +21,8 @@ class ApiKeyRow(Base):
     role: Mapped[str]
     #: The only queue that the key may use. Null: all queues.
     queue: Mapped[str | None]
+    #: The only job that the key may enqueue and see. Null: all jobs.
+    job: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from callboard.jobs.postgres.table_base import EMPTY_ARRAY, NOW, Base
@@ -44,8 +44,16 @@ class WebhookDeliveryRow(Base):
     body_sha256: Mapped[str]
     #: The job that the delivery became. Null when the source ignores the event.
     job_id: Mapped[UUID | None]
+    #: How often the sender used the id again with another body, and when last.
+    mismatch_count: Mapped[int] = mapped_column(server_default=text("0"))
+    mismatched_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("webhook_deliveries_source_external_key", "source_id", "external_id", unique=True),
+        Index("webhook_deliveries_source_id", "source_id", "id"),
+        Index("webhook_deliveries_mismatched", "id", postgresql_where=text("mismatch_count > 0")),
+        CheckConstraint(
+            "mismatch_count >= 0 AND (mismatch_count > 0) = (mismatched_at IS NOT NULL)", name="mismatches"
+        ),
         CheckConstraint("length(external_id) BETWEEN 1 AND 200 AND length(event) <= 200", name="lengths"),
     )
