@@ -17,12 +17,14 @@ depends_on = None
 
 _UP: Final = (
     f"ALTER TABLE {SCHEMA}.api_keys ADD COLUMN job text",
-    f"ALTER TABLE {SCHEMA}.webhook_deliveries"
-    " ADD COLUMN mismatch_count integer NOT NULL DEFAULT 0, ADD COLUMN mismatched_at timestamptz",
-    f"ALTER TABLE {SCHEMA}.webhook_deliveries ADD CONSTRAINT webhook_deliveries_mismatches"
-    " CHECK (mismatch_count >= 0 AND (mismatch_count > 0) = (mismatched_at IS NOT NULL))",
+    f"""ALTER TABLE {SCHEMA}.webhook_deliveries
+        ADD COLUMN mismatch_count integer NOT NULL DEFAULT 0,
+        ADD COLUMN mismatched_at timestamptz,
+        ADD CONSTRAINT webhook_deliveries_mismatches
+          CHECK (mismatch_count >= 0 AND (mismatch_count > 0) = (mismatched_at IS NOT NULL))""",
     f"CREATE INDEX webhook_deliveries_source_id ON {SCHEMA}.webhook_deliveries (source_id, id)",
-    f"CREATE INDEX webhook_deliveries_mismatched ON {SCHEMA}.webhook_deliveries (id) WHERE mismatch_count > 0",
+    f"""CREATE INDEX webhook_deliveries_mismatched ON {SCHEMA}.webhook_deliveries (id)
+        WHERE mismatch_count > 0""",
 )
 _DOWN: Final = (
     f"DROP INDEX {SCHEMA}.webhook_deliveries_mismatched",
