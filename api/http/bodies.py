@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from callboard.jobs.errors import InvalidInput
+from callboard.jobs.errors import InvalidInput, UnsupportedMediaType
 from callboard.jobs.model.basics.fields import invalid_input
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,10 +23,12 @@ def body(model: type[M], *, required: bool = True) -> Any:
     """
 
     async def read(request: Request) -> M:
+        headers = request.headers
+        _check_encoding(headers.get("content-encoding", ""))
+        _check_media_type(headers.get("content-type", "application/json"))
         raw = await request.body()
         if not raw and not required:
             return read_body(model, b"{}")
-        _check_media_type(request.headers.get("content-type", "application/json"))
         if len(raw) > MAX_INLINE:
             return await run_in_threadpool(read_body, model, raw)
         return read_body(model, raw)
@@ -69,9 +71,17 @@ def request_body_schema(model: type[BaseModel], *, required: bool = True) -> dic
 def _check_media_type(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise InvalidInput(
+        raise UnsupportedMediaType(
             f"the body has the media type {kind[:60]!r}: send JSON, with Content-Type: application/json",
             fields={"content-type": "application/json is expected"},
+        )
+
+
+def _check_encoding(coding: str) -> None:
+    if coding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"the body has the content encoding {coding[:60]!r}: send it without compression",
+            fields={"content-encoding": "no encoding is expected"},
         )
 
 

@@ -8,8 +8,8 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
+from callboard.api.http.methods import allowed_methods
 from callboard.jobs.errors import CallboardError, InvalidInput, NotShown, Unavailable
 
 #: The status of each public code. An error with any other code becomes an INTERNAL_ERROR.
@@ -25,6 +25,7 @@ STATUS: Final = {
     "UNKNOWN_JOB": 422,
     "INVALID_ARGUMENTS": 422,
     "INTERNAL_ERROR": 500,
+    "NOT_IMPLEMENTED": 501,
     "UNAVAILABLE": 503,
 }
 #: Extra headers of a status.
@@ -34,7 +35,6 @@ _HEADERS: Final[dict[int, dict[str, str]]] = {
     413: {"Connection": "close"},
     503: {"Retry-After": "1"},
 }
-_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: The message does not say whether the request took effect: the outage may have begun after it did.
 _OUTAGE: Final = "a service that Callboard needs does not answer; try again"
 _MAX_FIELDS: Final = 50
@@ -108,19 +108,14 @@ async def _router_error(request: Request, error: Exception) -> Response:
             return _response(request, "NOT_FOUND", f"there is nothing at {path!r}; GET /docs lists all paths")
         case 405:
             message = f"{path!r} does not support the method {request.method[:20]}"
-            return _response(request, "METHOD_NOT_ALLOWED", message, headers={"Allow": _allowed(request)})
+            return _response(
+                request,
+                "METHOD_NOT_ALLOWED",
+                message,
+                headers={"Allow": ", ".join(allowed_methods(request.scope))},
+            )
         case _:
             raise error
-
-
-def _allowed(request: Request) -> str:
-    """Return every method of the path, from all routes. The router itself names only those of one route."""
-    routes = request.app.router.routes
-    return ", ".join(
-        method
-        for method in _METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    )
 
 
 def _response(

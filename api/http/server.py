@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn on uvloop and httptools, with our own start, stop and error form."""
+"""The HTTP server: uvicorn on uvloop and llhttp, with our own connections, start and stop."""
 
 import asyncio
 import contextlib
@@ -8,51 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import orjson
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from callboard.api.http.connection import Connection
+from callboard.api.http.connections import Connections, allowed_connections
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.model.basics.ids import new_id
 
-_MAX_HEAD: Final = 64 * 1024
+#: The connections are checked once for this many ticks. A tick of uvicorn takes 0.1 seconds.
+_SWEEP_TICKS: Final = 5
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 log = structlog.get_logger(__name__)
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 with a limit on a request's head. A malformed request gets an error in our form."""
-
-    #: Bytes received of an incomplete head; None when no head is being received.
-    _head: int | None = None
-
-    def on_message_begin(self) -> None:
-        self._head = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head = None
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head is not None and not self.transport.is_closing():
-            self._head += len(data)
-            if self._head > _MAX_HEAD:
-                self.send_400_response(f"the request's head is larger than {_MAX_HEAD:,} bytes")
-
-    def send_400_response(self, msg: str) -> None:
-        error = {"code": "VALIDATION_ERROR", "message": msg, "request_id": str(new_id())}
-        content = orjson.dumps({"error": error})
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(content)}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + content)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -60,8 +28,9 @@ class Server(uvicorn.Server):
 
     Then it accepts no more connections, ends long polls at once and finishes the running requests.
 
-    grace:        how many seconds the running requests may still take
-    on_listening: called with the URL when the server accepts requests
+    grace:           how many seconds the running requests may still take
+    max_connections: how many connections may be open; fewer if the process may not open so many files
+    on_listening:    called with the URL when the server accepts requests
     """
 
     def __init__(
@@ -71,6 +40,7 @@ class Server(uvicorn.Server):
         host: str,
         port: int,
         grace: float = 30.0,
+        max_connections: int = 10_000,
         on_listening: Callable[[str], None] = lambda _url: None,
     ) -> None:
         config = uvicorn.Config(
@@ -78,7 +48,7 @@ class Server(uvicorn.Server):
             host=host,
             port=port,
             loop="uvloop",
-            http=Protocol,
+            http=Connection,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -86,10 +56,10 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             backlog=2048,
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(grace)),
         )
         super().__init__(config)
+        self.server_state: Connections = Connections(allowed_connections(max_connections))
         self._app = app
         self._on_listening = on_listening
         self.socket = _listen(host, port)
@@ -118,6 +88,11 @@ class Server(uvicorn.Server):
         if self.started:
             log.info("api.listening", url=url)
             self._on_listening(url)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _SWEEP_TICKS == 0:
+            self.server_state.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("api.stopping")

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from callboard.api.callers import Viewer
 from callboard.api.http.long_poll import client_disconnected
@@ -74,7 +75,7 @@ async def _ended(services: Services, job: Job, longest: timedelta, request: Requ
     try:
         await asyncio.wait({waiting, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            return job
+            raise ClientDisconnect
         ended = waiting.result()
         if ended is None:
             return await run_in_threadpool(services.platform.jobs.get, job.id)

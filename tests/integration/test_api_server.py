@@ -14,6 +14,7 @@ from sqlalchemy import text
 from callboard.api.http.server import Server
 from callboard.jobs.errors import Unavailable
 from tests.integration.api_client import SECRET, api_on_a_port, build_app, error_of, finish, until
+from tests.raw_http import taken_in
 
 
 def test_creates_that_come_together_share_transactions(platform):
@@ -180,15 +181,3 @@ def test_the_process_ends_well_on_sigterm(platform, database_url, redis_url, tmp
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-def taken_in(connection, chunk):
-    """How many bytes of an endless stream the server takes before it hangs up."""
-    sent = 0
-    try:
-        while sent < 200_000_000:
-            connection.sendall(chunk)
-            sent += len(chunk)
-    except OSError:
-        pass
-    return sent

@@ -1,0 +1,33 @@
+"""Which methods a path has."""
+
+from typing import Any, Final
+
+from starlette.routing import Match
+from starlette.types import Scope
+
+_OF_ROUTES: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: The methods that the server knows: those of RFC 9110, and PATCH (RFC 5789). A path without one answers 405.
+KNOWN_METHODS: Final = frozenset({*_OF_ROUTES, "HEAD", "OPTIONS", "TRACE"})
+#: The target `*` of an OPTIONS request, which asks for the whole server.
+WHOLE_SERVER: Final = "/*"
+
+
+def allowed_methods(scope: Scope) -> list[str]:
+    """Return the methods of the request's path, for the header Allow; an empty list if there is no such path.
+
+    Every route with GET also has HEAD, and every path has OPTIONS. The router itself names only the methods
+    of one route.
+    """
+    if scope["path"] == WHOLE_SERVER:
+        return _with_general(list(_OF_ROUTES))
+    routes: list[Any] = scope["app"].router.routes
+    found = [
+        method
+        for method in _OF_ROUTES
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return _with_general(found) if found else []
+
+
+def _with_general(methods: list[str]) -> list[str]:
+    return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
