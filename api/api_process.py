@@ -5,6 +5,7 @@ from typing import Final
 
 from callboard.api.app import SERVERS_OWN, create_app
 from callboard.api.http.server import Server
+from callboard.api.http.tls import tls_context
 from callboard.config import garbage
 from callboard.config.embedded import ServerUrls, secret_key
 from callboard.config.settings import Settings, sqlalchemy_url
@@ -39,6 +40,8 @@ def run(
             host=settings.host,
             port=settings.port,
             grace=settings.grace.total_seconds(),
+            max_connections=settings.max_connections,
+            tls=tls_context(settings.tls_cert, settings.tls_key),
             on_listening=on_listening,
         ).run_until_stopped()
     finally:

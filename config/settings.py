@@ -134,6 +134,9 @@ class Settings(BaseModel):
         le=64 * 1024 * 1024,
         description="a number of bytes from 1024 to 67108864",
     )
+    max_connections: int = Field(default=10_000, ge=16, le=60_000, description="a number from 16 to 60000")
+    tls_cert: Path | None = Field(default=None, description="the path of a PEM file with the certificates")
+    tls_key: Path | None = Field(default=None, description="the path of a PEM file with the private key")
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 
 from callboard.api.http.connection import Connection
 from callboard.api.http.connections import Connections, allowed_connections
+from callboard.api.http.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 from callboard.jobs.errors import Unavailable
 
 #: The connections are checked once for this many ticks. A tick of uvicorn takes 0.1 seconds.
@@ -30,6 +32,7 @@ class Server(uvicorn.Server):
 
     grace:           how many seconds the running requests may still take
     max_connections: how many connections may be open; fewer if the process may not open so many files
+    tls:             if given, the server speaks HTTPS
     on_listening:    called with the URL when the server accepts requests
     """
 
@@ -41,6 +44,7 @@ class Server(uvicorn.Server):
         port: int,
         grace: float = 30.0,
         max_connections: int = 10_000,
+        tls: ssl.SSLContext | None = None,
         on_listening: Callable[[str], None] = lambda _url: None,
     ) -> None:
         config = uvicorn.Config(
@@ -61,6 +65,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.server_state: Connections = Connections(allowed_connections(max_connections))
         self._app = app
+        self._tls = tls
         self._on_listening = on_listening
         self.socket = _listen(host, port)
 
@@ -68,7 +73,8 @@ class Server(uvicorn.Server):
     def url(self) -> str:
         """Return the server's URL. Its port is the real one, also if the setting is 0."""
         host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def run_until_stopped(self) -> None:
         """Serve in this thread until `stop`; in the main thread also until SIGTERM or SIGINT."""
@@ -83,11 +89,27 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, then accept requests. uvicorn's own method has no limit on TLS handshakes."""
         url = self.url
-        await super().startup(sockets)
-        if self.started:
-            log.info("api.listening", url=url)
-            self._on_listening(url)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            self.should_exit = True
+            return
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                lambda: Connection(self.config, self.server_state, self.lifespan.state, loop),
+                sock=listener,
+                ssl=self._tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=None if self._tls is None else SHUTDOWN_SECONDS,
+            )
+            for listener in sockets or [self.socket]
+        ]
+        self.started = True
+        log.info("api.listening", url=url)
+        self._on_listening(url)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _SWEEP_TICKS == 0:

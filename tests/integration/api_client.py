@@ -1,5 +1,6 @@
 """What the tests of the HTTP door share: an app, clients with keys, a real server in a thread, job types."""
 
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -109,9 +110,15 @@ async def _client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @contextmanager
 def api_on_a_port(
-    platform: Platform, *, grace: float = 5.0, max_connections: int = 10_000, **options: Any
+    platform: Platform,
+    *,
+    grace: float = 5.0,
+    max_connections: int = 10_000,
+    tls: ssl.SSLContext | None = None,
+    trusted: ssl.SSLContext | bool = True,
+    **options: Any,
 ) -> Iterator[tuple[Api, Server]]:
-    """A real server on a free port."""
+    """A real server on a free port; `trusted` is the client's side of `tls`."""
     publish(platform)
     listening = threading.Event()
     server = Server(
@@ -120,13 +127,14 @@ def api_on_a_port(
         port=0,
         grace=grace,
         max_connections=max_connections,
+        tls=tls,
         on_listening=lambda _url: listening.set(),
     )
     thread = threading.Thread(target=server.run_until_stopped)
     thread.start()
     try:
         assert listening.wait(10)
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=30, verify=trusted) as client:
             yield Api(platform, client.request), server
     finally:
         server.stop()

@@ -130,6 +130,7 @@ def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
         ("GRACE", "2h", "1h"),
         ("LEASE_TTL", "100ms", "1s"),
         ("MAX_BODY", "1MiB", "bytes"),
+        ("MAX_CONNECTIONS", "15", "16 to 60000"),
         ("JOB_LOG_LEVEL", "loud", "debug"),
         ("RESULT_LIMIT", "1023", "1KiB to 16MiB"),
         ("RESULT_LIMIT", "17MiB", "1KiB to 16MiB"),
