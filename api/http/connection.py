@@ -170,6 +170,8 @@ class Connection(HttpToolsProtocol):
             raise Refused(refusals.HEAD_TOO_LARGE)
         version = self.parser.get_http_version()
         refusals.check_head(self.parser.get_method(), version, self.headers)
+        if b"#" in self.url:
+            raise Refused(refusals.malformed("the target has a fragment"))
         self.url = origin_form(self.url)
         if self.parser.should_upgrade():
             self._head_again = head_without_offer(version, self.headers)

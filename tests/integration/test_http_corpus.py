@@ -122,6 +122,7 @@ REFUSED = {
     "a hello of TLS": (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", 400),
     "a target with a space": (b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a target without a slash": (b"GET healthz HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a target with a fragment": (b"GET /healthz#x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a target outside ASCII": (b"GET /\xc3\xa9 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a head of 100 kB": (HEAD + HOST + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n", 431),
     "a target of 100 kB": (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 431),
