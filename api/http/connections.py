@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 HTTP_CONNECTIONS: Final = Gauge("callboard_http_connections", "Open HTTP connections.")
 HTTP_CLOSED: Final = Counter(
     "callboard_http_connections_closed_total",
-    "Connections that the server closed because of a limit: head, body, idle, linger or write (too slow),"
+    "Connections that the server closed because of a limit: head, body, idle or write (too slow),"
     " evicted (idle, and its place was needed), refused (too many connections).",
     ["reason"],
 )
