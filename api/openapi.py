@@ -34,6 +34,7 @@ _MEANING: Final = {
     "NOT_FOUND": "it does not exist, or the key may not see it",
     "CONFLICT": "the current state does not allow it",
     "PAYLOAD_TOO_LARGE": "the body is too large",
+    "UNSUPPORTED_MEDIA_TYPE": "the body's media type or encoding is not accepted",
     "UNKNOWN_JOB": "no worker has published a job of this name",
     "INVALID_ARGUMENTS": "the arguments do not fit the job's signature",
     "UNAVAILABLE": "a service that Callboard needs does not answer; try again after Retry-After seconds",

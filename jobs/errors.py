@@ -9,6 +9,7 @@ CallboardError
 ├── Unauthorized          UNAUTHORIZED       the caller is not authenticated
 ├── Forbidden             FORBIDDEN          the caller is authenticated but has no permission
 ├── PayloadTooLarge       PAYLOAD_TOO_LARGE  the request is larger than the limit
+├── UnsupportedMediaType  UNSUPPORTED_MEDIA_TYPE  the body's media type or encoding is not accepted
 ├── Unavailable           UNAVAILABLE        a required service does not answer; try again
 │   └── Busy              UNAVAILABLE        a lock is held by another transaction; try again
 ├── JobUnsuccessful       JOB_UNSUCCESSFUL   a job that was waited for did not succeed
@@ -100,6 +101,13 @@ class PayloadTooLarge(CallboardError):
 
     code = "PAYLOAD_TOO_LARGE"
     stored_as = "PayloadTooLarge"
+
+
+class UnsupportedMediaType(CallboardError):
+    """The body's media type or content encoding is not accepted."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    stored_as = "UnsupportedMediaType"
 
 
 class Unavailable(CallboardError):

@@ -23,6 +23,7 @@ from callboard.jobs.errors import (
     Unauthorized,
     Unavailable,
     UnknownJob,
+    UnsupportedMediaType,
     WaitTimeout,
 )
 
@@ -44,6 +45,7 @@ EXIT_CODES: Final[Mapping[type[BaseException], int]] = MappingProxyType(
         CallboardError: FAILED,
         InvalidInput: USAGE,
         PayloadTooLarge: USAGE,
+        UnsupportedMediaType: USAGE,
         UnknownJob: NOT_FOUND,
         NotFound: NOT_FOUND,
         Unauthorized: NOT_ALLOWED,

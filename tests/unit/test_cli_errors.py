@@ -18,6 +18,7 @@ CODES = {
     errors.InvalidInput: 2,
     errors.InvalidArguments: 2,
     errors.PayloadTooLarge: 2,
+    errors.UnsupportedMediaType: 2,
     errors.UnknownJob: 3,
     errors.NotFound: 3,
     errors.Unauthorized: 4,

@@ -25,6 +25,7 @@ STORED = {
     errors.Unauthorized: "Unauthorized",
     errors.Forbidden: "Forbidden",
     errors.PayloadTooLarge: "PayloadTooLarge",
+    errors.UnsupportedMediaType: "UnsupportedMediaType",
     errors.Unavailable: "Unavailable",
     errors.Busy: "Busy",
     errors.NotShown: "NotShown",
