@@ -27,6 +27,7 @@ from callboard.api.routes import (
     job_why_routes,
     me_routes,
     queue_routes,
+    webhook_delivery_routes,
     webhook_routes,
     worker_routes,
 )
@@ -36,9 +37,9 @@ from callboard.jobs.platform import Platform
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: Connections to Postgres that no request's thread may use: two that are kept for enqueueing, two for
-#: deliveries, one for a batch of jobs with unique keys, one for the catalogue, which is read while a thread
-#: holds another, and one to spare.
-SERVERS_OWN: Final = 7
+#: deliveries, one for looking up webhook sources, one for a batch of jobs with unique keys, one for the
+#: catalogue, which is read while a thread holds another, and one to spare.
+SERVERS_OWN: Final = 8
 #: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
 
@@ -86,7 +87,7 @@ def create_app(
     # job_control comes before jobs, because /v1/jobs/cancel is not a job's id.
     for module in (
         job_control_routes, job_log_routes, job_why_routes, job_routes, queue_routes, job_type_routes,
-        worker_routes, me_routes, health_routes,
+        worker_routes, webhook_delivery_routes, me_routes, health_routes,
     ):  # fmt: skip
         app.include_router(module.router)
     app.state.openapi = cache(

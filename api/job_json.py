@@ -13,7 +13,7 @@ import orjson
 from callboard.api.schemas import DeliveryResult, JobObject
 from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.job import Job
-from callboard.jobs.webhooks.deliveries import Accepted
+from callboard.jobs.webhooks.delivery import Accepted
 
 #: A record has more fields than these; only these are public.
 _JOB_FIELDS: Final = tuple(JobObject.model_fields)

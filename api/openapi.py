@@ -24,7 +24,7 @@ _TAGS: Final = [
     {"name": "queues", "description": "List, show, pause, resume and limit queues."},
     {"name": "catalogue", "description": "The job types, and the arguments that each accepts."},
     {"name": "workers", "description": "The live workers."},
-    {"name": "webhooks", "description": "Receive signed requests of other systems."},
+    {"name": "webhooks", "description": "Receive signed requests of other systems; list and show deliveries."},
     {"name": "self", "description": "The caller's key, health, readiness and metrics."},
 ]
 _MEANING: Final = {

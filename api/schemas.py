@@ -165,6 +165,22 @@ class DeliveryResult(Shown):
     duplicate: bool
 
 
+class DeliveryObject(Shown):
+    """A delivery that a webhook source sent."""
+
+    id: UUID
+    source: str
+    external_id: str = Field(description="the sender's id of the delivery")
+    event: str
+    received_at: datetime
+    body_sha256: str = Field(description="SHA-256 of the first body, in hex")
+    job_id: UUID | None = Field(
+        description="the job that it became; null when the source ignores the event. It may be deleted"
+    )
+    mismatch_count: int = Field(description="how often the id was used again with another body")
+    mismatched_at: datetime | None = Field(description="when that happened last")
+
+
 class Health(Shown):
     """The process is alive."""
 

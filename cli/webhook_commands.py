@@ -1,14 +1,19 @@
-"""`callboard webhook`: manage the external systems whose deliveries become jobs."""
+"""`callboard webhook`: manage the external systems whose deliveries become jobs.
+
+`webhook_views.py` prints deliveries.
+"""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import click
 
 from callboard.cli.console.arguments_option import read_text
-from callboard.cli.console.options import json_option, yes_option
+from callboard.cli.console.options import ID, json_option, yes_option
 from callboard.cli.console.output import Column, confirmed, note, print_items, print_json, print_table
 from callboard.cli.console.text import ago
+from callboard.cli.webhook_views import print_deliveries, print_delivery
 from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
@@ -26,6 +31,47 @@ _COLUMNS: Final = (
 @click.group()
 def webhook() -> None:
     """Let external systems enqueue jobs."""
+
+
+@webhook.command("list")
+@click.option("--source", metavar="NAME", help="Only deliveries of this source.")
+@click.option("--mismatched", is_flag=True, help="Only deliveries whose id was used again with another body.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 200),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Deliveries per page.",
+)
+@click.option("--cursor", metavar="CURSOR", help="Show the next page; the page before prints its cursor.")
+@json_option
+def list_deliveries(
+    *, source: str | None, mismatched: bool, limit: int, cursor: str | None, as_json: bool
+) -> None:
+    """List deliveries, newest first."""
+    from callboard.cli.console.runtime import open_runtime
+
+    with open_runtime() as runtime:
+        page = runtime.platform.deliveries.page(
+            source=source, mismatched=mismatched, cursor=cursor, limit=limit
+        )
+    print_deliveries(page, as_json=as_json)
+
+
+@webhook.command("show")
+@click.argument("delivery_id", metavar="ID", type=ID)
+@json_option
+def show_delivery(*, delivery_id: UUID, as_json: bool) -> None:
+    """Show one delivery: its source, event, sender's id and job.
+
+    To run it again, retry its job: 'callboard job retry ID'.
+    """
+    from callboard.cli.console.runtime import open_runtime
+
+    with open_runtime() as runtime:
+        delivery = runtime.platform.deliveries.get(delivery_id)
+    print_delivery(delivery, as_json=as_json)
 
 
 @webhook.group("source")
@@ -68,7 +114,7 @@ def create(
     \b
     callboard webhook source create github --scheme github --job on_push
     """  # noqa: D301 - \b tells click to keep the lines
-    given = None if secret is None else read_text(secret, "--secret").strip()
+    given = None if secret is None else read_text(secret, "--secret")
     from callboard.cli.console.runtime import open_runtime
     from callboard.jobs.webhooks.intake import source_request
 
@@ -85,6 +131,11 @@ def create(
     with open_runtime() as runtime:
         made, signing = runtime.intake().create(request)
         address = f"http://{runtime.settings.host}:{runtime.settings.port}{_path(made)}"
+    if given is not None and signing not in {given, given.removesuffix("\n")}:
+        note(
+            "the secret is stored in its usual form, not as it was given: blanks around it are removed, and"
+            " a prefix or padding is mended"
+        )
     if as_json:
         print_json(_object(made) | {"secret": signing})
         return

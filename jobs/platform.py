@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callboard.jobs.postgres.migrating import Migrations
     from callboard.jobs.schedules.manage import Schedules
     from callboard.jobs.schedules.ticker import Ticker
+    from callboard.jobs.webhooks.history import DeliveryHistory
     from callboard.jobs.webhooks.intake import Intake
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
@@ -134,6 +135,12 @@ class Platform:
         from callboard.jobs.webhooks.secret_box import SecretBox
 
         return Intake(self.database, self.enqueue, self.catalogue, SecretBox(secret_key))
+
+    @cached_property
+    def deliveries(self) -> "DeliveryHistory":
+        from callboard.jobs.webhooks.history import DeliveryHistory
+
+        return DeliveryHistory(self.database)
 
     def close(self) -> None:
         if "waiting" in self.__dict__:

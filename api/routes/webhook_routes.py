@@ -12,16 +12,25 @@ from callboard.api.job_json import delivery_json
 from callboard.api.openapi import error_responses
 from callboard.api.schemas import DeliveryResult, reply_json
 from callboard.api.services import AppServices
-from callboard.jobs.errors import NotFound
-from callboard.jobs.webhooks.deliveries import Incoming
 
 router = direct_router("", "webhooks")
 
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "description": "JSON, as the sender signed it",
-        "content": {"application/json": {"schema": {}}},
+        "description": "JSON, as the sender signed it. GitHub may also send a form: its only field, payload, "
+        "is the JSON",
+        "content": {
+            "application/json": {"schema": {}},
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"payload": {"type": "string", "contentMediaType": "application/json"}},
+                    "required": ["payload"],
+                    "additionalProperties": False,
+                }
+            },
+        },
     }
 }
 
@@ -35,6 +44,7 @@ _BODY: Final[dict[str, Any]] = {
         "UNAUTHORIZED",
         "NOT_FOUND",
         "PAYLOAD_TOO_LARGE",
+        "UNSUPPORTED_MEDIA_TYPE",
         "UNKNOWN_JOB",
         "INVALID_ARGUMENTS",
         "UNAVAILABLE",
@@ -46,7 +56,14 @@ async def receive_webhook(source: str, services: AppServices, request: Request) 
 
     A repeated delivery is only acknowledged.
     """
-    if "\0" in source:
-        raise NotFound("no webhook source has a NUL character in its name")
-    incoming = Incoming(source, request.headers, await request.body())
-    return reply_json(delivery_json(await services.intake.receive_async(incoming)), 202)
+    accepted = await services.intake.receive_async(source, _headers(request), request.body)
+    return reply_json(delivery_json(accepted), 202)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Return the headers by name. A line break joins the values of a header that is given more than once."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}\n{value}" if name in headers else value
+    return headers

@@ -11,13 +11,11 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import isolate_failures
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.enqueue.repository import inserting
-from callboard.jobs.errors import Busy, CallboardError, InvalidInput, NotFound
+from callboard.jobs.errors import Busy, CallboardError, UnsupportedMediaType
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
@@ -28,39 +26,15 @@ from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.webhooks import repository
-from callboard.jobs.webhooks.delivery import NewDelivery, StoredDelivery
+from callboard.jobs.webhooks.delivery import Accepted, Incoming, NewDelivery, StoredDelivery
+from callboard.jobs.webhooks.payload import BodyForm, body_form, read_payload
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
-from callboard.jobs.webhooks.sources import KnownSource, WebhookSources
+from callboard.jobs.webhooks.sources import KnownSource, WebhookSources, no_source
 
 #: How many groups of deliveries are written at the same time, each on its own connection.
 WRITERS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A request to a source, as it arrived.
-
-    `headers` have lower-case names; `body` is the raw bytes that were signed.
-    """
-
-    source: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The result of a request. A handshake has no delivery. A duplicate has the first delivery's id and jobs.
-
-    result: accepted | duplicate | ignored (the source does not use the event) | handshake.
-    """
-
-    delivery_id: UUID | None
-    job_ids: list[UUID]
-    duplicate: bool
-    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +130,23 @@ class Deliveries:
 
     def _check(self, one: Incoming, known: KnownSource | None) -> _Verified | Result:
         if known is None:
-            return NotFound(f"there is no webhook source {one.source[:100]!r}")
+            return no_source(one.source)
         try:
             return self._verify(known.source, one.headers, one.body)
         except Exception as error:  # noqa: BLE001 - it is this request's result
             return error
 
     def _verify(self, source: WebhookSource, headers: Mapping[str, str], body: bytes) -> _Verified | Accepted:
+        form = body_form(headers)
+        scheme = SCHEMES[source.scheme]
+        if form is BodyForm.FORM and not scheme.takes_forms:
+            raise UnsupportedMediaType(f"a source of the scheme {scheme.name} takes JSON, not forms")
         secrets = [self._secret(secret) for secret in source.secrets]
-        verified = SCHEMES[source.scheme].verify(headers, body, secrets, self._clock.now())
+        verified = scheme.verify(headers, body, secrets, self._clock.now())
+        payload = read_payload(form, body)
+        # A handshake passes the same checks as a delivery: when it succeeds, deliveries will.
         if verified.handshake:
             return _HANDSHAKE
-        payload = _json(body)
         delivery_id = new_id()
         job, refusal = None, None
         if not source.events or verified.event in source.events:
@@ -223,6 +202,11 @@ class Deliveries:
             repository.attach(statements, others)
         missed = [one.delivery for one in group if one.delivery.id not in new]
         first = repository.earlier(statements, missed) if missed else {}
+        mismatches = [
+            stored for one in missed if (stored := first.get(_key(one))) and _is_mismatch(one, stored)
+        ]
+        if mismatches:
+            repository.count_mismatches(statements, mismatches)
         return _Stored(new, first, became, written)
 
 
@@ -257,15 +241,17 @@ def _result(one: _Verified, stored: _Stored) -> Result:
         if one.job is None:
             return Accepted(delivery.id, [], duplicate=False, result="ignored")
         return Accepted(delivery.id, [stored.became[one.job.id]], duplicate=False, result="accepted")
-    first = stored.first.get((delivery.source_id, delivery.external_id))
+    first = stored.first.get(_key(delivery))
     if first is not None:
         jobs = [] if first.job_id is None else [first.job_id]
-        return Accepted(first.id, jobs, duplicate=True, result="duplicate")
+        result = "duplicate_mismatch" if _is_mismatch(delivery, first) else "duplicate"
+        return Accepted(first.id, jobs, duplicate=True, result=result)
     return one.refusal or _Changed()
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", fields={"body": "JSON is expected"}) from None
+def _key(delivery: NewDelivery) -> tuple[UUID, str]:
+    return delivery.source_id, delivery.external_id
+
+
+def _is_mismatch(delivery: NewDelivery, first: StoredDelivery) -> bool:
+    return delivery.body_sha256 != first.body_sha256

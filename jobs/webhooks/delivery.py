@@ -1,7 +1,36 @@
-"""Webhook deliveries: a new one, and one that is stored."""
+"""Webhook deliveries: a request as it arrived, its result, and the rows."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request to a source, as it arrived.
+
+    `headers` are as the schemes take them (schemes/scheme.py); `body` is the raw bytes that were signed.
+    """
+
+    source: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The result of a request. A handshake has no delivery. A duplicate has the first delivery's id and jobs.
+
+    result: accepted | duplicate | duplicate_mismatch (the first delivery had another body) | ignored (the
+            source does not use the event) | handshake.
+    """
+
+    delivery_id: UUID | None
+    job_ids: list[UUID]
+    duplicate: bool
+    result: str
 
 
 class NewDelivery(NamedTuple):
@@ -23,7 +52,32 @@ class NewDelivery(NamedTuple):
 
 
 class StoredDelivery(NamedTuple):
-    """A stored delivery and its job; None when the source ignores the event."""
+    """A stored delivery, the hash of its body and its job; None when the source ignores the event."""
 
     id: UUID
+    source_id: UUID
+    external_id: str
+    body_sha256: str
     job_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A stored delivery, as it is shown.
+
+    source:         the name of its source.
+    external_id:    the sender's id.
+    body_sha256:    SHA-256 of the first body, in hex.
+    job_id:         None when the source ignores the event. The job may be deleted.
+    mismatch_count: how often the sender used the id again with another body; mismatched_at: when last.
+    """
+
+    id: UUID
+    source: str
+    external_id: str
+    event: str
+    received_at: datetime
+    body_sha256: str
+    job_id: UUID | None
+    mismatch_count: int
+    mismatched_at: datetime | None

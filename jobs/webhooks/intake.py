@@ -1,6 +1,6 @@
 """Webhook intake: manage sources, and accept their requests."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,11 +17,13 @@ from callboard.jobs.model.basics.fields import Handle, JobName, Label, invalid_i
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.webhooks import repository
-from callboard.jobs.webhooks.deliveries import WRITERS, Accepted, Deliveries, Incoming
+from callboard.jobs.webhooks.deliveries import WRITERS, Deliveries
+from callboard.jobs.webhooks.delivery import Accepted, Incoming
+from callboard.jobs.webhooks.payload import body_form
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
-from callboard.jobs.webhooks.sources import WebhookSources
+from callboard.jobs.webhooks.sources import WebhookSources, no_source
 
 WEBHOOK_REQUESTS: Final = Counter(
     "callboard_webhook_requests_total",
@@ -79,7 +81,11 @@ class Intake:
         )
 
     def create(self, request: SourceRequest) -> tuple[WebhookSource, str]:
-        """Create a source; return it with its signing secret, which is shown only once."""
+        """Create a source; return it with its signing secret, which is shown only once.
+
+        The secret is the one that is stored: what is pasted around a given secret is removed, and a Standard
+        Webhooks secret gets its usual form.
+        """
         scheme = SCHEMES.get(request.scheme)
         if scheme is None:
             known = ", ".join(sorted(SCHEMES))
@@ -89,8 +95,7 @@ class Intake:
         if not request.unchecked:
             sample = {"event": "", "delivery_id": "", "payload": {}}
             self._catalogue.get(request.job).checker.check([], sample)
-        secret = request.secret if request.secret is not None else scheme.new_secret()
-        scheme.check_secret(secret)
+        secret = scheme.clean_secret(scheme.new_secret() if request.secret is None else request.secret)
         values = {
             "id": new_id(), "name": request.name, "scheme": request.scheme, "job": request.job,
             "events": request.events, "secrets": [self._box.encrypt(secret)],
@@ -112,49 +117,66 @@ class Intake:
         """Delete a source and its deliveries. The jobs that it enqueued stay."""
         with self._database.transaction() as connection:
             if not repository.delete(connection, name):
-                raise NotFound(f"there is no webhook source {name[:100]!r}")
+                raise no_source(name)
         self._sources.forget(name)
         log.info("webhook_source.deleted", source=name)
 
     def receive(self, incoming: Incoming) -> Accepted:
         """Accept a request from a thread. When this returns, it is committed.
 
-        Raises NotFound, Unauthorized (the signature), InvalidInput (no JSON, no id), UnknownJob or
-        InvalidArguments (the source's job does not accept it), Unavailable. In each case nothing is stored.
+        Raises NotFound, UnsupportedMediaType, Unauthorized (the signature), InvalidInput (no JSON, no id),
+        UnknownJob or InvalidArguments (the source's job does not accept it), Unavailable. In each case
+        nothing is stored.
         """
-        with self._recording(incoming) as results:
+        with self._recording(incoming.source) as results:
             results.append(self._batcher.run(incoming))
         return results[0]
 
-    async def receive_async(self, incoming: Incoming) -> Accepted:
-        """Do what `receive` does, from a coroutine. Requests at the same time share a transaction."""
-        with self._recording(incoming) as results:
+    async def receive_async(
+        self, source: str, headers: Mapping[str, str], read_body: Callable[[], Awaitable[bytes]]
+    ) -> Accepted:
+        """Do what `receive` does, from a coroutine. Requests at the same time share a transaction.
+
+        The body is read only if the source exists and the headers declare a body that can be read.
+        """
+        with self._recording(source) as results:
+            await self._sources.find(source)
+            body_form(headers)
+            incoming = Incoming(source, headers, await read_body())
             results.append(await self._batcher.run_async(incoming, size=len(incoming.body)))
         return results[0]
 
     def close(self) -> None:
         """Store the waiting requests, refuse new ones, and close the connections."""
+        self._sources.close()
         self._batcher.close()
         self._deliveries.close()
 
     @contextmanager
-    def _recording(self, incoming: Incoming) -> Iterator[list[Accepted]]:
+    def _recording(self, name: str) -> Iterator[list[Accepted]]:
         """Count and log the result of a request."""
         results: list[Accepted] = []
         try:
             yield results
         except CallboardError as error:
-            source = self._label(incoming.source)
+            source = self._label(name)
             WEBHOOK_REQUESTS.labels(source, error.code.lower()).inc()
             if not isinstance(error, NotFound):
                 log.warning("webhook.refused", source=source, code=error.code, reason=error.message)
             raise
         [accepted] = results
-        source = self._label(incoming.source)
+        source = self._label(name)
         WEBHOOK_REQUESTS.labels(source, accepted.result).inc()
         log.info(
             "webhook.received", source=source, result=accepted.result, delivery_id=str(accepted.delivery_id)
         )
+        if accepted.result == "duplicate_mismatch":
+            log.warning(
+                "webhook.body_mismatch",
+                source=source,
+                delivery_id=str(accepted.delivery_id),
+                job_ids=[str(job_id) for job_id in accepted.job_ids],
+            )
 
     def _label(self, source: str) -> str:
         # An unknown source name must not become a label: callers can invent any number of names.

@@ -1,5 +1,6 @@
 """SQL for webhook sources and their deliveries."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -8,8 +9,8 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import SCHEMA, columns
-from callboard.jobs.postgres.statements import Texts, Uuids
-from callboard.jobs.webhooks.delivery import NewDelivery, StoredDelivery
+from callboard.jobs.postgres.statements import Integers, Texts, Uuids
+from callboard.jobs.webhooks.delivery import Delivery, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.source import WebhookSource
 
 #: xmin is the id of the transaction that last wrote the row, so it changes with every update.
@@ -67,7 +68,7 @@ ORDER BY i.source_id, i.external_id, i.id
 ON CONFLICT (source_id, external_id) DO NOTHING RETURNING id
 """)
 _EARLIER: Final = text(f"""
-SELECT d.source_id, d.external_id, {columns(StoredDelivery, "d")}
+SELECT {columns(StoredDelivery, "d")}
 FROM {_GIVEN}
 JOIN {SCHEMA}.webhook_sources s ON s.id = i.source_id AND s.xmin::text = i.source_version
 JOIN {SCHEMA}.webhook_deliveries d ON d.source_id = i.source_id AND d.external_id = i.external_id
@@ -95,15 +96,78 @@ def earlier(
 
     A delivery whose source has changed since it was verified is left out.
     """
-    found = {}
-    for source_id, external_id, *stored in connection.execute(_EARLIER, _given(deliveries)):
-        found[source_id, external_id] = StoredDelivery(*stored)
-    return found
+    stored = (StoredDelivery(*row) for row in connection.execute(_EARLIER, _given(deliveries)))
+    return {(one.source_id, one.external_id): one for one in stored}
+
+
+# The source's row is locked first, as in _ACCEPT: while a source is being deleted, nothing is counted and
+# nothing waits for the deletion. ORDER BY: all transactions lock the same rows in the same order.
+_COUNT_MISMATCHES: Final = text(f"""
+WITH s AS MATERIALIZED (
+  SELECT id FROM {SCHEMA}.webhook_sources WHERE id = ANY(:source_ids) FOR KEY SHARE SKIP LOCKED
+), locked AS MATERIALIZED (
+  SELECT d.id, i.times
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:times AS integer[])) AS i(id, times)
+  JOIN {SCHEMA}.webhook_deliveries d ON d.id = i.id JOIN s ON s.id = d.source_id
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE {SCHEMA}.webhook_deliveries d
+SET mismatch_count = LEAST(d.mismatch_count::bigint + l.times, 2147483647)::integer, mismatched_at = now()
+FROM locked l WHERE d.id = l.id
+""")
+
+
+def count_mismatches(connection: Statements, again: Sequence[StoredDelivery]) -> None:
+    """Count that the ids of these deliveries were used again with another body, once for each entry."""
+    times = Counter(one.id for one in again)
+    connection.execute(
+        _COUNT_MISMATCHES,
+        {
+            "source_ids": Uuids({one.source_id for one in again}),
+            "ids": Uuids(times.keys()),
+            "times": Integers(times.values()),
+        },
+    )
 
 
 def attach(connection: Statements, jobs: Mapping[UUID, UUID]) -> None:
     """Set the jobs of deliveries, by delivery id. With a unique key, the job can be an older one."""
     connection.execute(_ATTACH, {"ids": Uuids(jobs.keys()), "jobs": Uuids(jobs.values())})
+
+
+_SHOWN: Final = columns(Delivery, "d", source="s.name")
+_SHOWN_FROM: Final = f"{SCHEMA}.webhook_deliveries d JOIN {SCHEMA}.webhook_sources s ON s.id = d.source_id"
+_SHOW: Final = text(f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE d.id = :id")
+_SOURCE_ID: Final = text(f"SELECT id FROM {SCHEMA}.webhook_sources WHERE name = :name")
+
+
+def show(connection: Connection, delivery_id: UUID) -> Delivery | None:
+    """Return the delivery; None when there is no such delivery."""
+    row = connection.execute(_SHOW, {"id": delivery_id}).one_or_none()
+    return None if row is None else Delivery(*row)
+
+
+def source_id(connection: Connection, name: str) -> UUID | None:
+    """Return the id of the source of this name; None when there is none."""
+    found: UUID | None = connection.execute(_SOURCE_ID, {"name": name}).scalar_one_or_none()
+    return found
+
+
+def page(
+    connection: Connection, *, source: UUID | None, mismatched: bool, before: UUID | None, limit: int
+) -> list[Delivery]:
+    """Return the newest deliveries that match, before the keyset position `before`.
+
+    Ids are in the order of arrival.
+    """
+    conditions = [("d.source_id = :source", source), ("d.id < :before", before)]
+    clauses = [clause for clause, value in conditions if value is not None]
+    if mismatched:
+        clauses.append("d.mismatch_count > 0")
+    where = " AND ".join(clauses) or "true"
+    statement = text(f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE {where} ORDER BY d.id DESC LIMIT :limit")
+    values = {"source": source, "before": before, "limit": limit}
+    return [Delivery(*row) for row in connection.execute(statement, values)]
 
 
 def _given(deliveries: Sequence[NewDelivery]) -> dict[str, Any]:

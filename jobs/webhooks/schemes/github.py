@@ -15,35 +15,40 @@ from callboard.jobs.errors import InvalidInput, Unauthorized
 from callboard.jobs.webhooks.schemes.scheme import (
     Verified,
     any_equal,
-    delivery_id,
     header,
     label,
     usable_keys,
+    without_edges,
 )
 
 _SIGNATURE: Final = "x-hub-signature-256"
-_SIGNATURE_FORM: Final = re.compile(r"sha256=[0-9a-f]{64}")
+_SIGNATURE_FORM: Final = re.compile(r"sha256=[0-9a-fA-F]{64}")
 _SHORTEST: Final = 16
 _LONGEST: Final = 256
 
 
 def _key(secret: str) -> bytes:
     if not _SHORTEST <= len(secret) <= _LONGEST or not secret.isprintable():
-        raise InvalidInput(f"a GitHub secret has {_SHORTEST} to {_LONGEST} printable characters")
+        expected = f"{_SHORTEST} to {_LONGEST} printable characters"
+        raise InvalidInput(f"a GitHub secret has {expected}", fields={"secret": expected})
     return secret.encode()
 
 
 class GitHub:
-    """Verifies GitHub's requests. The event `ping` is the handshake of a new webhook."""
+    """Verifies GitHub's requests. The event `ping` is the handshake of a new webhook.
+
+    GitHub sends forms unless the webhook's content type is set to `application/json`.
+    """
 
     name: Final = "github"
+    takes_forms: Final = True
 
     def verify(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime
     ) -> Verified:
         self.authenticate(headers, body, secrets, now)
         event = label(headers, "x-github-event")
-        return Verified(delivery_id(headers, "x-github-delivery"), event, handshake=event == "ping")
+        return Verified(label(headers, "x-github-delivery"), event, handshake=event == "ping")
 
     def authenticate(
         self,
@@ -56,7 +61,7 @@ class GitHub:
         if not _SIGNATURE_FORM.fullmatch(given):
             raise Unauthorized(f"the {_SIGNATURE} header is not sha256=<64 hex digits>")
         expected = [_signature(key, body) for key in usable_keys(secrets, _key)]
-        if not any_equal(expected, [given]):
+        if not any_equal(expected, [given.lower()]):
             raise Unauthorized(f"the {_SIGNATURE} header does not match the body")
 
     def sign(self, secret: str, body: bytes) -> dict[str, str]:
@@ -66,8 +71,10 @@ class GitHub:
     def new_secret(self) -> str:
         return randomness.token_urlsafe(32)
 
-    def check_secret(self, text: str) -> None:
-        _key(text)
+    def clean_secret(self, text: str) -> str:
+        secret = without_edges(text)
+        _key(secret)
+        return secret
 
 
 def _signature(key: bytes, body: bytes) -> str:

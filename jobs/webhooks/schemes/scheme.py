@@ -1,6 +1,7 @@
 """The protocol of webhook schemes, and the checks that they share. A check that cannot be done fails."""
 
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from callboard.jobs.errors import InvalidInput, Unauthorized
 #: The longest delivery id and event name that are stored. Characters.
 LONGEST_ID: Final = 200
 _LONGEST_HEADER: Final = 2_000
+#: Blanks, line breaks and invisible characters that a copied text often begins or ends with.
+_EDGES: Final = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,20 @@ class Verified:
 
 
 class Scheme(Protocol):
-    """How one provider signs its requests. Names in `headers` are lower case; `body` is the raw bytes."""
+    """How one provider signs its requests. `body` is the raw bytes.
+
+    Names in `headers` are lower case. The values of a header that is given more than once are joined by a
+    line break, which no single value can contain.
+    """
 
     @property
     def name(self) -> str:
         """The name of the scheme in a source."""
+        ...
+
+    @property
+    def takes_forms(self) -> bool:
+        """Whether the sender may send its JSON as the field `payload` of a form."""
         ...
 
     def verify(
@@ -40,7 +52,8 @@ class Scheme(Protocol):
     ) -> Verified:
         """Authenticate a request and return its delivery id and event.
 
-        Raises what `authenticate` raises, and InvalidInput when the delivery id is missing or not valid.
+        Raises what `authenticate` raises, and InvalidInput when a header with the delivery id or the event
+        is missing or not valid.
         """
         ...
 
@@ -57,8 +70,11 @@ class Scheme(Protocol):
         """Make a secret, to be configured at the sender."""
         ...
 
-    def check_secret(self, text: str) -> None:
-        """Raise InvalidInput, which never shows the text, unless it can be a secret of this scheme."""
+    def clean_secret(self, text: str) -> str:
+        """Return a pasted secret in the form that `authenticate` takes, such as without blanks around it.
+
+        Raises InvalidInput, which never shows the text, when it cannot be a secret of this scheme.
+        """
         ...
 
 
@@ -67,17 +83,24 @@ def header(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(name, "").strip(" \t")
     if not value:
         raise Unauthorized(f"the {name} header is missing")
+    if is_repeated(value):
+        raise Unauthorized(f"the {name} header is given more than once")
     if len(value) > _LONGEST_HEADER or not value.isascii():
         raise Unauthorized(f"the {name} header is not well formed")
     return value
 
 
 def label(headers: Mapping[str, str], name: str) -> str:
-    """Return a header that has a name; "" when it is missing.
+    """Return a header that has a name.
 
-    Raises InvalidInput when it has more than 200 characters or any that is not printable ASCII.
+    Raises InvalidInput when it is missing, is repeated, has more than 200 characters, or any that is not
+    printable ASCII.
     """
     value = headers.get(name, "").strip(" \t")
+    if not value:
+        raise InvalidInput(f"the {name} header is missing", fields={name: "missing"})
+    if is_repeated(value):
+        raise InvalidInput(f"the {name} header is given more than once", fields={name: "given twice"})
     if len(value) > LONGEST_ID or not value.isprintable() or not value.isascii():
         raise InvalidInput(
             f"the {name} header is longer than {LONGEST_ID} characters or not plain text",
@@ -86,12 +109,14 @@ def label(headers: Mapping[str, str], name: str) -> str:
     return value
 
 
-def delivery_id(headers: Mapping[str, str], name: str) -> str:
-    """Return the header that has the delivery's id. Raises InvalidInput when it is missing or not valid."""
-    value = label(headers, name)
-    if not value:
-        raise InvalidInput(f"the {name} header is missing", fields={name: "missing"})
-    return value
+def is_repeated(value: str) -> bool:
+    """Return whether the value of a header is several values: the header was given more than once."""
+    return "\n" in value
+
+
+def without_edges(text: str) -> str:
+    """Return a pasted text without the blanks, line breaks and invisible characters around it."""
+    return _EDGES.sub("", text)
 
 
 def usable_keys(secrets: Sequence[str], read: Callable[[str], bytes]) -> list[bytes]:

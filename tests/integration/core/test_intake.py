@@ -17,7 +17,7 @@ from callboard.jobs.errors import (
     Unauthorized,
     UnknownJob,
 )
-from callboard.jobs.webhooks.deliveries import Incoming
+from callboard.jobs.webhooks.delivery import Incoming
 from callboard.jobs.webhooks.intake import Intake, source_request
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox

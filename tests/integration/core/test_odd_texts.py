@@ -7,7 +7,7 @@ import pytest
 from callboard.jobs.errors import CallboardError, InvalidInput
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate.job_filter import JobFilter
-from callboard.jobs.webhooks.deliveries import Incoming
+from callboard.jobs.webhooks.delivery import Incoming
 
 ASKED = {
     "queue": lambda platform, text: platform.queues.get(text),

@@ -1,0 +1,58 @@
+"""Routes that read webhook deliveries: list them, show one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from callboard.api.callers import Caller, Viewer
+from callboard.api.openapi import guarded_responses
+from callboard.api.query_filters import Text, reject_repeated_parameters
+from callboard.api.schemas import DeliveryObject, Page, page_of, reply
+from callboard.jobs.access.api_keys import Role, require
+from callboard.jobs.model.basics.ids import parse_id
+from callboard.jobs.model.paging import PAGE_LIMIT
+
+router = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"])
+
+
+class DeliveryQuery(BaseModel):
+    """Which deliveries, and the page of the list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Text | None = Field(default=None, description="the name of a source")
+    mismatched: bool = Field(
+        default=False, description="only deliveries whose id was used again with another body"
+    )
+    cursor: Text | None = Field(default=None, description="next_cursor of the previous page")
+    limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
+
+
+@router.get(
+    "",
+    response_model=Page[DeliveryObject],
+    responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND"),
+    dependencies=[Depends(reject_repeated_parameters)],
+)
+def list_webhook_deliveries(caller: Viewer, query: Annotated[DeliveryQuery, Query()]) -> Response:
+    """List the deliveries that match, newest first. A restricted key may not."""
+    _check_unrestricted(caller)
+    page = caller.platform.deliveries.page(
+        source=query.source, mismatched=query.mismatched, cursor=query.cursor, limit=query.limit
+    )
+    return reply(page_of(DeliveryObject, page.items, page.next_cursor))
+
+
+@router.get(
+    "/{id}", response_model=DeliveryObject, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND")
+)
+def show_webhook_delivery(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
+    """Show a delivery. A restricted key may not."""
+    _check_unrestricted(caller)
+    return reply(DeliveryObject.model_validate(caller.platform.deliveries.get(parse_id(id))))
+
+
+def _check_unrestricted(caller: Caller) -> None:
+    """Raise Forbidden if the key is restricted: the jobs of a source may be in any queue."""
+    require(caller.key, Role.VIEWER)
