@@ -32,6 +32,7 @@ from callboard.config.setting_types import (
     RetentionPeriods,
     SchemaName,
     Size,
+    TrustedNetworks,
 )
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import format_duration
@@ -133,6 +134,12 @@ class Settings(BaseModel):
         ge=1024,
         le=64 * 1024 * 1024,
         description="a number of bytes from 1024 to 67108864",
+    )
+    trusted_proxies: TrustedNetworks = Field(
+        default=(),
+        description="addresses and networks of your proxies, separated by commas, such as"
+        " 10.0.0.5,10.1.0.0/16; not * or another network of all addresses, because any client could then"
+        " choose the address that is logged",
     )
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from callboard.jobs.access.api_keys import Auth
+from callboard.jobs.access.auth_failures import MOST_ADDRESSES, WINDOW, AuthFailures
 from callboard.jobs.attempts.job_logs import JobLogs
 from callboard.jobs.attempts.leases import Workers
 from callboard.jobs.counters.shared_counters import Counters
@@ -23,6 +24,7 @@ from callboard.jobs.operate.waiting import Waiting
 from callboard.jobs.operate.why import Why
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.redis.transport import Transport
+from callboard.jobs.redis.window_counter import WindowCounter
 
 if TYPE_CHECKING:
     from callboard.jobs.postgres.migrating import Migrations
@@ -52,6 +54,7 @@ class Platform:
         enqueue_threads: int = 1,
     ) -> None:
         self._lease = lease
+        self._redis_url, self._schema = redis_url, schema
         self.database = Database(database_url, schema=schema, pool_size=pool_size, application=application)
         self.transport = Transport(redis_url, prefix=schema)
         self.catalogue = Catalogue(self.database)
@@ -111,6 +114,14 @@ class Platform:
         return Auth(self.database)
 
     @cached_property
+    def auth_failures(self) -> AuthFailures:
+        return AuthFailures(
+            WindowCounter(
+                self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES
+            )
+        )
+
+    @cached_property
     def migrations(self) -> "Migrations":
         # Importing Alembic takes as long as all other imports, and only a migration needs it.
         from callboard.jobs.postgres.migrating import Migrations
@@ -138,6 +149,8 @@ class Platform:
     def close(self) -> None:
         if "waiting" in self.__dict__:
             self.waiting.close()
+        if "auth_failures" in self.__dict__:
+            self.auth_failures.close()
         self.enqueue.close()
         self.transport.close()
         self.database.close()

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from callboard.api.http.client_address import TrustedProxies
 from callboard.api.http.error_responses import error_response
 from callboard.jobs.errors import PayloadTooLarge
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
@@ -43,9 +44,12 @@ log = structlog.get_logger(__name__)
 class RequestMiddleware:
     """The outermost middleware: the first to see a request, the last to see its response."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, proxies: TrustedProxies, clock: Clock = SYSTEM
+    ) -> None:
         self._app = app
         self._max_body = max_body
+        self._proxies = proxies
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +60,7 @@ class RequestMiddleware:
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         client_id, length = _request_id_and_length(scope)
         request_id = state["request_id"] = client_id if _VALID_ID.fullmatch(client_id) else str(new_id())
+        state["client"], scope["scheme"] = self._proxies.origin(scope)
         status = 0
 
         async def sending(message: Message) -> None:
@@ -96,6 +101,7 @@ class RequestMiddleware:
             path=scope["path"][:200],
             status=code,
             duration_ms=round(seconds * 1000, 2),
+            client=scope["state"]["client"],
             **extra,
         )
 

@@ -82,12 +82,18 @@ def test_an_admin_may_do_what_an_operator_may(api):
 
 
 def test_me_is_the_key_that_asks(api):
-    assert api.viewer.get("/v1/me").json() == {"name": "viewer", "role": "viewer", "queue": None}
+    assert api.viewer.get("/v1/me").json() == {
+        "name": "viewer",
+        "role": "viewer",
+        "queue": None,
+        "job": None,
+    }
     confined = api.caller("operator", queue="reports")
     assert confined.get("/v1/me").json() == {
         "name": "operator-reports",
         "role": "operator",
         "queue": "reports",
+        "job": None,
     }
 
 

@@ -167,6 +167,7 @@ def test_a_request_leaves_one_line_with_its_route_and_who_asked(api, lines):
         "path": f"/v1/jobs/{'7' * 32}",
         "status": 404,
         "error": "NOT_FOUND",
+        "client": "127.0.0.1",
         "key": "viewer",
         "request_id": "trace-8",
     }
