@@ -58,11 +58,11 @@ def create_app(
     threads:  how many threads may use the database; SERVERS_OWN of the platform's connections must stay free.
     trusted_proxies: the addresses and networks whose forwarding headers are believed.
     """
-    intake = platform.intake(secret_key)
+    intake, auth_failures = platform.intake(secret_key), platform.auth_failures()
     services = Services(
         platform=platform,
         intake=intake,
-        keys=KeyCache(platform.auth, platform.auth_failures),
+        keys=KeyCache(platform.auth, auth_failures),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
     )
@@ -72,6 +72,7 @@ def create_app(
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         yield
         await run_in_threadpool(intake.close)
+        auth_failures.close()
 
     app = FastAPI(
         title="Callboard",

@@ -114,19 +114,18 @@ class Platform:
         return Auth(self.database)
 
     @cached_property
-    def auth_failures(self) -> AuthFailures:
-        return AuthFailures(
-            WindowCounter(
-                self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES
-            )
-        )
-
-    @cached_property
     def migrations(self) -> "Migrations":
         # Importing Alembic takes as long as all other imports, and only a migration needs it.
         from callboard.jobs.postgres.migrating import Migrations
 
         return Migrations(self.database)
+
+    def auth_failures(self) -> AuthFailures:
+        """Make the limit on wrong keys for one app, which closes it."""
+        counter = WindowCounter(
+            self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES
+        )
+        return AuthFailures(counter)
 
     def schedules(self) -> "Schedules":
         # The calendars need APScheduler, which workers and clients do not.
@@ -149,8 +148,6 @@ class Platform:
     def close(self) -> None:
         if "waiting" in self.__dict__:
             self.waiting.close()
-        if "auth_failures" in self.__dict__:
-            self.auth_failures.close()
         self.enqueue.close()
         self.transport.close()
         self.database.close()
