@@ -185,3 +185,10 @@ def test_answers_say_how_they_may_be_kept_and_read(api):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
     assert not [name for name in headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(("trusted", "client"), [([], "127.0.0.1"), (["127.0.0.0/8"], "198.51.100.7")])
+def test_the_log_names_the_client_behind_a_trusted_proxy(platform, lines, trusted, client):
+    with api_in_process(platform, trusted_proxies=trusted) as api:
+        api.anonymous.get("/v1/me", headers={"Forwarded": "for=198.51.100.7;proto=https"})
+    assert logged(lines, "http.request")["client"] == client
