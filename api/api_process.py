@@ -32,7 +32,11 @@ def run(
     )
     try:
         app = create_app(
-            platform, secret_key=secret_key(settings), max_body=settings.max_body, threads=_THREADS
+            platform,
+            secret_key=secret_key(settings),
+            max_body=settings.max_body,
+            threads=_THREADS,
+            trusted_proxies=settings.trusted_proxies,
         )
         garbage.settle()
         Server(

@@ -1,6 +1,6 @@
 """The ASGI app: routes, errors and middleware over a platform."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Final
@@ -10,6 +10,7 @@ import orjson
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from callboard.api.http.client_address import TrustedProxies
 from callboard.api.http.error_responses import handle_errors
 from callboard.api.http.long_poll import LongPolls
 from callboard.api.http.middleware import RequestMiddleware
@@ -50,17 +51,19 @@ def create_app(
     secret_key: str,
     max_body: int = DEFAULT_MAX_BODY,
     threads: int = DEFAULT_THREADS,
+    trusted_proxies: Sequence[str] = (),
 ) -> FastAPI:
     """Make the app. The caller closes the platform.
 
     max_body: the longest body of a request, in bytes.
     threads:  how many threads may use the database; SERVERS_OWN of the platform's connections must stay free.
+    trusted_proxies: the addresses and networks whose forwarding headers are believed.
     """
-    intake = platform.intake(secret_key)
+    intake, auth_failures = platform.intake(secret_key), platform.auth_failures()
     services = Services(
         platform=platform,
         intake=intake,
-        keys=KeyCache(platform.auth),
+        keys=KeyCache(platform.auth, auth_failures),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
     )
@@ -70,6 +73,7 @@ def create_app(
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         yield
         await run_in_threadpool(intake.close)
+        auth_failures.close()
 
     app = FastAPI(
         title="Callboard",
@@ -79,7 +83,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
-    app.add_middleware(RequestMiddleware, max_body=max_body)
+    app.add_middleware(RequestMiddleware, max_body=max_body, proxies=TrustedProxies(trusted_proxies))
     handle_errors(app)
     # The busiest routes come first and are routes of the app itself: an included router costs each request as
     # much as a small endpoint does.

@@ -1,4 +1,4 @@
-"""Authenticate a request by its Bearer key, and check the key's role and queue."""
+"""Authenticate a request by its Bearer key, and check what the key may do and see."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -10,11 +10,13 @@ from fastapi.security.base import SecurityBase
 from callboard.api.services import Services, services_of
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.api_keys import Role, require
-from callboard.jobs.errors import NotFound, Unauthorized
+from callboard.jobs.errors import Forbidden, NotFound, Unauthorized
 from callboard.jobs.model.job import Job
+from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
 
-_MAX_TOKEN: Final = 200
+#: The rest of a longer token is not read. It is no valid token in any case.
+_LONGEST_TOKEN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,41 @@ class Caller:
         """Return the services that routes call."""
         return self.services.platform
 
-    def sees(self, queue: str) -> bool:
-        """Return whether the key may see a queue and its jobs."""
-        return self.key.queue is None or self.key.queue == queue
-
     def check_sees(self, job: Job) -> None:
         """Raise NotFound if the key may not see this job, as if the job did not exist."""
-        if not self.sees(job.queue):
+        if not self.key.sees_job(job.name, job.queue):
             raise NotFound(f"there is no job {job.id}")
 
     def check_queue(self, queue: str) -> None:
-        """Raise Forbidden if the key is restricted to another queue."""
-        require(self.key, Role.VIEWER, queue=queue)
+        """Raise Forbidden if the key may not see and control this whole queue."""
+        if not self.key.sees_queue(queue):
+            raise Forbidden(f"the key {self.key.name!r} may only use {self.key.confinement}")
+
+    def confine(self, request: JobRequest, where: str = "") -> JobRequest:
+        """Return the request as the key may send it: in the key's queue. Raises Forbidden if it may not.
+
+        The error is the same for a job type of another queue as for one that does not exist. So this comes
+        before the check of the arguments, whose errors describe the job type.
+
+        where: the beginning of the error's message, such as "jobs[3]: ".
+        """
+        key = self.key
+        if not key.confined:
+            return request
+        known = self.platform.catalogue.find(request.name)
+        queue = request.queue if key.queue is None else key.queue
+        kind = None if known is None else known.type
+        if not key.may_enqueue(kind) or request.queue not in (None, queue):
+            raise Forbidden(
+                f"{where}the key {key.name!r} may only use {key.confinement};"
+                " GET /v1/job-types lists the jobs that it may enqueue"
+            )
+        if request.message_options:
+            raise Forbidden(
+                f"{where}message_options can enqueue other jobs, and the key {key.name!r} may only use"
+                f" {key.confinement}"
+            )
+        return request.model_copy(update={"queue": queue})
 
 
 class _RequireRole(SecurityBase):
@@ -59,9 +84,9 @@ class _RequireRole(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         services = services_of(request)
-        key = await services.keys.authenticate(_token(request))
+        key = await services.keys.authenticate(_token(request), request.state.client)
         request.state.key = key.name
-        require(key, self._role, queue=key.queue)
+        require(key, self._role)
         return Caller(key, services)
 
 
@@ -74,7 +99,6 @@ Operator = Annotated[Caller, Depends(_RequireRole(Role.OPERATOR))]
 def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
+        # There is no key, so this does not count as a wrong one.
         raise Unauthorized("an API key is required: Authorization: Bearer <key>")
-    if len(token) > _MAX_TOKEN:
-        raise Unauthorized("the API key is not valid")
-    return token.strip()
+    return token.strip()[:_LONGEST_TOKEN]

@@ -24,19 +24,23 @@ _TAGS: Final = [
     {"name": "queues", "description": "List, show, pause, resume and limit queues."},
     {"name": "catalogue", "description": "The job types, and the arguments that each accepts."},
     {"name": "workers", "description": "The live workers."},
-    {"name": "webhooks", "description": "Receive signed requests of other systems; list and show deliveries."},
+    {
+        "name": "webhooks",
+        "description": "Receive signed requests of other systems; list and show deliveries.",
+    },
     {"name": "self", "description": "The caller's key, health, readiness and metrics."},
 ]
 _MEANING: Final = {
     "VALIDATION_ERROR": "a value is not valid; `fields` names it",
     "UNAUTHORIZED": "no valid API key, or no valid signature",
-    "FORBIDDEN": "the key's role or queue does not allow it",
+    "FORBIDDEN": "the key's role, queue or job does not allow it",
     "NOT_FOUND": "it does not exist, or the key may not see it",
     "CONFLICT": "the current state does not allow it",
     "PAYLOAD_TOO_LARGE": "the body is too large",
     "UNSUPPORTED_MEDIA_TYPE": "the body's media type or encoding is not accepted",
     "UNKNOWN_JOB": "no worker has published a job of this name",
     "INVALID_ARGUMENTS": "the arguments do not fit the job's signature",
+    "RATE_LIMITED": "too many invalid API keys from this address; try again after Retry-After seconds",
     "UNAVAILABLE": "a service that Callboard needs does not answer; try again after Retry-After seconds",
 }
 _DURATION: Final = {"type": "string", "description": "a duration such as 30s, 10m, 1h30m or 2d"}
@@ -55,8 +59,8 @@ def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def guarded_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Return the same as `fails` for a route that needs a key and the database."""
-    return error_responses("UNAUTHORIZED", "FORBIDDEN", *codes, "UNAVAILABLE")
+    """Return the same as `error_responses` for a route that needs a key and the database."""
+    return error_responses("UNAUTHORIZED", "FORBIDDEN", *codes, "RATE_LIMITED", "UNAVAILABLE")
 
 
 def document(app: FastAPI, bodies: list[type[BaseModel]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import parse_duration
@@ -155,16 +156,13 @@ class BulkCancelBody(BulkBody, CancelBody):
     """The jobs to cancel, and the options of the cancel."""
 
 
-def restrict_to_queue(job_filter: JobFilter, queue: str | None) -> JobFilter | None:
-    """Return the filter restricted to a key's queue, or None if the filter names another queue.
-
-    queue: the key's queue; None if the key is not restricted
-    """
-    if queue is None or job_filter.queue == queue:
-        return job_filter
-    if job_filter.queue is not None:
+def restrict_to_key(job_filter: JobFilter, key: ApiKey) -> JobFilter | None:
+    """Return the filter restricted to the jobs that a key may see, or None if it names others only."""
+    if job_filter.queue not in (None, key.queue or job_filter.queue):
         return None
-    return replace(job_filter, queue=queue)
+    if job_filter.name not in (None, key.job or job_filter.name):
+        return None
+    return replace(job_filter, queue=key.queue or job_filter.queue, name=key.job or job_filter.name)
 
 
 async def reject_repeated_parameters(request: Request) -> None:

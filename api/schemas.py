@@ -144,6 +144,7 @@ class Me(Shown):
     name: str
     role: str
     queue: str | None = Field(description="the only queue that the key may use; null: all queues")
+    job: str | None = Field(description="the only job that the key may use; null: all jobs")
 
 
 class BulkResult(Shown):

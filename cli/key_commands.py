@@ -21,8 +21,9 @@ _COLUMNS: Final = (
     Column("PREFIX"),
     Column("ROLE"),
     Column("STATE"),
-    Column("QUEUE", wide=True, cut=True),
-    Column("CREATED"),
+    Column("QUEUE", cut=True),
+    Column("JOB", cut=True),
+    Column("CREATED", wide=True),
     Column("EXPIRES"),
 )
 
@@ -40,17 +41,23 @@ def key() -> None:
     required=True,
     help="A viewer reads; an operator also enqueues and changes jobs; an admin may do everything.",
 )
-@click.option("--queue", metavar="QUEUE", help="Restrict the key to one queue.")
+@click.option("--queue", metavar="QUEUE", help="Restrict the key to the jobs of one queue.")
+@click.option("--job", metavar="JOB", help="Restrict the key to one job, by its name.")
 @click.option(
     "--expires", type=DURATION, metavar="DURATION", help="Let the key expire after this time: 90d, 12h."
 )
 @json_option
-def create(*, name: str, role: str, queue: str | None, expires: timedelta | None, as_json: bool) -> None:
-    """Create a key and print it once: only its digest is stored."""
+def create(
+    *, name: str, role: str, queue: str | None, job: str | None, expires: timedelta | None, as_json: bool
+) -> None:
+    """Create a key and print it once: only its digest is stored.
+
+    With --queue and --job, both restrictions apply.
+    """
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:
-        made, token = runtime.platform.auth.create(name, role, queue=queue, expires=expires)
+        made, token = runtime.platform.auth.create(name, role, queue=queue, job=job, expires=expires)
     if as_json:
         print_json(asdict(made) | {"token": token})
         return
@@ -77,6 +84,7 @@ def list_(*, as_json: bool) -> None:
             each.role,
             state_text(_state(each, now)),
             each.queue or "all",
+            each.job or "all",
             ago(each.created_at, now),
             ago(each.expires_at, now) or "never",
         )

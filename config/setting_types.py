@@ -3,6 +3,7 @@
 import logging
 import re
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -70,6 +71,14 @@ def _size(value: object) -> object:
     return int(match[1]) * _UNITS[match[2].lower()]
 
 
+def _network(value: str) -> str:
+    """Return the network as `ipaddress` writes it; an address is a network of one."""
+    network = ip_network(value)
+    if network.prefixlen == 0:
+        raise ValueError("a network of all addresses")
+    return str(network)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Lowered = BeforeValidator(_lower)
 DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
@@ -99,6 +108,12 @@ Objects = Annotated[
 #: Queue names that Dramatiq allows.
 Queues = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$", max_length=100)], ...],
+    Field(max_length=100),
+    BeforeValidator(_comma_separated),
+]
+#: Addresses and networks (CIDR), such as `10.0.0.5,10.1.0.0/16`.
+TrustedNetworks = Annotated[
+    tuple[Annotated[str, Field(max_length=50), AfterValidator(_network)], ...],
     Field(max_length=100),
     BeforeValidator(_comma_separated),
 ]

@@ -32,6 +32,7 @@ from callboard.config.setting_types import (
     RetentionPeriods,
     SchemaName,
     Size,
+    TrustedNetworks,
 )
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import format_duration
@@ -137,6 +138,12 @@ class Settings(BaseModel):
     max_connections: int = Field(default=10_000, ge=16, le=60_000, description="a number from 16 to 60000")
     tls_cert: Path | None = Field(default=None, description="the path of a PEM file with the certificates")
     tls_key: Path | None = Field(default=None, description="the path of a PEM file with the private key")
+    trusted_proxies: TrustedNetworks = Field(
+        default=(),
+        description="addresses and networks of your proxies, separated by commas, such as"
+        " 10.0.0.5,10.1.0.0/16; not * or another network of all addresses, because any client could then"
+        " choose the address that is logged",
+    )
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 

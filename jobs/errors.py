@@ -8,6 +8,7 @@ CallboardError
 ├── Conflict              CONFLICT           the current state does not allow the request
 ├── Unauthorized          UNAUTHORIZED       the caller is not authenticated
 ├── Forbidden             FORBIDDEN          the caller is authenticated but has no permission
+├── RateLimited           RATE_LIMITED       there were too many requests of this kind; try again later
 ├── PayloadTooLarge       PAYLOAD_TOO_LARGE  the request is larger than the limit
 ├── UnsupportedMediaType  UNSUPPORTED_MEDIA_TYPE  the body's media type or encoding is not accepted
 ├── Unavailable           UNAVAILABLE        a required service does not answer; try again
@@ -94,6 +95,17 @@ class Forbidden(CallboardError):
 
     code = "FORBIDDEN"
     stored_as = "Forbidden"
+
+
+class RateLimited(CallboardError):
+    """There were too many requests of this kind. `retry_after`: after how many seconds to try again."""
+
+    code = "RATE_LIMITED"
+    stored_as = "RateLimited"
+
+    def __init__(self, message: str, *, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class PayloadTooLarge(CallboardError):

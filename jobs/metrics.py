@@ -89,6 +89,9 @@ HARD_TIMEOUTS = Counter(
 STALE_WRITES = Counter(
     "callboard_stale_writes_total", "Writes refused because their attempt had ended.", ["writer"]
 )
+AUTH_FAILURES = Counter(
+    "callboard_auth_failures_total", "Requests with an API key that is not valid, by result.", ["result"]
+)
 STORE_ERRORS = Counter(
     "callboard_store_errors_total", "Calls that a store did not answer.", ["store", "kind"]
 )

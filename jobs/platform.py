@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from callboard.jobs.access.api_keys import Auth
+from callboard.jobs.access.auth_failures import MOST_ADDRESSES, WINDOW, AuthFailures
 from callboard.jobs.attempts.job_logs import JobLogs
 from callboard.jobs.attempts.leases import Workers
 from callboard.jobs.counters.shared_counters import Counters
@@ -23,6 +24,7 @@ from callboard.jobs.operate.waiting import Waiting
 from callboard.jobs.operate.why import Why
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.redis.transport import Transport
+from callboard.jobs.redis.window_counter import WindowCounter
 
 if TYPE_CHECKING:
     from callboard.jobs.postgres.migrating import Migrations
@@ -53,6 +55,7 @@ class Platform:
         enqueue_threads: int = 1,
     ) -> None:
         self._lease = lease
+        self._redis_url, self._schema = redis_url, schema
         self.database = Database(database_url, schema=schema, pool_size=pool_size, application=application)
         self.transport = Transport(redis_url, prefix=schema)
         self.catalogue = Catalogue(self.database)
@@ -117,6 +120,13 @@ class Platform:
         from callboard.jobs.postgres.migrating import Migrations
 
         return Migrations(self.database)
+
+    def auth_failures(self) -> AuthFailures:
+        """Make the limit on wrong keys for one app, which closes it."""
+        counter = WindowCounter(
+            self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES
+        )
+        return AuthFailures(counter)
 
     def schedules(self) -> "Schedules":
         # The calendars need APScheduler, which workers and clients do not.

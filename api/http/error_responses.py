@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from callboard.api.http.methods import allowed_methods
-from callboard.jobs.errors import CallboardError, InvalidInput, NotShown, Unavailable
+from callboard.jobs.errors import CallboardError, InvalidInput, NotShown, RateLimited, Unavailable
 
 #: The status of each public code. An error with any other code becomes an INTERNAL_ERROR.
 STATUS: Final = {
@@ -24,6 +24,7 @@ STATUS: Final = {
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "UNKNOWN_JOB": 422,
     "INVALID_ARGUMENTS": 422,
+    "RATE_LIMITED": 429,
     "INTERNAL_ERROR": 500,
     "NOT_IMPLEMENTED": 501,
     "UNAVAILABLE": 503,
@@ -81,7 +82,8 @@ async def callboard_error(request: Request, error: Exception) -> Response:
         # Addresses and driver messages go only to the log.
         log.warning("http.unavailable", reason=error.message)
         message = error.advice if isinstance(error, NotShown) else _OUTAGE
-    return _response(request, error.code, message, fields=error.fields)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else None
+    return _response(request, error.code, message, fields=error.fields, headers=headers)
 
 
 async def _bad_parameters(request: Request, error: Exception) -> Response:

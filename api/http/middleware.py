@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from callboard.api.http.body_budget import BodyBudget, LimitedBody
+from callboard.api.http.client_address import TrustedProxies
 from callboard.api.http.error_responses import error_response
 from callboard.api.http.methods import KNOWN_METHODS, allowed_methods
 from callboard.api.http.request_metrics import UNKNOWN_ROUTE, count_request, method_label
@@ -32,9 +33,12 @@ log = structlog.get_logger(__name__)
 class RequestMiddleware:
     """The outermost middleware: the first to see a request, the last to see its response."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, proxies: TrustedProxies, clock: Clock = SYSTEM
+    ) -> None:
         self._app = app
         self._bodies = BodyBudget(max_body)
+        self._proxies = proxies
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +50,7 @@ class RequestMiddleware:
         head = _read_head(scope["headers"])
         request_id = head.request_id if _VALID_ID.fullmatch(head.request_id) else str(new_id())
         state["request_id"] = request_id
+        state["client"], scope["scheme"] = self._proxies.origin(scope)
         body = LimitedBody(receive, head.length, self._bodies)
         # Each route with GET also answers HEAD: the server leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -97,6 +102,7 @@ class RequestMiddleware:
             path=scope["path"][:200],
             status=code,
             duration_ms=round(seconds * 1000, 2),
+            client=scope["state"]["client"],
             **extra,
         )
 

@@ -9,7 +9,7 @@ from callboard.api.callers import Caller, Operator
 from callboard.api.http.bodies import body, request_body_schema
 from callboard.api.job_json import job_json
 from callboard.api.openapi import guarded_responses
-from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_queue
+from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_key
 from callboard.api.schemas import BulkResult, JobObject, reply, reply_json
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import Verb
@@ -82,13 +82,13 @@ def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
 
 def _visible_id(text: str, caller: Caller) -> UUID:
     job_id = parse_id(text)
-    if caller.key.queue is not None:
+    if caller.key.confined:
         caller.check_sees(caller.platform.jobs.get(job_id))
     return job_id
 
 
 def _bulk(verb: Verb, caller: Caller, target: BulkBody, *, force: bool = False) -> Response:
-    job_filter = restrict_to_queue(target.filter.jobs(), caller.key.queue)
+    job_filter = restrict_to_key(target.filter.jobs(), caller.key)
     if job_filter is None:
         result = Bulk(0, 0, target.dry_run)
     else:

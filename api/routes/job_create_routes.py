@@ -60,18 +60,18 @@ async def create_job(
     """Enqueue a job; when the answer arrives, the job is committed."""
     enqueue, source = caller.platform.enqueue, Source("http", caller.key.name)
     if idempotency_key is not None:
-        work = await run_in_threadpool(_once_work, caller, lambda: enqueue.check(asked, source), _one_answer)
+        work = await run_in_threadpool(
+            _once_work, caller, lambda: _checked(caller, asked, source), _one_answer
+        )
         return await once(caller, request, idempotency_key, work)
     size = len(await request.body())
     if size <= MAX_INLINE and enqueue.is_quick(asked):
-        batch = enqueue.check(asked, source)
+        batch = _checked(caller, asked, source)
     else:
-        batch = await run_in_threadpool(enqueue.check, asked, source)
-    if caller.key.queue is not None:
-        _check_queues(caller, batch)
+        batch = await run_in_threadpool(_checked, caller, asked, source)
     written = await enqueue.accept_async(batch, size=size)
     [receipt] = written.receipts
-    if not caller.sees(receipt.queue):
+    if not caller.key.sees_job(receipt.name, receipt.queue):
         raise _held_elsewhere(batch)
     job = caller.platform.jobs.as_written(batch, receipt)
     if job is None:
@@ -103,30 +103,38 @@ async def create_jobs(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Enqueue up to 1,000 jobs in one transaction, or none; the items are in the order of the request."""
-    enqueue, source = caller.platform.enqueue, Source("http", caller.key.name)
+    source = Source("http", caller.key.name)
     if idempotency_key is not None:
         work = await run_in_threadpool(
-            _once_work, caller, lambda: enqueue.check_all(asked.jobs, source), _many_answer
+            _once_work, caller, lambda: _all_checked(caller, asked.jobs, source), _many_answer
         )
         return await once(caller, request, idempotency_key, work)
     return await run_in_threadpool(_create_all, caller, asked.jobs, source)
 
 
 def _create_all(caller: Caller, requests: list[JobRequest], source: Source) -> Response:
-    enqueue = caller.platform.enqueue
-    batch = enqueue.check_all(requests, source)
-    if caller.key.queue is None:
-        written = enqueue.accept(batch)
+    batch = _all_checked(caller, requests, source)
+    if not caller.key.confined:
+        written = caller.platform.enqueue.accept(batch)
     else:
-        # A key that is restricted to a queue must not commit jobs of other queues.
+        # Nothing is committed when a unique key is held by a job that the caller may not see.
         written = caller.platform.database.retrying(lambda statements: _within(caller, statements, batch))
     return reply_json(jobs_json(caller.platform.jobs.enqueued_many(written.ids)), 201)
 
 
+def _checked(caller: Caller, request: JobRequest, source: Source) -> Batch:
+    return caller.platform.enqueue.check(caller.confine(request), source)
+
+
+def _all_checked(caller: Caller, requests: list[JobRequest], source: Source) -> Batch:
+    if caller.key.confined:
+        requests = [caller.confine(request, f"jobs[{index}]: ") for index, request in enumerate(requests)]
+    return caller.platform.enqueue.check_all(requests, source)
+
+
 def _within(caller: Caller, statements: Statements, batch: Batch) -> Written:
-    _check_queues(caller, batch)
     written = caller.platform.enqueue.within(statements, batch)
-    if not all(caller.sees(receipt.queue) for receipt in written.receipts):
+    if not all(caller.key.sees_job(receipt.name, receipt.queue) for receipt in written.receipts):
         raise _held_elsewhere(batch)
     return written
 
@@ -167,12 +175,7 @@ def _many_answer(jobs: list[Job], _receipts: list[Receipt]) -> dict[str, Any]:
     return {"status": 201, "headers": {}, "body": jobs_json(jobs).decode()}
 
 
-def _check_queues(caller: Caller, batch: Batch) -> None:
-    for queue in {job.settings.queue for job in batch.jobs}:
-        caller.check_queue(queue)
-
-
 def _held_elsewhere(batch: Batch) -> Conflict:
     keys = [job.unique.key for job in batch.jobs if job.unique is not None]
     named = f"the unique key {keys[0]!r}" if len(keys) == 1 else "one of the unique keys"
-    return Conflict(f"{named} is held by a job of another queue")
+    return Conflict(f"{named} is held by a job of another name or queue")

@@ -53,7 +53,7 @@ def list_job_logs(
 ) -> Response:
     """List the lines that the job logged, oldest first."""
     job_id = parse_id(id)
-    if caller.key.queue is not None:
+    if caller.key.confined:
         caller.check_sees(caller.platform.jobs.get(job_id))
     page = caller.platform.job_logs.page(
         job_id, attempt=query.attempt, cursor=query.cursor, limit=query.limit

@@ -13,7 +13,7 @@ from callboard.api.callers import Viewer
 from callboard.api.http.long_poll import client_disconnected
 from callboard.api.job_json import job_json, jobs_json
 from callboard.api.openapi import guarded_responses
-from callboard.api.query_filters import ListQuery, reject_repeated_parameters, restrict_to_queue
+from callboard.api.query_filters import ListQuery, reject_repeated_parameters, restrict_to_key
 from callboard.api.schemas import JobObject, Page, reply_json
 from callboard.api.services import Services
 from callboard.jobs.model.basics.fields import Duration
@@ -47,7 +47,7 @@ class WaitQuery(BaseModel):
 )
 def list_jobs(caller: Viewer, query: Annotated[ListQuery, Query()]) -> Response:
     """List the jobs that match, newest first."""
-    which = restrict_to_queue(query.jobs(), caller.key.queue)
+    which = restrict_to_key(query.jobs(), caller.key)
     if which is None:
         return reply_json(jobs_json([]))
     page = caller.platform.jobs.page(which, cursor=query.cursor, limit=query.limit)

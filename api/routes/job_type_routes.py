@@ -11,5 +11,6 @@ router = APIRouter(prefix="/v1/job-types", tags=["catalogue"])
 
 @router.get("", response_model=Page[JobTypeObject], responses=guarded_responses())
 def list_job_types(caller: Viewer) -> Response:
-    """List all job types that workers have published, by name."""
-    return reply(page_of(JobTypeObject, caller.platform.catalogue.every()))
+    """List the job types that workers have published and the key may enqueue, by name."""
+    kinds = [kind for kind in caller.platform.catalogue.every() if caller.key.may_enqueue(kind)]
+    return reply(page_of(JobTypeObject, kinds))

@@ -38,7 +38,8 @@ class WhyObject(Shown):
 )
 def explain_job(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
     """Explain why the job does not run, or say that it runs or has ended."""
-    explanation = caller.platform.why.explain(parse_id(id))
-    if not caller.sees(explanation.queue):
+    # A key that is restricted to a job may not see the ids of other jobs in the same queue.
+    explanation = caller.platform.why.explain(parse_id(id), name_others=caller.key.job is None)
+    if not caller.key.sees_job(explanation.name, explanation.queue):
         raise NotFound(f"there is no job {explanation.job_id}")
     return reply(WhyObject.model_validate(explanation))

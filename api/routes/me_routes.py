@@ -11,5 +11,5 @@ router = APIRouter(prefix="/v1/me", tags=["self"])
 
 @router.get("", response_model=Me, responses=guarded_responses())
 async def show_me(caller: Viewer) -> Response:
-    """Show the name, role and queue of the key that sent the request."""
+    """Show the name, the role and the restrictions of the key that sent the request."""
     return reply(Me.model_validate(caller.key))

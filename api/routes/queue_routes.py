@@ -17,8 +17,8 @@ router = APIRouter(prefix="/v1/queues", tags=["queues"])
 
 @router.get("", response_model=Page[QueueObject], responses=guarded_responses())
 def list_queues(caller: Viewer) -> Response:
-    """List all queues, by name."""
-    queues = [queue for queue in caller.platform.queues.every() if caller.sees(queue.name)]
+    """List all queues, by name. A key that is restricted to a job sees none."""
+    queues = [queue for queue in caller.platform.queues.every() if caller.key.sees_queue(queue.name)]
     return reply(page_of(QueueObject, queues))
 
 

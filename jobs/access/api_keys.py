@@ -6,12 +6,14 @@ from threading import Lock
 from typing import Final
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from callboard.jobs.access import repository
 from callboard.jobs.access.api_key import ApiKey
-from callboard.jobs.access.tokens import new_api_key, parse_api_key, same_digest
+from callboard.jobs.access.tokens import NO_DIGEST, new_api_key, parse_api_key, same_digest
 from callboard.jobs.errors import Conflict, Duplicate, Forbidden, InvalidInput, NotFound, Unauthorized
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.model.basics.fields import JobName, QueueName, invalid_input
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.database import Database
 
@@ -19,6 +21,8 @@ from callboard.jobs.postgres.database import Database
 #: stops accepting a revoked key after at most 5 seconds.
 _FRESH_SECONDS: Final = 4.0
 _CACHE_SIZE: Final = 1_000
+_QUEUE_NAME: Final = TypeAdapter(QueueName | None)
+_JOB_NAME: Final = TypeAdapter(JobName | None)
 
 log = structlog.get_logger(__name__)
 
@@ -52,24 +56,34 @@ class Auth:
         self._seen: dict[str, tuple[float, ApiKey, str]] = {}
 
     def create(
-        self, name: str, role: str, *, queue: str | None = None, expires: timedelta | None = None
+        self,
+        name: str,
+        role: str,
+        *,
+        queue: str | None = None,
+        job: str | None = None,
+        expires: timedelta | None = None,
     ) -> tuple[ApiKey, str]:
         """Create a key; returns it with its token. The token is not stored, so it cannot be shown again.
 
-        queue:   the only queue that the key may use; None: all queues.
+        queue:   the only queue that the key may use; None: all queues. It may have no jobs yet.
+        job:     the name of the only job that the key may use; None: all jobs.
         expires: the time from now until the key expires; None: never.
 
-        Raises InvalidInput for a bad name or role, Conflict when a key that is not revoked has the same name.
+        Raises InvalidInput for a bad name, role, queue or job, Conflict when a key that is not revoked has
+        the same name.
         """
         if not 1 <= len(name) <= 100 or not name.isprintable():  # noqa: PLR2004 - the limit of the column
             raise InvalidInput(
                 "a key's name has 1 to 100 printable characters", fields={"name": "1 to 100 characters"}
             )
         Role.named(role)
+        _check_name("queue", _QUEUE_NAME, queue)
+        _check_name("job", _JOB_NAME, job)
         secret = new_api_key()
         values = {
             "id": new_id(), "name": name, "prefix": secret.prefix, "digest": secret.digest,
-            "role": role.lower(), "queue": queue, "expires": expires,
+            "role": role.lower(), "queue": queue, "job": job, "expires": expires,
         }  # fmt: skip
         try:
             with self._database.transaction() as connection:
@@ -78,7 +92,7 @@ class Auth:
             raise Conflict(
                 f"there is already a key called {name!r}; revoke it or choose another name"
             ) from None
-        log.info("key.created", name=name, prefix=key.prefix, role=key.role)
+        log.info("key.created", name=name, prefix=key.prefix, role=key.role, queue=queue, job=job)
         return key, secret.token
 
     def every(self) -> list[ApiKey]:
@@ -98,32 +112,43 @@ class Auth:
         return revoked
 
     def authenticate(self, token: str) -> ApiKey:
-        """Return the key of this token. Raises Unauthorized, with the same message for every reason."""
-        prefix, digest = parse_api_key(token)
-        found = self._look_up(prefix)
-        if found is None or not same_digest(found[1], digest):
-            raise Unauthorized("the API key is not valid")
-        return found[0]
+        """Return the key of this token. Raises Unauthorized, with the same message for every reason.
 
-    def _look_up(self, prefix: str) -> tuple[ApiKey, str] | None:
+        A wrong secret takes the same time for a prefix that exists as for one that does not: it costs two
+        comparisons and one query. Only the right secret is answered from the cache.
+        """
+        prefix, digest = parse_api_key(token)
         with self._lock:
             seen = self._seen.get(prefix)
         now = self._clock.monotonic()
-        if seen and now - seen[0] < _FRESH_SECONDS:
-            return seen[1], seen[2]
+        known = same_digest(seen[2] if seen else NO_DIGEST, digest)
+        if seen and known and now - seen[0] < _FRESH_SECONDS:
+            return seen[1]
+        key = self._read(prefix, digest)
+        if key is None:
+            raise Unauthorized("the API key is not valid")
+        with self._lock:
+            if len(self._seen) >= _CACHE_SIZE:
+                self._seen.clear()
+            self._seen[prefix] = (now, key, digest)
+        return key
+
+    def _read(self, prefix: str, digest: str) -> ApiKey | None:
         with self._database.autocommit() as connection:
-            found = repository.find_valid(connection, prefix)
-        if found is not None:
-            with self._lock:
-                if len(self._seen) >= _CACHE_SIZE:
-                    self._seen.clear()
-                self._seen[prefix] = (now, *found)
-        return found
+            # The digest alone is read first: the rest of a row takes longer to read than no row.
+            if not same_digest(repository.digest(connection, prefix), digest):
+                return None
+            return repository.find_valid(connection, prefix)
 
 
-def require(key: ApiKey, role: Role, *, queue: str | None = None) -> None:
-    """Raise Forbidden unless the key has at least this role and may use this queue."""
+def require(key: ApiKey, role: Role) -> None:
+    """Raise Forbidden unless the key has at least this role."""
     if Role.named(key.role) < role:
         raise Forbidden(f"this requires the role {role.name.lower()}; the key {key.name!r} has {key.role}")
-    if key.queue is not None and queue != key.queue:
-        raise Forbidden(f"the key {key.name!r} may only use the queue {key.queue!r}")
+
+
+def _check_name(what: str, form: TypeAdapter[str | None], name: str | None) -> None:
+    try:
+        form.validate_python(name)
+    except ValidationError as error:
+        raise invalid_input(error, prefix=what) from None

@@ -5,12 +5,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from callboard.jobs.access.api_key import ApiKey
+from callboard.jobs.access.tokens import NO_DIGEST
 from callboard.jobs.postgres.sql import SCHEMA, columns
 
 _COLUMNS: Final = columns(ApiKey)
 _CREATE: Final = text(f"""
-INSERT INTO {SCHEMA}.api_keys (id, name, prefix, digest, role, queue, expires_at)
-VALUES (:id, :name, :prefix, :digest, :role, :queue, clock_timestamp() + CAST(:expires AS interval))
+INSERT INTO {SCHEMA}.api_keys (id, name, prefix, digest, role, queue, job, expires_at)
+VALUES (:id, :name, :prefix, :digest, :role, :queue, :job, clock_timestamp() + CAST(:expires AS interval))
 RETURNING {_COLUMNS}
 """)
 
@@ -43,16 +44,25 @@ def revoke(connection: Connection, key: str) -> ApiKey | None:
     return None if row is None else ApiKey(*row)
 
 
-_VALID: Final = text(f"""
-SELECT digest, {_COLUMNS} FROM {SCHEMA}.api_keys
-WHERE prefix = :prefix AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+_IN_FORCE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+_DIGEST: Final = text(f"""
+SELECT coalesce((SELECT digest FROM {SCHEMA}.api_keys WHERE prefix = :prefix AND {_IN_FORCE}), :none)
 """)
 
 
-def find_valid(connection: Connection, prefix: str) -> tuple[ApiKey, str] | None:
-    """Return the key with this prefix, and its digest; None when it is unknown, revoked or expired."""
+def digest(connection: Connection, prefix: str) -> str:
+    """Return the digest of the key with this prefix; NO_DIGEST when it is unknown, revoked or expired.
+
+    The result is one row of one text in both cases.
+    """
+    found: str = connection.execute(_DIGEST, {"prefix": prefix, "none": NO_DIGEST}).scalar_one()
+    return found
+
+
+_VALID: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.api_keys WHERE prefix = :prefix AND {_IN_FORCE}")
+
+
+def find_valid(connection: Connection, prefix: str) -> ApiKey | None:
+    """Return the key with this prefix; None when it is unknown, revoked or expired."""
     row = connection.execute(_VALID, {"prefix": prefix}).one_or_none()
-    if row is None:
-        return None
-    digest, *values = row
-    return ApiKey(*values), digest
+    return None if row is None else ApiKey(*row)

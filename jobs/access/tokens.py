@@ -14,6 +14,8 @@ _ID_ALPHABET: Final = string.ascii_lowercase + string.digits
 _ID_LENGTH: Final = 12
 _API_KEY: Final = re.compile(r"(cb_[a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 _SHOWN_CHARACTERS: Final = 4
+#: What a digest is compared with when there is no key. It has the length of a digest and equals none.
+NO_DIGEST: Final = "-" * 64
 
 
 @dataclass(frozen=True, slots=True)

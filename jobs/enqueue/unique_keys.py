@@ -96,17 +96,18 @@ class _Writing:
     def _against(self, holder: Holder, claim: UniqueClaim, job: NewJob) -> Receipt | Conflict | None:
         """Apply the job's on_conflict rule; return None when the holder has changed meanwhile."""
         there, key = holder.receipt, claim.key
+        alike = (there.name, there.queue) == (job.settings.name, job.settings.queue)
         if claim.on_conflict == "reject":
             if there.id in self.outcomes:
                 return Conflict(f"the unique key {key!r} comes twice in this batch")
-            if there.queue != job.settings.queue:
-                # A caller that is restricted to one queue must not get information about other queues.
-                return Conflict(f"the unique key {key!r} is held by a job of another queue")
+            if not alike:
+                # A caller that is restricted to a queue or a job must not get information about others.
+                return Conflict(f"the unique key {key!r} is held by a job of another name or queue")
             until = f", until {holder.until:%Y-%m-%dT%H:%M:%SZ}" if holder.until else ""
             return Conflict(f"the unique key {key!r} is held by job {there.id} ({there.state}){until}")
         if claim.on_conflict == "existing" or there.state.is_terminal:
             return there
-        if (there.name, there.queue) != (job.settings.name, job.settings.queue):
+        if not alike:
             if job.settings.door in UNATTENDED_DOORS:
                 return there
             # A caller that may write to one queue must not change a job of another.

@@ -126,11 +126,16 @@ def queue_paused(job: Job, since: datetime, now: datetime) -> Reason:
 
 
 def concurrency(job: Job, limit: int, jobs: Sequence[UUID], *, by_key: bool) -> Reason:
-    """Return that a concurrency limit is used up. by_key: the limit of the job's limit key."""
+    """Return that a concurrency limit is used up.
+
+    jobs:   some of the jobs that use it; empty if they must not be named.
+    by_key: the limit of the job's limit key.
+    """
     data = {"queue": job.queue, "limit": limit, "in_use": limit, "jobs": list(jobs)}
     more = " ..." if limit > len(jobs) else ""
-    named = ", ".join(map(str, jobs)) + more
-    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or granted: {named}"
+    told = f"{_whose(job, by_key=by_key)} has {limit:,} of {limit:,} running or granted"
+    if jobs:
+        told += f": {', '.join(map(str, jobs))}{more}"
     if by_key:
         return Reason(Code.KEY_CONCURRENCY, told, data | {"limit_key": job.limit_key}, _limits(job))
     return Reason(Code.QUEUE_CONCURRENCY, told, data, _limits(job))

@@ -39,18 +39,23 @@ class Why:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def explain(self, job_id: UUID) -> Explanation:
-        """Return why this job does not run, or that it runs or has ended. Raises NotFound."""
+    def explain(self, job_id: UUID, *, name_others: bool = True) -> Explanation:
+        """Return why this job does not run, or that it runs or has ended. Raises NotFound.
+
+        name_others: whether a reason may name the ids of other jobs.
+        """
         with self._database.autocommit() as connection:
             job = reading.get(connection, job_id)
             around = None if job is None else explaining.surroundings(connection, job)
             if job is None or around is None:
                 raise NotFound(f"there is no job {job_id}")
-            found = tuple(_reasons(connection, job, around))
+            found = tuple(_reasons(connection, job, around, name_others=name_others))
             return Explanation(job.id, job.name, job.queue, job.state, found)
 
 
-def _reasons(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+def _reasons(
+    connection: Connection, job: Job, around: Surroundings, *, name_others: bool
+) -> Iterator[Reason]:
     if job.finished:
         yield reasons.finished(job, around.now)
     elif job.state is JobState.RUNNING:
@@ -58,7 +63,7 @@ def _reasons(connection: Connection, job: Job, around: Surroundings) -> Iterator
         if job.cancel_requested_at is not None:
             yield reasons.cancel_requested(job, job.cancel_requested_at, around.now)
     else:
-        hindrances = list(_hindrances(connection, job, around))
+        hindrances = list(_hindrances(connection, job, around, name_others=name_others))
         if not hindrances:
             yield reasons.ready(job, around.now)
         yield from hindrances
@@ -66,7 +71,9 @@ def _reasons(connection: Connection, job: Job, around: Surroundings) -> Iterator
             yield reasons.expires_soon(job.expires_at, around.now)
 
 
-def _hindrances(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+def _hindrances(
+    connection: Connection, job: Job, around: Surroundings, *, name_others: bool
+) -> Iterator[Reason]:
     queued = job.state is JobState.QUEUED
     # Without a leader, due jobs are not queued and no grants are made. A plain queued job may still be
     # claimed.
@@ -83,7 +90,7 @@ def _hindrances(connection: Connection, job: Job, around: Surroundings) -> Itera
     if around.paused_at is not None:
         yield reasons.queue_paused(job, around.paused_at, around.now)
     if queued and not around.granted:
-        yield from _limits(connection, job, around)
+        yield from _limits(connection, job, around, name_others=name_others)
     servers = explaining.servers(connection, job)
     if job.solo:
         yield reasons.solo(servers)
@@ -101,13 +108,14 @@ def _limited(around: Surroundings) -> bool:
     return any(limit is not None for limit in limits)
 
 
-def _limits(connection: Connection, job: Job, around: Surroundings) -> Iterator[Reason]:
+def _limits(connection: Connection, job: Job, around: Surroundings, *, name_others: bool) -> Iterator[Reason]:
     """Yield the limits that are used up; those of a key only if the job has a key."""
     for by_key, limit in ((False, around.concurrency), (True, around.key_concurrency)):
         if limit is not None and (job.limit_key is not None or not by_key):
             use = explaining.use(connection, job, limit, by_key=by_key)
             if use.number >= limit:
-                yield reasons.concurrency(job, limit, use.jobs, by_key=by_key)
+                jobs = use.jobs if name_others else []
+                yield reasons.concurrency(job, limit, jobs, by_key=by_key)
     for by_key, limit, period in (
         (False, around.rate, around.rate_period), (True, around.key_rate, around.key_rate_period),
     ):  # fmt: skip

@@ -84,9 +84,9 @@ class Api:
         self.operator = self.caller("operator")
         self.admin = self.caller("admin")
 
-    def caller(self, role: str, *, queue: str | None = None) -> Caller:
-        name = f"{role}-{queue}" if queue else role
-        return Caller(self._send, self.platform.auth.create(name, role, queue=queue)[1])
+    def caller(self, role: str, *, queue: str | None = None, job: str | None = None) -> Caller:
+        name = "-".join(part for part in (role, queue, job) if part)
+        return Caller(self._send, self.platform.auth.create(name, role, queue=queue, job=job)[1])
 
 
 @contextmanager

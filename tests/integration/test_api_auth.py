@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.integration.api_client import Caller, api_in_process, error_of, finish, until
+from callboard.jobs.access import auth_failures
+from callboard.jobs.access.auth_failures import MOST_FAILURES, AuthFailures
+from tests.integration.api_client import Caller, api_in_process, error_of, finish, until, without_redis
 
 READS = ["/v1/jobs", "/v1/queues", "/v1/job-types", "/v1/workers", "/v1/me"]
 JOB = "00000000-0000-7000-8000-000000000000"
@@ -82,12 +84,18 @@ def test_an_admin_may_do_what_an_operator_may(api):
 
 
 def test_me_is_the_key_that_asks(api):
-    assert api.viewer.get("/v1/me").json() == {"name": "viewer", "role": "viewer", "queue": None}
+    assert api.viewer.get("/v1/me").json() == {
+        "name": "viewer",
+        "role": "viewer",
+        "queue": None,
+        "job": None,
+    }
     confined = api.caller("operator", queue="reports")
     assert confined.get("/v1/me").json() == {
         "name": "operator-reports",
         "role": "operator",
         "queue": "reports",
+        "job": None,
     }
 
 
@@ -151,3 +159,77 @@ def test_a_confined_key_knows_its_queue_alone(api, confined):
 def test_a_confined_viewer_may_still_not_change_anything(api):
     viewer = api.caller("viewer", queue="reports")
     error_of(viewer.post("/v1/queues/reports/pause"), 403, "FORBIDDEN")
+
+
+# ---- the limit on wrong keys ----
+
+
+@pytest.fixture(autouse=True)
+def _endless_window(monkeypatch):
+    """No window ends within a test."""
+    monkeypatch.setattr(auth_failures, "_WINDOW_SECONDS", 10**9)
+
+
+def wrong(number, prefix="cb_" + "a" * 12):
+    return f"{prefix}_{number:043d}"
+
+
+def ask(api, token, *, client="198.51.100.7"):
+    return Caller(api._send, token).get("/v1/me", headers={"X-Forwarded-For": client})
+
+
+def use_up(api, **options):
+    for number in range(MOST_FAILURES):
+        error_of(ask(api, wrong(number), **options), 401, "UNAUTHORIZED")
+
+
+def test_after_many_wrong_keys_further_ones_are_429_and_right_ones_are_answered(api):
+    key, token = api.platform.auth.create("right", "viewer")
+    use_up(api)
+    for guess in (wrong(99), wrong(99, key.prefix), "malformed", "x" * 5000, ""):
+        answer = ask(api, guess)
+        error_of(answer, 429, "RATE_LIMITED")
+        assert int(answer.headers["retry-after"]) >= 1
+    # A key that no cache knows, and one that was just used.
+    assert ask(api, token).status_code == 200
+    assert api.viewer.get("/v1/me").status_code == 200
+    # Where no key is given, none is guessed.
+    error_of(api.anonymous.get("/v1/me"), 401, "UNAUTHORIZED")
+    basic = api.anonymous.get("/v1/me", headers={"Authorization": "Basic YTpi"})
+    error_of(basic, 401, "UNAUTHORIZED")
+    assert api.anonymous.get("/healthz").status_code == 200
+
+
+def test_malformed_keys_count_as_wrong_ones_and_missing_ones_do_not(api):
+    for _ in range(3 * MOST_FAILURES):
+        error_of(api.anonymous.get("/v1/me"), 401, "UNAUTHORIZED")
+    for _ in range(MOST_FAILURES):
+        error_of(ask(api, "x"), 401, "UNAUTHORIZED")
+    error_of(ask(api, "x"), 429, "RATE_LIMITED")
+
+
+def test_a_right_key_never_touches_redis(api, monkeypatch):
+    monkeypatch.setattr(AuthFailures, "count", None)
+    for number in range(3):
+        _, token = api.platform.auth.create(f"key-{number}", "viewer")
+        assert ask(api, token).status_code == 200
+
+
+def test_without_redis_the_limit_is_the_same(platform):
+    with without_redis(platform) as lame, api_in_process(lame) as api:
+        use_up(api)
+        error_of(ask(api, wrong(99)), 429, "RATE_LIMITED")
+        assert api.viewer.get("/v1/me").status_code == 200
+
+
+def test_behind_a_trusted_proxy_each_client_has_its_own_limit(platform):
+    with api_in_process(platform, trusted_proxies=["127.0.0.0/8"]) as api:
+        use_up(api, client="198.51.100.7")
+        error_of(ask(api, wrong(99), client="198.51.100.7"), 429, "RATE_LIMITED")
+        error_of(ask(api, wrong(99), client="198.51.100.8"), 401, "UNAUTHORIZED")
+
+
+def test_without_a_trusted_proxy_a_header_does_not_change_the_address(api):
+    for number in range(MOST_FAILURES):
+        error_of(ask(api, wrong(number), client=f"198.51.100.{number}"), 401, "UNAUTHORIZED")
+    error_of(ask(api, wrong(99), client="203.0.113.9"), 429, "RATE_LIMITED")

@@ -166,6 +166,7 @@ def test_a_request_leaves_one_line_with_its_route_and_who_asked(api, lines):
         "path": f"/v1/jobs/{'7' * 32}",
         "status": 404,
         "error": "NOT_FOUND",
+        "client": "127.0.0.1",
         "key": "viewer",
         "request_id": "trace-8",
     }
@@ -183,3 +184,10 @@ def test_answers_say_how_they_may_be_kept_and_read(api):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
     assert not [name for name in headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(("trusted", "client"), [([], "127.0.0.1"), (["127.0.0.0/8"], "198.51.100.7")])
+def test_the_log_names_the_client_behind_a_trusted_proxy(platform, lines, trusted, client):
+    with api_in_process(platform, trusted_proxies=trusted) as api:
+        api.anonymous.get("/v1/me", headers={"Forwarded": "for=198.51.100.7;proto=https"})
+    assert logged(lines, "http.request")["client"] == client

@@ -23,6 +23,7 @@ CODES = {
     errors.NotFound: 3,
     errors.Unauthorized: 4,
     errors.Forbidden: 4,
+    errors.RateLimited: 4,
     errors.Conflict: 5,
     errors.JobUnsuccessful: 6,
     errors.Unavailable: 7,

@@ -38,6 +38,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
     assert settings.grace == settings.lease_ttl == timedelta(seconds=30)
     assert settings.max_body == 1024 * 1024
     assert (settings.job_log_level, settings.result_limit) == ("info", 256 * 1024)
+    assert settings.trusted_proxies == ()
 
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(tmp_path):
@@ -63,7 +64,9 @@ def test_every_form_is_read(tmp_path):
         SECRET_KEY=KEY,
         LOG_LEVEL="DEBUG",
         GRACE="1m30s",
+        TRUSTED_PROXIES="10.0.0.5, 10.1.0.0/16,2001:db8::/32",
     )
+    assert settings.trusted_proxies == ("10.0.0.5/32", "10.1.0.0/16", "2001:db8::/32")
     assert settings.queues == ("mail", "default")
     assert settings.max_body == 2048
     assert settings.data_dir == Path("/srv/call board")
@@ -136,6 +139,11 @@ def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
         ("RESULT_LIMIT", "17MiB", "1KiB to 16MiB"),
         ("RESULT_LIMIT", "1 GiB", "1KiB to 16MiB"),
         ("RESULT_LIMIT", "-1KiB", "1KiB to 16MiB"),
+        ("TRUSTED_PROXIES", "proxy.example", "10.1.0.0/16"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "10.1.0.0/16"),
+        ("TRUSTED_PROXIES", "*", "any client could then choose"),
+        ("TRUSTED_PROXIES", "10.0.0.1,0.0.0.0/0", "any client could then choose"),
+        ("TRUSTED_PROXIES", "::/0", "any client could then choose"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_key_value_and_form(tmp_path, name, value, form):

@@ -24,6 +24,7 @@ STORED = {
     errors.Conflict: "Conflict",
     errors.Unauthorized: "Unauthorized",
     errors.Forbidden: "Forbidden",
+    errors.RateLimited: "RateLimited",
     errors.PayloadTooLarge: "PayloadTooLarge",
     errors.UnsupportedMediaType: "UnsupportedMediaType",
     errors.Unavailable: "Unavailable",

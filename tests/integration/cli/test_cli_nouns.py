@@ -66,6 +66,29 @@ def test_without_workers_it_says_how_to_start_one(callboard):
     assert (outcome.out, outcome.err) == ("", "no worker is running; start one with 'callboard run worker'\n")
 
 
+def test_a_key_is_restricted_to_a_queue_and_a_job_and_the_list_shows_both(callboard, platform):
+    made = callboard("key", "create", "ci", "--role", "viewer", "--queue", "mail", "--job", "shop.send")
+    key = platform.auth.authenticate(made.out.strip())
+    assert (key.queue, key.job) == ("mail", "shop.send")
+    callboard("key", "create", "all", "--role", "viewer")
+    (shown_all, shown) = callboard("key", "list", "--json").json["items"]
+    assert (shown_all["queue"], shown_all["job"]) == (None, None)
+    assert (shown["queue"], shown["job"]) == ("mail", "shop.send")
+    head, line_all, line = callboard("key", "list").out.splitlines()
+    assert head.split()[4:6] == ["QUEUE", "JOB"]
+    assert line_all.split()[4:6] == ["all", "all"]
+    assert line.split()[4:6] == ["mail", "shop.send"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--queue", "two words"), ("--queue", "a\nb"), ("--job", "a b"), ("--job", "1st")]
+)
+def test_a_key_for_a_name_that_cannot_be_one_exits_with_2(callboard, option, name):
+    outcome = callboard("key", "create", "ci", "--role", "viewer", option, name)
+    assert outcome.code == 2
+    assert outcome.error.startswith(f"{option[2:]}: a {option[2:]} name is up to ")
+
+
 def test_a_new_key_is_printed_alone_and_works_until_it_is_revoked(callboard, platform):
     made = callboard("key", "create", "ci", "--role", "operator", "--queue", "mail", "--expires", "90d")
     assert made.err == "operator key ci is created; save it now, it is not shown again\n"

@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from callboard.jobs.access.api_keys import Auth, Role, require
 from callboard.jobs.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
-from tests.integration.core.factories import FakeClock, at_once, run_sql
+from callboard.jobs.model.job_type import JobType
+from tests.integration.core.factories import FakeClock, at_once, run_sql, statements
 
 
 @pytest.fixture
@@ -134,15 +135,71 @@ def test_a_role_may_all_that_the_lower_ones_may(auth, has, needs):
     key, _ = auth.create(f"{has.name}-{needs.name}", has.name)
     if has >= needs:
         require(key, needs)
-        require(key, needs, queue="any")
     else:
         with pytest.raises(Forbidden, match=f"requires the role {needs.name.lower()}"):
             require(key, needs)
 
 
-def test_a_key_of_one_queue_is_confined_to_it(auth):
-    key, _ = auth.create("deploy", "admin", queue="mail")
-    require(key, Role.ADMIN, queue="mail")
-    for queue in ("other", None):
-        with pytest.raises(Forbidden, match="may only use the queue 'mail'"):
-            require(key, Role.VIEWER, queue=queue)
+@pytest.mark.parametrize(
+    ("queue", "job"), [("two words", None), ("", None), ("q" * 101, None), (None, "a\nb"), (None, "1st")]
+)
+def test_a_queue_or_a_job_whose_name_no_job_can_have_is_invalid_input(auth, queue, job):
+    with pytest.raises(InvalidInput) as refusal:
+        auth.create("deploy", "viewer", queue=queue, job=job)
+    assert list(refusal.value.fields) == ["queue" if job is None else "job"]
+    assert auth.every() == []
+
+
+#: The restrictions of a key, and which jobs it sees: by name and queue. `a` is published in `mail`.
+SEEN = [
+    (None, None, {("a", "mail"), ("a", "other"), ("b", "mail"), ("b", "other")}),
+    ("mail", None, {("a", "mail"), ("b", "mail")}),
+    (None, "a", {("a", "mail"), ("a", "other")}),
+    ("mail", "a", {("a", "mail")}),
+]
+
+
+@pytest.mark.parametrize(("queue", "job", "seen"), SEEN)
+def test_each_restriction_of_a_key_applies(auth, queue, job, seen):
+    key, token = auth.create("deploy", "admin", queue=queue, job=job)
+    assert auth.authenticate(token) == key
+    assert (key.queue, key.job, key.confined) == (queue, job, len(seen) < 4)
+    jobs = [(name, queue) for name in ("a", "b") for queue in ("mail", "other")]
+    assert {one for one in jobs if key.sees_job(*one)} == seen
+    assert {one for one in jobs if key.may_enqueue(job_type(*one))} == seen
+    # Nobody says what queue an unpublished job belongs to.
+    assert key.may_enqueue(None) is not key.confined
+    # A queue holds other jobs than the key's.
+    assert key.sees_queue("mail") is (job is None)
+    assert key.sees_queue("other") is (job is None and queue is None)
+
+
+def job_type(name, queue):
+    return JobType(name, queue, {}, 5, 10, None, "")
+
+
+def test_a_wrong_secret_costs_the_same_queries_whether_its_prefix_exists_or_not(platform, auth):
+    key, token = auth.create("deploy", "viewer")
+    revoked, _ = auth.create("leaver", "viewer")
+    auth.revoke("leaver")
+    told = {}
+    for cached in (False, True):
+        for prefix in (key.prefix, revoked.prefix, "cb_" + "a" * 12):
+            with statements(platform) as heard, pytest.raises(Unauthorized):
+                auth.authenticate(f"{prefix}_{'x' * 43}")
+            told[cached, prefix] = list(heard)
+        auth.authenticate(token)
+    assert all(heard == told[False, key.prefix] for heard in told.values())
+    assert len(told[False, key.prefix]) == 1
+
+
+def test_only_the_right_secret_is_answered_from_the_cache(platform, auth, clock):
+    key, token = auth.create("deploy", "viewer")
+    auth.authenticate(token)
+    with statements(platform) as heard:
+        assert auth.authenticate(token) == key
+    assert heard == []
+    clock.advance(5)
+    with statements(platform) as heard:
+        assert auth.authenticate(token) == key
+    assert len(heard) == 2
