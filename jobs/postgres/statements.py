@@ -6,7 +6,6 @@ arrays are encoded here, and rows are read in Postgres's binary format.
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -24,12 +23,12 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
 
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.postgres.failures import is_conflict, retry_on_conflict
-from callboard.jobs.postgres.protocols import Pool, Statements
+from callboard.jobs.postgres.protocols import Pool
 from callboard.jobs.postgres.sql import in_schema
 
 T = TypeVar("T")
-Work = Callable[[Statements], T]
 
 #: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
 RECYCLE_AFTER: Final = 1800
@@ -127,8 +126,16 @@ class KeptConnection:
     Unavailable when Postgres does not answer.
     """
 
-    def __init__(self, pool: Pool, *, durable: bool = True, lock_timeout: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        operation: PostgresOperation,
+        *,
+        durable: bool = True,
+        lock_timeout: timedelta | None = None,
+    ) -> None:
         self._pool = pool
+        self._operation = operation
         self._durable = durable
         self._lock_timeout = lock_timeout
         self._opened = ExitStack()
@@ -163,6 +170,7 @@ class KeptConnection:
         self._of_parent, self._opened, self._connection = self._opened, ExitStack(), None
 
     def _guarded(self, once: Callable[[], T]) -> T:
+        began = time.monotonic()
         try:
             try:
                 return once()
@@ -182,6 +190,8 @@ class KeptConnection:
             # opens a new one.
             self.close()
             raise
+        finally:
+            STORE_SECONDS.labels("postgres", self._operation).observe(time.monotonic() - began)
 
     def _ready(self, allowed: int) -> DirectConnection:
         is_old = time.monotonic() - self._opened_at > RECYCLE_AFTER
@@ -194,7 +204,7 @@ class KeptConnection:
 
     def _open(self) -> DirectConnection:
         self._opened_at, self._outages = time.monotonic(), self._pool.outages
-        connection = self._opened.enter_context(self._pool.autocommit())
+        connection = self._opened.enter_context(self._pool.lasting())
         # The connection gets its own settings, so it must not go back to the pool.
         self._opened.callback(connection.invalidate)
         connection.execute(_ONE_PLAN)
@@ -206,34 +216,6 @@ class KeptConnection:
             )
         driver: Any = connection.connection.driver_connection
         return DirectConnection(driver, self._pool.schema)
-
-
-class KeptConnections:
-    """Kept connections for several threads. When none is free, a thread uses a pooled connection."""
-
-    def __init__(
-        self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
-    ) -> None:
-        #: A stack: the last returned one is taken first, so as few connections as possible are open.
-        self._free = deque(make() for _ in range(count))
-        self._otherwise = otherwise
-
-    def run(self, work: "Work[T]", *, one_statement: bool) -> T:
-        """Run `work` in one transaction. one_statement: `work` executes one statement, in autocommit."""
-        try:
-            kept = self._free.pop()
-        except IndexError:
-            result: T = self._otherwise(work)
-            return result
-        try:
-            return kept.run(work) if one_statement else kept.transaction(work)
-        finally:
-            self._free.append(kept)
-
-    def close(self) -> None:
-        """Close the connections. A later call opens new ones."""
-        for kept in list(self._free):
-            kept.close()
 
 
 # Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is

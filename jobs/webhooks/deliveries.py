@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -25,8 +25,8 @@ from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.kept_connections import KeptConnections
 from callboard.jobs.postgres.protocols import Statements
-from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.schemes import SCHEMES
@@ -101,7 +101,9 @@ class Deliveries:
         box: SecretBox,
         clock: Clock,
     ) -> None:
-        self._kept = KeptConnections(database.kept, WRITERS, database.retrying)
+        self._kept = KeptConnections(
+            partial(database.kept, "webhook"), WRITERS, partial(database.retrying, operation="webhook")
+        )
         self._enqueue = enqueue
         self._catalogue = catalogue
         self._sources = sources
