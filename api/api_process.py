@@ -1,12 +1,16 @@
 """The composition root of the API process: builds the platform and the app from the settings, then serves."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
+
+from prometheus_client import REGISTRY
 
 from callboard.api.app import SERVERS_OWN, create_app
 from callboard.api.http.server import Server
 from callboard.config import garbage
 from callboard.config.embedded import ServerUrls, secret_key
+from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
 
@@ -29,9 +33,16 @@ def run(
         enqueue_threads=2,
         schema=settings.schema_name,
     )
-    try:
+    with ExitStack() as opened:
+        opened.callback(platform.close)
+        if settings.metrics_port is not None:
+            opened.enter_context(serving(settings.metrics_host, settings.metrics_port, REGISTRY))
         app = create_app(
-            platform, secret_key=secret_key(settings), max_body=settings.max_body, threads=_THREADS
+            platform,
+            secret_key=secret_key(settings),
+            max_body=settings.max_body,
+            threads=_THREADS,
+            metrics_open=settings.metrics_open,
         )
         garbage.settle()
         Server(
@@ -41,6 +52,4 @@ def run(
             grace=settings.grace.total_seconds(),
             on_listening=on_listening,
         ).run_until_stopped()
-    finally:
-        platform.close()
     return 0

@@ -49,11 +49,14 @@ def create_app(
     secret_key: str,
     max_body: int = DEFAULT_MAX_BODY,
     threads: int = DEFAULT_THREADS,
+    metrics_open: bool = False,
 ) -> FastAPI:
     """Make the app. The caller closes the platform.
 
-    max_body: the longest body of a request, in bytes.
-    threads:  how many threads may use the database; SERVERS_OWN of the platform's connections must stay free.
+    max_body:     the longest body of a request, in bytes.
+    threads:      how many threads may use the database; SERVERS_OWN of the platform's connections must stay
+                  free.
+    metrics_open: whether GET /metrics needs no key.
     """
     intake = platform.intake(secret_key)
     services = Services(
@@ -62,6 +65,7 @@ def create_app(
         keys=KeyCache(platform.auth),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
+        metrics_open=metrics_open,
     )
 
     @asynccontextmanager

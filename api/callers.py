@@ -10,7 +10,7 @@ from fastapi.security.base import SecurityBase
 from callboard.api.services import Services, services_of
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.api_keys import Role, require
-from callboard.jobs.errors import NotFound, Unauthorized
+from callboard.jobs.errors import Forbidden, NotFound, Unauthorized
 from callboard.jobs.model.job import Job
 from callboard.jobs.platform import Platform
 
@@ -69,6 +69,24 @@ class _RequireRole(SecurityBase):
 Viewer = Annotated[Caller, Depends(_RequireRole(Role.VIEWER))]
 #: A caller who may also create and control jobs, and control queues.
 Operator = Annotated[Caller, Depends(_RequireRole(Role.OPERATOR))]
+
+
+class _RequireMetricsReader(SecurityBase):
+    """A dependency that requires a viewer's key for all queues, unless metrics are open to everybody."""
+
+    def __init__(self) -> None:
+        self._viewer = _RequireRole(Role.VIEWER)
+        self.model, self.scheme_name = self._viewer.model, self._viewer.scheme_name
+
+    async def __call__(self, request: Request) -> None:
+        if not services_of(request).metrics_open:
+            caller = await self._viewer(request)
+            if caller.key.queue is not None:
+                raise Forbidden("metrics show all queues, and this key may use only one")
+
+
+#: For the route of the metrics, which has no use for its caller.
+metrics_reader: Final = Depends(_RequireMetricsReader())
 
 
 def _token(request: Request) -> str:
