@@ -35,28 +35,27 @@ class LabelSets:
     def __init__(self, names: Sequence[str], fixed: Iterable[str] = ()) -> None:
         kept = frozenset(fixed)
         self._is_fixed = [name in kept for name in names]
+        if all(self._is_fixed):
+            # There is no name to replace, so a label set that comes too late loses all its values.
+            self._is_fixed = [False] * len(names)
         self._all_other = (OTHER,) * len(names)
-        self._room = _ROOM if any(self._is_fixed) and not all(self._is_fixed) else 1
+        self._room = _ROOM if any(self._is_fixed) else 1
         self._admitted: set[Labels] = set()
-        self._others: set[Labels] = set()
+        self._others: set[Labels] = {self._all_other}
 
     def admit(self, values: Labels) -> Labels:
         """Return the label set under which these values are counted."""
         if values in self._admitted:
             return values
-        other = self.other(values)
-        if other != values and len(self._admitted) < MAX_LABEL_SETS - self._room:
+        other = tuple(value if fixed else OTHER for value, fixed in zip(values, self._is_fixed, strict=True))
+        if values != other and len(self._admitted) < MAX_LABEL_SETS - self._room:
             self._admitted.add(values)
             return values
         if other not in self._others:
-            if len(self._others) >= self._room - 1:
+            if len(self._others) == self._room:
                 return self._all_other
             self._others.add(other)
         return other
-
-    def other(self, values: Labels) -> Labels:
-        """Return these values with OTHER in place of names."""
-        return tuple(value if fixed else OTHER for value, fixed in zip(values, self._is_fixed, strict=True))
 
 
 class Bounded(Generic[M]):
