@@ -6,6 +6,7 @@ arrays are encoded here, and rows are read in Postgres's binary format.
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -25,17 +26,17 @@ from sqlalchemy.exc import DBAPIError
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.postgres.failures import is_conflict, retry_on_conflict
-from callboard.jobs.postgres.protocols import Pool
+from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.sql import in_schema
 
 T = TypeVar("T")
+Work = Callable[[Statements], T]
 
 #: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
 RECYCLE_AFTER: Final = 1800
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
-#: Each statement of a kept connection has one plan that is good for any number of rows. Planning anew each
-#: time would take longer than running the statement.
+#: Each statement has one plan, good for any number of rows: planning takes longer than running it.
 _ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
 _LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
@@ -122,26 +123,17 @@ def _compiled(statement: TextClause, schema: str) -> bytes:
 class KeptConnection:
     """A connection that one thread keeps for many statements. It saves the checkout from the pool.
 
-    Each call is one transaction. After a connection broke, the next call opens a new one. Raises only
-    Unavailable when Postgres does not answer.
+    Each call is one transaction. A broken connection is replaced. Raises only Unavailable in an outage.
     """
 
     def __init__(
-        self,
-        pool: Pool,
-        operation: PostgresOperation,
-        *,
-        durable: bool = True,
-        lock_timeout: timedelta | None = None,
+        self, pool: Pool, operation: PostgresOperation, *, durable: bool, lock_timeout: timedelta | None
     ) -> None:
-        self._pool = pool
-        self._operation = operation
-        self._durable = durable
-        self._lock_timeout = lock_timeout
+        self._pool, self._operation = pool, operation
+        self._durable, self._lock_timeout = durable, lock_timeout
         self._opened = ExitStack()
         self._connection: DirectConnection | None = None
-        self._opened_at = 0.0
-        self._outages = 0
+        self._opened_at, self._outages = 0.0, 0
         self._of_parent: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
@@ -186,8 +178,7 @@ class KeptConnection:
                 raise
             raise meaning from error
         except BaseException:
-            # An interrupt may have happened anywhere, so the connection's state is unknown. The next call
-            # opens a new one.
+            # An interrupt may have happened anywhere, so the connection's state is unknown.
             self.close()
             raise
         finally:
@@ -211,11 +202,38 @@ class KeptConnection:
         if not self._durable:
             connection.execute(_NOT_DURABLE)
         if self._lock_timeout is not None:
-            connection.execute(
-                _LOCK_TIMEOUT, {"milliseconds": self._lock_timeout // timedelta(milliseconds=1)}
-            )
+            milliseconds = self._lock_timeout // timedelta(milliseconds=1)
+            connection.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
         driver: Any = connection.connection.driver_connection
         return DirectConnection(driver, self._pool.schema)
+
+
+class KeptConnections:
+    """Kept connections for several threads. When none is free, a thread uses a pooled connection."""
+
+    def __init__(
+        self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
+    ) -> None:
+        #: A stack: the last returned one is taken first, so as few connections as possible are open.
+        self._free = deque(make() for _ in range(count))
+        self._otherwise = otherwise
+
+    def run(self, work: "Work[T]", *, one_statement: bool) -> T:
+        """Run `work` in one transaction. one_statement: `work` executes one statement, in autocommit."""
+        try:
+            kept = self._free.pop()
+        except IndexError:
+            result: T = self._otherwise(work)
+            return result
+        try:
+            return kept.run(work) if one_statement else kept.transaction(work)
+        finally:
+            self._free.append(kept)
+
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        for kept in list(self._free):
+            kept.close()
 
 
 # Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
 from tests.integration.api_client import api_in_process, build_app
+from tests.integration.core.factories import until
 from tests.samples import series
 
 
@@ -117,8 +118,9 @@ def test_metrics_are_openmetrics_and_compressed_for_a_scraper_that_asks(api):
 
 def test_calls_to_the_stores_are_measured_by_operation(api):
     api.operator.enqueue()
-    seen = series("callboard_store_seconds_count")
-    assert {("enqueue", "postgres"), ("push", "redis"), ("statement", "postgres")} <= set(seen)
+    wanted = {("enqueue", "postgres"), ("push", "redis"), ("statement", "postgres")}
+    # A job is pushed after the answer.
+    until(lambda: wanted <= set(series("callboard_store_seconds_count")))
 
 
 def test_the_page_of_the_document_needs_nothing_from_elsewhere(api):
