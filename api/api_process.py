@@ -1,13 +1,17 @@
 """The composition root of the API process: builds the platform and the app from the settings, then serves."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
+
+from prometheus_client import REGISTRY
 
 from callboard.api.app import SERVERS_OWN, create_app
 from callboard.api.http.server import Server
 from callboard.api.http.tls import tls_context
 from callboard.config import garbage
 from callboard.config.embedded import ServerUrls, secret_key
+from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
 
@@ -30,13 +34,17 @@ def run(
         enqueue_threads=2,
         schema=settings.schema_name,
     )
-    try:
+    with ExitStack() as opened:
+        opened.callback(platform.close)
+        if settings.metrics_port is not None:
+            opened.enter_context(serving(settings.metrics_host, settings.metrics_port, REGISTRY))
         app = create_app(
             platform,
             secret_key=secret_key(settings),
             max_body=settings.max_body,
             threads=_THREADS,
             trusted_proxies=settings.trusted_proxies,
+            metrics_open=settings.metrics_open,
         )
         garbage.settle()
         Server(
@@ -48,6 +56,4 @@ def run(
             tls=tls_context(settings.tls_cert, settings.tls_key),
             on_listening=on_listening,
         ).run_until_stopped()
-    finally:
-        platform.close()
     return 0

@@ -52,12 +52,15 @@ def create_app(
     max_body: int = DEFAULT_MAX_BODY,
     threads: int = DEFAULT_THREADS,
     trusted_proxies: Sequence[str] = (),
+    metrics_open: bool = False,
 ) -> FastAPI:
     """Make the app. The caller closes the platform.
 
-    max_body: the longest body of a request, in bytes.
-    threads:  how many threads may use the database; SERVERS_OWN of the platform's connections must stay free.
+    max_body:        the longest body of a request, in bytes.
+    threads:         how many threads may use the database; SERVERS_OWN of the platform's connections must
+                     stay free.
     trusted_proxies: the addresses and networks whose forwarding headers are believed.
+    metrics_open:    whether GET /metrics needs no key.
     """
     intake, auth_failures = platform.intake(secret_key), platform.auth_failures()
     services = Services(
@@ -66,6 +69,7 @@ def create_app(
         keys=KeyCache(platform.auth, auth_failures),
         polls=LongPolls(platform.jobs, platform.waiting),
         readiness=Readiness(platform),
+        metrics_open=metrics_open,
     )
 
     @asynccontextmanager

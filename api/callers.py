@@ -96,6 +96,24 @@ Viewer = Annotated[Caller, Depends(_RequireRole(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(_RequireRole(Role.OPERATOR))]
 
 
+class _RequireMetricsReader(SecurityBase):
+    """A dependency that requires a viewer's key for all queues, unless metrics are open to everybody."""
+
+    def __init__(self) -> None:
+        self._viewer = _RequireRole(Role.VIEWER)
+        self.model, self.scheme_name = self._viewer.model, self._viewer.scheme_name
+
+    async def __call__(self, request: Request) -> None:
+        if not services_of(request).metrics_open:
+            caller = await self._viewer(request)
+            if caller.key.queue is not None:
+                raise Forbidden("metrics show all queues, and this key may use only one")
+
+
+#: For the route of the metrics, which has no use for its caller.
+metrics_reader: Final = Depends(_RequireMetricsReader())
+
+
 def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":

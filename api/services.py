@@ -1,8 +1,9 @@
 """The objects that every route uses. Each app makes them once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from callboard.api.http.long_poll import LongPolls
@@ -21,6 +22,10 @@ class Services:
     keys: KeyCache
     polls: LongPolls
     readiness: Readiness
+    #: Whether GET /metrics needs no key.
+    metrics_open: bool = False
+    #: One scrape is rendered at a time, in a thread that no other route waits for.
+    scrapes: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
 
 def services_of(request: Request) -> Services:

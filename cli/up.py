@@ -11,7 +11,7 @@ import click
 
 from callboard.cli.console.options import json_option
 from callboard.cli.console.output import print_json, print_rich
-from callboard.jobs.errors import CallboardError, Conflict, Unavailable
+from callboard.jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -29,6 +29,7 @@ _KILL_MARGIN: Final = 10.0
 _STOP_TIMEOUT: Final = 15.0
 _HEALTH_TIMEOUT: Final = 1.0
 _OK: Final = 200
+_LAST_PORT: Final = 65535
 
 
 @click.command()
@@ -45,6 +46,7 @@ def up(*, as_json: bool) -> None:
     from callboard.config.embedded import secret_key
 
     settings = server_settings()
+    _check_metrics_ports(settings)
     port, key = _free_port(settings), secret_key(settings)
     with _servers(settings) as (urls, embedded), closing(build_platform(settings, urls)) as platform:
         platform.migrations.upgrade()
@@ -125,9 +127,9 @@ def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
         "scheduler": _STOP_TIMEOUT,
         "worker": settings.grace.total_seconds() + _KILL_MARGIN,
     }
-    # The scheduler and the worker both serve metrics; the worker uses the next port.
-    metrics = settings.metrics_port
-    ports = {"worker": metrics + 1} if metrics else {}
+    # All three serve metrics, each on a port of its own. For port 0, each takes a free one.
+    first = settings.metrics_port
+    ports = {"worker": first + 1, "api": first + 2} if first else {}
     return [
         Child(
             name,
@@ -142,6 +144,16 @@ def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
         )
         for name in ("api", "scheduler", "worker")
     ]
+
+
+def _check_metrics_ports(settings: "Settings") -> None:
+    """Raise InvalidInput unless there are three ports for metrics."""
+    if (settings.metrics_port or 0) > _LAST_PORT - 2:
+        problem = f"expected at most {_LAST_PORT - 2}: `callboard up` uses this port and the next two"
+        raise InvalidInput(
+            f"CALLBOARD_METRICS_PORT is {settings.metrics_port}; {problem}",
+            fields={"CALLBOARD_METRICS_PORT": problem},
+        )
 
 
 def _free_port(settings: "Settings") -> int:

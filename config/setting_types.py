@@ -17,6 +17,7 @@ REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _KEEP_OTHERS: Final = timedelta(days=30)
 _SIZE: Final = re.compile(r"(\d{1,12})\s?(|b|kib|mib)", re.IGNORECASE | re.ASCII)
 _UNITS: Final = {"": 1, "b": 1, "kib": 1024, "mib": 1024 * 1024}
+_YES_OR_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 LOG_LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -79,7 +80,18 @@ def _network(value: str) -> str:
     return str(network)
 
 
+def _yes_or_no(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    known = _YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else None
+    if known is None:
+        raise ValueError("neither yes nor no")
+    return known
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+#: `true` or `false`, `yes` or `no`, `1` or `0`.
+YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Lowered = BeforeValidator(_lower)
 DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
 RedisUrl = Annotated[str, Field(max_length=2000), _one_of(*REDIS_SCHEMES)]

@@ -14,7 +14,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from callboard.config.redaction import MASK, mask_text
 from callboard.config.setting_types import (
@@ -33,6 +42,7 @@ from callboard.config.setting_types import (
     SchemaName,
     Size,
     TrustedNetworks,
+    YesOrNo,
 )
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import format_duration
@@ -103,6 +113,7 @@ class Settings(BaseModel):
         default="127.0.0.1", description="an address to listen on, such as 127.0.0.1"
     )
     metrics_port: Port | None = Field(default=None, description=_PORT_FORM)
+    metrics_open: YesOrNo = Field(default=False, description="true or false")
     log_format: Annotated[Literal["auto", "json", "human"], Lowered] = Field(
         default="auto", description="auto, json or human"
     )
@@ -149,10 +160,11 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _reject_bool(cls, value: object) -> object:
+    def _reject_bool(cls, value: object, info: ValidationInfo) -> object:
         # pydantic would read `port = true` in the file as port 1
-        if isinstance(value, bool):
-            raise ValueError("must not be true or false")  # noqa: TRY004 - pydantic collects ValueError only
+        is_flag = cls.model_fields[str(info.field_name)].annotation is bool
+        if isinstance(value, bool) and not is_flag:
+            raise ValueError("must not be true or false")
         return value
 
     def came_from(self, sources: Mapping[str, Source]) -> Self:
@@ -259,6 +271,8 @@ def _setting_text(value: object) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return "true" if value else "false"
         case SecretStr():
             return MASK
         case timedelta():

@@ -13,13 +13,16 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from callboard.jobs.feed.upkeep import Upkeep
+from callboard.jobs.metric_labels import Bounded
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.hint import FeedRow
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.link import RedisUnavailable
 from callboard.jobs.redis.transport import WINDOW, Transport, best_effort
 
-TOKENS_FED = Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
+TOKENS_FED = Bounded(
+    Counter("callboard_tokens_fed_total", "Tokens that the feeder put into Redis.", ["queue"])
+)
 LAG = Gauge("callboard_scheduler_lag_seconds", "How long ago the feeder last finished a round.")
 
 #: The number of jobs that one statement stages or expires.

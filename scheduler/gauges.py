@@ -3,22 +3,23 @@
 from datetime import datetime
 from typing import Final
 
-from prometheus_client import Gauge
-
+from callboard.jobs.metric_labels import GaugeTable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.queues import Queues
 
-QUEUE_JOBS = Gauge("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"])
-QUEUE_OLDEST = Gauge(
+QUEUE_JOBS = GaugeTable("callboard_queue_jobs", "Unfinished jobs.", ["queue", "state"], fixed=["state"])
+QUEUE_OLDEST = GaugeTable(
     "callboard_queue_oldest_seconds",
     "How long the oldest queued job has been due, of the thousand that come next.",
     ["queue"],
+    rest=max,
 )
-QUEUE_GRANTED = Gauge(
+QUEUE_GRANTED = GaugeTable(
     "callboard_queue_granted", "Jobs of a limited queue that may start and have not.", ["queue"]
 )
-WORKERS = Gauge("callboard_workers", "Workers with a lease that serve the queue.", ["queue"])
+#: A queue without workers is what an alarm looks for, so the smallest numbers are shown.
+WORKERS = GaugeTable("callboard_workers", "Workers with a lease that serve the queue.", ["queue"], rest=min)
 
 #: How often queues are counted. Seconds.
 GAUGE_EVERY: Final = 10.0
@@ -29,6 +30,8 @@ _STATES: Final = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobStat
 
 class Gauges:
     """Sets the gauges. A standby has no values, because otherwise everything would be counted twice.
+
+    A queue that is not in use any more has no values either.
 
     A gauge is at most `GAUGE_EVERY` seconds old. It may be older if counting is slow, because counting may
     use at most a twentieth of the time.
@@ -46,12 +49,13 @@ class Gauges:
             return
         found = self._queues.gauged()
         self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _PAUSE_FACTOR
-        for queue, at, workers in found:
-            for state in _STATES:
-                QUEUE_JOBS.labels(queue.name, state).set(getattr(queue, state))
-            QUEUE_GRANTED.labels(queue.name).set(queue.granted)
-            QUEUE_OLDEST.labels(queue.name).set(_age(at, queue.oldest_at))
-            WORKERS.labels(queue.name).set(workers)
+        current = [each for each in found if each.in_use]
+        QUEUE_JOBS.replace(
+            {(each.counts.name, state): getattr(each.counts, state) for each in current for state in _STATES}
+        )
+        QUEUE_GRANTED.replace({(each.counts.name,): each.counts.granted for each in current})
+        QUEUE_OLDEST.replace({(each.counts.name,): _age(each.at, each.counts.oldest_at) for each in current})
+        WORKERS.replace({(each.counts.name,): each.workers for each in current})
 
     @staticmethod
     def clear() -> None:

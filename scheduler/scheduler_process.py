@@ -11,9 +11,10 @@ from typing import Final
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from prometheus_client import Counter, start_http_server
+from prometheus_client import REGISTRY, Counter
 
 from callboard.config.embedded import ServerUrls
+from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
@@ -48,8 +49,7 @@ def run(settings: Settings, urls: ServerUrls) -> int:
         )  # fmt: skip
         opened.callback(platform.close)
         if settings.metrics_port is not None:
-            server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
-            opened.callback(server.shutdown)
+            opened.enter_context(serving(settings.metrics_host, settings.metrics_port, REGISTRY))
         Scheduler(platform, settings, opened)
         log.info("scheduler.started")
         while not stopping.wait(0.2):
@@ -80,6 +80,8 @@ class Scheduler:
                 self._leader.check()
             if not self._leader.leads:
                 gauges.clear()
+                # A standby has nothing to feed, so it does not lag.
+                feeder.rest()
 
         self._leader.check()
         listener = Listener(platform.database, feeder, self._leader)

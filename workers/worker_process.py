@@ -8,7 +8,7 @@ from callboard.config.embedded import ServerUrls
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
 from callboard.workers.supervise.supervisor import Supervisor
-from callboard.workers.supervise.worker_metrics import serving
+from callboard.workers.supervise.worker_metrics import serving_children
 
 
 def run(settings: Settings, urls: ServerUrls) -> int:
@@ -21,7 +21,7 @@ def run(settings: Settings, urls: ServerUrls) -> int:
     with ExitStack() as opened:
         opened.callback(platform.close)
         if settings.metrics_port is not None:
-            opened.enter_context(serving(settings.metrics_host, settings.metrics_port))
+            opened.enter_context(serving_children(settings.metrics_host, settings.metrics_port))
         return Supervisor(settings, urls.database_url, urls.redis_url, platform).run()
 
 

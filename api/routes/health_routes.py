@@ -6,14 +6,16 @@ from base64 import b64encode
 from importlib.resources import files
 from typing import Final
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import REGISTRY
 
+from callboard.api.callers import metrics_reader
 from callboard.api.openapi import error_responses
 from callboard.api.readiness import OK
 from callboard.api.schemas import Health, ReadyState, reply
 from callboard.api.services import AppServices
+from callboard.config.exposition import MEDIA_TYPES, Exposition, expose
 
 router = APIRouter(tags=["self"])
 
@@ -61,11 +63,29 @@ def readyz(services: AppServices) -> Response:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **error_responses()},
+    responses={
+        200: {"content": {kind: {"schema": {"type": "string"}} for kind in MEDIA_TYPES}},
+        **error_responses("UNAUTHORIZED", "FORBIDDEN"),
+    },
+    dependencies=[metrics_reader],
 )
-def metrics() -> Response:
-    """Return the metrics of this process for Prometheus."""
-    return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, services: AppServices) -> Response:
+    """Return the metrics of this process for Prometheus.
+
+    A key that is confined to a queue may not read them. With the setting CALLBOARD_METRICS_OPEN, nobody needs
+    a key.
+    """
+    found = await to_thread.run_sync(_expose, request, limiter=services.scrapes)
+    return Response(found.body, headers=found.headers)
+
+
+def _expose(request: Request) -> Exposition:
+    headers = request.headers
+    return expose(
+        REGISTRY,
+        accept=", ".join(headers.getlist("accept")),
+        accept_encoding=", ".join(headers.getlist("accept-encoding")),
+    )
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -41,7 +41,7 @@ class Claims:
         self.worker = worker
         # The commit of a claim need not wait for the disk. If a crash of Postgres undoes a claim, the job is
         # queued again, and the fence refuses every write of the undone attempt.
-        self._kept = database.kept(durable=False, lock_timeout=_ROW_LOCK_TIMEOUT)
+        self._kept = database.kept("claim", durable=False, lock_timeout=_ROW_LOCK_TIMEOUT)
         #: Claims whose answer did not arrive, with the time of the outage. They may have been committed.
         self._unanswered: dict[UUID, float] = {}
 
@@ -68,7 +68,7 @@ class Claims:
     def claim_solo(self, names: Sequence[str], queues: Sequence[str]) -> list[ClaimedJob]:
         """Claim at most one job that must run alone, with one of these names, from these queues or any."""
         claim_id = new_id()
-        with self._unanswered_on_outage(claim_id), self._database.autocommit() as connection:
+        with self._unanswered_on_outage(claim_id), self._database.autocommit("claim") as connection:
             return claiming.claim_solo(connection, self.worker, claim_id, names, queues)
 
     def with_arguments(self, claimed: list[ClaimedJob]) -> list[ClaimedJob]:

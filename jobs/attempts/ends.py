@@ -42,7 +42,7 @@ class Ends:
         self._database = database
         self._transport = transport
         self._hook = hook
-        self._kept = database.kept()
+        self._kept = database.kept("finish")
 
     def finish(self, ends: Sequence[Finish]) -> dict[UUID, Finished]:
         """Write how attempts ended. An end that is missing from the result was stale and is refused."""

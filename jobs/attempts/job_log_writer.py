@@ -20,7 +20,7 @@ class JobLogWriter:
     """
 
     def __init__(self, database: Database) -> None:
-        self._kept = database.kept(durable=False)
+        self._kept = database.kept("job_log", durable=False)
 
     def write(self, portions: Sequence[Portion], reports: Sequence[Progress]) -> None:
         """Write lines and progress; the epoch fences progress. May be repeated if its answer was lost."""

@@ -6,6 +6,7 @@ When a call returns, its jobs are committed.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -60,14 +61,14 @@ class Enqueue:
     def __init__(
         self, database: Database, transport: Transport, catalogue: Catalogue, *, threads: int = 1
     ) -> None:
-        self._database = database
         self._transport = transport
         self._catalogue = catalogue
         self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
         #: Jobs with unique keys wait for each other. With a Batcher of their own they delay no plain job.
         self._keyed: Batcher[Batch, Written] = Batcher("jobs with unique keys", self._write_keyed)
         self._key_turns = KeyTurns(_KEY_TURNS)
-        self._kept = KeptConnections(database.kept, _KEPT, database.retrying)
+        self._retrying = partial(database.retrying, operation="enqueue")
+        self._kept = KeptConnections(partial(database.kept, "enqueue"), _KEPT, self._retrying)
 
     def check(self, request: JobRequest, source: Source) -> Batch:
         """Check a request against the job types that workers published; returns a batch of one job.
@@ -192,7 +193,7 @@ class Enqueue:
         """Run `work` in one transaction. A batch that is one statement is a transaction by itself."""
         if isinstance(batch, MixedJobs) and batch.has_keys:
             # It may wait for another transaction. On a kept connection, it would delay the next callers.
-            return self._database.retrying(work)
+            return self._retrying(work)
         return self._kept.run(work, one_statement=len(batch.ids) <= ROWS)
 
     def _write_plain(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
@@ -219,7 +220,7 @@ class Enqueue:
                 inserting.limit_lock_wait(statements, lock_wait)
                 return self.write(statements, batch)
 
-            written = self._database.retrying(work)
+            written = self._retrying(work)
             done.append(written)
             return _each(some, written)
 

@@ -21,7 +21,7 @@ class Feed:
 
     def look(self) -> Upkeep:
         """Return the work that is due."""
-        with self._database.autocommit() as connection:
+        with self._database.autocommit("look") as connection:
             return repository.look(connection)
 
     @staticmethod
@@ -31,19 +31,23 @@ class Feed:
 
     def stage(self, limit: int) -> int:
         """Queue up to `limit` scheduled and retrying jobs that are due; return how many."""
-        return len(self._database.retrying(lambda connection: repository.stage(connection, limit)))
+        return len(
+            self._database.retrying(lambda connection: repository.stage(connection, limit), operation="feed")
+        )
 
     def expire(self, limit: int) -> list[UUID]:
         """Cancel up to `limit` jobs that have expired before they started; return their ids."""
-        expired = self._database.retrying(lambda connection: repository.expire(connection, limit))
+        expired = self._database.retrying(
+            lambda connection: repository.expire(connection, limit), operation="feed"
+        )
         return [job.id for job in expired]
 
     def heads(self, queues: Sequence[str], limit: int) -> dict[str, list[FeedRow]]:
         """Return the most urgent queued jobs of each queue."""
-        with self._database.autocommit() as connection:
+        with self._database.autocommit("feed") as connection:
             return repository.heads(connection, queues, limit)
 
     def queued(self, queue: str, limit: int, offset: int) -> list[FeedRow]:
         """Return queued jobs of one queue in the order of urgency, from `offset` on."""
-        with self._database.autocommit() as connection:
+        with self._database.autocommit("feed") as connection:
             return repository.queued(connection, queue, limit, offset)

@@ -45,7 +45,7 @@ class FollowerHook:
         """
         following = {end.id: self._checked(end) for end in ends}
         try:
-            done, written = self._database.retrying(self._work(ends, following))
+            done, written = self._database.retrying(self._work(ends, following), operation="finish")
         except Duplicate as error:
             if error.constraint != JOB_ID_CONSTRAINT:
                 raise
@@ -55,7 +55,7 @@ class FollowerHook:
                 parent: [one._replace(job=one.job._replace(id=new_id())) for one in followers]
                 for parent, followers in following.items()
             }
-            done, written = self._database.retrying(self._work(ends, fresh))
+            done, written = self._database.retrying(self._work(ends, fresh), operation="finish")
         if written is not None:
             self._enqueue.announce(written)
         return done

@@ -31,8 +31,19 @@ class QueueCounts:
 
 
 class Gauged(NamedTuple):
-    """A queue's counts, the time of the count, and how many workers with a lease serve the queue."""
+    """A queue's counts, the time of the count, and how many workers with a lease serve the queue.
+
+    named: whether a job type or a worker names the queue.
+    """
 
     counts: QueueCounts
     at: datetime
     workers: int
+    named: bool
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the queue has jobs, is paused or limited, or is named. Queues are never deleted."""
+        now = self.counts
+        jobs = now.scheduled + now.queued + now.running + now.retrying
+        return bool(jobs or now.paused_at or now.limits.any or self.named)

@@ -1,6 +1,7 @@
 """The database: its engine, three kinds of connections, and the conversion of driver errors."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, retry_on_conflict
@@ -36,9 +38,10 @@ class Database:
     transaction(), retrying(): a pooled connection, several statements, one transaction.
     autocommit():              a pooled connection for single statements.
     kept():                    a connection that one thread keeps for a hot loop.
+    lasting():                 a connection that is used for as long as it works.
 
     All of them raise only Unavailable when Postgres does not answer. A forked process opens its own
-    connections.
+    connections. `operation` is the label of the metric that measures the call.
     """
 
     def __init__(
@@ -76,27 +79,47 @@ class Database:
         _databases.add(self)
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, operation: PostgresOperation = "transaction") -> Iterator[Connection]:
         """Yield a pooled connection in a transaction. The end of the block commits it."""
-        with self.explaining(), self.engine.begin() as connection:
-            yield connection
+        began = time.monotonic()
+        try:
+            with self.explaining(), self.engine.begin() as connection:
+                yield connection
+        finally:
+            STORE_SECONDS.labels("postgres", operation).observe(time.monotonic() - began)
 
     @contextmanager
-    def autocommit(self) -> Iterator[Connection]:
+    def autocommit(self, operation: PostgresOperation = "statement") -> Iterator[Connection]:
         """Yield a pooled connection in autocommit, which saves a single statement two round trips."""
+        began = time.monotonic()
+        try:
+            with self.lasting() as connection:
+                yield connection
+        finally:
+            STORE_SECONDS.labels("postgres", operation).observe(time.monotonic() - began)
+
+    @contextmanager
+    def lasting(self) -> Iterator[Connection]:
+        """Yield a connection in autocommit that is not measured, because the block lasts for hours."""
         with self.explaining(), self._autocommit.connect() as connection:
             yield connection
 
-    def retrying(self, work: Callable[[Connection], T]) -> T:
+    def retrying(self, work: Callable[[Connection], T], *, operation: PostgresOperation = "transaction") -> T:
         """Run `work` in a transaction; repeat it after a deadlock or a serialization failure."""
 
         def once() -> T:
-            with self.transaction() as connection:
+            with self.transaction(operation) as connection:
                 return work(connection)
 
         return retry_on_conflict(once)
 
-    def kept(self, *, durable: bool = True, lock_timeout: timedelta | None = None) -> KeptConnection:
+    def kept(
+        self,
+        operation: PostgresOperation,
+        *,
+        durable: bool = True,
+        lock_timeout: timedelta | None = None,
+    ) -> KeptConnection:
         """A connection that one thread keeps, for a hot loop.
 
         durable:      False: a commit does not wait for the disk. If Postgres itself crashes, the last commits
@@ -104,7 +127,7 @@ class Database:
         lock_timeout: how long a statement waits for a locked row before it raises Busy; by default without
         limit.
         """
-        kept = KeptConnection(self, durable=durable, lock_timeout=lock_timeout)
+        kept = KeptConnection(self, operation, durable=durable, lock_timeout=lock_timeout)
         self._kept.add(kept)
         return kept
 

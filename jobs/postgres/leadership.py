@@ -1,11 +1,13 @@
 """Leadership of one scheduler: an advisory lock that one connection holds."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from callboard.jobs.metrics import STORE_SECONDS
 from callboard.jobs.postgres import locks
 from callboard.jobs.postgres.database import Database
 
@@ -28,7 +30,7 @@ class Leadership:
     def take(self) -> bool:
         """Take the lock if it is free; return whether it was taken."""
         with ExitStack() as opened:
-            connection = opened.enter_context(self._database.autocommit())
+            connection = opened.enter_context(self._database.lasting())
             if not locks.try_lock(connection, locks.LEADER):
                 return False
             # The lock belongs to the connection, so the connection must not go back to the pool.
@@ -46,8 +48,12 @@ class Leadership:
         """Run `work` on the connection that holds the lock. An answer proves that the lock is still held."""
         if self._connection is None:
             raise RuntimeError("the lock is not held")
-        with self._database.explaining():
-            return work(self._connection)
+        began = time.monotonic()
+        try:
+            with self._database.explaining():
+                return work(self._connection)
+        finally:
+            STORE_SECONDS.labels("postgres", "look").observe(time.monotonic() - began)
 
     def release(self) -> None:
         """Release the lock. A broken connection may raise an error."""

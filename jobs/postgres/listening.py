@@ -14,7 +14,7 @@ def listening(database: Database) -> Iterator[Callable[[float], set[str]]]:
     The function takes a timeout in seconds and returns the names of queues. It raises Unavailable when the
     connection is lost.
     """
-    with database.autocommit() as connection:
+    with database.lasting() as connection:
         notices.listen(connection)
         try:
             yield lambda timeout: notices.heard(connection, timeout)

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
 
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.postgres.failures import is_conflict, retry_on_conflict
 from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.sql import in_schema
@@ -35,8 +36,7 @@ Work = Callable[[Statements], T]
 RECYCLE_AFTER: Final = 1800
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 _NOT_DURABLE: Final = text("SET synchronous_commit = off")
-#: Each statement of a kept connection has one plan that is good for any number of rows. Planning anew each
-#: time would take longer than running the statement.
+#: Each statement has one plan, good for any number of rows: planning takes longer than running it.
 _ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
 _LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
@@ -123,18 +123,17 @@ def _compiled(statement: TextClause, schema: str) -> bytes:
 class KeptConnection:
     """A connection that one thread keeps for many statements. It saves the checkout from the pool.
 
-    Each call is one transaction. After a connection broke, the next call opens a new one. Raises only
-    Unavailable when Postgres does not answer.
+    Each call is one transaction. A broken connection is replaced. Raises only Unavailable in an outage.
     """
 
-    def __init__(self, pool: Pool, *, durable: bool = True, lock_timeout: timedelta | None = None) -> None:
-        self._pool = pool
-        self._durable = durable
-        self._lock_timeout = lock_timeout
+    def __init__(
+        self, pool: Pool, operation: PostgresOperation, *, durable: bool, lock_timeout: timedelta | None
+    ) -> None:
+        self._pool, self._operation = pool, operation
+        self._durable, self._lock_timeout = durable, lock_timeout
         self._opened = ExitStack()
         self._connection: DirectConnection | None = None
-        self._opened_at = 0.0
-        self._outages = 0
+        self._opened_at, self._outages = 0.0, 0
         self._of_parent: ExitStack | None = None
 
     def run(self, work: Callable[[DirectConnection], T]) -> T:
@@ -163,6 +162,7 @@ class KeptConnection:
         self._of_parent, self._opened, self._connection = self._opened, ExitStack(), None
 
     def _guarded(self, once: Callable[[], T]) -> T:
+        began = time.monotonic()
         try:
             try:
                 return once()
@@ -178,10 +178,11 @@ class KeptConnection:
                 raise
             raise meaning from error
         except BaseException:
-            # An interrupt may have happened anywhere, so the connection's state is unknown. The next call
-            # opens a new one.
+            # An interrupt may have happened anywhere, so the connection's state is unknown.
             self.close()
             raise
+        finally:
+            STORE_SECONDS.labels("postgres", self._operation).observe(time.monotonic() - began)
 
     def _ready(self, allowed: int) -> DirectConnection:
         is_old = time.monotonic() - self._opened_at > RECYCLE_AFTER
@@ -194,16 +195,15 @@ class KeptConnection:
 
     def _open(self) -> DirectConnection:
         self._opened_at, self._outages = time.monotonic(), self._pool.outages
-        connection = self._opened.enter_context(self._pool.autocommit())
+        connection = self._opened.enter_context(self._pool.lasting())
         # The connection gets its own settings, so it must not go back to the pool.
         self._opened.callback(connection.invalidate)
         connection.execute(_ONE_PLAN)
         if not self._durable:
             connection.execute(_NOT_DURABLE)
         if self._lock_timeout is not None:
-            connection.execute(
-                _LOCK_TIMEOUT, {"milliseconds": self._lock_timeout // timedelta(milliseconds=1)}
-            )
+            milliseconds = self._lock_timeout // timedelta(milliseconds=1)
+            connection.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
         driver: Any = connection.connection.driver_connection
         return DirectConnection(driver, self._pool.schema)
 

@@ -17,6 +17,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.retry import Retry
 
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.metrics import STORE_SECONDS, RedisOperation
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 
 #: A call that takes longer has failed. Seconds.
@@ -75,8 +76,11 @@ class Link:
         return self._streak > 0
 
     @contextmanager
-    def call(self, timeout: float = CALL_TIMEOUT) -> Iterator[redis.Redis]:
-        """Yield the client for one call. Raises RedisUnavailable when Redis fails, and during a pause."""
+    def call(self, operation: RedisOperation, timeout: float = CALL_TIMEOUT) -> Iterator[redis.Redis]:
+        """Yield the client for one call. Raises RedisUnavailable when Redis fails, and during a pause.
+
+        operation: the label of the metric that measures the call.
+        """
         began = self._clock.monotonic()
         if began < self._refused_until:
             raise RedisUnavailable(self._reason)
@@ -90,6 +94,8 @@ class Link:
             self._reason = error.message
             self._pause(self._clock.monotonic(), began)
             raise
+        finally:
+            STORE_SECONDS.labels("redis", operation).observe(self._clock.monotonic() - began)
         if self._streak:
             self._streak, self._refused_until = 0, 0.0
 

@@ -161,7 +161,7 @@ class Transport:
         ]
         if not parts:
             return 0
-        with self._producers.call() as client:
+        with self._producers.call("push") as client:
             if len(parts) == 1:
                 taken = [self._offer(client, *parts[0])]
             else:
@@ -182,7 +182,7 @@ class Transport:
 
         rows: the id, epoch and priority of each job, and its run_at as Unix time in milliseconds.
         """
-        with self._feeders.call() as client:
+        with self._feeders.call("feed") as client:
             pipeline = client.pipeline(transaction=False)
             for start in range(0, len(rows), _CHUNK):
                 members = {
@@ -196,7 +196,7 @@ class Transport:
 
     def wake(self, workers: Iterable[UUID]) -> None:
         """Make the next pop of these workers return WAKE. The workers then read the list of queues."""
-        with self._feeders.call() as client:
+        with self._feeders.call("wake") as client:
             pipeline = client.pipeline(transaction=False)
             for worker in workers:
                 key = self.wake_key(worker)
@@ -217,10 +217,10 @@ class Transport:
             keys.insert(0, self.wake_key(worker))
         if self._poppers.ailing:
             # After a failure, check with a short call that Redis is back before a call that blocks.
-            with self._poppers.call() as client:
+            with self._poppers.call("pop") as client:
                 client.ping()
         # If the reply is lost, so are its tokens. The feeder adds them again.
-        with self._poppers.call(block + CALL_TIMEOUT) as client:
+        with self._poppers.call("wait" if block > 0 else "pop", block + CALL_TIMEOUT) as client:
             answer: Any = (
                 client.bzmpop(block, len(keys), keys, min=True, count=count)
                 if block > 0
@@ -231,43 +231,43 @@ class Transport:
     def take(self, queues: Sequence[str], counts: Sequence[int], *, worker: UUID) -> list[bytes]:
         """Pop without waiting, up to the given number of tokens of each queue. Returns WAKE as `pop` does."""
         keys = [self.wake_key(worker), *(self.queue_key(queue) for queue in queues)]
-        with self._poppers.call() as client:
+        with self._poppers.call("pop") as client:
             answer: Any = client.eval(_TAKE, len(keys), *keys, 1, *counts)
             return [member for member in answer if isinstance(member, bytes)]
 
     def depth(self, queue: str) -> int:
         """Return how many tokens a queue's set has."""
-        with self._feeders.call() as client:
+        with self._feeders.call("feed") as client:
             return int(client.zcard(self.queue_key(queue)))
 
     def forget(self, queue: str) -> None:
         """Delete the tokens of a queue that was paused or purged."""
-        with self._others.call() as client:
+        with self._others.call("other") as client:
             client.delete(self.queue_key(queue))
 
     def announce(self, finished: Sequence[UUID]) -> int:
         """Publish that these jobs are in a terminal state; returns how many processes were listening."""
         if not finished:
             return 0
-        with self._announcers.call() as client:
+        with self._announcers.call("announce") as client:
             return int(client.publish(self.finished_channel, ",".join(str(job) for job in finished)))
 
     def listened_to(self) -> bool:
         """Return whether a process listens for finished jobs."""
-        with self._announcers.call() as client:
+        with self._announcers.call("announce") as client:
             [(_, listeners)] = client.pubsub_numsub(self.finished_channel)
             return int(listeners) > 0
 
     def announcements(self) -> "Announcements":
         """Subscribe to finished jobs."""
-        with self._others.call() as client:
+        with self._others.call("other") as client:
             subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
             subscription.subscribe(self.finished_channel)
         return Announcements(subscription)
 
     def check(self) -> None:
         """Raise Unavailable unless Redis answers and accepts writes. A full or read-only Redis does not."""
-        with self._others.call() as client:
+        with self._others.call("other") as client:
             if client.set(f"{self._prefix}:check", b"", px=1_000) is not True:
                 raise RedisUnavailable("Redis gives an unexpected answer to a write")
 

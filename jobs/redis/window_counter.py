@@ -40,7 +40,7 @@ class WindowCounter:
 
     def add(self, subject: str, window: int) -> int:
         """Count one occurrence in the window of this number; return the subject's count."""
-        with self._link.call() as client:
+        with self._link.call("count") as client:
             count: Any = client.eval(
                 _ADD, 1, f"{self._key}:{window}", subject, self._most, OTHERS, self._kept_seconds
             )

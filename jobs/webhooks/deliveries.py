@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -75,7 +75,9 @@ class Deliveries:
         box: SecretBox,
         clock: Clock,
     ) -> None:
-        self._kept = KeptConnections(database.kept, WRITERS, database.retrying)
+        self._kept = KeptConnections(
+            partial(database.kept, "webhook"), WRITERS, partial(database.retrying, operation="webhook")
+        )
         self._enqueue = enqueue
         self._catalogue = catalogue
         self._sources = sources

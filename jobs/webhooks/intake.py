@@ -12,6 +12,7 @@ from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import Batcher
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import CallboardError, Conflict, Duplicate, InvalidInput, NotFound
+from callboard.jobs.metric_labels import Bounded
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.fields import Handle, JobName, Label, invalid_input
 from callboard.jobs.model.basics.ids import new_id
@@ -25,10 +26,11 @@ from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
 from callboard.jobs.webhooks.sources import WebhookSources, no_source
 
-WEBHOOK_REQUESTS: Final = Counter(
-    "callboard_webhook_requests_total",
-    "Requests to a webhook source, by result.",
-    ["source", "result"],
+WEBHOOK_REQUESTS: Final = Bounded(
+    Counter(
+        "callboard_webhook_requests_total", "Requests to a webhook source, by result.", ["source", "result"]
+    ),
+    fixed=["result"],
 )
 
 log = structlog.get_logger(__name__)

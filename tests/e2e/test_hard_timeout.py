@@ -39,7 +39,7 @@ def test_a_job_that_nothing_else_stops_is_killed_and_those_beside_it_are_not_bla
     late = ended(stage, stage.enqueue_with(name, {"seconds": 60}, **LIMITED))
     assert late.state == "failed"
     check_blamed(worker, late, 1)
-    labels = f'{{job="{name}",queue="{late.queue}"}}'
+    labels = f'{{job_name="{name}",queue="{late.queue}"}}'
     # counted once it is committed
     until(lambda: worker.metric(f"callboard_hard_timeouts_total{labels}") == 1)
     gate.touch()

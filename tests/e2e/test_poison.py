@@ -43,7 +43,7 @@ def check_told(worker: Process, poison: str) -> None:
     assert (quarantined["job_id"], quarantined["crash_count"]) == (poison, 3)
     assert poison in {event["job_id"] for event in worker.events("job.suspected")}
     assert {event["job_id"] for event in worker.events("job.crashed")} == {poison}
-    labels = '{job="deadly",queue="default"}'
+    labels = '{job_name="deadly",queue="default"}'
     assert worker.metric(f"callboard_jobs_quarantined_total{labels}") == 1
     assert worker.metric(f"callboard_job_crashes_total{labels}") == 2
 

@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 #: What a reader knows already: errors, metrics and values.
-NOT_COUNTED = ("jobs/errors.py", "jobs/metrics.py", "jobs/model/")
+NOT_COUNTED = ("jobs/errors.py", "jobs/metrics.py", "jobs/metric_labels.py", "jobs/model/")
 #: The threads of a worker child that claim, run and finish: those of Dramatiq, which have no names, and the
 #: flusher.
 ATTEMPT_THREADS = ("Thread-", "callboard-flusher")

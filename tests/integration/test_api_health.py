@@ -5,11 +5,14 @@ import hashlib
 import re
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
 from tests.integration.api_client import api_in_process, build_app
+from tests.integration.core.factories import until
+from tests.samples import series
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_stores_are_asked_once_a_second_however_many_ask(api, monkeypatch):
 
 def test_metrics_count_requests_by_route_and_never_by_path(api):
     def counted(**labels):
-        families = text_string_to_metric_families(api.anonymous.get("/metrics").text)
+        families = text_string_to_metric_families(api.viewer.get("/metrics").text)
         return sum(
             sample.value
             for family in families
@@ -72,9 +75,52 @@ def test_metrics_count_requests_by_route_and_never_by_path(api):
     api.viewer.get(f"/v1/jobs/{missing}")
     api.viewer("BREW", f"/nowhere/{missing}")
     assert (counted(**one), counted(**unknown)) == (before[0] + 1, before[1] + 1)
-    text = api.anonymous.get("/metrics").text
+    text = api.viewer.get("/metrics").text
     assert missing not in text
     assert "callboard_http_request_duration_seconds_bucket" in text
+
+
+def test_metrics_need_a_viewers_key(api):
+    answer = api.anonymous.get("/metrics")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "UNAUTHORIZED")
+    assert api.viewer.get("/metrics").status_code == 200
+
+
+def test_metrics_are_refused_to_a_key_that_is_confined_to_a_queue(api):
+    _, token = api.platform.auth.create(f"mail {new_id()}", "admin", queue="mail")
+    answer = api.anonymous.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
+
+
+def test_metrics_need_no_key_if_they_are_open(platform):
+    with api_in_process(platform, metrics_open=True) as api:
+        assert api.anonymous.get("/metrics").status_code == 200
+
+
+def test_metrics_are_openmetrics_and_compressed_for_a_scraper_that_asks(api):
+    plain = api.viewer.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "content-encoding" not in plain.headers
+    asked = {
+        "Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        "Accept-Encoding": "gzip",
+    }
+    answer = api.viewer.get("/metrics", headers=asked)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text.endswith("# EOF\n")
+    assert {family.name for family in openmetrics.text_string_to_metric_families(answer.text)} >= {
+        "callboard_build_info",
+        "callboard_http_requests",
+        "callboard_store_seconds",
+    }
+
+
+def test_calls_to_the_stores_are_measured_by_operation(api):
+    api.operator.enqueue()
+    wanted = {("enqueue", "postgres"), ("push", "redis"), ("statement", "postgres")}
+    # A job is pushed after the answer.
+    until(lambda: wanted <= set(series("callboard_store_seconds_count")))
 
 
 def test_the_page_of_the_document_needs_nothing_from_elsewhere(api):

@@ -8,16 +8,17 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
-from prometheus_client.metrics import MetricWrapperBase
 
 import callboard
 from callboard.api.http.error_responses import STATUS
 from callboard.cli.console.error_lines import exit_code
 from callboard.cli.main import cli
 from callboard.config.settings import Settings
+from callboard.jobs import metrics
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.model.outcomes import Cancel, Fail, Outcome, Retry
@@ -203,7 +204,8 @@ def test_every_command_that_is_named_exists():
                 assert command is not None, (noun, words)
 
 
-def test_every_series_that_is_named_is_counted():
+def registered() -> set[tuple[str, str, tuple[str, ...]]]:
+    """Name, type and labels of every metric of ours."""
     for module in (
         "callboard.jobs.metrics",
         "callboard.jobs.webhooks.intake",
@@ -211,13 +213,33 @@ def test_every_series_that_is_named_is_counted():
         "callboard.scheduler.scheduler_process",
     ):
         importlib.import_module(module)
-    counted = {
-        f"{name}_total" if collector._type == "counter" else name
-        for collector in list(REGISTRY._collector_to_names)
-        if isinstance(collector, MetricWrapperBase) and (name := collector._name)
+    found = set()
+    for collector in list(REGISTRY._collector_to_names):
+        # the library's own collectors describe nothing
+        for family in getattr(collector, "describe", list)():
+            if family.name.startswith("callboard_"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                labels = getattr(family, "_labelnames", None) or getattr(collector, "_labelnames", ())
+                found.add((name, family.type, tuple(labels)))
+    return found
+
+
+def test_every_metric_is_in_the_table_with_its_type_and_its_labels():
+    columns = ("metric", "type", "labels", "process", "meaning")
+    told = {
+        (name.strip("`"), kind, tuple(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, *_ in rows("docs/reference/metrics.md", *columns)
     }
-    told = {cell.strip("`") for cell, _ in rows("docs/reference/metrics.md", "series", "meaning")}
-    assert told == {name for name in counted if name.startswith("callboard_")}
+    assert told == registered()
+
+
+def test_every_operation_of_a_store_is_in_the_table_of_metrics():
+    told = {
+        (store, operation.strip("`"))
+        for store, operation, _ in rows("docs/reference/metrics.md", "store", "operation", "what is measured")
+    }
+    postgres, redis = get_args(metrics.PostgresOperation), get_args(metrics.RedisOperation)
+    assert told == {("postgres", each) for each in postgres} | {("redis", each) for each in redis}
 
 
 def test_the_changelog_has_only_the_headings_of_keep_a_changelog():

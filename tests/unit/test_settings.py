@@ -34,6 +34,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
     assert (settings.retention.succeeded, settings.retention.other) == (timedelta(days=7), timedelta(days=30))
     assert settings.secret_key is None
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", None)
+    assert settings.metrics_open is False
     assert (settings.log_format, settings.log_level) == ("auto", "info")
     assert settings.grace == settings.lease_ttl == timedelta(seconds=30)
     assert settings.max_body == 1024 * 1024
@@ -127,6 +128,8 @@ def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
         ("RETENTION", "7d,30d,90d", "7d"),
         ("RETENTION", "1s", "7d"),
         ("METRICS_PORT", "70000", "65535"),
+        ("METRICS_OPEN", "maybe", "true or false"),
+        ("METRICS_OPEN", "2", "true or false"),
         ("LOG_FORMAT", "xml", "json"),
         ("LOG_LEVEL", "loud", "debug"),
         ("GRACE", "30", "30s"),
@@ -238,9 +241,31 @@ def test_explain_shows_every_setting_its_source_and_no_secret(tmp_path):
 
 
 def test_what_explain_shows_is_accepted_again(tmp_path):
-    first = load(tmp_path, JOBS="a.b,c", QUEUES="x,y", RETENTION="1d,2d", GRACE="90s", METRICS_PORT="0")
+    first = load(
+        tmp_path,
+        JOBS="a.b,c",
+        QUEUES="x,y",
+        RETENTION="1d,2d",
+        GRACE="90s",
+        METRICS_PORT="0",
+        METRICS_OPEN="yes",
+    )
     given = {line.key: line.value for line in explain(first)}
     assert load_settings(given, tmp_path).model_dump() == first.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), (" Yes", True), ("1", True), ("FALSE", False), ("no", False), ("0", False)],
+)
+def test_a_setting_of_yes_or_no_is_read_in_any_usual_form(tmp_path, text, value):
+    assert load(tmp_path, METRICS_OPEN=text).metrics_open is value
+
+
+def test_a_setting_of_yes_or_no_is_true_or_false_in_the_file(tmp_path):
+    assert load(tmp_path, toml="metrics_open = true").metrics_open is True
+    with pytest.raises(InvalidInput, match="true or false"):
+        load(tmp_path, toml="metrics_open = 1.5")
 
 
 def test_every_setting_says_which_form_it_accepts():

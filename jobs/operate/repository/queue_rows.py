@@ -42,7 +42,9 @@ _ONE: Final = text(_COUNTS.format(more="") + " WHERE q.name = :name")
 _GAUGED: Final = text(
     _COUNTS.format(
         more=f""", statement_timestamp() AS at,
-  (SELECT count(*) FROM {SCHEMA}.workers w WHERE w.queues = '{{}}' OR q.name = ANY(w.queues)) AS workers"""
+  (SELECT count(*) FROM {SCHEMA}.workers w WHERE w.queues = '{{}}' OR q.name = ANY(w.queues)) AS workers,
+  q.name IN (SELECT t.queue FROM {SCHEMA}.job_types t
+    UNION ALL SELECT unnest(w.queues) FROM {SCHEMA}.workers w) AS named"""
     )
     + " ORDER BY q.name"
 )
@@ -76,7 +78,7 @@ def _counted(row: Row[Any]) -> QueueCounts:
 
 def gauged(connection: Connection) -> list[Gauged]:
     """Return the values of the gauges, read with one statement."""
-    return [Gauged(_counted(row), row.at, row.workers) for row in connection.execute(_GAUGED)]
+    return [Gauged(_counted(row), row.at, row.workers, row.named) for row in connection.execute(_GAUGED)]
 
 
 _PAUSE: Final = text(f"""

@@ -15,6 +15,9 @@ import httpx
 import psutil
 import pytest
 
+from callboard.cli.up import _children
+from callboard.config.settings import Settings
+
 DEADLINE = 60.0
 MODULE = """
 import dramatiq
@@ -95,6 +98,21 @@ def test_a_port_that_is_taken_is_a_conflict_told_at_once(callboard):
         outcome = callboard("up", port=str(port))
     assert (outcome.code, outcome.out) == (5, "")
     assert outcome.error.startswith(f"cannot listen on 127.0.0.1 port {port}: Address already in use")
+
+
+def test_each_process_of_up_serves_metrics_on_a_port_of_its_own(monkeypatch):
+    monkeypatch.setenv("CALLBOARD_METRICS_PORT", "9100")
+    ports = {
+        child.name: child.environment["CALLBOARD_METRICS_PORT"]
+        for child in _children(Settings(metrics_port=9100), {})
+    }
+    assert ports == {"scheduler": "9100", "worker": "9101", "api": "9102"}
+
+
+def test_a_metrics_port_without_two_more_above_it_is_refused(callboard):
+    outcome = callboard("up", metrics_port="65534")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.error.startswith("CALLBOARD_METRICS_PORT is 65534; expected at most 65533")
 
 
 def test_up_without_a_database_exits_with_7(callboard):

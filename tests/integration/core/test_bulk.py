@@ -28,7 +28,7 @@ def client(platform, monkeypatch):
 
 @contextmanager
 def counted(outcome: str, by: int):
-    labels = {"queue": "reports", "job": "build_report", "outcome": outcome}
+    labels = {"queue": "reports", "job_name": "build_report", "outcome": outcome}
 
     def value() -> float:
         return REGISTRY.get_sample_value("callboard_jobs_finished_total", labels) or 0.0

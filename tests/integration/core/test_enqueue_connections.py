@@ -84,7 +84,7 @@ def test_after_an_outage_no_kept_connection_fails_later(platform, own):
 
 @pytest.mark.parametrize("in_transaction", [False, True])
 def test_a_kept_connection_that_breaks_is_an_outage_and_logs_nothing(platform, own, in_transaction, caplog):
-    kept = own.database.kept()
+    kept = own.database.kept("enqueue")
     pid = kept.run(lambda statements: statements.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
     def break_off(statements):
@@ -99,7 +99,7 @@ def test_a_kept_connection_that_breaks_is_an_outage_and_logs_nothing(platform, o
 
 
 def test_a_kept_connection_runs_one_statement_unless_it_is_in_a_transaction(own):
-    kept = own.database.kept()
+    kept = own.database.kept("enqueue")
 
     def two(statements):
         statements.execute(text("SELECT 1"))

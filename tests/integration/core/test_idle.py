@@ -16,7 +16,7 @@ from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.transport import WAKE
 from callboard.scheduler.feeder import Feeder
-from callboard.scheduler.gauges import QUEUE_JOBS, QUEUE_OLDEST, WORKERS, Gauges
+from callboard.scheduler.gauges import Gauges
 from callboard.scheduler.leader import Leader
 from callboard.scheduler.pruner import Pruner
 from callboard.scheduler.reaper import Reaper
@@ -36,6 +36,7 @@ from tests.integration.core.factories import (
     url_of,
     without_redis,
 )
+from tests.samples import sample
 
 
 @pytest.fixture
@@ -239,10 +240,10 @@ def test_gauges_are_one_statement_and_rest_for_twenty_times_as_long_as_it_took(p
     with statements(platform) as told:
         gauges.round()
     assert len(told) == 1
-    assert QUEUE_JOBS.labels("reports", "queued")._value.get() == 3
-    assert QUEUE_JOBS.labels("reports", "running")._value.get() == 1
-    assert WORKERS.labels("reports")._value.get() == 1
-    assert QUEUE_OLDEST.labels("reports")._value.get() > 0
+    assert sample("callboard_queue_jobs", queue="reports", state="queued") == 3
+    assert sample("callboard_queue_jobs", queue="reports", state="running") == 1
+    assert sample("callboard_workers", queue="reports") == 1
+    assert sample("callboard_queue_oldest_seconds", queue="reports") > 0
     with statements(platform) as told:
         gauges.round()
     assert told == []

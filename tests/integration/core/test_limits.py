@@ -16,7 +16,7 @@ from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres import notices
 from callboard.scheduler.feeder import Feeder
-from callboard.scheduler.gauges import QUEUE_GRANTED, Gauges
+from callboard.scheduler.gauges import Gauges
 from tests.integration.core.factories import (
     FakeClock,
     at_once,
@@ -30,6 +30,7 @@ from tests.integration.core.factories import (
     without_redis,
 )
 from tests.integration.core.limit_steps import end, limit, started, tokens
+from tests.samples import sample
 
 
 @pytest.fixture
@@ -282,9 +283,9 @@ def test_what_is_granted_is_gauged_by_queue(platform, feeder):
     enqueue(platform, 3)
     feeder.round()
     Gauges(platform.queues).round()
-    assert QUEUE_GRANTED.labels("reports")._value.get() == 2
+    assert sample("callboard_queue_granted", queue="reports") == 2
     limit(platform)
     gauges = Gauges(platform.queues)
     gauges.round()
-    assert QUEUE_GRANTED.labels("reports")._value.get() == 0
+    assert sample("callboard_queue_granted", queue="reports") == 0
     gauges.clear()

@@ -77,12 +77,12 @@ class Failing:
             self.clock.advance(cost)
             raise ConnectionResetError("gone")
 
-        with pytest.raises(Unavailable) as told, self.link.call():
+        with pytest.raises(Unavailable) as told, self.link.call("other"):
             fail()
         return told.value.message
 
     def works(self, cost: float = 0.0) -> None:
-        with self.link.call():
+        with self.link.call("other"):
             self.tried += 1
             self.clock.advance(cost)
 
@@ -127,7 +127,7 @@ def test_while_one_tries_the_others_are_refused():
     made = Failing()
     made.fails(0.4)
     made.clock.advance(1)
-    with made.link.call():
+    with made.link.call("other"):
         made.fails(0.0)
     assert made.tried == 1
     made.works()

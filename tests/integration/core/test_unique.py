@@ -63,7 +63,7 @@ def expire_holds(platform):
 
 
 def conflicts(result):
-    labels = {"job": "build_report", "result": result}
+    labels = {"job_name": "build_report", "result": result}
     return REGISTRY.get_sample_value("callboard_unique_conflicts_total", labels) or 0.0
 
 
