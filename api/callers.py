@@ -52,10 +52,8 @@ class Caller:
         key = self.key
         if not key.confined:
             return request
-        known = self.platform.catalogue.find(request.name)
         queue = request.queue if key.queue is None else key.queue
-        kind = None if known is None else known.type
-        if not key.may_enqueue(kind) or request.queue not in (None, queue):
+        if not self._may_enqueue(request.name) or request.queue not in (None, queue):
             raise Forbidden(
                 f"{where}the key {key.name!r} may only use {key.confinement};"
                 " GET /v1/job-types lists the jobs that it may enqueue"
@@ -66,6 +64,21 @@ class Caller:
                 f" {key.confinement}"
             )
         return request.model_copy(update={"queue": queue})
+
+    def confines_quickly(self, request: JobRequest) -> bool:
+        """Whether `confine` needs no query."""
+        return not self.key.confined or self._may_enqueue_cached(request.name)
+
+    def _may_enqueue(self, name: str) -> bool:
+        # A refusal costs one query, whether the job type exists or not: its duration must not tell that.
+        if self._may_enqueue_cached(name):
+            return True
+        known = self.platform.catalogue.find_stored(name)
+        return known is not None and self.key.may_enqueue(known.type)
+
+    def _may_enqueue_cached(self, name: str) -> bool:
+        known = self.platform.catalogue.find_cached(name)
+        return known is not None and self.key.may_enqueue(known.type)
 
 
 class _RequireRole(SecurityBase):

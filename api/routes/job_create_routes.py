@@ -65,7 +65,7 @@ async def create_job(
         )
         return await once(caller, request, idempotency_key, work)
     size = len(await request.body())
-    if size <= MAX_INLINE and enqueue.is_quick(asked):
+    if size <= MAX_INLINE and enqueue.is_quick(asked) and caller.confines_quickly(asked):
         batch = _checked(caller, asked, source)
     else:
         batch = await run_in_threadpool(_checked, caller, asked, source)

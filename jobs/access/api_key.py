@@ -45,12 +45,12 @@ class ApiKey:
         """Return whether the key may see and control a job with this name in this queue."""
         return self.queue in (None, queue) and self.job in (None, name)
 
-    def may_enqueue(self, kind: JobType | None) -> bool:
-        """Return whether the key may enqueue jobs of this type; None: a type that no worker has published.
+    def may_enqueue(self, kind: JobType) -> bool:
+        """Return whether the key may enqueue jobs of this published type.
 
         The queue that counts is the published one. A request could name any queue.
         """
-        return not self.confined if kind is None else self.sees_job(kind.name, kind.queue)
+        return self.sees_job(kind.name, kind.queue)
 
     def sees_queue(self, queue: str) -> bool:
         """Return whether the key may see and control a whole queue.

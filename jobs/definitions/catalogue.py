@@ -125,15 +125,17 @@ class Catalogue:
 
     def find(self, name: str) -> KnownJob | None:
         """Return the job type of this name; None when no worker has published it."""
-        with self._lock:
-            known = self._known.get(name)
-            if known is not None and self._clock.monotonic() - self._read_at < _FRESH_SECONDS:
-                return known
-        return self._read().get(name)
+        return self.find_cached(name) or self.find_stored(name)
 
-    def has_fresh(self, name: str) -> bool:
-        """Whether `find` answers from the cache, without a query."""
-        return name in self._known and self._clock.monotonic() - self._read_at < _FRESH_SECONDS
+    def find_cached(self, name: str) -> KnownJob | None:
+        """Return what `find` returns without a query; None when it needs one."""
+        with self._lock:
+            fresh = self._clock.monotonic() - self._read_at < _FRESH_SECONDS
+            return self._known.get(name) if fresh else None
+
+    def find_stored(self, name: str) -> KnownJob | None:
+        """Return what the database has now."""
+        return self._read().get(name)
 
     def every(self) -> list[JobType]:
         """Read all job types, sorted by name."""

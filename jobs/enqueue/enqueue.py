@@ -111,7 +111,7 @@ class Enqueue:
 
     def is_quick(self, request: JobRequest) -> bool:
         """Whether `check` answers from memory, without a query."""
-        return self._catalogue.has_fresh(request.name)
+        return self._catalogue.find_cached(request.name) is not None
 
     def accept(self, batch: Batch) -> Written:
         """Write, commit and announce a batch: all of its jobs or none.

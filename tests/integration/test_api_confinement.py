@@ -14,7 +14,7 @@ from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.request import job_request
 from tests.integration.api_client import Caller, api_in_process, error_of, finish
-from tests.integration.core.factories import enqueue_one, execution, run_sql, states
+from tests.integration.core.factories import enqueue_one, execution, run_sql, statements, states
 
 #: The jobs of the stage: by name and queue. `build_report` and `archive` are published in `reports`.
 JOBS = {
@@ -341,3 +341,22 @@ def test_a_job_type_that_is_deleted_is_no_longer_enqueued(api):
         for request in ({"name": "archive"}, {"name": "archive", "unchecked": True}):
             error_of(key.post("/v1/jobs", request), 403, "FORBIDDEN")
     assert api.operator.post("/v1/jobs", {"name": "archive", "unchecked": True}).status_code == 201
+
+
+def test_a_refused_name_costs_the_same_queries_whether_it_is_published_or_not(api):
+    key = api.caller("operator", queue="reports")
+    told = []
+    for name in ("take_webhook", "nothing_published", "take_webhook"):
+        key.get("/v1/job-types")  # the key and the job types are in the caches now
+        with statements(api.platform) as heard:
+            error_of(key.post("/v1/jobs", {"name": name}), 403, "FORBIDDEN")
+        told.append(list(heard))
+    assert len(told[0]) == 1
+    assert told[0] == told[1] == told[2]
+
+
+def test_a_job_type_that_has_just_come_to_the_queue_is_not_refused_by_a_cache(api):
+    key = api.caller("operator", queue="reports")
+    error_of(key.post("/v1/jobs", {"name": "take_webhook"}), 403, "FORBIDDEN")
+    api.platform.catalogue.publish([JobType("take_webhook", "reports", {}, 5, 10, None, "")])
+    assert key.post("/v1/jobs", {"name": "take_webhook"}).status_code == 201

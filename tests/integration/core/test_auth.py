@@ -167,8 +167,6 @@ def test_each_restriction_of_a_key_applies(auth, queue, job, seen):
     jobs = [(name, queue) for name in ("a", "b") for queue in ("mail", "other")]
     assert {one for one in jobs if key.sees_job(*one)} == seen
     assert {one for one in jobs if key.may_enqueue(job_type(*one))} == seen
-    # Nobody says what queue an unpublished job belongs to.
-    assert key.may_enqueue(None) is not key.confined
     # A queue holds other jobs than the key's.
     assert key.sees_queue("mail") is (job is None)
     assert key.sees_queue("other") is (job is None and queue is None)
