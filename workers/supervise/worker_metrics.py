@@ -78,5 +78,6 @@ class WorkerMetrics(Collector):
         sets = self._label_sets.get(family)
         if sets is None:
             sets = self._label_sets[family] = metric.new_sets()
-        values = sets.admit(tuple(labels[name] for name in metric.names))
-        return {**labels, **dict(zip(metric.names, values, strict=True))}
+        values = tuple(labels[name] for name in metric.names)
+        admitted = sets.admit(values)
+        return labels if admitted == values else {**labels, **dict(zip(metric.names, admitted, strict=True))}
