@@ -41,6 +41,13 @@ class Caller:
         if not self.key.sees_queue(queue):
             raise Forbidden(f"the key {self.key.name!r} may only use {self.key.confinement}")
 
+    def check_unrestricted(self, what: str) -> None:
+        """Raise Forbidden if the key is restricted. `what` belongs to all queues and jobs, in plural."""
+        if self.key.confined:
+            raise Forbidden(
+                f"{what} belong to all queues; the key {self.key.name!r} may only use {self.key.confinement}"
+            )
+
     def confine(self, request: JobRequest, where: str = "") -> JobRequest:
         """Return the request as the key may send it: in the key's queue. Raises Forbidden if it may not.
 
@@ -110,7 +117,7 @@ Operator = Annotated[Caller, Depends(_RequireRole(Role.OPERATOR))]
 
 
 class _RequireMetricsReader(SecurityBase):
-    """A dependency that requires a viewer's key for all queues, unless metrics are open to everybody."""
+    """A dependency that requires a viewer's unrestricted key, unless metrics are open to everybody."""
 
     def __init__(self) -> None:
         self._viewer = _RequireRole(Role.VIEWER)
@@ -119,8 +126,7 @@ class _RequireMetricsReader(SecurityBase):
     async def __call__(self, request: Request) -> None:
         if not services_of(request).metrics_open:
             caller = await self._viewer(request)
-            if caller.key.queue is not None:
-                raise Forbidden("metrics show all queues, and this key may use only one")
+            caller.check_unrestricted("metrics")
 
 
 #: For the route of the metrics, which has no use for its caller.

@@ -72,7 +72,7 @@ def readyz(services: AppServices) -> Response:
 async def metrics(request: Request, services: AppServices) -> Response:
     """Return the metrics of this process for Prometheus.
 
-    A key that is confined to a queue may not read them. With the setting CALLBOARD_METRICS_OPEN, nobody needs
+    A restricted key may not read them. With the setting CALLBOARD_METRICS_OPEN, nobody needs
     a key.
     """
     found = await to_thread.run_sync(_expose, request, limiter=services.scrapes)

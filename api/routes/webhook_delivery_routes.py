@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from callboard.api.callers import Caller, Viewer
+from callboard.api.callers import Viewer
 from callboard.api.openapi import guarded_responses
 from callboard.api.query_filters import Text, reject_repeated_parameters
 from callboard.api.schemas import DeliveryObject, Page, page_of, reply
-from callboard.jobs.access.api_keys import Role, require
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.paging import PAGE_LIMIT
 
@@ -37,7 +36,7 @@ class DeliveryQuery(BaseModel):
 )
 def list_webhook_deliveries(caller: Viewer, query: Annotated[DeliveryQuery, Query()]) -> Response:
     """List the deliveries that match, newest first. A restricted key may not."""
-    _check_unrestricted(caller)
+    caller.check_unrestricted("deliveries")
     page = caller.platform.deliveries.page(
         source=query.source, mismatched=query.mismatched, cursor=query.cursor, limit=query.limit
     )
@@ -49,10 +48,5 @@ def list_webhook_deliveries(caller: Viewer, query: Annotated[DeliveryQuery, Quer
 )
 def show_webhook_delivery(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
     """Show a delivery. A restricted key may not."""
-    _check_unrestricted(caller)
+    caller.check_unrestricted("deliveries")
     return reply(DeliveryObject.model_validate(caller.platform.deliveries.get(parse_id(id))))
-
-
-def _check_unrestricted(caller: Caller) -> None:
-    """Raise Forbidden if the key is restricted: the jobs of a source may be in any queue."""
-    require(caller.key, Role.VIEWER)

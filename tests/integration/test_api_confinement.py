@@ -63,6 +63,8 @@ DOORS = {
     "POST /v1/queues/{queue}/resume": "one queue",
     "PUT /v1/queues/{queue}/limits": "one queue",
     "GET /v1/workers": "workers",
+    "GET /v1/webhook-deliveries": "unrestricted",
+    "GET /v1/webhook-deliveries/{id}": "unrestricted",
     "GET /v1/me": "me",
 }
 
@@ -297,6 +299,11 @@ def test_workers_are_shown_without_queues_that_the_key_may_not_see(stage):
         stage.platform.workers.register(WorkerCard(new_id(), "host", 1, queues, (), 8, 64))
     shown = [worker["queues"] for worker in stage.key.get("/v1/workers").json()["items"]]
     assert shown == ([["reports"], []] if stage.kind.job is None else [])
+
+
+@pytest.mark.parametrize("door", [*doors("unrestricted"), "GET /metrics"])
+def test_what_belongs_to_all_queues_is_forbidden(stage, door):
+    error_of(stage(door, id=str(new_id())), 403, "FORBIDDEN")
 
 
 def test_me_names_both_restrictions(stage):

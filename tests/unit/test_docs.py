@@ -209,6 +209,7 @@ def registered() -> set[tuple[str, str, tuple[str, ...]]]:
     for module in (
         "callboard.jobs.metrics",
         "callboard.jobs.webhooks.intake",
+        "callboard.api.http.server",
         "callboard.api.http.middleware",
         "callboard.scheduler.scheduler_process",
     ):

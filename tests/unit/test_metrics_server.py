@@ -81,8 +81,8 @@ def test_silent_and_trickling_clients_do_not_keep_a_scraper_out(port):
 
 
 def test_a_connection_that_lasts_too_long_is_closed(port, monkeypatch):
-    monkeypatch.setattr(metrics_server, "_LONGEST", 0.3)
-    with socket.create_connection((HOST, port), PATIENCE) as client:
+    with monkeypatch.context() as short, socket.create_connection((HOST, port), PATIENCE) as client:
+        short.setattr(metrics_server, "_LONGEST", 0.3)
         # A byte now and then does not help.
         deadline = time.monotonic() + PATIENCE
         client.settimeout(0.05)
