@@ -38,6 +38,7 @@ def run(
             app,
             host=settings.host,
             port=settings.port,
+            stop_delay=settings.stop_delay.total_seconds(),
             grace=settings.grace.total_seconds(),
             on_listening=on_listening,
         ).run_until_stopped()

@@ -1,5 +1,6 @@
 """The ASGI app: routes, errors and middleware over a platform."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -16,7 +17,7 @@ from callboard.api.http.middleware import RequestMiddleware
 from callboard.api.key_cache import KeyCache
 from callboard.api.openapi import document
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody
-from callboard.api.readiness import Readiness
+from callboard.api.readiness import ReadinessCheck
 from callboard.api.routes import (
     health_routes,
     job_control_routes,
@@ -61,13 +62,15 @@ def create_app(
         intake=intake,
         keys=KeyCache(platform.auth),
         polls=LongPolls(platform.jobs, platform.waiting),
-        readiness=Readiness(platform),
+        readiness=ReadinessCheck(platform),
     )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        checking = asyncio.create_task(services.readiness.keep_current())
         yield
+        checking.cancel()
         await run_in_threadpool(intake.close)
 
     app = FastAPI(

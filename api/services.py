@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from callboard.api.http.long_poll import LongPolls
 from callboard.api.key_cache import KeyCache
-from callboard.api.readiness import Readiness
+from callboard.api.readiness import ReadinessCheck
 from callboard.jobs.platform import Platform
 from callboard.jobs.webhooks.intake import Intake
 
@@ -20,7 +20,7 @@ class Services:
     intake: Intake
     keys: KeyCache
     polls: LongPolls
-    readiness: Readiness
+    readiness: ReadinessCheck
 
 
 def services_of(request: Request) -> Services:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
 
 _MAX_HEAD: Final = 64 * 1024
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
 
     Then it accepts no more connections, ends long polls at once and finishes the running requests.
 
+    stop_delay:   how many seconds it still accepts connections after the signal, while /readyz says 503
     grace:        how many seconds the running requests may still take
     on_listening: called with the URL when the server accepts requests
     """
@@ -70,6 +72,7 @@ class Server(uvicorn.Server):
         *,
         host: str,
         port: int,
+        stop_delay: float = 0.0,
         grace: float = 30.0,
         on_listening: Callable[[str], None] = lambda _url: None,
     ) -> None:
@@ -92,6 +95,9 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_listening = on_listening
+        self._stop_delay = stop_delay
+        #: When it stops to accept connections. Monotonic seconds.
+        self._closes_at: float | None = None
         self.socket = _listen(host, port)
 
     @property
@@ -119,8 +125,17 @@ class Server(uvicorn.Server):
             log.info("api.listening", url=url)
             self._on_listening(url)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to shut down now. A stop waits for the stop delay; a second Ctrl-C ends the wait."""
+        if not await super().on_tick(counter):
+            return False
+        if self._closes_at is None:
+            self._closes_at = SYSTEM.monotonic() + self._stop_delay
+            self._app.state.services.readiness.stop()
+            log.info("api.stopping", delay=self._stop_delay)
+        return self.force_exit or SYSTEM.monotonic() >= self._closes_at
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        log.info("api.stopping")
         self._app.state.services.polls.release()
         await super().shutdown(sockets)
 

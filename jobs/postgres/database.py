@@ -62,6 +62,11 @@ class Database:
                 json_deserializer=readable,
                 connect_args={
                     "connect_timeout": 5,
+                    # A server that vanishes without a word is noticed within half a minute, not after hours.
+                    "keepalives_idle": 15,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 30_000,
                     "application_name": application,
                     "options": _OPTIONS,
                 },

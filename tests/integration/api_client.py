@@ -108,7 +108,9 @@ async def _client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @contextmanager
-def api_on_a_port(platform: Platform, *, grace: float = 5.0, **options: Any) -> Iterator[tuple[Api, Server]]:
+def api_on_a_port(
+    platform: Platform, *, grace: float = 5.0, stop_delay: float = 0.0, **options: Any
+) -> Iterator[tuple[Api, Server]]:
     """A real server on a free port."""
     publish(platform)
     listening = threading.Event()
@@ -117,6 +119,7 @@ def api_on_a_port(platform: Platform, *, grace: float = 5.0, **options: Any) -> 
         host="127.0.0.1",
         port=0,
         grace=grace,
+        stop_delay=stop_delay,
         on_listening=lambda _url: listening.set(),
     )
     thread = threading.Thread(target=server.run_until_stopped)

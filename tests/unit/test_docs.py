@@ -208,6 +208,7 @@ def test_every_series_that_is_named_is_counted():
         "callboard.jobs.metrics",
         "callboard.jobs.webhooks.intake",
         "callboard.api.http.middleware",
+        "callboard.api.readiness",
         "callboard.scheduler.scheduler_process",
     ):
         importlib.import_module(module)
