@@ -29,7 +29,7 @@ test: .venv/.installed ## Run all tests
 	exit $$status
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
-	@$(BIN)/python .ci/debian_packages.py postgresql redis-server
+	@$(BIN)/python .ci/debian_packages.py postgresql redis-server nginx
 	@$(BIN)/pytest tests/system
 
 matrix: .venv/.installed ## Run the tests on each Python, and on Debian's Postgres and Redis
