@@ -38,7 +38,7 @@ from callboard.jobs.platform import Platform
 DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: Connections to Postgres that no request's thread may use: two that are kept for enqueueing, two for
 #: deliveries, one for a batch of jobs with unique keys, one for the catalogue, which is read while a thread
-#: holds another, and one to spare.
+#: holds another, and one for the check of readiness.
 SERVERS_OWN: Final = 7
 #: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN

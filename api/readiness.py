@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.operate.health import check_writable
 from callboard.jobs.platform import Platform
 
 READY: Final = Gauge("callboard_ready", "1 if the API can accept jobs.")
@@ -81,7 +82,7 @@ class ReadinessCheck:
         self._platform = platform
         self._clock = clock
         self._started_at = self._checked_at = float("-inf")
-        self._running: asyncio.Future[None] | None = None
+        self._running: asyncio.Future[Readiness] | None = None
         self._last: Readiness | None = None
         self._stopping = False
 
@@ -90,12 +91,10 @@ class ReadinessCheck:
 
         Reasons are not in the result, only in the log.
         """
-        if self._last is None or self._clock.monotonic() - self._checked_at >= _FRESH_SECONDS:
-            await self._check()
-        assert self._last is not None  # noqa: S101 - a check always sets it
-        if self._stopping:
-            return replace(self._last, status=ReadyStatus.STOPPING)
-        return self._last
+        found = self._last
+        if found is None or self._clock.monotonic() - self._checked_at >= _FRESH_SECONDS:
+            found = await self._check()
+        return replace(found, status=ReadyStatus.STOPPING) if self._stopping else found
 
     async def keep_current(self) -> None:
         """Repeat the check until cancelled, so that the metrics and the log are current without requests."""
@@ -108,32 +107,33 @@ class ReadinessCheck:
         self._stopping = True
         READY.set(0)
 
-    async def _check(self) -> None:
-        """Wait for the running check, or start one. Record a failure if it takes too long."""
+    async def _check(self) -> Readiness:
+        """Return the result of the running check, or of a new one; a failure if it takes too long."""
         if self._running is None:
             self._running, self._started_at = self._start(), self._clock.monotonic()
         left = self._started_at + _TIMEOUT - self._clock.monotonic()
         done, _ = await asyncio.wait([self._running], timeout=max(left, 0))
-        if not done:
-            redis = {"redis": self._last.checks["redis"] if self._last else _UNKNOWN}
-            self._record(_NO_ANSWER | redis, reasons={"database": _NO_ANSWER["database"]})
+        for ended in done:
+            return ended.result()
+        redis = self._last.checks["redis"] if self._last else _UNKNOWN
+        return self._record(_NO_ANSWER | {"redis": redis}, {"database": _NO_ANSWER["database"]})
 
-    def _start(self) -> "asyncio.Future[None]":
+    def _start(self) -> "asyncio.Future[Readiness]":
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
+        ended: asyncio.Future[Readiness] = loop.create_future()
 
         def finish(checks: dict[str, str], reasons: dict[str, str]) -> None:
             self._running = None
-            self._record(checks, reasons)
-            ended.set_result(None)
+            ended.set_result(self._record(checks, reasons))
 
         def run() -> None:
             reasons: dict[str, str] = {}
             try:
                 checks = {**self._database(reasons), "redis": self._redis(reasons)}
-            except Exception:
+            except Exception as error:
                 # Without a result, every later request would wait for this check.
                 log.exception("api.readiness_check_failed")
+                reasons["database"] = f"the check failed: {type(error).__name__}"
                 checks = {"database": _UNAVAILABLE, "migrations": _UNKNOWN, "redis": _UNKNOWN}
             # A check that hung may end after the server has stopped.
             with suppress(RuntimeError):
@@ -142,7 +142,7 @@ class ReadinessCheck:
         Thread(target=run, name="callboard-readiness", daemon=True).start()
         return ended
 
-    def _record(self, checks: dict[str, str], reasons: dict[str, str]) -> None:
+    def _record(self, checks: dict[str, str], reasons: dict[str, str]) -> Readiness:
         """Make this the last result, set the metrics, and log a change."""
         before, now = self._last, Readiness.of(checks)
         self._last, self._checked_at = now, self._clock.monotonic()
@@ -153,9 +153,11 @@ class ReadinessCheck:
         if known != (now.status, now.degraded):
             level = logging.WARNING if reasons else logging.INFO
             log.log(level, "api.readiness", status=str(now.status), **checks, reasons=reasons or None)
+        return now
 
     def _database(self, reasons: dict[str, str]) -> dict[str, str]:
         try:
+            check_writable(self._platform.database)
             schema = self._platform.migrations.status()
         except Unavailable as error:
             reasons["database"] = error.message

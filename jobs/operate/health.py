@@ -27,6 +27,13 @@ class Check:
     mend: str | None = None
 
 
+def check_writable(database: Database) -> None:
+    """Raise Unavailable unless Postgres answers and accepts writes. A standby does not."""
+    with database.autocommit() as connection:
+        if diagnosing.is_read_only(connection):
+            raise Unavailable("Postgres is read-only; it may be a standby")
+
+
 class HealthChecks:
     """Checks Postgres, Redis, the scheduler and the workers. Changes nothing."""
 
@@ -49,6 +56,7 @@ class HealthChecks:
 
     def _postgres(self) -> Check:
         try:
+            check_writable(self._database)
             with self._database.autocommit() as connection:
                 version = diagnosing.server_version(connection)
         except Unavailable as error:

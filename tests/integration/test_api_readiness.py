@@ -8,6 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy.event import listen
 from structlog.testing import capture_logs
 
 from callboard.api import readiness
@@ -15,7 +16,8 @@ from callboard.api.readiness import Readiness, ReadinessCheck, ReadyStatus
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres.migrating import SchemaStatus
-from tests.integration.api_client import api_in_process, api_on_a_port, until, without_redis
+from tests.e2e.stage import until
+from tests.integration.api_client import api_in_process, api_on_a_port, without_redis
 
 OK = {"database": "ok", "migrations": "ok", "redis": "ok"}
 
@@ -54,6 +56,11 @@ def shown(answer):
     return answer.status_code, answer.json()["status"], answer.json()["degraded"]
 
 
+def becomes(api, *expected):
+    """The answer with this status code, status and degraded checks; a check from before may still run."""
+    return until(lambda: (answer := api.anonymous.get("/readyz")) and shown(answer) == expected and answer)
+
+
 def test_it_is_ready_when_all_checks_are_ok(api):
     answer = api.anonymous.get("/readyz")
     assert answer.status_code == 200
@@ -79,17 +86,29 @@ def test_it_is_unavailable_while_the_database_is_away():
     assert gauges() == (0, 0, 1)
 
 
+def test_it_is_unavailable_while_the_database_is_read_only(platform):
+    url = platform.database.engine.url.render_as_string(hide_password=False)
+    with closing(Platform(url, "redis://127.0.0.1:1/0")) as standby:
+        listen(standby.database.engine, "connect", lambda connection, _: read_only(connection))
+        found = asyncio.run(ReadinessCheck(standby).current())
+    assert (found.status, found.checks["database"]) == (ReadyStatus.UNAVAILABLE, "unavailable")
+
+
+def read_only(connection):
+    connection.execute("SET default_transaction_read_only = on")
+    connection.commit()
+
+
 @pytest.mark.parametrize("current", [None, "0001"])
 def test_it_is_unavailable_while_migrations_are_missing(api, always_fresh, monkeypatch, current):
     monkeypatch.setattr(api.platform.migrations, "status", lambda: SchemaStatus(current, "0002"))
-    answer = api.anonymous.get("/readyz")
-    assert shown(answer) == (503, "unavailable", [])
+    answer = becomes(api, 503, "unavailable", [])
     assert "callboard db upgrade" in answer.json()["checks"]["migrations"]
 
 
 def test_a_deploy_that_upgrades_the_tables_first_takes_no_old_process_away(api, always_fresh, monkeypatch):
     monkeypatch.setattr(api.platform.migrations, "status", lambda: SchemaStatus("0003", "0002"))
-    assert shown(api.anonymous.get("/readyz")) == (200, "degraded", ["migrations"])
+    becomes(api, 200, "degraded", ["migrations"])
     assert gauges() == (1, 1, 0)
 
 
@@ -127,7 +146,7 @@ def test_a_check_that_fails_unexpectedly_makes_it_unavailable(api, always_fresh,
         raise RuntimeError
 
     monkeypatch.setattr(api.platform.migrations, "status", broken)
-    assert shown(api.anonymous.get("/readyz"))[:2] == (503, "unavailable")
+    becomes(api, 503, "unavailable", [])
 
 
 def test_the_log_has_changes_only(platform, monkeypatch):
