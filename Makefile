@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test test-system matrix lint contract bench bench-peers docs
+.PHONY: help setup demo up test test-system matrix lint contract bench siege bench-peers docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ test: .venv/.installed ## Run all tests
 	exit $$status
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
-	@$(BIN)/python .ci/debian_packages.py postgresql redis-server
+	@$(BIN)/python .ci/debian_packages.py postgresql redis-server nginx
 	@$(BIN)/pytest tests/system
 
 matrix: .venv/.installed ## Run the tests on each Python, and on Debian's Postgres and Redis
@@ -49,6 +49,9 @@ contract: .venv/.installed ## Run Dramatiq's own tests against our broker (downl
 
 bench: .venv/.installed ## Compare the speed with bare Dramatiq (ARGS="drain --rounds 5")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+siege: .venv/.installed ## Attack an API process; show its memory and latency (ARGS="silent trailers")
+	@$(BIN)/python -m benchmarks.siege $(ARGS)
 
 bench-peers: .venv-peers/.installed ## Install other projects for comparison (make bench ARGS=--peers)
 

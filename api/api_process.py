@@ -51,6 +51,7 @@ def run(
             app,
             host=settings.host,
             port=settings.port,
+            stop_delay=settings.stop_delay.total_seconds(),
             grace=settings.grace.total_seconds(),
             max_connections=settings.max_connections,
             tls=tls_context(settings.tls_cert, settings.tls_key),

@@ -1,5 +1,6 @@
 """The ASGI app: routes, errors and middleware over a platform."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -17,7 +18,7 @@ from callboard.api.http.middleware import RequestMiddleware
 from callboard.api.key_cache import KeyCache
 from callboard.api.openapi import document
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody
-from callboard.api.readiness import Readiness
+from callboard.api.readiness import ReadinessCheck
 from callboard.api.routes import (
     health_routes,
     job_control_routes,
@@ -39,7 +40,7 @@ from callboard.jobs.platform import Platform
 DEFAULT_MAX_BODY: Final = 1024 * 1024
 #: Connections to Postgres that no request's thread may use: two that are kept for enqueueing, two for
 #: deliveries, one for looking up webhook sources, one for a batch of jobs with unique keys, one for the
-#: catalogue, which is read while a thread holds another, and one to spare.
+#: catalogue, which is read while a thread holds another, and one for the check of readiness.
 SERVERS_OWN: Final = 8
 #: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
@@ -68,14 +69,16 @@ def create_app(
         intake=intake,
         keys=KeyCache(platform.auth, auth_failures),
         polls=LongPolls(platform.jobs, platform.waiting),
-        readiness=Readiness(platform),
+        readiness=ReadinessCheck(platform),
         metrics_open=metrics_open,
     )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        checking = asyncio.create_task(services.readiness.keep_current())
         yield
+        checking.cancel()
         await run_in_threadpool(intake.close)
         auth_failures.close()
 

@@ -189,10 +189,14 @@ class Health(Shown):
 
 
 class ReadyState(Shown):
-    """Whether the API is ready, and the result of each check."""
+    """Whether the API can accept jobs, and the result of each check.
 
-    status: str = Field(examples=["ready", "unavailable"])
+    degraded: the checks that fail and are not needed to accept jobs.
+    """
+
+    status: str = Field(examples=["ready", "degraded", "unavailable", "stopping"])
     checks: dict[str, str] = Field(examples=[{"database": "ok", "migrations": "ok", "redis": "ok"}])
+    degraded: list[str] = Field(examples=[["redis"]])
 
 
 class Page(BaseModel, Generic[T]):

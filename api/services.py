@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from callboard.api.http.long_poll import LongPolls
 from callboard.api.key_cache import KeyCache
-from callboard.api.readiness import Readiness
+from callboard.api.readiness import ReadinessCheck
 from callboard.jobs.platform import Platform
 from callboard.jobs.webhooks.intake import Intake
 
@@ -21,7 +21,7 @@ class Services:
     intake: Intake
     keys: KeyCache
     polls: LongPolls
-    readiness: Readiness
+    readiness: ReadinessCheck
     #: Whether GET /metrics needs no key.
     metrics_open: bool = False
     #: One scrape is rendered at a time, in a thread that no other route waits for.

@@ -11,7 +11,7 @@ from benchmarks.arena import Arena
 @contextmanager
 def api(arena: Arena) -> Iterator[int]:
     """Run `callboard run api` until the block ends. Yield its port on 127.0.0.1 when it answers."""
-    port = _free_port()
+    port = free_port()
     with arena.callboard("api", port=port) as process:
 
         def answers() -> bool:
@@ -32,7 +32,7 @@ def connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -77,7 +77,7 @@ def _imports(settings: "Settings") -> Iterator["Check"]:
         )  # fmt: skip
     elif not settings.jobs:
         yield Check(
-            "modules", "warn", "CALLBOARD_JOBS is empty: workers know only the built-in jobs",
+            "modules", "warn", "CALLBOARD_JOBS is empty: no worker can start here",
             "set it to the modules that define jobs, such as shop.jobs,mail.jobs",
         )  # fmt: skip
     else:

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _KILL_MARGIN: Final = 10.0
 #: How long the api and the scheduler may take to stop. Seconds.
 _STOP_TIMEOUT: Final = 15.0
-_HEALTH_TIMEOUT: Final = 1.0
+#: A check of the stores may take most of this. Seconds.
+_READY_TIMEOUT: Final = 3.0
 _OK: Final = 200
 _LAST_PORT: Final = 65535
 
@@ -38,8 +39,9 @@ def up(*, as_json: bool) -> None:
     """Run the whole platform here: servers, api, scheduler, workers.
 
     Starts Postgres and Valkey in the data folder unless CALLBOARD_DATABASE_URL and
-    CALLBOARD_REDIS_URL are set. Ctrl-C stops everything; a second Ctrl-C stops it
-    faster.
+    CALLBOARD_REDIS_URL are set. The api starts when the workers know their jobs, so
+    /readyz answers 200 when everything is ready. Ctrl-C stops everything; a second
+    Ctrl-C stops it faster.
     """
     from callboard.cli.console.processes import Parent
     from callboard.cli.console.runtime import build_platform, server_settings
@@ -61,6 +63,11 @@ def up(*, as_json: bool) -> None:
 
         # Workers of an earlier run that was killed may still hold leases; they do not count as started.
         earlier = _live_workers(platform)
+
+        def has_workers() -> bool:
+            """Return whether a worker has started: it publishes its job types before it gets a lease."""
+            return bool(_live_workers(platform) - earlier)
+
         parent = Parent(
             _children(
                 settings,
@@ -70,10 +77,9 @@ def up(*, as_json: bool) -> None:
                     "CALLBOARD_SECRET_KEY": key,
                     "CALLBOARD_PORT": str(port),
                 },
+                has_workers,
             ),
-            is_ready=lambda: (
-                _healthy(_reachable(settings.host), port) and bool(_live_workers(platform) - earlier)
-            ),
+            is_ready=lambda: _answers_ready(_reachable(settings.host), port),
             on_ready=on_ready,
             upkeep=lambda: _restart_dead_servers(settings, embedded),
         )
@@ -115,15 +121,18 @@ def _restart_dead_servers(settings: "Settings", embedded: "EmbeddedServers | Non
                 structlog.get_logger(__name__).warning("server.down", reason=error.message)
 
 
-def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
-    """Return the three processes in start order.
+def _children(
+    settings: "Settings", shared: Mapping[str, str], has_workers: Callable[[], bool]
+) -> "list[Child]":
+    """Return the three processes, in the reverse order of their stop.
 
-    They get secrets in their environment, because `ps` shows command lines to every user.
+    The api starts last: when it answers, the jobs of the workers are known. Secrets are passed in the
+    environment, because `ps` shows command lines to every user.
     """
     from callboard.cli.console.processes import Child
 
     stop_timeouts = {
-        "api": _STOP_TIMEOUT,
+        "api": settings.stop_delay.total_seconds() + _STOP_TIMEOUT,
         "scheduler": _STOP_TIMEOUT,
         "worker": settings.grace.total_seconds() + _KILL_MARGIN,
     }
@@ -141,6 +150,7 @@ def _children(settings: "Settings", shared: Mapping[str, str]) -> "list[Child]":
                 **({"CALLBOARD_METRICS_PORT": str(ports[name])} if name in ports else {}),
             },
             stop_timeouts[name],
+            has_workers if name == "api" else lambda: True,
         )
         for name in ("api", "scheduler", "worker")
     ]
@@ -175,13 +185,13 @@ def _free_port(settings: "Settings") -> int:
         return port
 
 
-def _healthy(host: str, port: int) -> bool:
+def _answers_ready(host: str, port: int) -> bool:
     from http.client import HTTPConnection, HTTPException
 
     with suppress(OSError, HTTPException):
-        connection = HTTPConnection(host, port, timeout=_HEALTH_TIMEOUT)
+        connection = HTTPConnection(host, port, timeout=_READY_TIMEOUT)
         try:
-            connection.request("GET", "/healthz")
+            connection.request("GET", "/readyz")
             return connection.getresponse().status == _OK
         finally:
             connection.close()
@@ -189,7 +199,7 @@ def _healthy(host: str, port: int) -> bool:
 
 
 def _live_workers(platform: "Platform") -> set["UUID"]:
-    """Return the ids of the live workers. Jobs of a module are unknown until a worker has published them."""
+    """Return the ids of the live workers; none while Postgres is away."""
     with suppress(Unavailable):
         return {worker.id for worker in platform.workers.live()}
     return set()
@@ -220,7 +230,7 @@ def _ready_message(settings: "Settings", address: str) -> "RenderableType":
     facts.add_row("redis", "from CALLBOARD_REDIS_URL" if settings.redis_url else "Valkey, embedded")
     if not (settings.database_url and settings.redis_url):
         facts.add_row("data", str(settings.data_dir))
-    facts.add_row("jobs", ", ".join(settings.jobs) or "the built-in jobs; CALLBOARD_JOBS adds yours")
+    facts.add_row("jobs", ", ".join(settings.jobs))
     facts.add_row("workers", f"{settings.processes} processes with {settings.threads} threads each")
     steps = Table.grid(padding=(0, 3, 0, 0))
     steps.add_column(style="bold", no_wrap=True)

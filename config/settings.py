@@ -134,6 +134,11 @@ class Settings(BaseModel):
         le=timedelta(hours=1),
         description="a duration from 0s to 1h, such as 30s",
     )
+    stop_delay: Duration = Field(
+        default=timedelta(0),
+        le=timedelta(minutes=5),
+        description="a duration from 0s to 5m, such as 10s",
+    )
     lease_ttl: Duration = Field(
         default=timedelta(seconds=30),
         ge=timedelta(seconds=1),

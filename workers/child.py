@@ -146,6 +146,7 @@ class WorkerChild:
         self._broker.declare_queue(VIRTUAL_QUEUE)
         garbage.settle()
         self._runners.worker.start()
+        log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
     def is_done(self) -> bool:
         """Return whether this child was for one job, and that job has ended."""

@@ -17,6 +17,7 @@ from callboard.api.http.connection import Connection
 from callboard.api.http.connections import Connections, allowed_connections
 from callboard.api.http.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM
 
 #: The connections are checked once for this many ticks. A tick of uvicorn takes 0.1 seconds.
 _SWEEP_TICKS: Final = 5
@@ -30,6 +31,7 @@ class Server(uvicorn.Server):
 
     Then it accepts no more connections, ends long polls at once and finishes the running requests.
 
+    stop_delay:      how many seconds it still accepts connections after the signal, while /readyz says 503
     grace:           how many seconds the running requests may still take
     max_connections: how many connections may be open; fewer if the process may not open so many files
     tls:             if given, the server speaks HTTPS
@@ -42,6 +44,7 @@ class Server(uvicorn.Server):
         *,
         host: str,
         port: int,
+        stop_delay: float = 0.0,
         grace: float = 30.0,
         max_connections: int = 10_000,
         tls: ssl.SSLContext | None = None,
@@ -67,6 +70,9 @@ class Server(uvicorn.Server):
         self._app = app
         self._tls = tls
         self._on_listening = on_listening
+        self._stop_delay = stop_delay
+        #: When it stops to accept connections. Monotonic seconds.
+        self._closes_at: float | None = None
         self.socket = _listen(host, port)
 
     @property
@@ -112,12 +118,18 @@ class Server(uvicorn.Server):
         self._on_listening(url)
 
     async def on_tick(self, counter: int) -> bool:
+        """Return whether to shut down now. A stop waits for the stop delay; a second Ctrl-C ends the wait."""
         if counter % _SWEEP_TICKS == 0:
             self.server_state.sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
+        if not await super().on_tick(counter):
+            return False
+        if self._closes_at is None:
+            self._closes_at = SYSTEM.monotonic() + self._stop_delay
+            self._app.state.services.readiness.stop()
+            log.info("api.stopping", delay=self._stop_delay)
+        return self.force_exit or SYSTEM.monotonic() >= self._closes_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        log.info("api.stopping")
         self._app.state.services.polls.release()
         await super().shutdown(sockets)
 

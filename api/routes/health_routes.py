@@ -12,7 +12,6 @@ from prometheus_client import REGISTRY
 
 from callboard.api.callers import metrics_reader
 from callboard.api.openapi import error_responses
-from callboard.api.readiness import OK
 from callboard.api.schemas import Health, ReadyState, reply
 from callboard.api.services import AppServices
 from callboard.config.exposition import MEDIA_TYPES, Exposition, expose
@@ -50,14 +49,17 @@ async def healthz() -> Response:
     response_model=ReadyState,
     responses={
         **error_responses(),
-        503: {"model": ReadyState, "description": "a service that is needed is unavailable"},
+        503: {"model": ReadyState, "description": "jobs cannot be accepted now"},
     },
 )
-def readyz(services: AppServices) -> Response:
-    """Check the database, its tables and Redis. Without Redis jobs are still accepted, and run later."""
-    checks = services.readiness.checks()
-    ready = set(checks.values()) == {OK}
-    return reply(ReadyState(status="ready" if ready else "unavailable", checks=checks), 200 if ready else 503)
+async def readyz(services: AppServices) -> Response:
+    """Return 200 if jobs can be accepted, also while Redis is away: then the status is "degraded".
+
+    503: the database is away, its tables are missing, or the API is stopping.
+    """
+    found = await services.readiness.current()
+    state = ReadyState(status=found.status, checks=found.checks, degraded=found.degraded)
+    return reply(state, 200 if found.accepts else 503)
 
 
 @router.get(

@@ -40,12 +40,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Child:
-    """One child process. `stop_timeout`: how many seconds it may take to stop before it is killed."""
+    """One child process.
+
+    stop_timeout: how many seconds it may take to stop before it is killed
+    may_start:    called repeatedly until it returns True; then the child is started for the first time
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     stop_timeout: float
+    may_start: Callable[[], bool] = lambda: True
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -133,41 +138,49 @@ class Parent:
     _ready: bool = field(default=False, init=False)
 
     def run(self) -> int:
-        """Run until a stop signal and return 0; return 1 if a child keeps dying fast."""
+        """Run until a stop signal and return 0.
+
+        Return the exit code of a child that fails before all are ready, and 1 if a child keeps dying fast.
+        """
         with Signals() as signals:
             try:
-                return 0 if self._supervise(signals) else 1
+                return self._supervise(signals)
             finally:
                 self._stop(signals)
 
-    def _supervise(self, signals: Signals) -> bool:
-        for child in self.children:
-            child.start(self.clock.monotonic())
+    def _supervise(self, signals: Signals) -> int:
         while not signals.stops:
             for child in self.children:
-                if not child.alive and not self._replace(child):
-                    return False
+                if not child.alive and (code := self._replace(child)):
+                    return code
             if self._ready:
                 self.upkeep()
             elif self.is_ready():
                 self._ready = True
                 self.on_ready()
             signals.wait(self._pause())
-        return True
+        return 0
 
     def _pause(self) -> float:
         now = self.clock.monotonic()
-        due = [child.restart_at - now for child in self.children if not child.alive]
+        due = [child.restart_at - now for child in self.children if child.restart_at > now]
         return min([_CHECK_INTERVAL if self._ready else _CHECK_INTERVAL_AT_START, *due])
 
-    def _replace(self, child: Child) -> bool:
-        """Restart a dead child, now or after its back-off. Return False if it died fast too often."""
+    def _replace(self, child: Child) -> int:
+        """Start a child that may start, or restart a dead one, now or after its back-off.
+
+        Return 0, or the exit code to end with: the child cannot work.
+        """
         now = self.clock.monotonic()
         if child.process is not None:
             code = child.process.returncode
-            fast = now - child.started_at < FAST_DEATH
+            fast = not self._ready or now - child.started_at < FAST_DEATH
             child.fast_deaths = child.fast_deaths + 1 if fast else 0
             child.process = None
+            if code > 0 and not self._ready:
+                # Its error is in the log. Until it is mended, a restart fails in the same way.
+                log.error("process.gave_up", process=child.name, code=code, reason="it cannot start")
+                return code
             if child.fast_deaths >= MAX_FAST_DEATHS:
                 log.error(
                     "process.gave_up",
@@ -176,13 +189,13 @@ class Parent:
                     deaths=child.fast_deaths,
                     reason="it dies too soon after each start",
                 )
-                return False
+                return 1
             wait = self.back_off * 2 ** (child.fast_deaths - 1) if fast else 0.0
             child.restart_at = now + wait
             log.warning("process.died", process=child.name, code=code, restart_in=f"{wait:g}s")
-        if now >= child.restart_at:
+        if now >= child.restart_at and (child.started_at or child.may_start()):
             child.start(now)
-        return True
+        return 0
 
     def _stop(self, signals: Signals) -> None:
         """Stop the children one after the other.

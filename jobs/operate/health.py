@@ -27,6 +27,13 @@ class Check:
     mend: str | None = None
 
 
+def check_writable(database: Database) -> None:
+    """Raise Unavailable unless Postgres answers and accepts writes. A standby does not."""
+    with database.autocommit() as connection:
+        if diagnosing.is_read_only(connection):
+            raise Unavailable("Postgres is read-only; it may be a standby")
+
+
 class HealthChecks:
     """Checks Postgres, Redis, the scheduler and the workers. Changes nothing."""
 
@@ -43,12 +50,13 @@ class HealthChecks:
         if tables:
             yield tables
         yield self._redis()
-        if tables and tables.status == "ok":
+        if tables and tables.status != "fail":
             yield self._leader()
             yield from self._workers()
 
     def _postgres(self) -> Check:
         try:
+            check_writable(self._database)
             with self._database.autocommit() as connection:
                 version = diagnosing.server_version(connection)
         except Unavailable as error:
@@ -67,6 +75,13 @@ class HealthChecks:
             return Check("tables", "fail", error.message, "run 'callboard db upgrade'")
         if status.up_to_date:
             return Check("tables", "ok", f"at version {status.needed}")
+        if status.is_newer:
+            return Check(
+                "tables",
+                "warn",
+                f"at version {status.current}, newer than this program ({status.needed})",
+                "install the new version here, and restart",
+            )
         return Check(
             "tables",
             "fail",
@@ -78,7 +93,8 @@ class HealthChecks:
         try:
             product, version, policy = diagnose(self._redis_url, self._database.schema)
         except Unavailable as error:
-            return Check("redis", "fail", error.message, "start Redis, or correct CALLBOARD_REDIS_URL")
+            # Jobs are accepted and run without Redis.
+            return Check("redis", "warn", error.message, "start Redis, or correct CALLBOARD_REDIS_URL")
         server = f"{product} {version}"
         if _numbers(version) < _OLDEST_REDIS:
             return Check("redis", "fail", f"{server} is too old", "move to Redis or Valkey 7.0 or later")

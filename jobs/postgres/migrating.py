@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -32,6 +33,11 @@ class SchemaStatus:
     def up_to_date(self) -> bool:
         return self.current == self.needed
 
+    @property
+    def is_newer(self) -> bool:
+        """Return whether newer code has upgraded the tables. Versions are numbered in order."""
+        return self.current is not None and self.current > self.needed
+
 
 class Migrations:
     """Upgrades and downgrades the schema. Of two runs at once, one waits for the other."""
@@ -40,13 +46,16 @@ class Migrations:
         self._database = database
         self._scripts: Final = Path(__file__).parent / "migrations"
 
+    @cached_property
+    def _needed(self) -> str:
+        return ScriptDirectory.from_config(self._config()).get_current_head() or ""
+
     def status(self) -> SchemaStatus:
-        needed = ScriptDirectory.from_config(self._config()).get_current_head()
         with self._database.autocommit() as connection:
             context = MigrationContext.configure(
                 connection, opts={"version_table_schema": self._database.schema}
             )
-            return SchemaStatus(context.get_current_revision(), needed or "")
+            return SchemaStatus(context.get_current_revision(), self._needed)
 
     def upgrade(self) -> SchemaStatus:
         """Upgrade the schema to the version that this code needs."""

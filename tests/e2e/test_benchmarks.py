@@ -45,6 +45,19 @@ def test_the_doors_are_measured_beside_an_endpoint_that_does_nothing(tmp_path):
     assert all(record["figures"]["rate"] > 0 for record in records if "subject" in record)
 
 
+def test_a_quick_siege_has_a_row_for_each_attack():
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CALLBOARD_", "PYTEST_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.siege", "--quick", "silent", "bodies-jobs"],
+        cwd=ROOT, env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _, _, silent, bodies = done.stdout.splitlines()
+    assert silent.startswith("| 1,050 sockets that send nothing |")
+    assert bodies.startswith("| 300 such bodies to /v1/jobs, right key |")
+    assert all(row.count(" / ") == 8 for row in (silent, bodies))
+
+
 @pytest.mark.parametrize("case", ["tables", "idle"])
 def test_big_tables_and_an_idle_platform_are_measured(tmp_path, case):
     records, _ = quick(tmp_path, case)

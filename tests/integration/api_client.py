@@ -113,6 +113,7 @@ def api_on_a_port(
     platform: Platform,
     *,
     grace: float = 5.0,
+    stop_delay: float = 0.0,
     max_connections: int = 10_000,
     tls: ssl.SSLContext | None = None,
     trusted: ssl.SSLContext | bool = True,
@@ -128,6 +129,7 @@ def api_on_a_port(
         grace=grace,
         max_connections=max_connections,
         tls=tls,
+        stop_delay=stop_delay,
         on_listening=lambda _url: listening.set(),
     )
     thread = threading.Thread(target=server.run_until_stopped)

@@ -9,8 +9,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from callboard.jobs.model.basics.ids import new_id
-from callboard.jobs.platform import Platform
-from tests.integration.api_client import api_in_process, build_app
+from tests.integration.api_client import api_in_process
 from tests.integration.core.factories import until
 from tests.samples import series
 
@@ -21,39 +20,9 @@ def api(platform):
         yield api
 
 
-def test_it_is_alive_and_ready(api):
+def test_it_is_alive(api):
     answer = api.anonymous.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-    answer = api.anonymous.get("/readyz")
-    checks = {"database": "ok", "migrations": "ok", "redis": "ok"}
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "checks": checks})
-
-
-def test_it_is_alive_but_not_ready_without_a_database(platform):
-    from callboard.api.readiness import Readiness
-
-    nowhere = Platform("postgresql+psycopg://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1/0")
-    checks = Readiness(nowhere).checks()
-    assert checks == {"database": "unavailable", "migrations": "unknown", "redis": "unavailable"}
-    assert build_app(nowhere)
-    nowhere.close()
-
-
-def test_it_is_not_ready_on_another_schema_version(api, monkeypatch):
-    from callboard.jobs.postgres.migrating import SchemaStatus
-
-    monkeypatch.setattr(api.platform.migrations, "status", lambda: SchemaStatus("0001", "0002"))
-    answer = api.anonymous.get("/readyz")
-    assert answer.status_code == 503
-    assert "callboard db upgrade" in answer.json()["checks"]["migrations"]
-
-
-def test_stores_are_asked_once_a_second_however_many_ask(api, monkeypatch):
-    asked = []
-    monkeypatch.setattr(api.platform.transport, "check", lambda: asked.append(1))
-    for _ in range(5):
-        api.anonymous.get("/readyz")
-    assert len(asked) in {1, 2}
 
 
 def test_metrics_count_requests_by_route_and_never_by_path(api):

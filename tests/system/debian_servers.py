@@ -68,7 +68,7 @@ def debian_servers() -> Iterator[DebianServers]:
 @contextmanager
 def _postgres(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     programs = _newest_postgres()
-    account, password, port = Account.for_postgres(), secrets.token_hex(16), _free_port()
+    account, password, port = Account.for_postgres(), secrets.token_hex(16), free_port()
     folder.mkdir(mode=0o700)
     (folder / "password").write_text(password)
     for path in (folder, folder / "password"):
@@ -101,7 +101,7 @@ def _postgres(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    password, port = secrets.token_hex(16), _free_port()
+    password, port = secrets.token_hex(16), free_port()
     folder.mkdir(mode=0o700)
     (folder / "redis.conf").write_text(
         f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\ndir "{folder}"\n'
@@ -154,7 +154,7 @@ def _newest_postgres() -> Path:
     return folders[-1]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,5 +1,7 @@
 """Callboard on Debian's Postgres and Redis, which it reaches by TCP and with passwords."""
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform
+from callboard.jobs.postgres.database import Database
 from callboard.jobs.redis.transport import read_token
 from tests.e2e.stage import Stage, staged, until
 from tests.integration.core.factories import enqueue_all, execution, own_database
@@ -47,6 +50,19 @@ def test_the_servers_are_debians_and_are_reached_by_tcp(servers: DebianServers) 
     with redis.Redis.from_url(servers.urls.redis_url) as client:
         assert urlsplit(servers.urls.redis_url).hostname == "127.0.0.1"
         assert client.info("server")["executable"].startswith("/usr/bin/")
+
+
+@pytest.mark.parametrize(("set_in_url", "idle"), [("", 15), ("?keepalives_idle=77", 77)])
+def test_a_connection_notices_a_server_that_vanished(
+    servers: DebianServers, set_in_url: str, idle: int
+) -> None:
+    url = sqlalchemy_url(servers.urls.database_url) + set_in_url
+    with closing(Database(url)) as database, database.autocommit() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        with socket.socket(fileno=os.dup(driver.fileno())) as wire:
+            assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
+            assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 def test_the_servers_refuse_who_has_no_password(servers: DebianServers) -> None:

@@ -211,6 +211,7 @@ def registered() -> set[tuple[str, str, tuple[str, ...]]]:
         "callboard.jobs.webhooks.intake",
         "callboard.api.http.server",
         "callboard.api.http.middleware",
+        "callboard.api.readiness",
         "callboard.scheduler.scheduler_process",
     ):
         importlib.import_module(module)

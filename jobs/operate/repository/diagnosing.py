@@ -20,6 +20,14 @@ def server_version(connection: Connection) -> int:
     return version
 
 
+_READ_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
+
+
+def is_read_only(connection: Connection) -> bool:
+    """Return whether the server refuses writes, as a standby does."""
+    return bool(connection.execute(_READ_ONLY).scalar_one())
+
+
 # The upper half of an advisory lock's bigint key is in classid, the lower half in objid; objsubid is 1.
 _LEADER: Final = text(f"""
 SELECT EXISTS (SELECT FROM pg_locks, (SELECT {LEADER} AS key) AS leader

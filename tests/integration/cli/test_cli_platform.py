@@ -9,6 +9,7 @@ from psycopg import sql
 
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.locks import LEADER, try_lock
+from callboard.jobs.postgres.migrating import Migrations, SchemaStatus
 
 NOWHERE = "postgresql://127.0.0.1:1/x"
 
@@ -167,12 +168,23 @@ def test_doctor_names_queues_that_no_worker_serves(callboard, platform, worker, 
     assert told["queues"] == "jobs are queued where no worker serves: reports (1)"
 
 
-def test_doctor_fails_without_tables_a_database_or_redis(callboard, empty):
+def test_doctor_fails_without_tables_or_a_database_and_warns_without_redis(callboard, empty):
     assert checks(empty("doctor", "--json"))["tables"] == "fail"
     away = callboard("doctor", "--json", database_url=NOWHERE, redis_url="redis://127.0.0.1:1")
     assert away.code == 1
     assert away.json["ok"] is False
-    assert (checks(away)["postgres"], checks(away)["redis"]) == ("fail", "fail")
+    assert (checks(away)["postgres"], checks(away)["redis"]) == ("fail", "warn")
+
+
+def test_doctor_passes_without_redis_because_jobs_are_accepted_and_run(callboard):
+    outcome = callboard("doctor", "--json", redis_url="redis://127.0.0.1:1")
+    assert (outcome.code, checks(outcome)["redis"]) == (0, "warn")
+
+
+def test_doctor_warns_of_tables_that_are_newer_than_the_program(callboard, monkeypatch):
+    monkeypatch.setattr(Migrations, "status", lambda _: SchemaStatus("9999", "0001"))
+    outcome = callboard("doctor", "--json")
+    assert (outcome.code, checks(outcome)["tables"]) == (0, "warn")
 
 
 def test_doctor_for_people_has_a_line_for_each_check_and_a_mend_below(callboard):

@@ -19,6 +19,8 @@ from callboard.cli.console.processes import Child, Parent
 folder = Path(sys.argv[1])
 names = sys.argv[2:]
 children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, PATIENCE) for n in names]
+for child in children:
+    if child.name == "late": child.may_start = (folder / "worker").exists
 parent = Parent(children, is_ready=lambda: all((folder / c.name).exists() for c in children), on_ready=lambda: (folder / "ready").touch(), back_off=0.01)
 sys.exit(parent.run())
 """
@@ -44,6 +46,16 @@ from pathlib import Path
 while not (Path(sys.argv[1]) / "api").exists(): time.sleep(0.01)
 raise SystemExit(3)
 """
+CRASHES = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+#: Fails if it starts before the worker has.
+LATE = (
+    GENTLE
+    + """
+import sys
+from pathlib import Path
+if not (Path(sys.argv[1]) / "worker").exists(): raise SystemExit(4)
+"""
+)
 DEADLINE = 20.0
 
 
@@ -117,10 +129,23 @@ def test_a_child_that_dies_is_replaced(stage):
     assert stage.ends() == 0
 
 
-def test_a_child_that_cannot_stay_alive_ends_everything(stage):
+def test_a_child_that_fails_before_all_are_ready_ends_everything_with_its_code(stage):
     stage.start(api=GENTLE, worker=DIES)
-    assert stage.ends() == 1
+    assert stage.ends() == 3
     assert gone(stage.pid("api"))
+
+
+def test_a_child_that_keeps_crashing_ends_everything(stage):
+    stage.start(worker=CRASHES)
+    assert stage.ends() == 1
+
+
+def test_a_child_is_started_only_when_it_may(stage):
+    stage.start(late=LATE, worker=GENTLE)
+    stage.ready()
+    stage.parent.send_signal(signal.SIGTERM)
+    assert stage.ends() == 0
+    assert stage.stops() == ["worker", "late"]
 
 
 def test_a_second_signal_asks_all_at_once_and_does_not_wait_for_the_stubborn(stage):

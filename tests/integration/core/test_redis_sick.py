@@ -2,6 +2,7 @@
 can do.
 """
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from callboard.api.readiness import Readiness
+from callboard.api.readiness import Readiness, ReadinessCheck, ReadyStatus
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
@@ -262,6 +263,10 @@ def test_a_job_that_is_claimed_from_postgres_is_not_claimed_by_its_token_as_well
 # -----------------------------------------------------------------------------------------
 
 
+def readiness(platform):
+    return asyncio.run(ReadinessCheck(platform).current())
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -275,13 +280,14 @@ def test_a_job_that_is_claimed_from_postgres_is_not_claimed_by_its_token_as_well
 )
 def test_readiness_and_doctor_name_a_redis_that_answers_and_is_of_no_use(sick, proxy, answer):
     proxy.answer = answer
-    assert Readiness(sick).checks() == {"database": "ok", "migrations": "ok", "redis": "unavailable"}
+    checks = {"database": "ok", "migrations": "ok", "redis": "unavailable"}
+    assert readiness(sick) == Readiness(ReadyStatus.DEGRADED, checks, ["redis"])
     redis_check = next(
         check
         for check in HealthChecks(sick.database, proxy.url, sick.migrations).checks()
         if check.name == "redis"
     )
-    assert redis_check.status == "fail"
+    assert redis_check.status == "warn"
     assert redis_check.mend
     proxy.heal()
-    until(lambda: Readiness(sick).checks()["redis"] == "ok")
+    until(lambda: readiness(sick).status == ReadyStatus.READY)
