@@ -16,6 +16,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from callboard.api.http.error_responses import STATUS
 from callboard.jobs.platform import Platform
 from tests.e2e.stage import PATIENCE, Process, Stage, staged, until
 from tests.integration.api_client import finish
