@@ -88,7 +88,7 @@ def _visible_id(text: str, caller: Caller) -> UUID:
 
 
 def _bulk(verb: Verb, caller: Caller, target: BulkBody, *, force: bool = False) -> Response:
-    job_filter = restrict_to_queue(target.filter.jobs(), caller.key.queue)
+    job_filter = restrict_to_queue(target.jobs(), caller.key.queue)
     if job_filter is None:
         result = Bulk(0, 0, target.dry_run)
     else:
