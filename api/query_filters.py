@@ -14,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    TypeAdapter,
     model_validator,
 )
 from pydantic.config import JsonDict, JsonValue
@@ -24,7 +23,7 @@ from typing_extensions import TypeAliasType
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import parse_duration
-from callboard.jobs.model.basics.fields import Duration, Instant, described
+from callboard.jobs.model.basics.fields import Duration, Instant, SchemaOf, described
 from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.control import BULK_LIMIT
@@ -83,16 +82,7 @@ FilterText = TypeAliasType(
     ],
 )
 JobCursor = TypeAliasType("JobCursor", Annotated[str, described(cursor_pattern(CURSOR_SIZE))])
-
-
-class _MomentSchema:
-    """The JSON Schema of a moment: that of an instant or of a duration."""
-
-    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(TypeAdapter(Instant | Duration).core_schema)
-
-
-Moment = TypeAliasType("Moment", Annotated[datetime, BeforeValidator(_moment), _MomentSchema()])
+Moment = TypeAliasType("Moment", Annotated[datetime, BeforeValidator(_moment), SchemaOf(Instant | Duration)])
 States = Annotated[list[JobState], BeforeValidator(_as_list), Field(min_length=1, max_length=20)]
 
 
@@ -118,7 +108,9 @@ class FilterBody(BaseModel):
     queue: Optionally[FilterText] = None
     name: Optionally[FilterText] = None
     tag: Optionally[FilterText] = None
-    since: Optionally[Moment] = Field(default=None, description="enqueued at this time or later, or not longer ago")
+    since: Optionally[Moment] = Field(
+        default=None, description="enqueued at this time or later, or not longer ago"
+    )
     until: Optionally[Moment] = Field(default=None, description="enqueued before this time, or longer ago")
     search: Optionally[FilterText] = Field(
         default=None, description="a text in arguments, notes or errors; case is ignored"
@@ -145,10 +137,10 @@ class ListQuery(FilterBody):
 
 
 _FILTERS: Final = tuple(FilterBody.model_fields)
-_ANY_FILTER: Final[list[JsonValue]] = [{"required": [name]} for name in _FILTERS]
+_ANY_FILTER: Final[list[JsonValue]] = [{"required": [name], "properties": {name: {}}} for name in _FILTERS]
 #: The rules of `BulkBody._check_filter` as JSON Schema.
 _FILTER_RULES: Final[JsonDict] = {
-    "not": {"required": ["filter"], "anyOf": _ANY_FILTER},
+    "not": {"required": ["filter"], "properties": {"filter": {}}, "anyOf": _ANY_FILTER},
     "if": {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
     "else": {
         "anyOf": [{"required": ["filter"], "properties": {"filter": {"minProperties": 1}}}, *_ANY_FILTER]

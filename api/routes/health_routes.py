@@ -15,7 +15,7 @@ from callboard.api.readiness import OK
 from callboard.api.schemas import Health, ReadyState, reply
 from callboard.api.services import AppServices
 
-router = APIRouter(tags=["self"])
+router = APIRouter(tags=["service"])
 
 _PAGE: Final = (files("callboard.api") / "static" / "docs.html").read_bytes()
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Response
 from callboard.api.callers import Caller, Operator
 from callboard.api.http.bodies import body, request_body_schema
 from callboard.api.job_json import job_json
-from callboard.api.openapi import guarded_responses
+from callboard.api.openapi import BODY_ERRORS, guarded_responses
+from callboard.api.path_parameters import JobIdText
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_queue
 from callboard.api.schemas import BulkResult, JobObject, reply, reply_json
 from callboard.jobs.model.basics.ids import parse_id
@@ -23,7 +24,7 @@ _ONE: Final[dict[str, Any]] = {
 }
 _BULK: Final[dict[str, Any]] = {
     "response_model": BulkResult,
-    "responses": guarded_responses("VALIDATION_ERROR", "PAYLOAD_TOO_LARGE"),
+    "responses": guarded_responses("VALIDATION_ERROR", *BODY_ERRORS),
     "openapi_extra": request_body_schema(BulkBody),
 }
 Target = Annotated[BulkBody, body(BulkBody)]
@@ -49,9 +50,14 @@ def delete_jobs(caller: Operator, target: Target) -> Response:
     return _bulk(Verb.DELETE, caller, target)
 
 
-@router.post("/{id}/cancel", **_ONE, openapi_extra=request_body_schema(CancelBody, required=False))
+@router.post(
+    "/{id}/cancel",
+    response_model=JobObject,
+    responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT", *BODY_ERRORS),
+    openapi_extra=request_body_schema(CancelBody, required=False),
+)
 def cancel_job(
-    id: str,  # noqa: A002 - the name in the path
+    id: JobIdText,  # noqa: A002 - the name in the path
     caller: Operator,
     options: CancelOptions,
 ) -> Response:
@@ -65,7 +71,7 @@ def cancel_job(
 
 
 @router.post("/{id}/retry", **_ONE)
-def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
+def retry_job(id: JobIdText, caller: Operator) -> Response:  # noqa: A002
     """Queue a finished job again, with its full number of attempts."""
     job_id = _visible_id(id, caller)
     return reply_json(job_json(caller.platform.control.rerun(job_id)))
@@ -74,7 +80,7 @@ def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
 @router.delete(
     "/{id}", status_code=204, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT")
 )
-def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
+def delete_job(id: JobIdText, caller: Operator) -> Response:  # noqa: A002
     """Delete a finished job."""
     caller.platform.control.delete(_visible_id(id, caller))
     return Response(status_code=204)

@@ -9,6 +9,7 @@ from typing_extensions import TypeAliasType
 
 from callboard.api.callers import Viewer
 from callboard.api.openapi import guarded_responses
+from callboard.api.path_parameters import JobIdText
 from callboard.api.query_filters import Optionally, reject_repeated_parameters
 from callboard.api.schemas import Page, Shown, page_of, reply
 from callboard.jobs.attempts.job_logs import CURSOR_SIZE
@@ -55,7 +56,7 @@ class LogQuery(BaseModel):
     dependencies=[Depends(reject_repeated_parameters)],
 )
 def list_job_logs(
-    id: str,  # noqa: A002 - the name in the path
+    id: JobIdText,  # noqa: A002 - the name in the path
     caller: Viewer,
     query: Annotated[LogQuery, Query()],
 ) -> Response:

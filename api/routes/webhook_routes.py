@@ -9,7 +9,8 @@ from fastapi import Request, Response
 
 from callboard.api.direct_route import direct_router
 from callboard.api.job_json import delivery_json
-from callboard.api.openapi import error_responses
+from callboard.api.openapi import BODY_ERRORS, error_responses
+from callboard.api.path_parameters import WebhookSourceText
 from callboard.api.schemas import DeliveryResult, reply_json
 from callboard.api.services import AppServices
 from callboard.jobs.errors import NotFound
@@ -34,14 +35,14 @@ _BODY: Final[dict[str, Any]] = {
         "VALIDATION_ERROR",
         "UNAUTHORIZED",
         "NOT_FOUND",
-        "PAYLOAD_TOO_LARGE",
+        *BODY_ERRORS,
         "UNKNOWN_JOB",
         "INVALID_ARGUMENTS",
         "UNAVAILABLE",
     ),
     openapi_extra=_BODY,
 )
-async def receive_webhook(source: str, services: AppServices, request: Request) -> Response:
+async def receive_webhook(source: WebhookSourceText, services: AppServices, request: Request) -> Response:
     """Accept a delivery; when the answer arrives, its job is committed.
 
     A repeated delivery is only acknowledged.

@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 from typing_extensions import TypeAliasType
 
 from callboard.jobs.model.basics.fields import (
+    Arguments,
     Duration,
     Instant,
     JobName,
@@ -85,7 +86,7 @@ class JobRequest(BaseModel):
 
     name: JobName
     args: list[Any] = Field(default_factory=list, max_length=1000)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Arguments = Field(default_factory=dict)
     queue: QueueName | None = None
     run_at: Instant | None = Field(default=None, description="when the job is due; not together with delay")
     delay: Duration | None = Field(default=None, description="how long from now the job is due")

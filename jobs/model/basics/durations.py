@@ -20,7 +20,7 @@ _NUMBERS: Final = {
     "s": (r"(?:[0-2]?[0-9]{1,8}|3[0-2][0-9]{7})", r"[0-5]?[0-9]"),
     "ms": (r"[0-9]{1,9}", r"[0-9]{1,3}"),
 }
-#: More than any job, schedule or retention needs. No text that DURATION_PATTERN matches is longer. Within this
+#: More than any job, schedule or retention needs. No text that DURATION_PATTERN matches is longer. With this
 #: bound, adding to a date does not overflow.
 LONGEST: Final = timedelta(days=3900) - timedelta.resolution
 

@@ -7,7 +7,17 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import union_schema
 from typing_extensions import TypeAliasType
 
 from callboard.jobs.errors import InvalidInput
@@ -32,6 +42,17 @@ _OFFSET: Final = timedelta(days=1)
 def described(pattern: str, **more: Any) -> WithJsonSchema:
     """Return the JSON Schema of a text: `pattern` matches the whole of it."""
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
+
+
+class SchemaOf:
+    """Describes an annotated value by the JSON Schema of another type."""
+
+    def __init__(self, other: Any) -> None:
+        self._other = other
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # The handler applies the other type's own JSON Schema only to a part of the schema that it gets.
+        return handler(union_schema([TypeAdapter(self._other).core_schema]))
 
 
 def _duration(value: Any) -> Any:
@@ -157,6 +178,8 @@ Handle = TypeAliasType(
         described(_HANDLE, examples=["github"]),
     ],
 )
+#: Arguments by name.
+Arguments = TypeAliasType("Arguments", dict[str, Any])
 Label = TypeAliasType(
     "Label",
     Annotated[
