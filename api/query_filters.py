@@ -23,7 +23,7 @@ from typing_extensions import TypeAliasType
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import parse_duration
-from callboard.jobs.model.basics.fields import Duration, Instant, SchemaOf, described
+from callboard.jobs.model.basics.fields import WHOLE, Duration, Instant, SchemaOf, described
 from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.control import BULK_LIMIT
@@ -155,12 +155,8 @@ class BulkBody(FilterBody):
 
     filter: Optionally[FilterBody] = Field(default=None, description="empty only with dry_run")
     dry_run: bool = Field(default=False, strict=True, description="only count the jobs")
-    limit: int = Field(
-        default=BULK_LIMIT,
-        ge=1,
-        le=BULK_LIMIT,
-        strict=True,
-        description="change at most this many, oldest first",
+    limit: Annotated[int, Field(ge=1, le=BULK_LIMIT, strict=True), WHOLE] = Field(
+        default=BULK_LIMIT, description="change at most this many, oldest first"
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from callboard.api.openapi import BODY_ERRORS, guarded_responses
 from callboard.api.path_parameters import QueueText
 from callboard.api.schemas import Page, QueueObject, RateText, page_of, reply
 from callboard.jobs.errors import InvalidInput, NotFound
-from callboard.jobs.model.basics.fields import SchemaOf
+from callboard.jobs.model.basics.fields import WHOLE, SchemaOf
 from callboard.jobs.model.queue_limits import MOST, Limits, Rate
 
 router = APIRouter(prefix="/v1/queues", tags=["queues"])
@@ -53,7 +53,7 @@ def _rate(value: str) -> str:
     return value
 
 
-LimitValue = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+LimitValue = Annotated[int, Field(ge=1, le=MOST, strict=True), WHOLE]
 RateValue = Annotated[str, Field(max_length=40), AfterValidator(_rate), SchemaOf(RateText)]
 
 

@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 from typing_extensions import TypeAliasType
 
 from callboard.jobs.model.basics.fields import (
+    WHOLE,
     Arguments,
     Duration,
     Instant,
@@ -93,8 +94,8 @@ class JobRequest(BaseModel):
     expires_at: Instant | None = Field(
         default=None, description="the job is cancelled at this time if it has not started"
     )
-    priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+    priority: Annotated[int, Field(ge=0, le=9, strict=True), WHOLE] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = None
     timeout: _NotZero | None = Field(
         default=None, description="an attempt is interrupted after this time; not zero"
     )

@@ -103,6 +103,11 @@ def _matches(pattern: str, rule: str) -> Any:
     return AfterValidator(check)
 
 
+def _whole(value: Any) -> Any:
+    """Read 5.0 as 5: JSON does not tell one from the other."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _one_line(value: str) -> str:
     if not _IS_ONE_LINE(value) or (not value.isascii() and _SURROGATE.search(value)):
         raise ValueError("only printable characters are expected")
@@ -113,7 +118,10 @@ _IS_ONE_LINE: Final = re.compile(_ONE_LINE).fullmatch
 #: Python's texts may hold lone surrogates; those of other languages and JSON do not.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
-# The types are named, so that a JSON Schema has each of them once, under its name.
+#: The last annotation of a strict integer: it may be written as 5.0.
+WHOLE: Final = BeforeValidator(_whole)
+
+# The types below are named, so that a JSON Schema has each of them once, under its name.
 Duration = TypeAliasType(
     "Duration",
     Annotated[
