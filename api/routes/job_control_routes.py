@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from callboard.api.callers import Caller, Operator
 from callboard.api.http.bodies import body, request_body_schema
 from callboard.api.job_json import job_json
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import BODY_ERRORS, guarded_responses
 from callboard.api.path_parameters import JobIdText
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_queue
@@ -16,7 +17,7 @@ from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate.control import Bulk
 
-router = APIRouter(prefix="/v1/jobs", tags=["control"])
+router = APIRouter(prefix="/v1/jobs", tags=["control"], route_class=JobRoute)
 
 _ONE: Final[dict[str, Any]] = {
     "response_model": JobObject,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 from callboard.api.callers import Viewer
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
 from callboard.api.path_parameters import JobIdText
 from callboard.api.query_filters import Optionally, reject_repeated_parameters
@@ -17,7 +18,7 @@ from callboard.jobs.model.basics.fields import described
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 
 class LogLineObject(Shown):

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from callboard.api.callers import Viewer
 from callboard.api.http.long_poll import client_disconnected
 from callboard.api.job_json import job_json, jobs_json
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
 from callboard.api.path_parameters import JobIdText
 from callboard.api.query_filters import ListQuery, Optionally, reject_repeated_parameters, restrict_to_queue
@@ -22,7 +23,7 @@ from callboard.jobs.model.job import Job
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 
 #: Every text that this matches is 60 seconds at most.

@@ -8,6 +8,7 @@ from pydantic import Field
 from typing_extensions import TypeAliasType
 
 from callboard.api.callers import Viewer
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
 from callboard.api.path_parameters import JobIdText
 from callboard.api.schemas import Shown, one_of, reply
@@ -16,7 +17,7 @@ from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.reasons import Code
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 
 ReasonCode = TypeAliasType("ReasonCode", Annotated[str, one_of(*Code)])
