@@ -48,7 +48,7 @@ lint: .venv/.installed ## Check format, lint rules, types, imports and file leng
 
 lint-openapi: .venv/.installed ## Check the OpenAPI document with Redocly's linter (needs node)
 	@command -v node >/dev/null && command -v npm >/dev/null || $(BIN)/python .ci/debian_packages.py nodejs npm
-	@cd .ci/openapi-lint && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@cd .ci/openapi-lint && npm ci --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null
 	@cd .ci/openapi-lint && output=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
 	  node_modules/.bin/redocly lint ../../tests/contract/openapi.json 2>&1) || { echo "$$output"; exit 1; }
 	@echo "lint-openapi: no problems"

@@ -83,7 +83,10 @@ FilterText = TypeAliasType(
 )
 JobCursor = TypeAliasType("JobCursor", Annotated[str, described(cursor_pattern(CURSOR_SIZE))])
 Moment = TypeAliasType("Moment", Annotated[datetime, BeforeValidator(_moment), SchemaOf(Instant | Duration)])
-States = Annotated[list[JobState], BeforeValidator(_as_list), Field(min_length=1, max_length=20)]
+_SomeStates = Annotated[list[JobState], Field(min_length=1, max_length=20)]
+States = Annotated[_SomeStates, BeforeValidator(_as_list)]
+#: In a body, one state needs no list around it.
+StatesOfBody = Annotated[States, SchemaOf(JobState | _SomeStates)]
 
 
 class _WithoutNull:
@@ -104,7 +107,7 @@ class FilterBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state: States = Field(default_factory=list, description="any of these states")
+    state: StatesOfBody = Field(default_factory=list, description="any of these states")
     queue: Optionally[FilterText] = None
     name: Optionally[FilterText] = None
     tag: Optionally[FilterText] = None
@@ -132,6 +135,7 @@ class FilterBody(BaseModel):
 class ListQuery(FilterBody):
     """The filter and the page of a list."""
 
+    state: States = Field(default_factory=list, description="any of these states")
     cursor: Optionally[JobCursor] = Field(default=None, description="next_cursor of the previous page")
     limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
 
@@ -140,6 +144,7 @@ _FILTERS: Final = tuple(FilterBody.model_fields)
 _ANY_FILTER: Final[list[JsonValue]] = [{"required": [name], "properties": {name: {}}} for name in _FILTERS]
 #: The rules of `BulkBody._check_filter` as JSON Schema.
 _FILTER_RULES: Final[JsonDict] = {
+    "examples": [{"filter": {"state": "failed", "queue": "mail", "since": "1d"}, "dry_run": True}],
     "not": {"required": ["filter"], "properties": {"filter": {}}, "anyOf": _ANY_FILTER},
     "if": {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
     "else": {

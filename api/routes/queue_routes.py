@@ -60,7 +60,11 @@ RateValue = Annotated[str, Field(max_length=40), AfterValidator(_rate), SchemaOf
 class NewLimits(BaseModel):
     """All limits of a queue. A field that is missing or null means no limit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"concurrency": 10, "rate": "100/1m", "key_concurrency": 2}]},
+    )
 
     concurrency: LimitValue | None = Field(
         default=None, description="jobs that run at the same time on all workers"

@@ -71,19 +71,22 @@ class EnqueueOptions(OptionsWithoutArgs, total=False):
 #: A duration with a digit other than 0.
 _NotZero = Annotated[Duration, Field(json_schema_extra={"pattern": "[1-9]"})]
 MessageOptions = TypeAliasType("MessageOptions", dict[str, Any])
-#: JSON Schema for "not both": run_at and delay. null counts as missing.
-_ONE_TIME: Final[JsonDict] = {
+#: "Not both" of run_at and delay as JSON Schema: null counts as missing. And an example.
+_SCHEMA: Final[JsonDict] = {
+    "examples": [
+        {"name": "send_receipt", "kwargs": {"order_id": 7, "to": "ada@example.com"}, "delay": "10s"},
+    ],
     "not": {
         "required": ["run_at", "delay"],
         "properties": {"run_at": {"type": "string"}, "delay": {"type": "string"}},
-    }
+    },
 }
 
 
 class JobRequest(BaseModel):
     """A request to enqueue a job. A field that is not given has the value from the job's definition."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_ONE_TIME)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_SCHEMA)
 
     name: JobName
     args: list[Any] = Field(default_factory=list, max_length=1000)

@@ -81,6 +81,7 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             operation["responses"].pop("default", None)
     request = document["components"]["schemas"]["JobRequest"]
+    request["examples"] = [{"name": "anything", "args": [1, "a"], "kwargs": {"b": None}, "delay": "10ms"}]
     request["anyOf"] = [
         {"properties": {"unchecked": {"const": True}}, "required": ["unchecked"]},
         {"properties": {"name": {"const": "anything"}}},
