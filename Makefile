@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test test-system matrix lint contract bench siege bench-peers docs
+.PHONY: help setup demo up test test-system matrix lint lint-openapi contract fuzz bench siege bench-peers docs
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Create .venv from requirements.lock
 
@@ -31,6 +31,8 @@ test: .venv/.installed ## Run all tests
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
 	@$(BIN)/python .ci/debian_packages.py postgresql redis-server nginx
 	@$(BIN)/pytest tests/system
+	@$(MAKE) lint-openapi
+	@$(MAKE) fuzz SECONDS=45 SEED=1
 
 matrix: .venv/.installed ## Run the tests on each Python, and on Debian's Postgres and Redis
 	@$(BIN)/python .ci/matrix.py
@@ -44,8 +46,18 @@ lint: .venv/.installed ## Check format, lint rules, types, imports and file leng
 	@$(BIN)/python .ci/check_lengths.py
 	@echo "lint: no problems"
 
+lint-openapi: .venv/.installed ## Check the OpenAPI document with Redocly's linter (needs node)
+	@command -v node >/dev/null && command -v npm >/dev/null || $(BIN)/python .ci/debian_packages.py nodejs npm
+	@cd .ci/openapi-lint && npm ci --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null
+	@cd .ci/openapi-lint && output=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+	  node_modules/.bin/redocly lint ../../tests/contract/openapi.json 2>&1) || { echo "$$output"; exit 1; }
+	@echo "lint-openapi: no problems"
+
 contract: .venv/.installed ## Run Dramatiq's own tests against our broker (downloads them)
 	@$(BIN)/python tests/contract/dramatiq/run.py
+
+fuzz: .venv/.installed .venv-fuzz/.installed ## Fuzz the HTTP API from its OpenAPI document (SECONDS=600 SEED=1)
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.installed ## Compare the speed with bare Dramatiq (ARGS="drain --rounds 5")
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -60,6 +72,12 @@ docs: .venv/.installed ## Check the documentation: links and tables; run every c
 
 .venv/.installed: pyproject.toml .venv/.locked
 	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+.venv-fuzz/.installed: tests/fuzz/requirements.txt .venv/.locked
+	@echo "Creating .venv-fuzz from $< ..."
+	@$(BIN)/python -m venv --clear .venv-fuzz
+	@.venv-fuzz/bin/python -m pip -qq --disable-pip-version-check install --require-hashes --requirement $<
 	@touch $@
 
 .venv-peers/.installed: benchmarks/peers/requirements.txt .venv/.locked

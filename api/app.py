@@ -112,6 +112,7 @@ def create_app(
                     BulkBody,
                     BulkCancelBody,
                     CancelBody,
+                    webhook_routes.WebhookForm,
                 ],
             )
         )

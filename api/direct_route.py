@@ -65,7 +65,7 @@ def _bound(function: Callable[..., Any]) -> Endpoint:
             read.append((name, _header(mark.alias)))
         elif hint is Request:
             read.append((name, lambda request: request))
-        elif hint is str:
+        elif hint is str or get_args(hint)[:1] == (str,):
             read.append((name, _path_part(name)))
         else:
             raise TypeError(f"{function.__name__}: a direct route cannot read the parameter {name}")

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Request, Response
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.callers import Caller
 from callboard.api.http.bodies import read_json
+from callboard.api.openapi_parts import header_references
+from callboard.api.query_filters import Optionally
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.idempotency.replay import keyed_request
 from callboard.jobs.postgres.protocols import Statements
@@ -15,15 +18,12 @@ from callboard.jobs.postgres.protocols import Statements
 NAME: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 #: The header of a repeated answer, for the OpenAPI document.
-REPLAYED_HEADER: Final = {
-    REPLAYED: {
-        "description": "true when this is the stored answer to an earlier request with this key",
-        "schema": {"type": "string", "enum": ["true"]},
-    }
-}
+REPLAYED_HEADER: Final = header_references(REPLAYED)
 
 IdempotencyKey = Annotated[
-    str | None,
+    Optionally[
+        Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~](?:[ -~]{0,198}[!-~])?$"})]
+    ],
     Header(
         alias=NAME,
         description="Up to 200 printable ASCII characters that the caller chooses. For 24 hours, the same"

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from fastapi import Request
 from pydantic import (
@@ -13,18 +13,23 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
+    GetJsonSchemaHandler,
     model_validator,
 )
+from pydantic.config import JsonDict, JsonValue
+from pydantic.json_schema import JsonSchemaValue
+from typing_extensions import TypeAliasType
 
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import parse_duration
-from callboard.jobs.model.paging import PAGE_LIMIT
+from callboard.jobs.model.basics.fields import WHOLE, Duration, Instant, SchemaOf, described
+from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.control import BULK_LIMIT
 from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.listing import CURSOR_SIZE
 
 #: In a query string an unescaped + means a space, so the + of a UTC offset arrives as a space.
 _LOST_PLUS: Final = re.compile(r" (\d\d:?\d\d)$")
@@ -61,19 +66,41 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_nul)]
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "description": "a time with a UTC offset, or a duration before now",
-            "examples": ["2026-11-22T09:00:00Z", "1h"],
-        }
-    ),
-]
-States = Annotated[list[JobState], BeforeValidator(_as_list), Field(max_length=20)]
+def _reject_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("null is not a filter: leave the field out")
+    return value
+
+
+#: A text to compare with. Postgres stores no NUL character.
+FilterText = TypeAliasType(
+    "FilterText",
+    Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        AfterValidator(_without_nul),
+        described(r"[^\u0000]+", minLength=1, maxLength=200),
+    ],
+)
+JobCursor = TypeAliasType("JobCursor", Annotated[str, described(cursor_pattern(CURSOR_SIZE))])
+Moment = TypeAliasType("Moment", Annotated[datetime, BeforeValidator(_moment), SchemaOf(Instant | Duration)])
+_SomeStates = Annotated[list[JobState], Field(min_length=1, max_length=20)]
+States = Annotated[_SomeStates, BeforeValidator(_as_list)]
+#: In a body, one state needs no list around it.
+StatesOfBody = Annotated[States, SchemaOf(JobState | _SomeStates)]
+
+
+class _WithoutNull:
+    """The JSON Schema of a field that is null only when it is left out."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        value: JsonSchemaValue = handler(schema)["anyOf"][0]
+        return value
+
+
+T = TypeVar("T")
+#: A field that may be left out, but may not be null.
+Optionally = Annotated[T | None, BeforeValidator(_reject_null), _WithoutNull()]
 
 
 class FilterBody(BaseModel):
@@ -81,13 +108,15 @@ class FilterBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state: States = Field(default_factory=list, description="any of these states")
-    queue: Text | None = None
-    name: Text | None = None
-    tag: Text | None = None
-    since: Moment | None = None
-    until: Moment | None = None
-    search: Text | None = Field(
+    state: StatesOfBody = Field(default_factory=list, description="any of these states")
+    queue: Optionally[FilterText] = None
+    name: Optionally[FilterText] = None
+    tag: Optionally[FilterText] = None
+    since: Optionally[Moment] = Field(
+        default=None, description="enqueued at this time or later, or not longer ago"
+    )
+    until: Optionally[Moment] = Field(default=None, description="enqueued before this time, or longer ago")
+    search: Optionally[FilterText] = Field(
         default=None, description="a text in arguments, notes or errors; case is ignored"
     )
 
@@ -107,39 +136,47 @@ class FilterBody(BaseModel):
 class ListQuery(FilterBody):
     """The filter and the page of a list."""
 
-    cursor: Text | None = Field(default=None, description="next_cursor of the previous page")
+    state: States = Field(default_factory=list, description="any of these states")
+    cursor: Optionally[JobCursor] = Field(default=None, description="next_cursor of the previous page")
     limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
 
 
-class BulkBody(BaseModel):
-    """The jobs to change. The filter's fields may also be given directly, without `filter` around them."""
+_FILTERS: Final = tuple(FilterBody.model_fields)
+_ANY_FILTER: Final[list[JsonValue]] = [{"required": [name], "properties": {name: {}}} for name in _FILTERS]
+#: The rules of `BulkBody._check_filter` as JSON Schema.
+_FILTER_RULES: Final[JsonDict] = {
+    "examples": [{"filter": {"state": "failed", "queue": "mail", "since": "1d"}, "dry_run": True}],
+    "not": {"required": ["filter"], "properties": {"filter": {}}, "anyOf": _ANY_FILTER},
+    "if": {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
+    "else": {
+        "anyOf": [{"required": ["filter"], "properties": {"filter": {"minProperties": 1}}}, *_ANY_FILTER]
+    },
+}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    filter: FilterBody
+class BulkBody(FilterBody):
+    """The jobs to change: a filter, or the fields of a filter without `filter` around them."""
+
+    model_config = ConfigDict(json_schema_extra=_FILTER_RULES)
+
+    filter: Optionally[FilterBody] = Field(default=None, description="empty only with dry_run")
     dry_run: bool = Field(default=False, strict=True, description="only count the jobs")
-    limit: int = Field(
-        default=BULK_LIMIT,
-        ge=1,
-        le=BULK_LIMIT,
-        strict=True,
-        description="change at most this many, oldest first",
+    limit: Annotated[int, Field(ge=1, le=BULK_LIMIT, strict=True), WHOLE] = Field(
+        default=BULK_LIMIT, description="change at most this many, oldest first"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _wrap_filter(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "filter" in value:
-            return value
-        filter_fields = {key: item for key, item in value.items() if key in FilterBody.model_fields}
-        rest = {key: item for key, item in value.items() if key not in filter_fields}
-        return {"filter": filter_fields, **rest}
-
     @model_validator(mode="after")
-    def _reject_empty_filter(self) -> Self:
-        if not self.dry_run and not self.filter.model_fields_set:
+    def _check_filter(self) -> Self:
+        direct = self.model_fields_set.intersection(_FILTERS)
+        if self.filter is not None and direct:
+            raise ValueError(f"give filter or {', '.join(sorted(direct))}, not both")
+        if not (self.dry_run or direct or (self.filter and self.filter.model_fields_set)):
             raise ValueError("the filter is empty and would match every job; name a state, a queue or a time")
         return self
+
+    def jobs(self) -> JobFilter:
+        """Return the filter that the platform takes."""
+        return super().jobs() if self.filter is None else self.filter.jobs()
 
 
 class CancelBody(BaseModel):

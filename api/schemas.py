@@ -6,10 +6,15 @@ from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, computed_field
+from typing_extensions import TypeAliasType
 
+from callboard.api.http.error_responses import STATUS
+from callboard.jobs.access.api_keys import Role
 from callboard.jobs.model.basics.durations import exact_duration
-from callboard.jobs.model.queue_limits import Rate
+from callboard.jobs.model.basics.fields import Arguments, Duration, SchemaOf, described
+from callboard.jobs.model.job import SOURCES
+from callboard.jobs.model.queue_limits import RATE_PATTERN, Rate
 from callboard.jobs.model.states import JobState
 
 T = TypeVar("T", bound=BaseModel)
@@ -25,14 +30,38 @@ def _rate_text(value: Any) -> Any:
     return str(value) if isinstance(value, Rate) else value
 
 
-Duration = Annotated[str, BeforeValidator(_as_text), Field(examples=["10m", "1h30m"])]
-RateText = Annotated[str, BeforeValidator(_rate_text), Field(examples=["100/1m"])]
+def one_of(*values: str) -> WithJsonSchema:
+    """Return the JSON Schema of a text that is one of these."""
+    return WithJsonSchema({"type": "string", "enum": list(values)})
+
+
+DurationText = Annotated[str, BeforeValidator(_as_text), SchemaOf(Duration)]
+RateText = TypeAliasType("RateText", Annotated[str, described(RATE_PATTERN, examples=["100/1m"])])
+ShownRate = Annotated[str, BeforeValidator(_rate_text), SchemaOf(RateText)]
+# The types below are named, so that generated clients name them well.
+SourceName = TypeAliasType("SourceName", Annotated[str, one_of(*SOURCES)])
+RoleName = TypeAliasType("RoleName", Annotated[str, one_of(*(role.name.lower() for role in Role))])
+ErrorCode = TypeAliasType("ErrorCode", Annotated[str, one_of(*STATUS)])
+JobOptions = TypeAliasType("JobOptions", dict[str, Any])
+ArgumentsSchema = TypeAliasType("ArgumentsSchema", dict[str, Any])
+FieldErrors = TypeAliasType("FieldErrors", dict[str, str])
 
 
 class Shown(BaseModel):
     """Base of models that copy the fields of a domain record by name. Times are ISO 8601 in UTC, with a Z."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class AttemptErrorObject(Shown):
+    """How an attempt failed."""
+
+    attempt: int
+    at: datetime
+    class_: str = Field(alias="class", description="the name of the error")
+    message: str
+    traceback: str
+    worker: str | None = Field(description="host and process id of the worker")
 
 
 class JobObject(Shown):  # type: ignore[no-redef]  # the mypy plugin adds an __init__ with **kwargs
@@ -44,31 +73,31 @@ class JobObject(Shown):  # type: ignore[no-redef]  # the mypy plugin adds an __i
     name: str
     queue: str
     state: JobState
-    priority: int = Field(description="0 (first) to 9 (last)")
+    priority: int = Field(ge=0, le=9, description="0 (first) to 9 (last)")
     args: list[Any]
-    kwargs: dict[str, Any]
-    attempt: int = Field(description="number of started attempts that count towards max_attempts")
-    max_attempts: int
+    kwargs: Arguments
+    attempt: int = Field(ge=0, description="number of started attempts that count towards max_attempts")
+    max_attempts: int = Field(ge=1, le=1000)
     run_at: datetime = Field(description="the job starts at this time or later")
     enqueued_at: datetime
     started_at: datetime | None = Field(description="when the last attempt started")
     finished_at: datetime | None = Field(description="set only in terminal states")
-    progress: float | None = Field(description="0 to 1, as the job reports it")
+    progress: Annotated[float, Field(ge=0, le=1)] | None = Field(description="0 to 1, as the job reports it")
     progress_note: str | None
     result: Any
-    errors: list[dict[str, Any]] = Field(
-        description="one entry per failed attempt: attempt, at, class, message, traceback, worker"
-    )
+    errors: list[AttemptErrorObject] = Field(description="one entry per failed attempt, oldest first")
     tags: list[str]
-    source: str = Field(description="where it was enqueued: cli, http, webhook, schedule, python, sql or job")
+    source: SourceName = Field(description="where it was enqueued")
     source_id: str | None = Field(description="which one: the name of a key, a delivery, a schedule")
     unique_key: str | None
     worker_id: UUID | None
-    timeout: Duration | None
+    timeout: DurationText | None
     cancel_requested_at: datetime | None
     crash_count: int = Field(description="how many worker deaths the job is blamed for")
-    hard_timeout: Duration | None = Field(description="the process of an attempt is killed after this time")
-    options: dict[str, Any] | None = Field(
+    hard_timeout: DurationText | None = Field(
+        description="the process of an attempt is killed after this time"
+    )
+    options: JobOptions | None = Field(
         description="limits of the retry delay, and options of the Dramatiq message"
     )
     limit_key: str | None = Field(description="it counts towards the queue's limits for this key")
@@ -81,9 +110,9 @@ class LimitsObject(Shown):
     """The limits of a queue, and of each limit key in it. null means no limit."""
 
     concurrency: int | None = Field(description="jobs that run at the same time on all workers")
-    rate: RateText | None = Field(description="jobs that start in any period of this length")
+    rate: ShownRate | None = Field(description="jobs that start in any period of this length")
     key_concurrency: int | None = Field(description="as concurrency, for each limit key")
-    key_rate: RateText | None = Field(description="as rate, for each limit key")
+    key_rate: ShownRate | None = Field(description="as rate, for each limit key")
 
 
 class QueueObject(Shown):
@@ -112,14 +141,14 @@ class JobTypeObject(Shown):
 
     name: str
     queue: str
-    schema_: dict[str, Any] = Field(
+    schema_: ArgumentsSchema = Field(
         validation_alias="schema",
         serialization_alias="schema",
         description="JSON Schema of the arguments by name",
     )
     priority: int
     max_attempts: int
-    timeout: Duration | None
+    timeout: DurationText | None
     doc: str
 
 
@@ -142,7 +171,7 @@ class Me(Shown):
     """The key that sent the request."""
 
     name: str
-    role: str
+    role: RoleName
     queue: str | None = Field(description="the only queue that the key may use; null: all queues")
     job: str | None = Field(description="the only job that the key may use; null: all jobs")
 
@@ -203,16 +232,16 @@ class Page(BaseModel, Generic[T]):
     """A page of a list. `next_cursor` selects the next page; it is null on the last page."""
 
     items: list[T]
-    next_cursor: str | None = None
+    next_cursor: str | None
 
 
 class ErrorDetail(BaseModel):
     """An error."""
 
-    code: str = Field(examples=["NOT_FOUND"])
-    message: str
-    fields: dict[str, str] | None = Field(
-        default=None,
+    code: ErrorCode
+    message: str = Field(description="one line for people; it may change")
+    fields: FieldErrors = Field(
+        default_factory=dict,
         description="the reason for each invalid value, by its path; missing if there is none",
     )
     request_id: str

@@ -32,7 +32,7 @@ def _duration(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("a duration must be text")  # noqa: TRY004 - pydantic collects ValueError only
     try:
-        return parse_duration(value)
+        return parse_duration(value.strip())
     except InvalidInput as error:
         raise ValueError(error.message) from None
 

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import REGISTRY
 
 from callboard.api.callers import metrics_reader
-from callboard.api.openapi import error_responses
+from callboard.api.openapi import error_responses, guarded_responses
 from callboard.api.schemas import Health, ReadyState, reply
 from callboard.api.services import AppServices
 from callboard.config.exposition import MEDIA_TYPES, Exposition, expose
 
-router = APIRouter(tags=["self"])
+router = APIRouter(tags=["service"])
 
 _PAGE: Final = (files("callboard.api") / "static" / "docs.html").read_bytes()
 
@@ -67,7 +67,7 @@ async def readyz(services: AppServices) -> Response:
     response_class=Response,
     responses={
         200: {"content": {kind: {"schema": {"type": "string"}} for kind in MEDIA_TYPES}},
-        **error_responses("UNAUTHORIZED", "FORBIDDEN"),
+        **guarded_responses(),
     },
     dependencies=[metrics_reader],
 )

@@ -8,14 +8,16 @@ from fastapi import APIRouter, Response
 from callboard.api.callers import Caller, Operator
 from callboard.api.http.bodies import body, request_body_schema
 from callboard.api.job_json import job_json
-from callboard.api.openapi import guarded_responses
+from callboard.api.job_route import JobRoute
+from callboard.api.openapi import BODY_ERRORS, guarded_responses
+from callboard.api.path_parameters import UuidText
 from callboard.api.query_filters import BulkBody, BulkCancelBody, CancelBody, restrict_to_key
 from callboard.api.schemas import BulkResult, JobObject, reply, reply_json
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import Verb
 from callboard.jobs.operate.control import Bulk
 
-router = APIRouter(prefix="/v1/jobs", tags=["control"])
+router = APIRouter(prefix="/v1/jobs", tags=["control"], route_class=JobRoute)
 
 _ONE: Final[dict[str, Any]] = {
     "response_model": JobObject,
@@ -23,7 +25,7 @@ _ONE: Final[dict[str, Any]] = {
 }
 _BULK: Final[dict[str, Any]] = {
     "response_model": BulkResult,
-    "responses": guarded_responses("VALIDATION_ERROR", "PAYLOAD_TOO_LARGE"),
+    "responses": guarded_responses("VALIDATION_ERROR", *BODY_ERRORS),
     "openapi_extra": request_body_schema(BulkBody),
 }
 Target = Annotated[BulkBody, body(BulkBody)]
@@ -49,9 +51,14 @@ def delete_jobs(caller: Operator, target: Target) -> Response:
     return _bulk(Verb.DELETE, caller, target)
 
 
-@router.post("/{id}/cancel", **_ONE, openapi_extra=request_body_schema(CancelBody, required=False))
+@router.post(
+    "/{id}/cancel",
+    response_model=JobObject,
+    responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT", *BODY_ERRORS),
+    openapi_extra=request_body_schema(CancelBody, required=False),
+)
 def cancel_job(
-    id: str,  # noqa: A002 - the name in the path
+    id: UuidText,  # noqa: A002 - the name in the path
     caller: Operator,
     options: CancelOptions,
 ) -> Response:
@@ -65,7 +72,7 @@ def cancel_job(
 
 
 @router.post("/{id}/retry", **_ONE)
-def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
+def retry_job(id: UuidText, caller: Operator) -> Response:  # noqa: A002
     """Queue a finished job again, with its full number of attempts."""
     job_id = _visible_id(id, caller)
     return reply_json(job_json(caller.platform.control.rerun(job_id)))
@@ -74,7 +81,7 @@ def retry_job(id: str, caller: Operator) -> Response:  # noqa: A002
 @router.delete(
     "/{id}", status_code=204, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND", "CONFLICT")
 )
-def delete_job(id: str, caller: Operator) -> Response:  # noqa: A002
+def delete_job(id: UuidText, caller: Operator) -> Response:  # noqa: A002
     """Delete a finished job."""
     caller.platform.control.delete(_visible_id(id, caller))
     return Response(status_code=204)
@@ -88,7 +95,7 @@ def _visible_id(text: str, caller: Caller) -> UUID:
 
 
 def _bulk(verb: Verb, caller: Caller, target: BulkBody, *, force: bool = False) -> Response:
-    job_filter = restrict_to_key(target.filter.jobs(), caller.key)
+    job_filter = restrict_to_key(target.jobs(), caller.key)
     if job_filter is None:
         result = Bulk(0, 0, target.dry_run)
     else:

@@ -12,7 +12,8 @@ from callboard.api.direct_route import direct_router
 from callboard.api.http.bodies import MAX_INLINE, body, request_body_schema
 from callboard.api.idempotency_header import REPLAYED_HEADER, IdempotencyKey, once
 from callboard.api.job_json import job_json, jobs_json
-from callboard.api.openapi import guarded_responses
+from callboard.api.openapi import BODY_ERRORS, guarded_responses
+from callboard.api.openapi_parts import JOB_LINKS, header_references
 from callboard.api.schemas import JobObject, Page, reply_json
 from callboard.jobs.errors import CallboardError, Conflict
 from callboard.jobs.model.job import Job, Source
@@ -22,6 +23,7 @@ from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres.protocols import Statements
 
 MOST_IN_BATCH: Final = 1_000
+_LOCATION: Final = header_references("Location")
 
 router = direct_router("/v1/jobs", "jobs")
 
@@ -43,11 +45,10 @@ class BatchRequest(BaseModel):
             "model": JobObject,
             "description": "the job that holds the unique_key, with these arguments if on_conflict is replace"
             "; or the first answer to the Idempotency-Key",
-            "headers": REPLAYED_HEADER,
+            "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
-        **guarded_responses(
-            "VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"
-        ),
+        201: {"description": "the job is committed", "headers": _LOCATION, "links": JOB_LINKS},
+        **guarded_responses("VALIDATION_ERROR", "CONFLICT", *BODY_ERRORS, "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
     },
     openapi_extra=request_body_schema(JobRequest),
 )
@@ -90,9 +91,8 @@ async def create_job(
             "description": "the first answer to the Idempotency-Key",
             "headers": REPLAYED_HEADER,
         },
-        **guarded_responses(
-            "VALIDATION_ERROR", "CONFLICT", "PAYLOAD_TOO_LARGE", "UNKNOWN_JOB", "INVALID_ARGUMENTS"
-        ),
+        201: {"description": "all jobs are committed"},
+        **guarded_responses("VALIDATION_ERROR", "CONFLICT", *BODY_ERRORS, "UNKNOWN_JOB", "INVALID_ARGUMENTS"),
     },
     openapi_extra=request_body_schema(BatchRequest),
 )

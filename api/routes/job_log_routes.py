@@ -5,15 +5,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from callboard.api.callers import Viewer
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
-from callboard.api.query_filters import Text, reject_repeated_parameters
+from callboard.api.path_parameters import UuidText
+from callboard.api.query_filters import Optionally, reject_repeated_parameters
 from callboard.api.schemas import Page, Shown, page_of, reply
+from callboard.jobs.attempts.job_logs import CURSOR_SIZE
+from callboard.jobs.model.basics.fields import described
 from callboard.jobs.model.basics.ids import parse_id
-from callboard.jobs.model.paging import PAGE_LIMIT
+from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 
 class LogLineObject(Shown):
@@ -30,13 +35,18 @@ class LogLineObject(Shown):
     message: str
 
 
+LogCursor = TypeAliasType("LogCursor", Annotated[str, described(cursor_pattern(CURSOR_SIZE))])
+
+
 class LogQuery(BaseModel):
     """The attempt and the page of a list of log lines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    attempt: int | None = Field(default=None, ge=1, le=2**31 - 1, description="only lines of this attempt")
-    cursor: Text | None = Field(default=None, description="next_cursor of the previous page")
+    attempt: Optionally[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(
+        default=None, description="only lines of this attempt"
+    )
+    cursor: Optionally[LogCursor] = Field(default=None, description="next_cursor of the previous page")
     limit: int = Field(default=50, ge=1, le=PAGE_LIMIT)
 
 
@@ -47,7 +57,7 @@ class LogQuery(BaseModel):
     dependencies=[Depends(reject_repeated_parameters)],
 )
 def list_job_logs(
-    id: str,  # noqa: A002 - the name in the path
+    id: UuidText,  # noqa: A002 - the name in the path
     caller: Viewer,
     query: Annotated[LogQuery, Query()],
 ) -> Response:

@@ -5,24 +5,32 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from callboard.api.callers import Viewer
 from callboard.api.http.long_poll import client_disconnected
 from callboard.api.job_json import job_json, jobs_json
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
-from callboard.api.query_filters import ListQuery, reject_repeated_parameters, restrict_to_key
+from callboard.api.path_parameters import UuidText
+from callboard.api.query_filters import ListQuery, Optionally, reject_repeated_parameters, restrict_to_key
 from callboard.api.schemas import JobObject, Page, reply_json
 from callboard.api.services import Services
-from callboard.jobs.model.basics.fields import Duration
+from callboard.jobs.model.basics.fields import Duration, described
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.job import Job
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
+
+
+#: Every text that this matches is 60 seconds at most.
+_WAIT: Final = described(
+    r"1m|60s|[0-5]?[0-9](?:\.[0-9]{1,6})?s|[0-5]?[0-9]{1,4}ms", examples=["30s", "500ms"]
+)
 
 
 def _short(value: timedelta) -> timedelta:
@@ -36,7 +44,9 @@ class WaitQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    wait: Annotated[Duration, AfterValidator(_short)] | None = None
+    wait: Optionally[Annotated[Duration, AfterValidator(_short), _WAIT]] = Field(
+        default=None, description="answer when the job has ended, or after this time; 60s at most"
+    )
 
 
 @router.get(
@@ -56,7 +66,7 @@ def list_jobs(caller: Viewer, query: Annotated[ListQuery, Query()]) -> Response:
 
 @router.get("/{id}", response_model=JobObject, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND"))
 async def show_job(
-    id: str,  # noqa: A002 - the name in the path
+    id: UuidText,  # noqa: A002 - the name in the path
     caller: Viewer,
     query: Annotated[WaitQuery, Query()],
     request: Request,

@@ -1,28 +1,35 @@
 """The route that explains why a job is not running."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Response
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from callboard.api.callers import Viewer
+from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
-from callboard.api.schemas import Shown, reply
+from callboard.api.path_parameters import UuidText
+from callboard.api.schemas import Shown, one_of, reply
 from callboard.jobs.errors import NotFound
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.reasons import Code
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
+
+
+ReasonCode = TypeAliasType("ReasonCode", Annotated[str, one_of(*Code)])
+ReasonData = TypeAliasType("ReasonData", dict[str, Any])
 
 
 class ReasonObject(Shown):
     """One reason that applies now."""
 
-    code: Code
+    code: ReasonCode
     message: str = Field(description="one line for people, with a way to fix it where there is one")
-    data: dict[str, Any] = Field(description="the facts of the message as values; the code decides which")
+    data: ReasonData = Field(description="the facts of the message as values; the code decides which")
 
 
 class WhyObject(Shown):
@@ -36,7 +43,7 @@ class WhyObject(Shown):
 @router.get(
     "/{id}/why", response_model=WhyObject, responses=guarded_responses("VALIDATION_ERROR", "NOT_FOUND")
 )
-def explain_job(id: str, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
+def explain_job(id: UuidText, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
     """Explain why the job does not run, or say that it runs or has ended."""
     # A key that is restricted to a job may not see the ids of other jobs in the same queue.
     explanation = caller.platform.why.explain(parse_id(id), name_others=caller.key.job is None)

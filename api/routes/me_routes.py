@@ -6,7 +6,7 @@ from callboard.api.callers import Viewer
 from callboard.api.openapi import guarded_responses
 from callboard.api.schemas import Me, reply
 
-router = APIRouter(prefix="/v1/me", tags=["self"])
+router = APIRouter(prefix="/v1/me", tags=["service"])
 
 
 @router.get("", response_model=Me, responses=guarded_responses())

@@ -6,14 +6,25 @@ It needs no key: the signature over the raw body proves the sender.
 from typing import Any, Final
 
 from fastapi import Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from callboard.api.direct_route import direct_router
 from callboard.api.job_json import delivery_json
-from callboard.api.openapi import error_responses
+from callboard.api.openapi import BODY_ERRORS, error_responses
+from callboard.api.path_parameters import WebhookSourceText
 from callboard.api.schemas import DeliveryResult, reply_json
 from callboard.api.services import AppServices
 
 router = direct_router("", "webhooks")
+
+
+class WebhookForm(BaseModel):
+    """The form that GitHub sends by default. The model only describes it; jobs/webhooks reads it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    payload: str = Field(json_schema_extra={"contentMediaType": "application/json"})
+
 
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -22,14 +33,7 @@ _BODY: Final[dict[str, Any]] = {
         "is the JSON",
         "content": {
             "application/json": {"schema": {}},
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"payload": {"type": "string", "contentMediaType": "application/json"}},
-                    "required": ["payload"],
-                    "additionalProperties": False,
-                }
-            },
+            "application/x-www-form-urlencoded": {"schema": {"$ref": "#/components/schemas/WebhookForm"}},
         },
     }
 }
@@ -43,15 +47,14 @@ _BODY: Final[dict[str, Any]] = {
         "VALIDATION_ERROR",
         "UNAUTHORIZED",
         "NOT_FOUND",
-        "PAYLOAD_TOO_LARGE",
-        "UNSUPPORTED_MEDIA_TYPE",
+        *BODY_ERRORS,
         "UNKNOWN_JOB",
         "INVALID_ARGUMENTS",
         "UNAVAILABLE",
     ),
     openapi_extra=_BODY,
 )
-async def receive_webhook(source: str, services: AppServices, request: Request) -> Response:
+async def receive_webhook(source: WebhookSourceText, services: AppServices, request: Request) -> Response:
     """Accept a delivery; when the answer arrives, its job is committed.
 
     A repeated delivery is only acknowledged.

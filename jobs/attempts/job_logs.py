@@ -8,7 +8,7 @@ from uuid import UUID
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.repository import log_rows
 from callboard.jobs.errors import InvalidInput, NotFound
-from callboard.jobs.model.paging import bad_cursor, check_limit, read_cursor, write_cursor
+from callboard.jobs.model.paging import check_limit, read_cursor, write_cursor
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 
@@ -19,6 +19,8 @@ GATHER_LIMIT: Final = 20_000
 #: The pause between two reads while a caller follows a job's log. Seconds.
 _FOLLOW_PAUSE: Final = 0.5
 _START: Final = (0, 0)
+#: The bytes of a position in a list of lines.
+CURSOR_SIZE: Final = 8
 _HIGHEST: Final = 2**31 - 1
 
 
@@ -123,8 +125,6 @@ def _cursor_after(line: JobLogLine) -> str:
 
 
 def _read_position(cursor: str) -> tuple[int, int]:
-    raw = read_cursor(cursor, 8)
-    epoch, line = int.from_bytes(raw[:4]), int.from_bytes(raw[4:])
-    if max(epoch, line) > _HIGHEST:
-        raise bad_cursor()
-    return epoch, line
+    raw = read_cursor(cursor, CURSOR_SIZE)
+    # No line is behind the highest position.
+    return min(int.from_bytes(raw[:4]), _HIGHEST), min(int.from_bytes(raw[4:]), _HIGHEST)

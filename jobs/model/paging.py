@@ -20,6 +20,11 @@ def write_cursor(position: bytes) -> str:
     return base64.urlsafe_b64encode(position).decode().rstrip("=")
 
 
+def cursor_pattern(size: int) -> str:
+    """Return a regular expression that matches exactly the cursors whose position has `size` bytes."""
+    return f"[A-Za-z0-9_-]{{{-(-size * 4 // 3)}}}"
+
+
 def read_cursor(cursor: str, size: int) -> bytes:
     """Return the position, of `size` bytes, that a cursor stands for. Raises InvalidInput."""
     try:

@@ -17,6 +17,15 @@ _RATE: Final = re.compile(r"\s*([0-9]{1,9})\s*/\s*(\S{1,20})\s*")
 _UNIT: Final = re.compile(r"ms|[smhdw]")
 _FORM: Final = "write it as 100/1m: an amount and a period"
 
+#: A regular expression for rates as `str` writes them, and as a caller should. `Rate.parse` accepts all of
+#: these, and also spaces and fractions of a minute or hour.
+RATE_PATTERN: Final = (
+    r"(?:[1-9][0-9]{0,5}|1000000)/(?:1?d|24h|1440m|86400s|[hms]"
+    r"|(?:[1-9]|1[0-9]|2[0-3])h(?:[0-5]?[0-9]m)?(?:[0-5]?[0-9]s)?"
+    r"|(?:[1-9][0-9]{0,2}|1[0-3][0-9]{2}|14[0-3][0-9])m(?:[0-5]?[0-9]s)?"
+    r"|(?:[1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2})s)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:

@@ -5,11 +5,15 @@ So all of them accept the same values and refuse the same values.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self, TypedDict
+from typing import Annotated, Any, Final, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
+from typing_extensions import TypeAliasType
 
 from callboard.jobs.model.basics.fields import (
+    WHOLE,
+    Arguments,
     Duration,
     Instant,
     JobName,
@@ -64,25 +68,44 @@ class EnqueueOptions(OptionsWithoutArgs, total=False):
     args: Sequence[Any]
 
 
+#: A duration with a digit other than 0.
+_NotZero = Annotated[Duration, Field(json_schema_extra={"pattern": "[1-9]"})]
+MessageOptions = TypeAliasType("MessageOptions", dict[str, Any])
+#: "Not both" of run_at and delay as JSON Schema: null counts as missing. And an example.
+_SCHEMA: Final[JsonDict] = {
+    "examples": [
+        {"name": "send_receipt", "kwargs": {"order_id": 7, "to": "ada@example.com"}, "delay": "10s"},
+    ],
+    "not": {
+        "required": ["run_at", "delay"],
+        "properties": {"run_at": {"type": "string"}, "delay": {"type": "string"}},
+    },
+}
+
+
 class JobRequest(BaseModel):
     """A request to enqueue a job. A field that is not given has the value from the job's definition."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_SCHEMA)
 
     name: JobName
     args: list[Any] = Field(default_factory=list, max_length=1000)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Arguments = Field(default_factory=dict)
     queue: QueueName | None = None
-    run_at: Instant | None = None
-    delay: Duration | None = None
-    expires_at: Instant | None = None
-    priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
-    timeout: Duration | None = None
-    hard_timeout: Duration | None = Field(
+    run_at: Instant | None = Field(default=None, description="when the job is due; not together with delay")
+    delay: Duration | None = Field(default=None, description="how long from now the job is due")
+    expires_at: Instant | None = Field(
+        default=None, description="the job is cancelled at this time if it has not started"
+    )
+    priority: Annotated[int, Field(ge=0, le=9, strict=True), WHOLE] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = None
+    timeout: _NotZero | None = Field(
+        default=None, description="an attempt is interrupted after this time; not zero"
+    )
+    hard_timeout: _NotZero | None = Field(
         default=None,
         description="the process that runs an attempt is killed after this time; by default, 30 s after the"
-        " timeout",
+        " timeout; not shorter than the timeout",
     )
     min_backoff: Duration | None = Field(
         default=None,
@@ -90,7 +113,8 @@ class JobRequest(BaseModel):
     )
     max_backoff: Duration | None = Field(
         default=None,
-        description="the longest delay before a retry; it overrides the job's retry policy",
+        description="the longest delay before a retry, not shorter than min_backoff; it overrides the job's"
+        " retry policy",
     )
     unique_key: Label | None = Field(default=None, description="at most one unfinished job has this key")
     unique_for: Duration | None = Field(
@@ -107,20 +131,24 @@ class JobRequest(BaseModel):
         default=None,
         description="the queue's limits for each key count this job under this key, such as a tenant",
     )
-    #: The options of a Dramatiq message that have no field here.
-    message_options: dict[str, Any] | None = None
+    message_options: MessageOptions | None = Field(
+        default=None, description="the options of a Dramatiq message that have no field here"
+    )
     tags: list[Tag] = Field(default_factory=list, max_length=20)
-    #: Accept a job that no worker has published, and do not check its arguments.
-    unchecked: bool = False
+    unchecked: bool = Field(
+        default=False,
+        strict=True,
+        description="accept a job that no worker has published, and do not check its arguments",
+    )
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.run_at is not None and self.delay is not None:
             raise ValueError("give run_at or delay, not both")
-        if self.timeout is not None and self.timeout < timedelta(milliseconds=1):
+        if self.timeout is not None and not self.timeout:
             raise ValueError("timeout must be longer than 0s")
-        if self.hard_timeout is not None and self.hard_timeout < max(
-            self.timeout or timedelta(0), timedelta(milliseconds=1)
+        if self.hard_timeout is not None and (
+            not self.hard_timeout or self.hard_timeout < (self.timeout or self.hard_timeout)
         ):
             raise ValueError("hard_timeout must be longer than 0s and at least as long as timeout")
         if (

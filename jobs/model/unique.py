@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+from typing_extensions import TypeAliasType
+
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import parse_duration
 
-OnConflict = Literal["existing", "replace", "reject"]
+OnConflict = TypeAliasType("OnConflict", Literal["existing", "replace", "reject"])
 _ON_CONFLICT: Final = ("existing", "replace", "reject")
 
 

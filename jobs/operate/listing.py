@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from callboard.jobs.errors import NotFound, NotShown, Unavailable
@@ -14,6 +15,9 @@ from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import reading
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Statements
+
+#: The bytes of a position in a list of jobs: an id.
+CURSOR_SIZE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Jobs:
     def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
         """Return jobs that match, newest first, up to 200."""
         check_limit(limit)
-        before = None if cursor is None else UUID(bytes=read_cursor(cursor, 16))
+        before = None if cursor is None else UUID(bytes=read_cursor(cursor, CURSOR_SIZE))
         with self._database.autocommit() as connection:
             items = reading.page(connection, which, before=before, limit=limit + 1)
         more = len(items) > limit

@@ -1,6 +1,7 @@
 """The service that reads stored deliveries: one, or a page."""
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from callboard.jobs.errors import NotFound
@@ -9,6 +10,9 @@ from callboard.jobs.postgres.database import Database
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Delivery
 from callboard.jobs.webhooks.sources import no_source
+
+#: A cursor is the id of the last delivery of a page, in bytes.
+CURSOR_SIZE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class DeliveryHistory:
         mismatched: only deliveries whose id was used again with another body.
         """
         check_limit(limit)
-        before = None if cursor is None else UUID(bytes=read_cursor(cursor, 16))
+        before = None if cursor is None else UUID(bytes=read_cursor(cursor, CURSOR_SIZE))
         with self._database.autocommit() as connection:
             source_id = None if source is None else repository.source_id(connection, source)
             if source is not None and source_id is None:

@@ -126,14 +126,14 @@ class Stage:
             "log_format": "json",
             "test_ledger": str(self._ledger),
         }
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
         actors = (value for value in vars(stage_jobs).values() if hasattr(value, "actor_name"))
         platform.catalogue.publish([define(actor).type for actor in actors])
 
     def start(self, role: str, **settings: object) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for."""
         process = Process(role, self.folder, self.environment(**settings))
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def environment(self, **settings: object) -> dict[str, str]:
@@ -193,12 +193,12 @@ class Stage:
 
     def end(self) -> None:
         """Kill whatever still lives of what was started, orphans too, and remove the folder."""
-        sessions = {process.pid for process in self._processes}
+        sessions = {process.pid for process in self.processes}
         for process in psutil.process_iter():
             with suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) in sessions:
                     process.kill()
-        for started in self._processes:
+        for started in self.processes:
             started.ends()
             # pytest shows it when the test has failed
             print(f"--- {started.log.name}", *started.log.read_text().splitlines()[-_LOG_LINES:], sep="\n")

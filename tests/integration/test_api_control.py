@@ -108,6 +108,32 @@ def test_an_empty_filter_counts_but_does_not_move_everything(api):
     assert api.operator.post("/v1/jobs/cancel", {"filter": {}, "dry_run": True}).json()["matched"] == 1
 
 
+@pytest.mark.parametrize("empty", [{"queue": None}, {"state": []}, {"search": None, "tag": None}])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_filter_of_nothing_but_null_does_not_match_everything(api, empty, nested):
+    job = api.operator.enqueue()
+    error = error_of(
+        api.operator.post("/v1/jobs/cancel", {"filter": empty} if nested else empty), 400, "VALIDATION_ERROR"
+    )
+    assert set(error["fields"]) == {f"filter.{name}" if nested else name for name in empty}
+    assert api.viewer.get(f"/v1/jobs/{job['id']}").json()["state"] == "queued"
+
+
+def test_a_filter_is_given_in_one_of_two_ways(api):
+    body = {"filter": {"state": "failed"}, "queue": "mail", "dry_run": True}
+    answer = api.operator.post("/v1/jobs/cancel", body)
+    assert "give filter or queue, not both" in error_of(answer, 400, "VALIDATION_ERROR")["message"]
+
+
+def test_a_whole_number_may_have_a_fraction_of_zero(api):
+    body = b'{"filter": {"state": "failed"}, "dry_run": true, "limit": 7.0}'
+    answer = api.operator(
+        "POST", "/v1/jobs/cancel", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 200
+    assert api.operator.enqueue(priority=5.0)["priority"] == 5
+
+
 def test_a_bad_filter_is_named(api):
     for body, field in [
         ({"filter": {"stat": "failed"}}, "filter.stat"),

@@ -62,6 +62,14 @@ def test_an_unknown_route_is_404_and_a_wrong_method_405(api):
     error_of(api.anonymous("PUT", "/healthz"), 405, "METHOD_NOT_ALLOWED")
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs/batch", "/v1/jobs/cancel", "/v1/jobs/retry", "/v1/jobs/delete"])
+def test_a_path_for_many_jobs_is_not_the_path_of_one(api, path):
+    for method in ("GET", "DELETE"):
+        answer = api.operator(method, path)
+        error_of(answer, 405, "METHOD_NOT_ALLOWED")
+        assert answer.headers["allow"] == "POST, OPTIONS"
+
+
 def test_a_body_that_no_job_can_be_made_of_is_refused(api):
     for raw in HOSTILE:
         answer = send(api, raw)

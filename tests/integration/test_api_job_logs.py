@@ -43,6 +43,13 @@ def test_a_job_that_has_logged_nothing_has_an_empty_list(api):
     assert api.viewer.get(f"/v1/jobs/{job}/logs").json() == {"items": [], "next_cursor": None}
 
 
+def test_no_line_is_behind_the_highest_cursor(api):
+    job = api.operator.enqueue()["id"]
+    tell(api.platform, job, 1, 1, "one")
+    page = api.viewer.get(f"/v1/jobs/{job}/logs", params={"cursor": "_" * 11})
+    assert (page.status_code, page.json()) == (200, {"items": [], "next_cursor": None})
+
+
 def test_lines_are_for_those_who_may_see_the_job(api):
     job = api.operator.enqueue()["id"]
     tell(api.platform, job, 1, 1, "secret plans")
