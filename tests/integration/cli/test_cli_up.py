@@ -104,7 +104,7 @@ def test_each_process_of_up_serves_metrics_on_a_port_of_its_own(monkeypatch):
     monkeypatch.setenv("CALLBOARD_METRICS_PORT", "9100")
     ports = {
         child.name: child.environment["CALLBOARD_METRICS_PORT"]
-        for child in _children(Settings(metrics_port=9100), {})
+        for child in _children(Settings(metrics_port=9100), {}, has_workers=lambda: True)
     }
     assert ports == {"scheduler": "9100", "worker": "9101", "api": "9102"}
 
