@@ -38,11 +38,11 @@ def release(connection: Connection, ids: Sequence[UUID]) -> Released:
 
 _CANCEL: Final = text(f"""
 WITH target AS MATERIALIZED (
-  SELECT id, state FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(ACTIVE)} ORDER BY id FOR UPDATE
+  SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(ACTIVE)} ORDER BY id FOR UPDATE
 )
 UPDATE {SCHEMA}.jobs j SET
-  state = CASE WHEN t.state = 'running' THEN 'running' ELSE 'cancelled' END,
-  finished_at = CASE WHEN t.state = 'running' THEN NULL ELSE clock_timestamp() END,
+  state = CASE WHEN j.state = 'running' THEN 'running' ELSE 'cancelled' END,
+  finished_at = CASE WHEN j.state = 'running' THEN NULL ELSE clock_timestamp() END,
   cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()),
   cancel_forced = j.cancel_forced OR :forced
 FROM target t WHERE {by_id("t.id")} RETURNING {columns(Cancelled, "j")}

@@ -1,8 +1,10 @@
 """What an operator does to jobs: cancel, rerun, delete; by id and by filter."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from callboard.jobs.errors import Conflict, InvalidInput, NotFound
 from callboard.jobs.model.basics.ids import new_id
@@ -17,6 +19,7 @@ from tests.integration.core.factories import (
     execution,
     put_job,
     states,
+    until,
     without_redis,
 )
 
@@ -45,6 +48,36 @@ def test_a_running_job_is_asked_and_keeps_the_time_of_the_first_asking(platform)
     assert (first.state, first.finished_at) == ("running", None)
     assert first.cancel_requested_at is not None
     assert platform.control.cancel(job) == first
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize(("before", "after"), [("queued", "running"), ("running", "queued")])
+def test_a_cancel_that_waited_for_the_row_goes_by_the_new_state(platform, before, after, force):
+    """A worker claims the job, or hands it back, while the cancel waits for it to commit."""
+    never_claimed = dict.fromkeys(("worker_id", "claim_id", "started_at"))
+    claimed_now = {"worker_id": new_id(), "claim_id": new_id(), "started_at": "2026-01-01T00:00:01Z"}
+    columns = {"queued": never_claimed, "running": claimed_now}
+    job = put(platform, JobState(before), **columns[before])
+    with ThreadPoolExecutor(1) as pool:
+        with platform.database.transaction() as worker:
+            worker.execute(
+                text(
+                    "UPDATE callboard.jobs SET state = :state, epoch = epoch + 1, worker_id = :worker_id,"
+                    " claim_id = :claim_id, started_at = :started_at WHERE id = :id"
+                ),
+                {"state": after, "id": job, **columns[after]},
+            )
+            cancelling = pool.submit(platform.control.cancel, job, force=force)
+            until(lambda: waiting_for_rows(platform))
+        cancelled = cancelling.result(20)
+    assert cancelled.state == ("running" if after == "running" else "cancelled")
+    assert cancelled.cancel_requested_at is not None
+
+
+def waiting_for_rows(platform):
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%jobs%'"
+    with platform.database.autocommit() as connection:
+        return connection.execute(text(statement)).scalar_one()
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL - {JobState.CANCELLED}))
