@@ -130,7 +130,8 @@ def create(
     )
     with open_runtime() as runtime:
         made, signing = runtime.intake().create(request)
-        address = f"http://{runtime.settings.host}:{runtime.settings.port}{_path(made)}"
+        settings = runtime.settings
+        address = f"{settings.url_scheme}://{settings.host}:{settings.port}{_path(made)}"
     if given is not None and signing not in {given, given.removesuffix("\n")}:
         note(
             "the secret is stored in its usual form, not as it was given: blanks around it are removed, and"

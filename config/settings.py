@@ -172,6 +172,11 @@ class Settings(BaseModel):
             raise ValueError("must not be true or false")
         return value
 
+    @property
+    def url_scheme(self) -> Literal["http", "https"]:
+        """Return the scheme of the API's address."""
+        return "http" if self.tls_cert is None else "https"
+
     def came_from(self, sources: Mapping[str, Source]) -> Self:
         """Record by key where each value came from, and return self. Every other key has its default."""
         self._sources.update(sources)
