@@ -87,6 +87,8 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=None,
+        # Its check whether it is configured takes as long as the lookup of a key.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
@@ -95,10 +97,10 @@ def create_app(
     # The busiest routes come first and are routes of the app itself: an included router costs each request as
     # much as a small endpoint does.
     app.router.routes += [*job_create_routes.router.routes, *webhook_routes.router.routes]
-    # job_control comes before jobs, because /v1/jobs/cancel is not a job's id.
+    # Load balancers ask for health often, so those routes come next.
     for module in (
-        job_control_routes, job_log_routes, job_why_routes, job_routes, queue_routes, job_type_routes,
-        worker_routes, webhook_delivery_routes, me_routes, health_routes,
+        health_routes, job_control_routes, job_log_routes, job_why_routes, job_routes, queue_routes,
+        job_type_routes, worker_routes, webhook_delivery_routes, me_routes,
     ):  # fmt: skip
         app.include_router(module.router)
     app.state.openapi = cache(

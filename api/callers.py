@@ -104,8 +104,9 @@ class _RequireRole(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         services = services_of(request)
-        key = await services.keys.authenticate(_token(request), request.state.client)
-        request.state.key = key.name
+        state = request.scope["state"]
+        key = await services.keys.authenticate(_token(request), state["client"])
+        state["key"] = key.name
         require(key, self._role)
         return Caller(key, services)
 

@@ -1,6 +1,7 @@
 """Read request bodies: strict JSON (RFC 8259), validated by a pydantic model."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from callboard.jobs.model.basics.fields import invalid_input
 M = TypeVar("M", bound=BaseModel)
 #: A body of more bytes is parsed in a thread, because parsing it would block the event loop.
 MAX_INLINE: Final = 32 * 1024
+_JSON: Final = b"application/json"
 
 
 def body(model: type[M], *, required: bool = True) -> Any:
@@ -23,9 +25,7 @@ def body(model: type[M], *, required: bool = True) -> Any:
     """
 
     async def read(request: Request) -> M:
-        headers = request.headers
-        _check_encoding(headers.get("content-encoding", ""))
-        _check_media_type(headers.get("content-type", "application/json"))
+        _check_headers(request.scope["headers"])
         raw = await request.body()
         if not raw and not required:
             return read_body(model, b"{}")
@@ -66,6 +66,16 @@ def request_body_schema(model: type[BaseModel], *, required: bool = True) -> dic
     """Return the OpenAPI entry for a route that reads this model from the body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise UnsupportedMediaType unless the body is declared as plain JSON, or not at all."""
+    for name, value in headers:
+        if name == b"content-type":
+            if value != _JSON:
+                _check_media_type(value.decode("latin-1"))
+        elif name == b"content-encoding":
+            _check_encoding(value.decode("latin-1"))
 
 
 def _check_media_type(content_type: str) -> None:

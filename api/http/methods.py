@@ -5,9 +5,10 @@ from typing import Any, Final
 from starlette.routing import Match
 from starlette.types import Scope
 
-_OF_ROUTES: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: The methods that routes have.
+ROUTE_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: The methods that the server knows: those of RFC 9110, and PATCH (RFC 5789). A path without one answers 405.
-KNOWN_METHODS: Final = frozenset({*_OF_ROUTES, "HEAD", "OPTIONS", "TRACE"})
+KNOWN_METHODS: Final = frozenset({*ROUTE_METHODS, "HEAD", "OPTIONS", "TRACE"})
 #: The target `*` of an OPTIONS request, which asks for the whole server.
 WHOLE_SERVER: Final = "/*"
 
@@ -19,11 +20,11 @@ def allowed_methods(scope: Scope) -> list[str]:
     of one route.
     """
     if scope["path"] == WHOLE_SERVER:
-        return _with_general(list(_OF_ROUTES))
+        return _with_general(list(ROUTE_METHODS))
     routes: list[Any] = scope["app"].router.routes
     found = [
         method
-        for method in _OF_ROUTES
+        for method in ROUTE_METHODS
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
     ]
     return _with_general(found) if found else []

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from callboard.api.http.body_budget import BodyBudget, LimitedBody
 from callboard.api.http.client_address import TrustedProxies
 from callboard.api.http.error_responses import error_response
-from callboard.api.http.methods import KNOWN_METHODS, allowed_methods
+from callboard.api.http.methods import KNOWN_METHODS, ROUTE_METHODS, allowed_methods
 from callboard.api.http.request_metrics import UNKNOWN_ROUTE, count_request, method_label
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.ids import new_id
@@ -47,11 +47,10 @@ class RequestMiddleware:
             return
         started = self._clock.monotonic()
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
-        head = _read_head(scope["headers"])
-        request_id = head.request_id if _VALID_ID.fullmatch(head.request_id) else str(new_id())
-        state["request_id"] = request_id
+        client_id, length, expects = _read_head(scope["headers"])
+        request_id = state["request_id"] = client_id if _VALID_ID.fullmatch(client_id) else str(new_id())
         state["client"], scope["scheme"] = self._proxies.origin(scope)
-        body = LimitedBody(receive, head.length, self._bodies)
+        body = LimitedBody(receive, length, self._bodies)
         # Each route with GET also answers HEAD: the server leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         status = 0
@@ -61,18 +60,15 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message, scope["path"], request_id)
-                if head.expects and not body.asked:
+                if expects and not body.asked:
                     # The client has not sent the body, and may send it or not.
                     message["headers"].append(_CLOSE)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                own = _own_response(scope)
-                if own is None:
-                    await self._app(inner, body, sending)
-                else:
-                    await own(scope, body, sending)
+                own = None if scope["method"] in ROUTE_METHODS else _own_response(scope)
+                await (own or self._app)(inner, body, sending)
             except ClientDisconnect:
                 status = _DISCONNECTED
             except Exception:
@@ -107,19 +103,11 @@ class RequestMiddleware:
         )
 
 
-class _Head(NamedTuple):
-    """The headers that the middleware uses; empty if missing.
+def _read_head(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str, bool]:
+    """Return x-request-id, content-length, and whether the client waits for `100 Continue`.
 
-    length:  content-length
-    expects: whether the client waits for `100 Continue` before it sends the body
+    A missing header is an empty text.
     """
-
-    request_id: str
-    length: str
-    expects: bool
-
-
-def _read_head(headers: Iterable[tuple[bytes, bytes]]) -> _Head:
     request_id = length = ""
     expects = False
     for name, value in headers:
@@ -129,7 +117,7 @@ def _read_head(headers: Iterable[tuple[bytes, bytes]]) -> _Head:
             length = length or value.decode("latin-1")
         elif name == b"expect":
             expects = True
-    return _Head(request_id, length, expects)
+    return request_id, length, expects
 
 
 def _own_response(scope: Scope) -> Response | None:
