@@ -6,14 +6,14 @@ from starlette.types import Message, Receive
 
 from callboard.jobs.errors import PayloadTooLarge, Unavailable
 
-#: All bodies in memory at the same time may have this many bytes, or twice the longest body if that is more.
-#: The first bytes of each body do not count, so large bodies never keep small ones out.
-_TOTAL: Final = 64 * 1024 * 1024
+#: The bodies of one budget that are in memory at the same time may have this many bytes, or twice the longest
+#: body if that is more. The first bytes of each body do not count, so large bodies never keep small ones out.
+_TOTAL: Final = 32 * 1024 * 1024
 _UNCOUNTED: Final = 64 * 1024
 
 
 class BodyBudget:
-    """The memory that the bodies of all running requests use. For use on one event loop.
+    """The memory that the bodies of running requests use. For use on one event loop.
 
     longest: the longest body of one request, in bytes
     """

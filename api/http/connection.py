@@ -1,7 +1,6 @@
 """One HTTP/1.1 connection: uvicorn's protocol on llhttp, with limits on time and size."""
 
 import asyncio
-from enum import Enum, auto
 from typing import Any, Final
 
 import httptools
@@ -11,37 +10,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from callboard.api.http import refusals
 from callboard.api.http.connections import Connections
-from callboard.api.http.lingering import LINGER_SECONDS, MAX_LINGER, LingeringTransport
+from callboard.api.http.deadline import Deadline
+from callboard.api.http.held_flow import HeldFlow
+from callboard.api.http.lingering import MAX_LINGER, LingeringTransport
+from callboard.api.http.reading import Reading
 from callboard.api.http.refusals import MAX_HEAD, MAX_HEADERS, Refusal, Refused
 from callboard.api.http.request_metrics import count_refusal
 from callboard.api.http.second_reading import SecondReading, head_without_offer
 from callboard.api.http.targets import decoded_path, origin_form
 
-#: How long a head may take; how long a kept connection may wait for the next request. Seconds.
-HEAD_SECONDS: Final = 10.0
-IDLE_SECONDS: Final = 75.0
-#: A body may take this long, and one second more for each BODY_RATE bytes of it that have arrived.
-BODY_SECONDS: Final = 30.0
-BODY_RATE: Final = 16 * 1024
 #: The longest chunk extensions or trailers in a row, in bytes; one read from the socket more may pass.
 MAX_FRAMING: Final = 16 * 1024
 _MAX_START: Final = 300
-_NEVER: Final = float("inf")
+#: This many bytes are parsed at once: a client that does not wait for answers has only so many requests in
+#: memory.
+_SLICE: Final = 4096
 
 log = structlog.get_logger(__name__)
-
-
-class _Reading(Enum):
-    """The part of a request that the connection reads next."""
-
-    #: Between requests. On a new connection, before the first one.
-    NOTHING = auto()
-    HEAD = auto()
-    BODY = auto()
-    #: The request is read completely, and is being answered.
-    END = auto()
-    #: What still arrives is dropped.
-    REFUSED = auto()
 
 
 class Connection(HttpToolsProtocol):
@@ -53,6 +38,9 @@ class Connection(HttpToolsProtocol):
 
     server_state: Connections
     transport: LingeringTransport
+    flow: HeldFlow
+    #: The transport below TLS, if there is TLS.
+    raw: asyncio.Transport | None = None
 
     def __init__(
         self,
@@ -62,112 +50,121 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._reading = _Reading.NOTHING
-        self._deadline = _NEVER
+        self._reading = Reading.NOTHING
+        self._deadline = Deadline(self.loop.time)
         self._head_size = 0
         self._head_start = b""
         self._head_again = b""
-        self._body_size = 0
-        self._body_since = _NEVER
         #: Bytes of chunk extensions and trailers since the last byte of the body.
         self._framing_size = 0
         self._dropped = 0
         self._refusal: Refusal | None = None
+        #: Received, but not parsed: requests before it are still being answered.
+        self._unread = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = LingeringTransport(transport, lambda: self._reading is not _Reading.END)
+        self.flow = HeldFlow(transport)
+        self.transport = LingeringTransport(transport, self.raw, lambda: self._reading is not Reading.END)
         if self.server_state.overcrowded:
             self.transport.abort()
         elif self.server_state.admits(self):
-            self._deadline = self.loop.time() + HEAD_SECONDS
+            self._deadline.begin_head()
             self.server_state.waiting[self] = None
         else:
-            self._reading = _Reading.REFUSED
+            self._reading = Reading.REFUSED
             self.transport.write(refusals.TOO_MANY_CONNECTIONS.encode())
             self.transport.close()
             count_refusal(refusals.TOO_MANY_CONNECTIONS.status)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
         self.server_state.left(self)
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Close the connection after the running request."""
+        self._unread = b""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close_now()
+        elif self._reading is Reading.BODY and not self.cycle.response_started:
+            self._refuse(refusals.STOPPING)
         else:
             self.cycle.keep_alive = False
 
     def evict(self) -> None:
-        self.transport.close_now()
+        self.transport.abort()
 
     # --- reading --------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        match self._reading:
-            case _Reading.NOTHING:
-                self._reading = _Reading.HEAD
-                self._deadline = min(self._deadline, self.loop.time() + HEAD_SECONDS)
-                self._head_size = len(data)
-                self._head_start = data[:_MAX_START]
-            case _Reading.HEAD:
-                self._head_size += len(data)
-            case _Reading.BODY:
-                self._framing_size += len(data)
-            case _Reading.REFUSED:
-                self._drop(len(data))
+        if self._unread:
+            self._unread += data
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Parse data. Once a request waits for the answer to another one, keep the rest for later."""
+        for start in range(0, len(data), _SLICE):
+            if self.pipeline:
+                self._unread = data[start:]
+                self.flow.hold()
                 return
-        if self.transport.lingering:
+            self._read_slice(data[start : start + _SLICE] if len(data) > _SLICE else data)
+
+    def _read_slice(self, data: bytes) -> None:
+        if self._reading is Reading.REFUSED or self.transport.lingering:
             self._drop(len(data))
             return
+        match self._reading:
+            case Reading.NOTHING if data.strip(b"\r\n"):
+                self._begin_head(len(data), data[:_MAX_START])
+            case Reading.HEAD:
+                self._head_size += len(data)
+            case Reading.BODY:
+                self._framing_size += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            self._refuse(self._refusal_of(error))
+            self._refuse(refusals.refusal_of(error, self._head_start))
             return
-        if self._reading is _Reading.HEAD and self._head_size > MAX_HEAD:
+        if self._reading is Reading.HEAD and self._head_size > MAX_HEAD:
             self._refuse(refusals.HEAD_TOO_LARGE)
-        elif self._reading is _Reading.BODY and self._framing_size > MAX_FRAMING:
+        elif self._reading is Reading.BODY and self._framing_size > MAX_FRAMING:
             self._refuse(refusals.FRAMING_TOO_LARGE)
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            # The parser has stopped after the head. Another one reads the head again without the offer, and
-            # then the rest.
-            self.parser = httptools.HttpRequestParser(SecondReading(self))
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self.parser.feed_data(self._head_again)
-            self._feed(data[offer.args[0] :])
+    def _begin_head(self, size: int, start: bytes) -> None:
+        self._reading = Reading.HEAD
+        self._deadline.begin_head()
+        self._head_size = size
+        self._head_start = start
 
-    def _refusal_of(self, error: httptools.HttpParserError) -> Refusal:
-        if isinstance(error.__context__, Refused):
-            return error.__context__.refusal
-        unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
-        return refusals.unparsed(self._head_start, str(error)[:200], method_unknown=unknown)
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                # The parser has stopped after the head. Another one reads the head again without the offer,
+                # and then the rest.
+                self.parser = httptools.HttpRequestParser(SecondReading(self))
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(self._head_again)
+                data = data[offer.args[0] :]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._reading is _Reading.END:
-            # The client sends the next request before it has the answer. Its head started in the middle of
-            # the received data, so its size is not known yet.
-            self._reading = _Reading.HEAD
-            self._deadline = self.loop.time() + HEAD_SECONDS
-            self._head_size = 0
-            self._head_start = b""
+        if self._reading in (Reading.END, Reading.NOTHING):
+            # The head starts in the middle of the received data, behind another request.
+            self._begin_head(0, b"")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # A trailer must not become a header: the app has read the headers already.
-        if self._reading is _Reading.HEAD:
+        if self._reading is Reading.HEAD:
+            if len(self.headers) == MAX_HEADERS:
+                raise Refused(refusals.HEAD_TOO_LARGE)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if len(self.headers) > MAX_HEADERS or (
-            self._head_size > MAX_HEAD and self._real_head_size() > MAX_HEAD
-        ):
-            raise Refused(refusals.HEAD_TOO_LARGE)
         version = self.parser.get_http_version()
         refusals.check_head(self.parser.get_method(), version, self.headers)
         if b"#" in self.url:
@@ -175,22 +172,20 @@ class Connection(HttpToolsProtocol):
         self.url = origin_form(self.url)
         if self.parser.should_upgrade():
             self._head_again = head_without_offer(version, self.headers)
-        self._reading = _Reading.BODY
-        self._body_since = self.loop.time()
-        self._deadline = self._body_since + BODY_SECONDS
-        self._body_size = self._framing_size = self._dropped = 0
+        if version == "1.0":
+            self.expect_100_continue = False
+        super().on_headers_complete()
+        self._reading = Reading.BODY
+        self._framing_size = self._dropped = 0
         self._head_start = b""
         self.server_state.waiting.pop(self, None)
-        super().on_headers_complete()
+        self._deadline.begin_body()
         if b"%2" in self.scope["raw_path"]:
             self.scope["path"] = decoded_path(self.scope["raw_path"])
 
-    def _real_head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
     def on_body(self, body: bytes) -> None:
         self._framing_size = 0
-        self._body_size += len(body)
+        self._deadline.body_size += len(body)
         if self.cycle.response_complete:
             self._drop(len(body))
         else:
@@ -199,8 +194,8 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # the parser assumes that there is no body
-        self._reading = _Reading.END
-        self._deadline = _NEVER
+        self._reading = Reading.END
+        self._deadline.remove()
         if self.cycle.response_complete:
             self._wait()
         else:
@@ -217,26 +212,33 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            if self._reading is Reading.BODY and not self.pipeline:
+                self._deadline.begin_body()
         elif self._refusal is not None:
             self._send(self._refusal)
-        elif self._reading is _Reading.END:
+        elif self._reading is Reading.END:
             self._wait()
-        elif self._reading is _Reading.BODY:
-            self._deadline = self.loop.time() + LINGER_SECONDS
+        elif self._reading is Reading.BODY:
+            self._deadline.begin_rest()
+        if not self.pipeline:
+            unread, self._unread = self._unread, b""
+            self._read(unread)
+            if not self._unread:
+                self.flow.release()
 
     def _wait(self) -> None:
-        self._reading = _Reading.NOTHING
-        self._deadline = self.loop.time() + IDLE_SECONDS
+        self._reading = Reading.NOTHING
+        self._deadline.begin_idle()
         self.server_state.waiting[self] = None
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer the request that is being read with a refusal, then close the connection."""
-        was, self._reading, self._deadline = self._reading, _Reading.REFUSED, _NEVER
+        was, self._reading = self._reading, Reading.REFUSED
+        self._deadline.remove()
         self.server_state.waiting.pop(self, None)
-        if was is not _Reading.BODY:
+        if was is not Reading.BODY:
             if self.cycle is None or self.cycle.response_complete:
                 self._send(refusal)
             else:
@@ -267,6 +269,7 @@ class Connection(HttpToolsProtocol):
     # --- deadlines ------------------------------------------------------------------------------------
 
     def check_time(self, now: float) -> None:
+        self.transport.close_if_sent()
         if self.transport.is_stuck(now):
             self.server_state.count("write")
             self.transport.abort()
@@ -274,25 +277,24 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
             if self.transport.has_lingered(now):
                 self.transport.abort()
-        elif now > self._deadline:
+        elif self._deadline.is_over(now):
             self._time_is_over(now)
 
     def _time_is_over(self, now: float) -> None:
         match self._reading:
-            case _Reading.NOTHING:
+            case Reading.NOTHING:
                 self.server_state.count("head" if self.cycle is None else "idle")
                 self.transport.close_now()
-            case _Reading.HEAD:
+            case Reading.HEAD:
                 self.server_state.count("head")
                 self._refuse(refusals.HEAD_TOO_SLOW)
-            case _Reading.BODY if self.cycle.response_complete:
+            case Reading.BODY if self.cycle.response_complete:
                 self.transport.abort()
-            case _Reading.BODY if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            case Reading.BODY if self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 # The app has not asked for the body yet: the client is not too slow.
-                self._body_since, self._body_size = now, 0
-                self._deadline = now + BODY_SECONDS
-            case _Reading.BODY:
-                self._deadline = self._body_since + BODY_SECONDS + self._body_size / BODY_RATE
-                if now > self._deadline:
+                self._deadline.begin_body()
+            case Reading.BODY:
+                self._deadline.extend_body()
+                if self._deadline.is_over(now):
                     self.server_state.count("body")
                     self._refuse(refusals.BODY_TOO_SLOW)

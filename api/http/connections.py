@@ -1,7 +1,7 @@
 """All connections of a server: their number is limited, and those that wait too long are closed."""
 
 import resource
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -46,7 +46,10 @@ class Connections(ServerState):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit = limit
+        self.connections: set[Any] = set()
         self.waiting: dict[TimedConnection, None] = {}
+        #: Evicted connections whose file is still open.
+        self._evicted = 0
         self._closed: dict[str, int] = {}
         self._reported_at = float("-inf")
 
@@ -56,8 +59,11 @@ class Connections(ServerState):
         if len(self.connections) <= self.limit:
             return True
         oldest = next(iter(self.waiting), None)
-        if oldest is not None and oldest is not connection:
+        if oldest is not None and oldest is not connection and self._evicted < _MAX_REFUSED:
             del self.waiting[oldest]
+            # Its file is closed in the next pass of the event loop.
+            self.connections.discard(oldest)
+            self._evicted += 1
             self.count("evicted")
             oldest.evict()
             return True
@@ -72,6 +78,9 @@ class Connections(ServerState):
     def left(self, connection: TimedConnection) -> None:
         """Forget a connection that is closed."""
         self.waiting.pop(connection, None)
+        if connection not in self.connections:
+            self._evicted -= 1
+        self.connections.discard(connection)
         HTTP_CONNECTIONS.set(len(self.connections))
 
     def count(self, reason: str) -> None:
@@ -82,7 +91,7 @@ class Connections(ServerState):
     def sweep(self, now: float) -> None:
         """Close the connections whose time is over; log how many were closed, at most every 10 seconds."""
         for connection in list(self.connections):
-            connection.check_time(now)  # type: ignore[union-attr]  # uvicorn's type has only its own classes
+            connection.check_time(now)
         if self._closed and now - self._reported_at >= _REPORT_EVERY:
             log.warning("http.connections_closed", open=len(self.connections), **self._closed)
             self._closed = {}

@@ -1,5 +1,6 @@
 """The middleware around every request: id, methods, body limits, unexpected errors, log and metrics."""
 
+import asyncio
 import re
 from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from callboard.jobs.model.basics.ids import new_id
 
 _ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
 _NO_STORE: Final = {**_ALWAYS, b"cache-control": b"no-store"}
+_WEBHOOKS: Final = "/webhooks/"
 _CLOSE: Final = (b"connection", b"close")
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
 #: Monitoring requests these paths every few seconds, so their log lines have level debug.
@@ -38,6 +40,8 @@ class RequestMiddleware:
     ) -> None:
         self._app = app
         self._bodies = BodyBudget(max_body)
+        #: Webhooks need no key, so their bodies never keep those with a key out.
+        self._webhook_bodies = BodyBudget(max_body)
         self._proxies = proxies
         self._clock = clock
 
@@ -50,7 +54,8 @@ class RequestMiddleware:
         client_id, length, expects = _read_head(scope["headers"])
         request_id = state["request_id"] = client_id if _VALID_ID.fullmatch(client_id) else str(new_id())
         state["client"], scope["scheme"] = self._proxies.origin(scope)
-        body = LimitedBody(receive, length, self._bodies)
+        budget = self._webhook_bodies if scope["path"].startswith(_WEBHOOKS) else self._bodies
+        body = LimitedBody(receive, length, budget)
         # Each route with GET also answers HEAD: the server leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         status = 0
@@ -71,6 +76,12 @@ class RequestMiddleware:
                 await (own or self._app)(inner, body, sending)
             except ClientDisconnect:
                 status = _DISCONNECTED
+            except asyncio.CancelledError:
+                # The server is stopping, and its grace is over. Only the server cancels a request.
+                state["error"] = "UNAVAILABLE"
+                if not status:
+                    message = "the server has stopped before the request was done; try again"
+                    await error_response(request_id, "UNAVAILABLE", message)(scope, receive, sending)
             except Exception:
                 # An unexpected error: the log gets all of it, the client gets no details.
                 log.exception("http.failed", method=scope["method"], path=scope["path"][:200])
@@ -134,7 +145,7 @@ def _own_response(scope: Scope) -> Response | None:
 
 def _add_headers(message: Message, path: str, request_id: str) -> None:
     is_error = message["status"] >= HTTPStatus.BAD_REQUEST
-    ours = _NO_STORE if is_error or path.startswith(("/v1/", "/webhooks/")) else _ALWAYS
+    ours = _NO_STORE if is_error or path.startswith(("/v1/", _WEBHOOKS)) else _ALWAYS
     message["headers"] = [
         *(pair for pair in message["headers"] if pair[0] not in ours),
         (b"x-request-id", request_id.encode("latin-1")),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+import httptools
 import orjson
 
 from callboard.jobs.model.basics.ids import new_id
@@ -65,6 +66,7 @@ FRAMING_TOO_LARGE: Final = Refusal(
 TOO_MANY_CONNECTIONS: Final = Refusal(
     503, "UNAVAILABLE", "the server has too many connections (CALLBOARD_MAX_CONNECTIONS); try again"
 )
+STOPPING: Final = Refusal(503, "UNAVAILABLE", "the server is stopping; try again")
 _VERSION: Final = Refusal(505, "HTTP_VERSION_NOT_SUPPORTED", "the server speaks HTTP/1.1")
 _METHOD: Final = Refusal(501, "NOT_IMPLEMENTED", "the server does not know this method")
 _CONNECT: Final = Refusal(501, "NOT_IMPLEMENTED", "the server is not a proxy: CONNECT is not supported")
@@ -81,19 +83,20 @@ def malformed(reason: str) -> Refusal:
     return Refusal(400, "VALIDATION_ERROR", f"the request is not valid HTTP/1.1: {reason}")
 
 
-def unparsed(start: bytes, reason: str, *, method_unknown: bool) -> Refusal:
-    """Return the refusal of a request that the parser does not accept.
+def refusal_of(error: httptools.HttpParserError, start: bytes) -> Refusal:
+    """Return the refusal of a request that the parser, or a callback of it, does not accept.
 
-    start:  the first bytes of the request; empty if they are not known
-    reason: the parser's own reason
+    start: the first bytes of the request; empty if they are not known
     """
+    if isinstance(error.__context__, Refused):
+        return error.__context__.refusal
     line = _REQUEST_LINE.match(start)
     if line is not None:
         if line["version"] is not None and line["version"].decode() not in _VERSIONS:
             return _VERSION
-        if method_unknown:
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
             return _METHOD
-    return malformed(reason)
+    return malformed(str(error)[:200])
 
 
 def check_head(method: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:

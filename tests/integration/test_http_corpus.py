@@ -214,6 +214,31 @@ def test_an_encoded_slash_does_not_separate_parts_of_a_path(door):
     assert door.get(b"/v1/queues/reports%2fpause").status in (403, 404)
 
 
+@pytest.mark.parametrize("body", [b"x" * 50, b"%x\r\n%s\r\n0\r\nX-Trailer: 1\r\n\r\n" % (50, b"x" * 50)])
+def test_the_head_after_the_body_of_a_refused_request_is_read_whole(door, body):
+    framing = b"Content-Length: 50" if body.startswith(b"x") else b"Transfer-Encoding: chunked"
+    refused = b"POST /webhooks/nobody HTTP/1.1\r\n" + HOST + framing + b"\r\n\r\n"
+    with raw(door.server) as connection:
+        for cut in (0, 10, len(body) - 1):
+            connection.send(refused + body[:cut])
+            assert connection.answer().status == 404
+            # the rest of the body and the next head arrive together
+            connection.send(body[cut:] + door.sized(JOB, b"Idempotency-Key: one"))
+            assert connection.answer().status in (200, 201)
+        for cut in range(5, 60, 9):
+            connection.send(refused)
+            assert connection.answer().status == 404
+            again = door.sized(JOB, b"Idempotency-Key: one")
+            connection.send(body + again[:cut])
+            connection.send(again[cut:])
+            assert connection.answer().headers.get("idempotency-replayed") == "true"
+        connection.send(refused)
+        assert connection.answer().status == 404
+        connection.send(body + HEAD + HOST + HOST + b"\r\n")
+        assert connection.answer().status == 400
+    assert door.jobs() == 1
+
+
 def test_requests_sent_together_are_answered_in_order(door):
     with raw(door.server) as connection:
         connection.send(

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from callboard.api.http import connection, lingering
+from callboard.api.http import deadline, lingering
 from callboard.api.http.body_budget import BodyBudget
 from callboard.api.http.connections import OTHER_FILES, allowed_connections
 from tests.integration.api_client import api_on_a_port, until
@@ -23,9 +23,9 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 @pytest.fixture
 def impatient(monkeypatch):
     """Deadlines that are short enough for a test."""
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
-    monkeypatch.setattr(connection, "BODY_SECONDS", 0.4)
-    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(deadline, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(deadline, "BODY_SECONDS", 0.4)
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(lingering, "WRITE_SECONDS", 0.4)
     monkeypatch.setattr(lingering, "LINGER_SECONDS", 0.4)
 
@@ -56,7 +56,7 @@ def test_a_silent_connection_is_closed(platform, impatient):
 
 def test_a_slow_head_is_answered_with_408(platform, impatient):
     with served(platform) as (_, server, _):
-        for start in (b"GET", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"\r\n"):
+        for start in (b"GET", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"):
             with raw(server) as slow:
                 slow.send(start)
                 answer = slow.answer()
@@ -90,7 +90,7 @@ def test_a_slow_body_is_answered_with_408_and_logged_as_such(platform, impatient
 
 
 def test_a_large_body_has_more_time_as_long_as_it_arrives(platform, impatient, monkeypatch):
-    monkeypatch.setattr(connection, "BODY_RATE", 1000)
+    monkeypatch.setattr(deadline, "BODY_RATE", 1000)
     with served(platform) as (_, server, key), raw(server) as steady:
         body = json.dumps({"name": "build_report", "kwargs": {"account_id": 1, "x": "x" * 2000}}).encode()
         steady.send(post(key, len(body)))
