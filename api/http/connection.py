@@ -13,7 +13,7 @@ from callboard.api.http.connections import Connections
 from callboard.api.http.deadline import Deadline
 from callboard.api.http.held_flow import HeldFlow
 from callboard.api.http.lingering import MAX_LINGER, LingeringTransport
-from callboard.api.http.reading import Reading
+from callboard.api.http.reading_state import Reading
 from callboard.api.http.refusals import MAX_HEAD, MAX_HEADERS, Refusal, Refused
 from callboard.api.http.request_metrics import count_refusal
 from callboard.api.http.second_reading import SecondReading, head_without_offer
@@ -39,8 +39,6 @@ class Connection(HttpToolsProtocol):
     server_state: Connections
     transport: LingeringTransport
     flow: HeldFlow
-    #: The transport below TLS, if there is TLS.
-    raw: asyncio.Transport | None = None
 
     def __init__(
         self,
@@ -65,7 +63,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = HeldFlow(transport)
-        self.transport = LingeringTransport(transport, self.raw, lambda: self._reading is not Reading.END)
+        self.transport = LingeringTransport(transport, lambda: self._reading is not Reading.END)
         if self.server_state.overcrowded:
             self.transport.abort()
         elif self.server_state.admits(self):
@@ -159,12 +157,12 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # A trailer must not become a header: the app has read the headers already.
-        if self._reading is Reading.HEAD:
-            if len(self.headers) == MAX_HEADERS:
-                raise Refused(refusals.HEAD_TOO_LARGE)
+        if self._reading is Reading.HEAD and len(self.headers) <= MAX_HEADERS:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if len(self.headers) > MAX_HEADERS or len(self.url) > MAX_HEAD - 2 * _SLICE:
+            raise Refused(refusals.HEAD_TOO_LARGE)
         version = self.parser.get_http_version()
         refusals.check_head(self.parser.get_method(), version, self.headers)
         if b"#" in self.url:
@@ -231,7 +229,8 @@ class Connection(HttpToolsProtocol):
     def _wait(self) -> None:
         self._reading = Reading.NOTHING
         self._deadline.begin_idle()
-        self.server_state.waiting[self] = None
+        if self.transport.is_sent():
+            self.server_state.waiting[self] = None
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer the request that is being read with a refusal, then close the connection."""
@@ -269,7 +268,6 @@ class Connection(HttpToolsProtocol):
     # --- deadlines ------------------------------------------------------------------------------------
 
     def check_time(self, now: float) -> None:
-        self.transport.close_if_sent()
         if self.transport.is_stuck(now):
             self.server_state.count("write")
             self.transport.abort()
@@ -279,6 +277,8 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self._deadline.is_over(now):
             self._time_is_over(now)
+        elif self._reading is Reading.NOTHING and self.transport.is_sent():
+            self.server_state.waiting.setdefault(self)
 
     def _time_is_over(self, now: float) -> None:
         match self._reading:

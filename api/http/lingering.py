@@ -21,19 +21,12 @@ class LingeringTransport(asyncio.Transport):
     lose an answer that it has not read. So `close` ends only the sending side if the request is not read
     completely, and the rest is dropped. A write to a closed connection is dropped too.
 
-    With TLS, `close` also waits until everything is sent: the inner transport would give up after some time.
-
-    raw:          the transport below TLS; None without TLS
     expects_data: returns whether the client may still send a part of its request
     """
 
-    def __init__(
-        self, inner: asyncio.Transport, raw: asyncio.Transport | None, expects_data: Callable[[], bool]
-    ) -> None:
+    def __init__(self, inner: asyncio.Transport, expects_data: Callable[[], bool]) -> None:
         super().__init__()
         self._inner = inner
-        self._raw = raw
-        self._closes_when_sent = False
         self._expects_data = expects_data
         self.lingering = False
         self._lingers_until = _NEVER
@@ -56,29 +49,21 @@ class LingeringTransport(asyncio.Transport):
 
     def close_now(self) -> None:
         """Close without waiting for the client, after what is written is sent."""
-        if self._raw is None or self._unsent_bytes() == 0:
-            self._inner.close()
-        else:
-            self._closes_when_sent = True
-
-    def close_if_sent(self) -> None:
-        """Close now if the connection was to close once everything is sent. Call this regularly."""
-        if self._closes_when_sent and self._unsent_bytes() == 0:
-            self._inner.close()
+        self._inner.close()
 
     def abort(self) -> None:
-        (self._raw or self._inner).abort()
+        self._inner.abort()
 
     def is_closing(self) -> bool:
-        return self.lingering or self._closes_when_sent or self._inner.is_closing()
+        return self.lingering or self._inner.is_closing()
 
-    def _unsent_bytes(self) -> int:
-        size = self._inner.get_write_buffer_size()
-        return size if self._raw is None else size + self._raw.get_write_buffer_size()
+    def is_sent(self) -> bool:
+        """Return whether everything that was written is sent."""
+        return self._inner.get_write_buffer_size() == 0
 
     def is_stuck(self, now: float) -> bool:
         """Return whether the client does not read the answer. Call this regularly."""
-        unsent = self._unsent_bytes()
+        unsent = self._inner.get_write_buffer_size()
         if unsent == 0:
             self._unsent_since = _NEVER
             return False
@@ -88,7 +73,7 @@ class LingeringTransport(asyncio.Transport):
 
     def has_lingered(self, now: float) -> bool:
         """Return whether the client had enough time since everything was sent. Call this regularly."""
-        if self._unsent_bytes():
+        if not self.is_sent():
             return False
         if self._lingers_until == _NEVER:
             self._lingers_until = now + LINGER_SECONDS

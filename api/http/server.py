@@ -131,7 +131,17 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.services.polls.release()
-        await super().shutdown(sockets)
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        """Check the connections while the server stops: there are no ticks any more."""
+        while True:
+            self.server_state.sweep(asyncio.get_running_loop().time())
+            await asyncio.sleep(_SWEEP_TICKS / 10)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

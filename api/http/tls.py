@@ -6,9 +6,11 @@ from typing import Final
 
 from callboard.jobs.errors import InvalidInput
 
-#: How long a handshake may take, and how long the server waits for the client's end of TLS. Seconds.
+#: How long a handshake may take, in seconds.
 HANDSHAKE_SECONDS: Final = 10.0
-SHUTDOWN_SECONDS: Final = 5.0
+#: How long a closed connection may take until its client has read everything, in seconds. uvloop does not
+#: tell how much is unsent.
+SHUTDOWN_SECONDS: Final = 60.0
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -12,7 +12,6 @@ from callboard.api.job_route import JobRoute
 from callboard.api.openapi import guarded_responses
 from callboard.api.path_parameters import UuidText
 from callboard.api.schemas import Shown, one_of, reply
-from callboard.jobs.errors import NotFound
 from callboard.jobs.model.basics.ids import parse_id
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.reasons import Code
@@ -46,7 +45,9 @@ class WhyObject(Shown):
 def explain_job(id: UuidText, caller: Viewer) -> Response:  # noqa: A002 - the name in the path
     """Explain why the job does not run, or say that it runs or has ended."""
     # A key that is restricted to a job may not see the ids of other jobs in the same queue.
-    explanation = caller.platform.why.explain(parse_id(id), name_others=caller.key.job is None)
-    if not caller.key.sees_job(explanation.name, explanation.queue):
-        raise NotFound(f"there is no job {explanation.job_id}")
+    explanation = caller.platform.why.explain(
+        parse_id(id),
+        name_others=caller.key.job is None,
+        is_visible=lambda job: caller.key.sees_job(job.name, job.queue),
+    )
     return reply(WhyObject.model_validate(explanation))

@@ -1,6 +1,6 @@
 """The service that explains why a job is not running: the reasons that apply now, most important first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -39,14 +39,22 @@ class Why:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def explain(self, job_id: UUID, *, name_others: bool = True) -> Explanation:
+    def explain(
+        self,
+        job_id: UUID,
+        *,
+        name_others: bool = True,
+        is_visible: Callable[[Job], bool] = lambda _job: True,
+    ) -> Explanation:
         """Return why this job does not run, or that it runs or has ended. Raises NotFound.
 
         name_others: whether a reason may name the ids of other jobs.
+        is_visible:  whether the caller may see the job; if not, it is as if it did not exist.
         """
         with self._database.autocommit() as connection:
             job = reading.get(connection, job_id)
-            around = None if job is None else explaining.surroundings(connection, job)
+            visible = job is not None and is_visible(job)
+            around = explaining.surroundings(connection, job) if job is not None and visible else None
             if job is None or around is None:
                 raise NotFound(f"there is no job {job_id}")
             found = tuple(_reasons(connection, job, around, name_others=name_others))

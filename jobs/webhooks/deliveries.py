@@ -11,11 +11,13 @@ from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import structlog
+
 from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import isolate_failures
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.enqueue.repository import inserting
-from callboard.jobs.errors import Busy, CallboardError, UnsupportedMediaType
+from callboard.jobs.errors import Busy, CallboardError, InvalidInput, Unavailable, UnsupportedMediaType
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
@@ -32,6 +34,8 @@ from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
 from callboard.jobs.webhooks.sources import KnownSource, WebhookSources, no_source
+
+log = structlog.get_logger(__name__)
 
 #: How many groups of deliveries are written at the same time, each on its own connection.
 WRITERS: Final = 2
@@ -143,8 +147,7 @@ class Deliveries:
         scheme = SCHEMES[source.scheme]
         if form is BodyForm.FORM and not scheme.takes_forms:
             raise UnsupportedMediaType(f"a source of the scheme {scheme.name} takes JSON, not forms")
-        secrets = [self._secret(secret) for secret in source.secrets]
-        verified = scheme.verify(headers, body, secrets, self._clock.now())
+        verified = scheme.verify(headers, body, self._secrets(source), self._clock.now())
         payload = read_payload(form, body)
         # A handshake passes the same checks as a delivery: when it succeeds, deliveries will.
         if verified.handshake:
@@ -167,6 +170,21 @@ class Deliveries:
             job_id=job.id if job else None,
         )
         return _Verified(delivery, job, refusal)
+
+    def _secrets(self, source: WebhookSource) -> list[str]:
+        """Return the secrets that can be decrypted. Raises Unavailable when there is none."""
+        secrets = []
+        reason: InvalidInput | None = None
+        for stored in source.secrets:
+            try:
+                secrets.append(self._secret(stored))
+            except InvalidInput as error:
+                log.warning("webhook.secret_unreadable", source=source.name, reason=error.message)
+                reason = error
+        if not secrets:
+            # The sender is not at fault, and should try again.
+            raise Unavailable(f"the secrets of the webhook source {source.name!r} cannot be read") from reason
+        return secrets
 
     def _job(self, name: str, kwargs: dict[str, Any], delivery_id: UUID) -> NewJob:
         # A delivery is accepted even if no worker has published the job yet: a later worker can run it.

@@ -255,6 +255,35 @@ def test_a_refusal_waits_for_the_answers_to_earlier_requests(door):
             assert connection.closed()
 
 
+def test_a_request_that_is_refused_never_takes_the_answer_of_another(door):
+    for bad, status in (
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 431),
+        (HEAD + HOST + b"X-Long: " + b"x" * 150_000 + b"\r\n\r\n", 431),
+        (HEAD + HOST + b"X-One: 1\r\n" * 300 + b"\r\n", 431),
+        (HEAD + b"\r\n", 400),
+    ):
+        with raw(door.server) as connection:
+            connection.send(door.sized(JOB) + HEAD + HOST + b"\r\n" + bad)
+            answers = [connection.answer() for _ in range(3)]
+            assert [answer.status for answer in answers] == [201, 200, status], answers[2].body
+            assert connection.closed()
+    assert door.jobs() == 4
+
+
+def test_many_offers_to_change_the_protocol_in_one_segment_are_all_ignored(door):
+    with raw(door.server) as connection:
+        connection.send((HEAD + HOST + OFFER + b"\r\n") * 2_000)
+        assert {connection.answer().status for _ in range(2_000)} == {200}
+
+
+def test_an_earlier_answer_is_sent_whole_before_a_refusal(door):
+    with raw(door.server) as connection:
+        connection.send(b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\nBREW / HTTP/1.1\r\n\r\n")
+        assert connection.answer().status == 200
+        assert connection.answer().status == 400
+        assert connection.closed()
+
+
 def test_a_framing_error_in_a_body_ends_the_request(door):
     for chunk in (b"zz\r\n", b"3\r\nabcd\r\n", b"-1\r\n", b"fffffffffffffffff\r\n", b"3\nabc\r\n"):
         with raw(door.server) as connection:

@@ -276,3 +276,31 @@ def test_a_pipelined_flood_is_read_only_as_fast_as_it_is_answered(platform):
     with served(platform) as (_, server, _), raw(server) as flood:
         flood.send(HEALTH * 2_000)
         assert {flood.answer().status for _ in range(2_000)} == {200}
+
+
+def test_requests_that_wait_for_answers_are_not_read_into_memory(platform):
+    with served(platform) as (api, server, key), raw(server) as flood:
+        job = api.operator.enqueue(delay="1h")
+        flood.send(f"GET /v1/jobs/{job['id']}?wait=2s HTTP/1.1\r\nHost: x\r\n".encode() + key + b"\r\n")
+        flood.send(HEALTH * 20_000)
+        until(lambda: platform.waiting._waiters)
+        [connection] = [one for one in server.server_state.connections if one.pipeline]
+        assert len(connection.pipeline) < 200
+        assert flood.answer().status == 200
+        assert {flood.answer().status for _ in range(20_000)} == {200}
+        until(lambda: not connection.pipeline)
+
+
+def test_a_stop_refuses_unfinished_uploads_and_logs_no_error(platform, caplog):
+    with capture_logs() as logs, served(platform) as (_, server, key), ExitStack() as opened:
+        uploads = [opened.enter_context(raw(server)) for _ in range(3)]
+        for one in uploads:
+            one.send(post(key, 1000) + b"{")
+        until(lambda: len(server.server_state.tasks) == 3)
+        server.stop()
+        for one in uploads:
+            answer = one.answer()
+            assert (answer.status, answer.error["code"]) == (503, "UNAVAILABLE")
+            one.socket.close()
+    assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []

@@ -285,7 +285,8 @@ class TestStandardWebhooks:
         assert plain != url_safe
         assert plain.endswith("=")
         for digits in (plain, plain.rstrip("="), url_safe, url_safe.rstrip("=")):
-            for prefix in ("whsec_", "v1,whsec_", "whsec_whsec_", ""):
+            bare = [] if digits.startswith(url_safe.rstrip("=")) else [""]
+            for prefix in ("whsec_", "v1,whsec_", "whsec_whsec_", *bare):
                 for around in ("", " ", "\n", "\r\n\t", "\ufeff"):
                     secret = standard.clean_secret(f"{around}{prefix}{digits}{around}")
                     assert secret == f"whsec_{plain}"
@@ -297,7 +298,10 @@ class TestStandardWebhooks:
             ("", "empty"), (" ", "empty"), ("whsec_", "empty"), ("v1,whsec_==", "empty"),
             ("whsec_!!!!", "not base64"), ("whsec_" + "é" * 24, "not base64"), ("whsec_" + "A" * 33, "not base64"),
             ("whsec_" + "A" * 20 + " " + "A" * 20, "not base64"),
-            ('"whsec_' + "A" * 32 + '"', "not base64"), ("whsec_" + "A" * 20 + "\n" + "A" * 20, "not base64"),
+            ('"whsec_' + "A" * 32 + '"', "does not begin with"),
+            ("sk_live_abcdefghijklmnopqrstuv", "does not begin with"), ("WHSEC_" + "A" * 32, "does not begin with"),
+            ("whsec-" + "A" * 32, "does not begin with"), ("passwordpasswordpasswo", "last character"),
+            ("whsec_" + "A" * 20 + "\n" + "A" * 20, "not base64"),
             ("A" * 20, "has 15 bytes"), ("whsec_" + base64.b64encode(b"x" * 129).decode(), "has 129 bytes"),
             ("whsk_" + "A" * 32, "asymmetric"), ("whpk_" + "A" * 32, "asymmetric"),
             ("v1," + "A" * 43 + "=", "not base64"), ("a pass phrase of some length", "not base64"),

@@ -36,6 +36,10 @@ _PREFIX: Final = "whsec_"
 _BEFORE_KEY: Final = re.compile(r"(v1,(?=whsec_))?(whsec_)*")
 #: The prefixes of the keys of the asymmetric variant.
 _ASYMMETRIC: Final = ("whsk_", "whpk_", "v1a,")
+#: A prefix that looks like the right one.
+_LIKE_PREFIX: Final = re.compile(r"wh[-_ ]?sec", re.IGNORECASE)
+#: The URL-safe alphabet is taken only behind the prefix: `sk_live_...` is no key.
+_NOT_PLAIN: Final = re.compile(r"[-_]")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 #: The bounds of a key, in bytes. The specification says 24 to 64, but some senders use shorter or longer
 #: keys.
@@ -128,7 +132,10 @@ class StandardWebhooks:
         pasted = without_edges(text)
         if pasted.startswith(_ASYMMETRIC):
             raise _bad_secret("this is a key of the asymmetric variant, which is not supported")
-        digits = _BEFORE_KEY.sub("", pasted, count=1).rstrip("=").translate(_URL_SAFE)
+        digits = _BEFORE_KEY.sub("", pasted, count=1)
+        if _LIKE_PREFIX.match(digits) or (digits == pasted and _NOT_PLAIN.search(digits)):
+            raise _bad_secret(f"this one does not begin with {_PREFIX}")
+        digits = digits.rstrip("=").translate(_URL_SAFE)
         if not digits:
             raise _bad_secret("this one is empty")
         try:
@@ -137,6 +144,9 @@ class StandardWebhooks:
             raise _bad_secret("this one is not base64: a character is missing, or is not allowed") from None
         if not _SHORTEST <= len(key) <= _LONGEST:
             raise _bad_secret(f"this one has {len(key)} bytes")
+        if base64.b64encode(key).decode().rstrip("=") != digits:
+            # Base64 of whole bytes has no other bits in its last character.
+            raise _bad_secret("this one is not base64: its last character is wrong")
         return _PREFIX + base64.b64encode(key).decode()
 
 

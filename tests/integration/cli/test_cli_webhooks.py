@@ -48,7 +48,7 @@ def accepted(platform, callboard):
         ("github", f"  {GITHUB}\t", GITHUB), ("github", f"\ufeff{GITHUB}\r\n", GITHUB),
         ("standard-webhooks", f" {STANDARD}", STANDARD), ("standard-webhooks", f"v1,{STANDARD}", STANDARD),
         ("standard-webhooks", STANDARD.rstrip("="), STANDARD), ("standard-webhooks", STANDARD[6:], STANDARD),
-        ("standard-webhooks", base64.urlsafe_b64encode(KEY).decode(), STANDARD),
+        ("standard-webhooks", "whsec_" + base64.urlsafe_b64encode(KEY).decode(), STANDARD),
     ],
 )  # fmt: skip
 def test_a_secret_that_was_pasted_badly_is_mended_and_the_command_says_so(callboard, scheme, given, stored):
