@@ -20,6 +20,7 @@ class _LentPsycopg(DirectConnection):
     """
 
     _prepare = None
+    _cursor_type = psycopg.Cursor
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return error
