@@ -1,5 +1,6 @@
 """Use a caller's connection for the statements of an enqueue: they run in the caller's transaction."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,10 @@ class _LentPsycopg(DirectConnection):
     """
 
     _prepare = None
-    _cursor_type = psycopg.Cursor
+
+    @staticmethod
+    def _again(_cursor: "psycopg.Cursor[Any]", error: psycopg.Error, _run: Callable[[], object]) -> None:
+        raise error
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return error

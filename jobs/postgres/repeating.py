@@ -1,7 +1,9 @@
-"""The cursor of our connections: it repeats a single statement that Postgres refused for a passing reason."""
+"""Repeat a single statement that Postgres refused for a passing reason."""
 
 import random
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Self
 
 import psycopg
@@ -17,43 +19,47 @@ LONGEST_PAUSE: Final = 0.2
 
 
 class RepeatingCursor(psycopg.Cursor[Any]):
-    """A cursor that repeats a statement which is a transaction of its own.
-
-    Such a statement left nothing behind when it failed. It is repeated after a deadlock or a serialization
-    failure, and once after its plan or its tables changed; then the connection first forgets what it
-    prepared. A statement inside a transaction raises, and the owner of the transaction repeats the whole.
-    """
+    """A cursor that repeats a statement, see `repeat`."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        run = partial(super().execute, query, params, **options)
         try:
-            return super().execute(query, params, **options)
+            run()
         except psycopg.Error as error:
-            if not self._is_alone() or error.sqlstate not in CONFLICTS | STALE:
-                raise
-            return self._repeated(error, query, params, options)
+            repeat(self, error, run)
+        return self
 
-    def _repeated(self, error: psycopg.Error, query: Any, params: Any, options: dict[str, Any]) -> Self:
-        forgotten = False
-        for attempt in range(1, MOST_ATTEMPTS):
-            if error.sqlstate in STALE:
-                if forgotten:
-                    break
-                forget_prepared(self.connection)
-                forgotten = True
-            else:
-                time.sleep(random.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))  # noqa: S311
-            try:
-                return super().execute(query, params, **options)
-            except psycopg.Error as again:
-                if not self._is_alone() or again.sqlstate not in CONFLICTS | STALE:
-                    raise
-                error = again
-        raise error
 
-    def _is_alone(self) -> bool:
-        # In a transaction, an error leaves the status INERROR.
-        connection = self.connection
-        return connection.autocommit and connection.pgconn.transaction_status == TransactionStatus.IDLE
+def repeat(cursor: "psycopg.Cursor[Any]", error: psycopg.Error, run: Callable[[], object]) -> None:
+    """Run a statement again that failed with `error`, or raise the error if that is of no use.
+
+    Only a statement that is a transaction of its own is repeated: it left nothing behind. It is repeated
+    after a deadlock or a serialization failure, and once after its plan or its tables changed; then the
+    connection first forgets what it prepared. In a transaction, its owner repeats the whole.
+    """
+    is_fresh = False
+    for attempt in range(1, MOST_ATTEMPTS):
+        if not _is_alone(cursor.connection) or error.sqlstate not in CONFLICTS | STALE:
+            break
+        if error.sqlstate in CONFLICTS:
+            time.sleep(random.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))  # noqa: S311
+        elif is_fresh:
+            break
+        else:
+            forget_prepared(cursor.connection)
+            is_fresh = True
+        try:
+            run()
+        except psycopg.Error as again:
+            error = again
+        else:
+            return
+    raise error
+
+
+def _is_alone(connection: "psycopg.Connection[Any]") -> bool:
+    # In a transaction, an error leaves the status INERROR.
+    return connection.autocommit and connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 def forget_prepared(connection: "psycopg.Connection[Any]") -> None:

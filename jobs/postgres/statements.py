@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from functools import cache
+from functools import partial
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
@@ -20,7 +20,6 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from sqlalchemy import TextClause
-from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
 
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
@@ -28,15 +27,14 @@ from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.postgres import session
 from callboard.jobs.postgres.failures import is_conflict, is_stale, retry_on_conflict
 from callboard.jobs.postgres.protocols import Pool, Statements
-from callboard.jobs.postgres.repeating import RepeatingCursor
-from callboard.jobs.postgres.sql import in_schema
+from callboard.jobs.postgres.repeating import repeat
+from callboard.jobs.postgres.sql import DIALECT, compiled
 
 T = TypeVar("T")
 Work = Callable[[Statements], T]
 
 #: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
 RECYCLE_AFTER: Final = 1800
-_DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
 class DirectRows:
@@ -74,13 +72,14 @@ class DirectConnection:
 
     #: Whether a statement is prepared at once; None: after it was executed several times.
     _prepare: bool | None = True
-    _cursor_type: type[psycopg.Cursor[Any]] = RepeatingCursor
+    #: What runs a failed statement again, or raises its error.
+    _again = staticmethod(repeat)
 
     def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
         self._connection = connection
         self._schema = schema
         #: Not by `connection.cursor()`: a caller's connection may make another kind of cursor.
-        self._cursor = self._cursor_type(connection, row_factory=tuple_row)
+        self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
         self._cursor.format = Format.BINARY if binary else Format.TEXT
         #: How many more statements may run.
         self.allowed = sys.maxsize
@@ -89,8 +88,13 @@ class DirectConnection:
         if not self.allowed:
             raise RuntimeError("only one statement may run here: several need a transaction")
         self.allowed -= 1
+        query = compiled(statement, self._schema)
+        run = partial(self._cursor.execute, query, parameters or {}, prepare=self._prepare)
         try:
-            self._cursor.execute(_compiled(statement, self._schema), parameters or {}, prepare=self._prepare)
+            try:
+                run()
+            except psycopg.Error as error:
+                self._again(self._cursor, error, run)
         except psycopg.Error as error:
             wrapped = self._wrapped(error)
             if wrapped is error:
@@ -113,14 +117,9 @@ class DirectConnection:
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, dialect=_DIALECT,
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=DIALECT,
             connection_invalidated=self._connection.closed,
         )  # fmt: skip
-
-
-@cache
-def _compiled(statement: TextClause, schema: str) -> bytes:
-    return in_schema(str(statement.compile(dialect=_DIALECT)), schema).encode()
 
 
 class KeptConnection:
