@@ -7,15 +7,18 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import text
 
 from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.attempts.job_log_writer import JobLogWriter
 from callboard.jobs.attempts.log_lines import LogLine, Portion
+from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.platform import Platform
+from callboard.jobs.postgres import session
 from callboard.jobs.schedules.manage import schedule_request
 from tests.integration.core.factories import enqueue_one, execution, publish, run_sql
 
@@ -146,3 +149,52 @@ def test_all_settings_of_the_database_together_change_nothing(walk_with):
 
 def test_all_settings_of_the_role_together_change_nothing(walk_with):
     walk_with(HOSTILE, role=True)
+
+
+def test_settings_of_the_environment_and_of_the_url_change_nothing(
+    platform, database_url, redis_url, monkeypatch
+):
+    for name, value in {"DATESTYLE": "German", "TZ": "Asia/Kathmandu", "CLIENTENCODING": "LATIN1"}.items():
+        monkeypatch.setenv(f"PG{name}", value)
+    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=1")
+    separator = "&" if "?" in database_url else "?"
+    url = f"{database_url}{separator}options=-c%20intervalstyle%3Dsql_standard%20-c%20work_mem%3D7MB"
+    with closing(Platform(sqlalchemy_url(url), redis_url)) as made:
+        walk(made)
+        with made.database.autocommit() as connection:
+            assert connection.execute(text("SHOW work_mem")).scalar_one() == "7MB"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("remote_apply", "remote_apply"), ("local", "on"), ("off", "on")]
+)
+def test_a_commit_waits_for_the_disk_at_least(platform, server_urls, database_url, redis_url, given, kept):
+    with (
+        database_with(server_urls, database_url, {"synchronous_commit": (given, 14)}),
+        closing(Platform(sqlalchemy_url(database_url), redis_url)) as made,
+        made.database.autocommit() as connection,
+    ):
+        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == kept
+
+
+def test_a_setting_that_the_role_may_not_set_is_named(database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("SET ROLE pg_monitor")
+        connection.commit()
+        with pytest.raises(Unavailable, match=r"session_replication_role to 'origin' .it is 'replica'."):
+            session.state(connection)
+
+
+def test_every_setting_that_this_server_knows_has_its_value(platform):
+    with platform.database.autocommit() as connection:
+        version = connection.execute(text("SHOW server_version_num")).scalar_one()
+        for setting in session.SETTINGS:
+            if int(version) >= setting.since * 10_000:
+                found = connection.execute(text(f"SHOW {setting.name}")).scalar_one()
+                assert found.replace(" ", "").lower() == setting.value.replace(" ", "").lower(), setting.name
+
+
+def test_an_old_server_gets_no_setting_that_it_does_not_know():
+    assert "transaction_timeout" not in session.startup_options(16)
+    assert "transaction_timeout=0" in session.startup_options(17)
