@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 from prometheus_client import Gauge
 
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.operate.health import check_writable
 from callboard.jobs.platform import Platform
@@ -159,6 +159,11 @@ class ReadinessCheck:
         try:
             check_writable(self._platform.database)
             schema = self._platform.migrations.status()
+        except Busy as error:
+            # The database answers: it refused one statement. What is known of the tables still holds.
+            log.info("api.readiness_refused", reason=error.message)
+            known = self._last.checks["migrations"] if self._last else _UNKNOWN
+            return {"database": _OK, "migrations": known}
         except Unavailable as error:
             reasons["database"] = error.message
             return {"database": _UNAVAILABLE, "migrations": _UNKNOWN}

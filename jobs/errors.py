@@ -12,7 +12,7 @@ CallboardError
 ├── PayloadTooLarge       PAYLOAD_TOO_LARGE  the request is larger than the limit
 ├── UnsupportedMediaType  UNSUPPORTED_MEDIA_TYPE  the body's media type or encoding is not accepted
 ├── Unavailable           UNAVAILABLE        a required service does not answer; try again
-│   └── Busy              UNAVAILABLE        a lock is held by another transaction; try again
+│   └── Busy              UNAVAILABLE        Postgres refused or cancelled the statement; try again
 ├── JobUnsuccessful       JOB_UNSUCCESSFUL   a job that was waited for did not succeed
 └── WaitTimeout           TIMED_OUT          a job that was waited for has not ended yet
 """
@@ -130,7 +130,10 @@ class Unavailable(CallboardError):
 
 
 class Busy(Unavailable):
-    """Another transaction holds a lock that this request needs. Nothing was changed; try again."""
+    """Postgres answers, but refused or cancelled this statement: a lock, a timeout, or a conflict.
+
+    Nothing was changed; try again.
+    """
 
     stored_as = "Busy"
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Gauge
 
+from callboard.jobs.errors import Busy
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.leadership import Leadership
 
@@ -37,23 +38,27 @@ class Leader:
             elif self._leadership.take():
                 LEADER.set(1)
                 log.info("scheduler.leading")
-        except Exception as error:  # noqa: BLE001 - after any error the lock counts as lost
-            self.resign()
-            log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+        except Exception as error:  # noqa: BLE001 - after almost any error the lock counts as lost
+            self._failed(error)
 
     def ask(self, work: Callable[[Leadership], T]) -> T | None:
         """Run `work` on the connection that holds the lock; return its result, or None if not the leader.
 
-        Raises what `work` raises. The lock is released then.
+        Raises what `work` raises. The lock is released then, unless Postgres only refused a statement.
         """
         if not self._leadership.is_held:
             return None
         try:
             return work(self._leadership)
         except Exception as error:
-            self.resign()
-            log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+            self._failed(error)
             raise
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Busy) and self._leadership.is_connected:
+            return
+        self.resign()
+        log.warning("scheduler.leadership_lost", reason=str(error)[:200])
 
     def resign(self) -> None:
         """Release the lock."""

@@ -1,7 +1,7 @@
 """The reaper: it ends workers whose lease has run out, and takes their jobs back."""
 
 from callboard.jobs.attempts.leases import Workers
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.basics.clock import Clock
 
 
@@ -37,6 +37,9 @@ class Reaper:
         """Take back the jobs of dead workers, after `well` has returned True; return how many."""
         try:
             return self._workers.reap()
+        except Busy:
+            # The database answers: it refused one statement.
+            raise
         except Unavailable:
             self.unwell()
             raise

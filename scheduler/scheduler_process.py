@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY, Counter
 from callboard.config.embedded import ServerUrls
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
@@ -143,6 +143,11 @@ class _LoopWork:
     def __call__(self, work: Callable[[], object]) -> None:
         try:
             work()
+        except Busy as error:
+            # Postgres answers: it refused one statement. The next call repeats it.
+            STORE_ERRORS.labels("postgres", self._name).inc()
+            log.warning("scheduler.refused", loop=self._name, reason=error.message)
+            return
         except Unavailable as error:
             store = "redis" if isinstance(error, RedisUnavailable) else "postgres"
             STORE_ERRORS.labels(store, self._name).inc()

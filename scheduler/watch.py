@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from callboard.jobs.errors import Busy
 from callboard.jobs.feed.feed import Feed
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
@@ -36,6 +37,9 @@ class Watch:
         """Read which work is due and start it; return the pause before the next look, in seconds."""
         try:
             found = self._leader.ask(Feed.look_as_leader)
+        except Busy:
+            # The database answers: it refused one statement.
+            raise
         except Exception:
             self._reaper.unwell()
             raise

@@ -1,6 +1,7 @@
 """Routes that create jobs: one, or a batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Request, Response
@@ -15,9 +16,9 @@ from callboard.api.job_json import job_json, jobs_json
 from callboard.api.openapi import BODY_ERRORS, guarded_responses
 from callboard.api.openapi_parts import JOB_LINKS, header_references
 from callboard.api.schemas import JobObject, Page, reply_json
-from callboard.jobs.errors import CallboardError, Conflict
+from callboard.jobs.errors import CallboardError, Conflict, Unavailable
 from callboard.jobs.model.job import Job, Source
-from callboard.jobs.model.new_job import Batch
+from callboard.jobs.model.new_job import Batch, MixedJobs
 from callboard.jobs.model.receipt import Receipt, Written
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres.protocols import Statements
@@ -74,10 +75,10 @@ async def create_job(
     [receipt] = written.receipts
     if not caller.key.sees_job(receipt.name, receipt.queue):
         raise _held_elsewhere(batch)
-    job = caller.platform.jobs.as_written(batch, receipt)
-    if job is None:
-        [job] = await run_in_threadpool(caller.platform.jobs.enqueued_many, [receipt.id])
-    answer = _one_answer([job], [receipt])
+    jobs = caller.platform.jobs.as_written(batch, written)
+    if jobs is None:
+        jobs = await run_in_threadpool(caller.platform.jobs.enqueued_many, batch, written)
+    answer = _one_answer(jobs, [receipt])
     return reply_json(answer["body"], answer["status"], answer["headers"])
 
 
@@ -114,12 +115,13 @@ async def create_jobs(
 
 def _create_all(caller: Caller, requests: list[JobRequest], source: Source) -> Response:
     batch = _all_checked(caller, requests, source)
-    if not caller.key.confined:
-        written = caller.platform.enqueue.accept(batch)
+    if isinstance(batch, MixedJobs) and batch.has_keys:
+        # The jobs that hold the keys are read in the same transaction: when one cannot be read, or may not be
+        # seen, nothing is committed.
+        jobs = caller.platform.enqueue.accept_with(batch, partial(_read_within, caller, batch))
     else:
-        # Nothing is committed when a unique key is held by a job that the caller may not see.
-        written = caller.platform.database.retrying(lambda statements: _within(caller, statements, batch))
-    return reply_json(jobs_json(caller.platform.jobs.enqueued_many(written.ids)), 201)
+        jobs = caller.platform.jobs.enqueued_many(batch, caller.platform.enqueue.accept(batch))
+    return reply_json(jobs_json(jobs), 201)
 
 
 def _checked(caller: Caller, request: JobRequest, source: Source) -> Batch:
@@ -134,9 +136,21 @@ def _all_checked(caller: Caller, requests: list[JobRequest], source: Source) -> 
 
 def _within(caller: Caller, statements: Statements, batch: Batch) -> Written:
     written = caller.platform.enqueue.within(statements, batch)
+    _check_seen(caller, batch, written)
+    return written
+
+
+def _read_within(caller: Caller, batch: Batch, statements: Statements, written: Written) -> list[Job]:
+    _check_seen(caller, batch, written)
+    jobs = caller.platform.jobs.get_many_within(statements, written.ids)
+    if len(jobs) < len(written.ids):
+        raise Unavailable("a job that holds one of the unique keys was deleted meanwhile; try again")
+    return jobs
+
+
+def _check_seen(caller: Caller, batch: Batch, written: Written) -> None:
     if not all(caller.key.sees_job(receipt.name, receipt.queue) for receipt in written.receipts):
         raise _held_elsewhere(batch)
-    return written
 
 
 def _once_work(

@@ -86,8 +86,7 @@ class Auth:
             "role": role.lower(), "queue": queue, "job": job, "expires": expires,
         }  # fmt: skip
         try:
-            with self._database.transaction() as connection:
-                key = repository.create(connection, values)
+            key = self._database.retrying(lambda connection: repository.create(connection, values))
         except Duplicate:
             raise Conflict(
                 f"there is already a key called {name!r}; revoke it or choose another name"
@@ -102,8 +101,7 @@ class Auth:
 
     def revoke(self, key: str) -> ApiKey:
         """Revoke the key with this name, prefix or id. Raises NotFound."""
-        with self._database.transaction() as connection:
-            revoked = repository.revoke(connection, key)
+        revoked = self._database.retrying(lambda connection: repository.revoke(connection, key))
         if revoked is None:
             raise NotFound(f"there is no key {key[:100]!r} to revoke")
         with self._lock:

@@ -132,6 +132,9 @@ class Claims:
         """Remember the claim if it ends in an outage: it may have been committed."""
         try:
             yield
+        except Busy:
+            # Postgres refused the statement: nothing was committed.
+            raise
         except Unavailable:
             self._unanswered[claim_id] = self._clock.monotonic()
             raise

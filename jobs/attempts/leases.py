@@ -48,8 +48,7 @@ class Workers:
 
     def register(self, card: WorkerCard) -> None:
         """Give a new worker a lease."""
-        with self._database.transaction() as connection:
-            lease_rows.register(connection, card, self.ttl)
+        self._database.retrying(lambda connection: lease_rows.register(connection, card, self.ttl))
         log.info(
             "worker.registered", worker_id=str(card.id), pid=card.pid, threads=card.threads, slots=card.slots
         )

@@ -14,10 +14,10 @@ import structlog
 from callboard.jobs.definitions.catalogue import Catalogue, KnownJob
 from callboard.jobs.enqueue.batcher import LOCK_WAIT, Batcher, isolate_failures
 from callboard.jobs.enqueue.key_turns import KeyTurns
+from callboard.jobs.enqueue.numbered_checks import check_names, numbered
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.enqueue.repository.inserting import ROWS
 from callboard.jobs.enqueue.unique_keys import write_mixed
-from callboard.jobs.errors import CallboardError, InvalidInput
 from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
@@ -85,11 +85,11 @@ class Enqueue:
 
     def check_all(self, requests: Sequence[JobRequest], source: Source) -> Batch:
         """Check several requests; an error names its job: `jobs[3]: kwargs.month: missing`."""
-        return batch_of(_numbered(requests, lambda request: self.check_job(request, source)))
+        return batch_of(numbered(requests, lambda request: self.check_job(request, source)))
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
         """Do what `check_all` does, for requests that differ only in `kwargs`. The rest is checked once."""
-        _numbered(kwargs, _check_names)
+        numbered(kwargs, check_names)
         known = self._known(request)
         if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
             # Each job's keys follow from its arguments; or all jobs have the same unique key, and only one
@@ -100,13 +100,13 @@ class Enqueue:
             _check_arguments(known, request, one)
             return encode_kwargs(one)
 
-        [like] = _numbered(
+        [like] = numbered(
             [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self.check_job(one, source)
         )
         count = len(kwargs)
         ids = [new_id() for _ in range(count)]
         return AlikeJobs(
-            like.settings, ids, [like.args] * count, _numbered(kwargs, encoded), [source.id] * count
+            like.settings, ids, [like.args] * count, numbered(kwargs, encoded), [source.id] * count
         )
 
     def is_quick(self, request: JobRequest) -> bool:
@@ -123,14 +123,30 @@ class Enqueue:
         """
         if isinstance(batch, AlikeJobs) and len(batch.ids) == 1:
             return self._batcher.run(batch)
-        has_keys = isinstance(batch, MixedJobs) and batch.has_keys
-        turn = self._key_turns.take(_TURN_WAIT) if has_keys else None
+        if isinstance(batch, MixedJobs) and batch.has_keys:
+            return self.accept_with(batch, lambda _, written: written)
+        written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, None))
+        self.announce(written)
+        return written
+
+    def accept_with(self, batch: Batch, then: Callable[[Statements, Written], R]) -> R:
+        """Do what `accept` does for a batch with unique keys; return the result of `then`.
+
+        then: runs in the same transaction, after the jobs are written. If it raises, nothing is written.
+        """
+
+        def work(statements: Statements) -> tuple[Written, R]:
+            written = self._all_or_none(statements, batch, LOCK_WAIT)
+            return written, then(statements, written)
+
+        turn = self._key_turns.take(_TURN_WAIT)
         try:
-            written = self._commit(batch, lambda statements: self._all_or_none(statements, batch, LOCK_WAIT))
+            # It may wait for another transaction. On a kept connection, it would delay the next callers.
+            written, result = self._retrying(work)
         finally:
             self._key_turns.end(turn)
         self.announce(written)
-        return written
+        return result
 
     async def accept_async(self, batch: Batch, *, size: int) -> Written:
         """Do what `accept` does, for a coroutine and a batch of one job.
@@ -191,9 +207,6 @@ class Enqueue:
 
     def _commit(self, batch: Batch, work: Callable[[Statements], T]) -> T:
         """Run `work` in one transaction. A batch that is one statement is a transaction by itself."""
-        if isinstance(batch, MixedJobs) and batch.has_keys:
-            # It may wait for another transaction. On a kept connection, it would delay the next callers.
-            return self._retrying(work)
         return self._kept.run(work, one_statement=len(batch.ids) <= ROWS)
 
     def _write_plain(self, batches: Sequence[Batch]) -> tuple[list[Written | Exception], Callable[[], None]]:
@@ -235,23 +248,6 @@ class Enqueue:
 def _check_arguments(known: KnownJob | None, request: JobRequest, kwargs: dict[str, Any]) -> None:
     if known is not None and not request.unchecked:
         known.checker.check(request.args, kwargs)
-
-
-def _check_names(kwargs: object) -> None:
-    if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
-        problem = "a mapping whose keys are text is expected"
-        raise InvalidInput(f"kwargs: {problem}", fields={"kwargs": problem})
-
-
-def _numbered(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
-    checked = []
-    for index, item in enumerate(items):
-        try:
-            checked.append(check(item))
-        except CallboardError as error:
-            fields = {f"jobs[{index}].{path}": problem for path, problem in error.fields.items()}
-            raise type(error)(f"jobs[{index}]: {error.message}", fields=fields) from None
-    return checked
 
 
 def _each(batches: Sequence[Batch], written: Written) -> list[Written | Exception]:

@@ -34,7 +34,6 @@ class KeyTurns:
         self._taken.add(turn)
         return turn
 
-    def end(self, turn: KeyTurn | None) -> None:
-        """End a turn; None is no turn."""
-        if turn is not None:
-            self._taken.discard(turn)
+    def end(self, turn: KeyTurn) -> None:
+        """End a turn."""
+        self._taken.discard(turn)

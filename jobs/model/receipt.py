@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 import orjson
 
 from callboard.jobs.errors import Conflict
+from callboard.jobs.model.basics.ids import made_at
 from callboard.jobs.model.hint import Hint, Offer, offers_of, token
 from callboard.jobs.model.job import Job
-from callboard.jobs.model.new_job import AlikeJobs, MixedJobs, NewJob
+from callboard.jobs.model.new_job import AlikeJobs, NewJob
 from callboard.jobs.model.states import JobState
 
 
@@ -109,27 +110,44 @@ def queues_of(written: Written) -> list[str]:
     return sorted({jobs.settings.queue for jobs, row in written.parts if row.state is JobState.QUEUED})
 
 
-def job_as_written(batch: AlikeJobs | MixedJobs, receipt: Receipt) -> Job | None:
-    """Return the job of a batch of one, if it needs no read: it is new and due at once.
+def job_as_written(new: NewJob, receipt: Receipt) -> Job | None:
+    """Return the job, if it needs no read: it is new and due at once.
 
     Every other job must be read from the database.
     """
-    [new] = batch.jobs
     settings, now = new.settings, receipt.run_at
     if receipt.existed or now is None or settings.run_at is not None or settings.delay is not None:
         return None
+    return _job(new, receipt, run_at=now, enqueued_at=now)
+
+
+def job_as_known(new: NewJob, receipt: Receipt) -> Job | None:
+    """Return a committed job that cannot be read, as the enqueue knows it; None if an older enqueue wrote it.
+
+    Times that only the database knows are estimated from the creation time in the job's id.
+    """
+    if receipt.existed and not receipt.replaced:
+        return None
+    settings = new.settings
+    now = datetime.fromtimestamp(made_at(new.id) / 1000, UTC)
+    due = receipt.run_at or settings.run_at or now + (settings.delay or timedelta(0))
+    return _job(new, receipt, run_at=due, enqueued_at=now)
+
+
+def _job(new: NewJob, receipt: Receipt, *, run_at: datetime, enqueued_at: datetime) -> Job:
+    settings = new.settings
     return Job(
-        id=new.id,
+        id=receipt.id,
         name=settings.name,
         queue=settings.queue,
-        state=JobState.QUEUED,
+        state=receipt.state,
         priority=settings.priority,
         args=orjson.loads(new.args),
         kwargs=orjson.loads(new.kwargs),
         attempt=0,
         max_attempts=settings.max_attempts,
-        run_at=now,
-        enqueued_at=now,
+        run_at=run_at,
+        enqueued_at=enqueued_at,
         started_at=None,
         finished_at=None,
         expires_at=settings.expires_at,

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from callboard.jobs.errors import NotFound, NotShown, Unavailable
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.new_job import Batch
 from callboard.jobs.model.paging import check_limit, read_cursor, write_cursor
-from callboard.jobs.model.receipt import Receipt, Written, job_as_written
+from callboard.jobs.model.receipt import Receipt, Written, job_as_known, job_as_written
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import reading
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Statements
+
+log = structlog.get_logger(__name__)
 
 #: The bytes of a position in a list of jobs: an id.
 CURSOR_SIZE: Final = 16
@@ -59,25 +63,39 @@ class Jobs:
         return [found[job_id] for job_id in ids if job_id in found]
 
     def enqueued(self, batch: Batch, written: Written) -> Job:
-        """Return the job of a batch of one that is committed.
-
-        Raises Unavailable when it cannot be read; the message names the id and says that the job is enqueued.
-        """
-        [receipt] = written.receipts
-        return self.as_written(batch, receipt) or self.enqueued_many([receipt.id])[0]
+        """Return the job of a batch of one that is committed; see `enqueued_many`."""
+        return self.enqueued_many(batch, written)[0]
 
     @staticmethod
-    def as_written(batch: Batch, receipt: Receipt) -> Job | None:
-        """Return the job of a batch of one, if it needs no query."""
-        return job_as_written(batch, receipt)
+    def as_written(batch: Batch, written: Written) -> list[Job] | None:
+        """Return the jobs of a batch, in its order, if that needs no query."""
+        jobs = [
+            job_as_written(new, receipt) for new, receipt in zip(batch.jobs, written.receipts, strict=True)
+        ]
+        known = [job for job in jobs if job is not None]
+        return known if len(known) == len(jobs) else None
 
-    def enqueued_many(self, ids: Sequence[UUID]) -> list[Job]:
-        """Read jobs that are committed, in the order of the ids. Raises Unavailable, as `enqueued` does."""
-        with after_enqueue(f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs are"):
-            found = self.get_many(ids)
-            if len(found) < len(ids):
-                raise NotFound("deleted meanwhile")
-            return found
+    def enqueued_many(self, batch: Batch, written: Written) -> list[Job]:
+        """Return the jobs of a committed batch, in its order. They are read if they must be.
+
+        A job that cannot be read is returned as it was written: it is committed, so it must not look like an
+        error. Raises NotShown only for a job that holds a unique key and that this batch did not change.
+        """
+        known = self.as_written(batch, written)
+        if known is not None:
+            return known
+        receipts = written.receipts
+        ids = [receipt.id for receipt in receipts]
+        try:
+            found = {job.id: job for job in self.get_many(ids)}
+        except Exception as error:  # noqa: BLE001 - after the commit, no error may hide that the jobs exist
+            log.warning("enqueue.unread", count=len(ids), reason=str(error)[:200])
+            found = {}
+        jobs = [
+            found.get(receipt.id) or job_as_known(new, receipt)
+            for new, receipt in zip(batch.jobs, receipts, strict=True)
+        ]
+        return [job or _not_shown(receipt) for job, receipt in zip(jobs, receipts, strict=True)]
 
     def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
         """Return jobs that match, newest first, up to 200."""
@@ -88,6 +106,11 @@ class Jobs:
         more = len(items) > limit
         items = items[:limit]
         return JobPage(items, write_cursor(items[-1].id.bytes) if more else None)
+
+
+def _not_shown(receipt: Receipt) -> Job:
+    with after_enqueue(f"job {receipt.id} is"):
+        raise Unavailable("Postgres does not answer, or the job was deleted meanwhile")
 
 
 @contextmanager

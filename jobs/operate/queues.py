@@ -11,6 +11,7 @@ from callboard.jobs.errors import NotFound
 from callboard.jobs.limits.repository import limiting
 from callboard.jobs.metrics import count_cancelled
 from callboard.jobs.model.basics.fields import QueueName, invalid_input
+from callboard.jobs.model.endings import Cancelled
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.operate.repository import moving, queue_rows
@@ -52,8 +53,7 @@ class Queues:
 
     def pause(self, name: str) -> QueueCounts:
         """Start no more jobs of this queue until it is resumed. Running jobs continue. Raises NotFound."""
-        with self._database.transaction() as connection:
-            found = queue_rows.pause(connection, name)
+        found = self._database.retrying(lambda connection: queue_rows.pause(connection, name))
         self._check(name, found=found)
         self._forget(name)
         log.info("queue.paused", queue=name)
@@ -61,9 +61,13 @@ class Queues:
 
     def resume(self, name: str) -> QueueCounts:
         """Start the jobs of a paused queue again. Raises NotFound."""
-        with self._database.transaction() as connection:
+
+        def work(connection: Connection) -> bool:
             found = queue_rows.resume(connection, name)
             notices.queued(connection, [name] if found else [])
+            return found
+
+        found = self._database.retrying(work)
         self._check(name, found=found)
         log.info("queue.resumed", queue=name)
         return self.get(name)
@@ -94,11 +98,13 @@ class Queues:
         counts = self.get(name)
         if dry_run:
             return counts.queued
+
+        def work(connection: Connection) -> list[Cancelled]:
+            return moving.cancel(connection, queue_rows.purgeable(connection, name, _BATCH))
+
         purged = 0
         while True:
-            with self._database.transaction() as connection:
-                ids = queue_rows.purgeable(connection, name, _BATCH)
-                moved = moving.cancel(connection, ids)
+            moved = self._database.retrying(work)
             count_cancelled(moved)
             purged += len(moved)
             if not moved:

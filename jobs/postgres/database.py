@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import orjson
+import psycopg
 from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
@@ -18,18 +19,14 @@ from callboard.jobs.errors import InvalidInput
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
-from callboard.jobs.postgres.failures import explained, is_outage, retry_on_conflict
+from callboard.jobs.postgres.failures import explained, is_outage, is_stale, retry_on_conflict
+from callboard.jobs.postgres.repeating import RepeatingCursor
+from callboard.jobs.postgres.session import Sessions
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
 T = TypeVar("T")
 
-# A prepared statement keeps its plan until its tables are analyzed again. A plan that was made for a nearly
-# empty table would read a whole backlog for every batch. Every statement here has an index, so all other
-# plans are switched off.
-_OPTIONS: Final = (
-    "-c timezone=UTC -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
-)
 #: A server that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last
 #: one is in milliseconds.
 _LIVENESS: Final = {
@@ -77,11 +74,13 @@ class Database:
                     # What the URL sets itself comes first.
                     **{name: value for name, value in _LIVENESS.items() if name not in address.query},
                     "application_name": application,
-                    "options": _OPTIONS,
+                    "cursor_factory": RepeatingCursor,
                 },
             )
         except ArgumentError as error:
             raise InvalidInput(f"CALLBOARD_DATABASE_URL is not a usable URL: {error}") from None
+        self._sessions = Sessions()
+        listen(self.engine, "do_connect", self._connect)
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._kept: WeakSet[KeptConnection] = WeakSet()
@@ -116,12 +115,22 @@ class Database:
             yield connection
 
     def retrying(self, work: Callable[[Connection], T], *, operation: PostgresOperation = "transaction") -> T:
-        """Run `work` in a transaction; repeat it after a deadlock or a serialization failure."""
+        """Run `work` in a transaction; repeat it after a deadlock or a serialization failure.
+
+        It is repeated once after a plan or a table changed under a prepared statement.
+        """
 
         def once() -> T:
             with self.transaction(operation) as connection:
                 return work(connection)
 
+        try:
+            return retry_on_conflict(once)
+        except Exception as error:
+            if not is_stale(error):
+                raise
+        # Other pooled connections hold statements that were prepared for the old tables, too.
+        self.engine.dispose()
         return retry_on_conflict(once)
 
     def kept(
@@ -171,6 +180,11 @@ class Database:
             self.outages += 1
             self.engine.dispose()
         return explained(error, where=self._where(), schema=self.schema)
+
+    def _connect(
+        self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
+    ) -> "psycopg.Connection[Any]":
+        return self._sessions.open(parameters)
 
     def _name_schema(
         self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any

@@ -1,58 +1,65 @@
-"""Classify database errors: an outage, a conflict to retry, a lock, or a value that cannot be stored."""
+"""Classify database errors: an outage, a conflict, a cancelled statement, changed tables, or a bad value."""
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.postgres.repeating import FIRST_PAUSE, LONGEST_PAUSE, MOST_ATTEMPTS
+from callboard.jobs.postgres.sqlstates import (
+    CONFLICTS,
+    ENDED_BY,
+    INSUFFICIENT_PRIVILEGE,
+    LOCK_NOT_AVAILABLE,
+    OUTAGE_CLASSES,
+    OUTAGES,
+    QUERY_CANCELED,
+    STALE,
+    UNDEFINED,
+    UNIQUE_VIOLATION,
+    UNSTORABLE_TEXT,
+)
 
 T = TypeVar("T")
 
-_SERIALIZATION_FAILURE: Final = "40001"
-_DEADLOCK: Final = "40P01"
-_LOCK_TIMEOUT: Final = "55P03"
-#: A standby that took the primary's place is read-only.
-_READ_ONLY: Final = "25006"
-_UNDEFINED: Final = frozenset({"42P01", "3F000", "42883"})
-#: SQLSTATE classes of errors that the statement does not cause: connection exception, insufficient resources,
-#: operator intervention, system error.
-_OUTAGE_CLASSES: Final = ("08", "53", "57", "58")
-_UNIQUE_VIOLATION: Final = "23505"
-#: A NUL character, in jsonb and in text.
-_NUL: Final = frozenset({"22P05", "22021"})
-
 
 def sqlstate(error: BaseException) -> str:
-    """Return the five-character SQLSTATE of a database error; empty when there is none."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    """Return the five-character SQLSTATE of a database error, or of the cause of our error; else empty."""
+    driver = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
+    return getattr(driver, "sqlstate", None) or ""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether the error is an outage. Otherwise the database refused the statement."""
+    """Return whether the database is away. Otherwise it refused a statement or ended a session."""
     if isinstance(error, Unavailable):
-        return True
+        return not isinstance(error, Busy)
     if not isinstance(error, DBAPIError):
         return False
     state = sqlstate(error)
     if state:
-        return state.startswith(_OUTAGE_CLASSES) or state == _READ_ONLY
+        return state.startswith(OUTAGE_CLASSES) or state in OUTAGES
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 def is_conflict(error: BaseException) -> bool:
     """Return whether the same transaction may succeed if it is repeated."""
-    return isinstance(error, DBAPIError) and sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK}
+    return sqlstate(error) in CONFLICTS
+
+
+def is_stale(error: BaseException) -> bool:
+    """Return whether a plan or a table changed under a prepared statement."""
+    return sqlstate(error) in STALE
 
 
 def retry_on_conflict(work: Callable[[], T]) -> T:
     """Call `work`; repeat it after a deadlock or a serialization failure, up to five calls in all."""
     return Retrying(
         retry=retry_if_exception(is_conflict),
-        stop=stop_after_attempt(5),
-        wait=wait_random_exponential(multiplier=0.01, max=0.2),
+        stop=stop_after_attempt(MOST_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
         reraise=True,
     )(work)
 
@@ -71,16 +78,48 @@ def explained(error: Exception, *, where: str, schema: str) -> Exception:
     if is_outage(error):
         return Unavailable(f"Postgres does not answer at {where}: {_first_line(error)}")
     state = sqlstate(error)
-    if state == _LOCK_TIMEOUT:
-        return Busy("another transaction, still open, holds what this needs; try again")
-    if state in _UNDEFINED and schema in str(error):
+    return _busy(state) or _unusable(error, state, schema) or _refused(error, state) or error
+
+
+def _busy(state: str) -> Busy | None:
+    """Return the error for a statement or a session that Postgres ended. Nothing was changed."""
+    if state == LOCK_NOT_AVAILABLE:
+        return Busy(
+            "another transaction, still open, holds what this needs for longer than lock_timeout; try again"
+        )
+    if state == QUERY_CANCELED:
+        return Busy(
+            "Postgres cancelled the statement: statement_timeout ran out, or somebody cancelled it; try again"
+        )
+    if state in ENDED_BY:
+        return Busy(f"Postgres ended the session: {ENDED_BY[state]} ran out; try again")
+    if state in CONFLICTS:
+        return Busy(f"other transactions change the same rows all the time ({state}); try again")
+    return None
+
+
+def _unusable(error: DBAPIError, state: str, schema: str) -> Unavailable | None:
+    """Return the error for tables that this program cannot use, or not yet."""
+    if state in UNDEFINED and schema in str(error):
         return Unavailable("the database has no Callboard tables yet; run 'callboard db upgrade'")
-    if state == _UNIQUE_VIOLATION:
+    if state in STALE:
+        return Unavailable(
+            f"the tables changed under this program ({state}: {_first_line(error)});"
+            " try again, and restart it with the version that fits the tables"
+        )
+    if state == INSUFFICIENT_PRIVILEGE:
+        return Unavailable(f"the database role lacks a right: {_first_line(error)}")
+    return None
+
+
+def _refused(error: DBAPIError, state: str) -> Duplicate | InvalidInput | None:
+    """Return the error for a value that the database does not store."""
+    if state == UNIQUE_VIOLATION:
         constraint = str(getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "")
         return Duplicate(f"this exists already ({constraint})", constraint=constraint)
-    if state in _NUL or (isinstance(error, DataError) and "NUL" in str(error.orig)):
+    if state in UNSTORABLE_TEXT or (isinstance(error, DataError) and "NUL" in str(error.orig)):
         return InvalidInput("text with a NUL character (\\u0000) cannot be stored")
-    return error
+    return None
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -27,6 +27,11 @@ class Leadership:
         """Whether this process took the lock and has not noticed its loss."""
         return self._connection is not None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection of the lock is not known to be lost."""
+        return self._connection is not None and not self._connection.invalidated
+
     def take(self) -> bool:
         """Take the lock if it is free; return whether it was taken."""
         with ExitStack() as opened:
@@ -42,7 +47,8 @@ class Leadership:
     def verify(self) -> None:
         """Raise an error when the connection, and with it the lock, is lost."""
         if self._connection is not None:
-            locks.check(self._connection)
+            with self._database.explaining():
+                locks.check(self._connection)
 
     def ask(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection that holds the lock. An answer proves that the lock is still held."""

@@ -1,7 +1,8 @@
 """Use a caller's connection for the statements of an enqueue: they run in the caller's transaction."""
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq import PipelineStatus
@@ -12,6 +13,9 @@ from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import DirectConnection
 
+#: The output of times and intervals that the driver can read. The server reports both with every change.
+_READABLE: Final = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
+
 
 class _LentPsycopg(DirectConnection):
     """A psycopg connection.
@@ -20,6 +24,10 @@ class _LentPsycopg(DirectConnection):
     """
 
     _prepare = None
+
+    @staticmethod
+    def _again(_cursor: "psycopg.Cursor[Any]", error: psycopg.Error, _run: Callable[[], object]) -> None:
+        raise error
 
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return error
@@ -40,7 +48,7 @@ def lent(connection: "Connection | psycopg.Connection[Any]", schema: str) -> Sta
     """Return Statements that write through a caller's connection.
 
     Raises InvalidInput for anything but a psycopg connection, or a SQLAlchemy connection over psycopg. The
-    connection must use UTF-8, and must not be in pipeline mode.
+    connection must use UTF-8, and the driver must be able to read its times. It must not be in pipeline mode.
     """
     driver = connection
     if isinstance(connection, Connection):
@@ -49,6 +57,10 @@ def lent(connection: "Connection | psycopg.Connection[Any]", schema: str) -> Sta
         raise _refused(f"it is a {type(driver).__module__}.{type(driver).__qualname__}")
     if driver.info.encoding != "utf-8":
         raise _refused(f"its client_encoding is {driver.info.encoding}, and jobs are written in UTF-8")
+    for setting, expected in _READABLE.items():
+        found = driver.info.parameter_status(setting) or expected
+        if not found.startswith(expected):
+            raise _refused(f"its {setting} is {found}, and the driver reads only {expected}")
     if driver.pgconn.pipeline_status != PipelineStatus.OFF:
         raise _refused("it is in pipeline mode, in which a statement has no answer yet")
     if isinstance(connection, Connection):

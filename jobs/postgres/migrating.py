@@ -16,6 +16,7 @@ from alembic.util import CommandError
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.postgres.released_migrations import translate_on
 
 #: Alembic's `op` and `context` are global, so only one thread of a process may migrate at a time.
@@ -75,7 +76,7 @@ class Migrations:
         return self.status()
 
     def _run(self, act: Callable[[Config], None]) -> None:
-        with _one_at_a_time, self._database.transaction() as connection:
+        def work(connection: Connection) -> None:
             schema.lock(connection)
             schema.create(connection)
             translate_on(connection, self._database.schema)
@@ -83,6 +84,10 @@ class Migrations:
             config.attributes["schema"] = self._database.schema
             config.attributes["connection"] = connection
             act(config)
+
+        # A lock of a table may deadlock with a worker's statement.
+        with _one_at_a_time:
+            self._database.retrying(work)
 
     def _config(self) -> Config:
         config = Config()

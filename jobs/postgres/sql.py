@@ -2,18 +2,30 @@
 
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import cache
 from typing import Any, Final
+
+from sqlalchemy import TextClause
+from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
 
 #: Stands for the schema in every statement of this code base. A connection replaces it by its schema's name.
 SCHEMA: Final = "__schema__"
+#: How SQLAlchemy writes statements for the driver.
+DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
 def in_schema(statement: str, schema: str) -> str:
     """Return the statement with the schema's name in place of SCHEMA."""
     return statement.replace(SCHEMA, schema)
+
+
+@cache
+def compiled(statement: TextClause, schema: str) -> bytes:
+    """Return the statement as the driver takes it, with the schema's name."""
+    return in_schema(str(statement.compile(dialect=DIALECT)), schema).encode()
 
 
 def columns(value: type[Any], alias: str = "", /, **expressions: str) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from functools import cache
+from functools import partial
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
@@ -19,26 +19,22 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
-from sqlalchemy import TextClause, text
-from sqlalchemy.dialects.postgresql import psycopg as dialect
+from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 
 from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
-from callboard.jobs.postgres.failures import is_conflict, retry_on_conflict
+from callboard.jobs.postgres import session
+from callboard.jobs.postgres.failures import is_conflict, is_stale, retry_on_conflict
 from callboard.jobs.postgres.protocols import Pool, Statements
-from callboard.jobs.postgres.sql import in_schema
+from callboard.jobs.postgres.repeating import repeat
+from callboard.jobs.postgres.sql import DIALECT, compiled
 
 T = TypeVar("T")
 Work = Callable[[Statements], T]
 
 #: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
 RECYCLE_AFTER: Final = 1800
-_DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
-_NOT_DURABLE: Final = text("SET synchronous_commit = off")
-#: Each statement has one plan, good for any number of rows: planning takes longer than running it.
-_ONE_PLAN: Final = text("SET plan_cache_mode = force_generic_plan")
-_LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', CAST(:milliseconds AS text), false)")
 
 
 class DirectRows:
@@ -76,6 +72,8 @@ class DirectConnection:
 
     #: Whether a statement is prepared at once; None: after it was executed several times.
     _prepare: bool | None = True
+    #: What runs a failed statement again, or raises its error.
+    _again = staticmethod(repeat)
 
     def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
         self._connection = connection
@@ -90,8 +88,13 @@ class DirectConnection:
         if not self.allowed:
             raise RuntimeError("only one statement may run here: several need a transaction")
         self.allowed -= 1
+        query = compiled(statement, self._schema)
+        run = partial(self._cursor.execute, query, parameters or {}, prepare=self._prepare)
         try:
-            self._cursor.execute(_compiled(statement, self._schema), parameters or {}, prepare=self._prepare)
+            try:
+                run()
+            except psycopg.Error as error:
+                self._again(self._cursor, error, run)
         except psycopg.Error as error:
             wrapped = self._wrapped(error)
             if wrapped is error:
@@ -108,16 +111,15 @@ class DirectConnection:
         except psycopg.Error as error:
             raise self._wrapped(error) from error
 
+    @property
+    def is_closed(self) -> bool:
+        return self._connection.closed
+
     def _wrapped(self, error: psycopg.Error) -> BaseException:
         return DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, dialect=_DIALECT,
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=DIALECT,
             connection_invalidated=self._connection.closed,
         )  # fmt: skip
-
-
-@cache
-def _compiled(statement: TextClause, schema: str) -> bytes:
-    return in_schema(str(statement.compile(dialect=_DIALECT)), schema).encode()
 
 
 class KeptConnection:
@@ -130,7 +132,7 @@ class KeptConnection:
         self, pool: Pool, operation: PostgresOperation, *, durable: bool, lock_timeout: timedelta | None
     ) -> None:
         self._pool, self._operation = pool, operation
-        self._durable, self._lock_timeout = durable, lock_timeout
+        self._settings = session.kept_settings(durable=durable, lock_timeout=lock_timeout)
         self._opened = ExitStack()
         self._connection: DirectConnection | None = None
         self._opened_at, self._outages = 0.0, 0
@@ -167,12 +169,14 @@ class KeptConnection:
             try:
                 return once()
             except DBAPIError as error:
-                if not is_conflict(error):
+                # After a rollback the driver prepares every statement again.
+                if not is_conflict(error) and not is_stale(error):
                     raise
             return retry_on_conflict(once)
         except Exception as error:
             meaning = self._pool.explained(error)
-            if not isinstance(meaning, Busy | InvalidInput | Duplicate):
+            is_lost = self._connection is not None and self._connection.is_closed
+            if is_lost or not isinstance(meaning, Busy | InvalidInput | Duplicate):
                 self.close()
             if meaning is error:
                 raise
@@ -198,13 +202,8 @@ class KeptConnection:
         connection = self._opened.enter_context(self._pool.lasting())
         # The connection gets its own settings, so it must not go back to the pool.
         self._opened.callback(connection.invalidate)
-        connection.execute(_ONE_PLAN)
-        if not self._durable:
-            connection.execute(_NOT_DURABLE)
-        if self._lock_timeout is not None:
-            milliseconds = self._lock_timeout // timedelta(milliseconds=1)
-            connection.execute(_LOCK_TIMEOUT, {"milliseconds": milliseconds})
         driver: Any = connection.connection.driver_connection
+        session.change(driver, self._settings)
         return DirectConnection(driver, self._pool.schema)
 
 

@@ -1,6 +1,6 @@
 """Schedules: create, list, pause, resume and delete them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 import structlog
@@ -14,6 +14,7 @@ from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import server_clock
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.schedules import repository
 from callboard.jobs.schedules.cron import spec_calendar
 from callboard.jobs.schedules.rule import ScheduleRule
@@ -79,26 +80,29 @@ class Schedules:
             name=request.job, args=request.args, kwargs=request.kwargs, unchecked=request.unchecked
         )
         self._enqueue.check(job, Source("schedule", request.name))
-        try:
-            with self._database.transaction() as connection:
-                now = server_clock.server_time(connection)
-                rule = ScheduleRule(
-                    cron=request.cron,
-                    every=request.every,
-                    at=request.at,
-                    timezone=request.timezone,
-                    dst_gap=request.dst_gap,
-                    anchor=now,
+
+        def work(connection: Connection) -> tuple[Schedule, datetime]:
+            now = server_clock.server_time(connection)
+            rule = ScheduleRule(
+                cron=request.cron,
+                every=request.every,
+                at=request.at,
+                timezone=request.timezone,
+                dst_gap=request.dst_gap,
+                anchor=now,
+            )
+            first = spec_calendar(rule).next_after(now)
+            if first is None:
+                raise InvalidInput(
+                    "this schedule would never tick: its time is in the past",
+                    fields={"at": "is in the past"},
                 )
-                first = spec_calendar(rule).next_after(now)
-                if first is None:
-                    raise InvalidInput(
-                        "this schedule would never tick: its time is in the past",
-                        fields={"at": "is in the past"},
-                    )
-                values = request.model_dump(exclude={"unchecked"})
-                values |= {"id": new_id(), "created_at": now, "next_fire_at": first}
-                made = repository.create(connection, values)
+            values = request.model_dump(exclude={"unchecked"})
+            values |= {"id": new_id(), "created_at": now, "next_fire_at": first}
+            return repository.create(connection, values), first
+
+        try:
+            made, first = self._database.retrying(work)
         except Duplicate:
             raise Conflict(f"there is already a schedule called {request.name!r}") from None
         log.info("schedule.created", schedule=made.name, next_fire_at=first.isoformat())
@@ -121,27 +125,32 @@ class Schedules:
 
     def pause(self, name: str) -> Schedule:
         """Stop the ticks of a schedule until it is resumed. Ticks in between are never caught up."""
-        with self._database.transaction() as connection:
+
+        def work(connection: Connection) -> None:
             schedule = _found(repository.get(connection, name, lock=True), name)
             repository.pause(connection, schedule.id)
+
+        self._database.retrying(work)
         log.info("schedule.paused", schedule=name)
         return self.get(name)
 
     def resume(self, name: str) -> Schedule:
         """Start the ticks of a paused schedule again. Its next tick is the first one after now."""
-        with self._database.transaction() as connection:
+
+        def work(connection: Connection) -> None:
             schedule = _found(repository.get(connection, name, lock=True), name)
             if schedule.paused_at is not None:
                 now = server_clock.server_time(connection)
                 repository.resume(connection, schedule.id, spec_calendar(schedule.rule).next_after(now))
+
+        self._database.retrying(work)
         log.info("schedule.resumed", schedule=name)
         return self.get(name)
 
     def delete(self, name: str) -> None:
         """Delete a schedule and its ticks. The jobs that it enqueued stay."""
-        with self._database.transaction() as connection:
-            if not repository.delete(connection, name):
-                raise NotFound(f"there is no schedule {name[:100]!r}")
+        if not self._database.retrying(lambda connection: repository.delete(connection, name)):
+            raise NotFound(f"there is no schedule {name[:100]!r}")
         log.info("schedule.deleted", schedule=name)
 
 

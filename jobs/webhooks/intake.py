@@ -103,8 +103,7 @@ class Intake:
             "events": request.events, "secrets": [self._box.encrypt(secret)],
         }  # fmt: skip
         try:
-            with self._database.transaction() as connection:
-                source = repository.create(connection, values)
+            source = self._database.retrying(lambda connection: repository.create(connection, values))
         except Duplicate:
             raise Conflict(f"there is already a webhook source called {request.name!r}") from None
         self._sources.forget(source.name)
@@ -117,9 +116,8 @@ class Intake:
 
     def delete(self, name: str) -> None:
         """Delete a source and its deliveries. The jobs that it enqueued stay."""
-        with self._database.transaction() as connection:
-            if not repository.delete(connection, name):
-                raise no_source(name)
+        if not self._database.retrying(lambda connection: repository.delete(connection, name)):
+            raise no_source(name)
         self._sources.forget(name)
         log.info("webhook_source.deleted", source=name)
 

@@ -230,19 +230,46 @@ def test_jobs_are_accepted_while_redis_is_away(platform):
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_jobs_that_are_written_but_cannot_be_read_are_named(api, monkeypatch, batch):
+@pytest.mark.parametrize("error", [Unavailable("Postgres does not answer"), LookupError("a bug")])
+def test_jobs_that_are_written_but_cannot_be_read_are_answered_as_accepted(api, monkeypatch, batch, error):
     """A committed job must not look like one that failed: the caller would send it again."""
 
     def away(*_):
-        raise Unavailable("Postgres does not answer")
+        raise error
 
     api.operator.enqueue()
     job = {"name": "build_report", "kwargs": {"account_id": 7}, "delay": "1h"}
     with monkeypatch.context() as broken:
         broken.setattr(Jobs, "get_many", away)
         path, body = ("/v1/jobs/batch", {"jobs": [job, job]}) if batch else ("/v1/jobs", job)
-        error = error_of(api.operator.post(path, body), 503, "UNAVAILABLE")
-    written = api.viewer.get("/v1/jobs?state=scheduled").json()["items"]
-    subject = f"job {written[0]['id']} is" if not batch else "2 jobs are"
+        answer = api.operator.post(path, body)
+    assert answer.status_code == 201
+    answered = answer.json()["items"] if batch else [answer.json()]
+    written = api.viewer.get("/v1/jobs?state=scheduled").json()["items"][::-1]
     assert len(written) == 1 + batch
-    assert error["message"] == f"{subject} enqueued, but cannot be shown now; do not send it again"
+    estimated = {"enqueued_at"}
+    for shown, stored in zip(answered, written, strict=True):
+        assert {name for name in stored if shown[name] != stored[name]} <= estimated
+
+
+def test_a_batch_with_unique_keys_that_cannot_be_read_is_not_committed(api, monkeypatch):
+    def away(*_):
+        raise Unavailable("Postgres does not answer")
+
+    job = {"name": "build_report", "kwargs": {"account_id": 7}}
+    with monkeypatch.context() as broken:
+        broken.setattr(Jobs, "get_many_within", away)
+        answer = api.operator.post("/v1/jobs/batch", {"jobs": [job | {"unique_key": "a"}, job]})
+    error_of(answer, 503, "UNAVAILABLE")
+    assert api.viewer.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_batch_that_is_due_at_once_is_answered_without_a_read(api, monkeypatch):
+    monkeypatch.setattr(Jobs, "get_many", None)
+    job = {"name": "build_report", "kwargs": {"account_id": 7}}
+    answer = api.operator.post("/v1/jobs/batch", {"jobs": [job, job | {"priority": 1}]})
+    monkeypatch.undo()
+    assert answer.status_code == 201
+    assert [api.viewer.get(f"/v1/jobs/{one['id']}").json() for one in answer.json()["items"]] == (
+        answer.json()["items"]
+    )

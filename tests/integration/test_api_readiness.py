@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from callboard.api import readiness
 from callboard.api.readiness import Readiness, ReadinessCheck, ReadyStatus
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres.migrating import SchemaStatus
 from tests.e2e.stage import until
@@ -147,6 +147,17 @@ def test_a_check_that_fails_unexpectedly_makes_it_unavailable(api, always_fresh,
 
     monkeypatch.setattr(api.platform.migrations, "status", broken)
     becomes(api, 503, "unavailable", [])
+
+
+def test_a_statement_that_is_refused_changes_nothing(api, always_fresh, monkeypatch):
+    becomes(api, 200, "ready", [])
+
+    def refused():
+        raise Busy("Postgres cancelled the statement")
+
+    monkeypatch.setattr(api.platform.migrations, "status", refused)
+    for _ in range(3):
+        assert api.anonymous.get("/readyz").json()["checks"] == OK
 
 
 def test_the_log_has_changes_only(platform, monkeypatch):

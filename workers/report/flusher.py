@@ -143,14 +143,26 @@ class Flusher(Thread):
             if attempt.finish is None:
                 continue
             try:
-                self._ends.finish([attempt.finish])
+                self._write_alone(attempt.finish)
             except Exception as error:  # noqa: BLE001 - logged for the batch
                 attempt.unwritable(error)
                 self._write_failure(attempt.finish)
 
+    def _write_alone(self, end: Finish) -> None:
+        """Write an outcome. An outage does not make it a failure: it is written when Postgres is back."""
+        for pause in chain(_RETRY_AFTER, repeat(_RETRY_AFTER[-1])):
+            try:
+                self._ends.finish([end])
+            except Unavailable as error:
+                STORE_ERRORS.labels("postgres", "finish").inc()
+                log.warning("flusher.waiting", reason=error.message, outcomes=1)
+                self._stopping.wait(pause)
+            else:
+                return
+
     def _write_failure(self, end: Finish) -> None:
         try:
-            self._ends.finish([end])
+            self._write_alone(end)
         except Exception:  # the job stays running until this worker's lease ends, and is rescued then
             log.exception("flusher.lost", job_id=str(end.id))
 

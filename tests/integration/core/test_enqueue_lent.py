@@ -81,3 +81,40 @@ def test_threads_that_wait_for_a_held_key_leave_connections_to_plain_jobs(client
         answers = at_once(14, ask)
     assert answers[:12] == ["Busy"] * 12
     assert answers[12:] == [["queued"] * 20] * 2
+
+
+HOSTILE = (
+    "SET datestyle = 'ISO, DMY'; SET timezone = 'Asia/Kathmandu'; SET standard_conforming_strings = off;"
+    "SET search_path = ''; SET extra_float_digits = -15; SET bytea_output = escape"
+)
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "sqlalchemy"])
+def test_a_connection_with_settings_of_its_own_is_written_through(client, database_url, kind):
+    engine = create_engine(sqlalchemy_url(database_url))
+    options = {"delay": "1h", "timeout": "90s", "unique_key": "k", "tags": ["a"]}
+    with psycopg.connect(database_url) as plain, engine.begin() as wrapped:
+        if kind == "psycopg":
+            plain.execute(HOSTILE)
+        else:
+            wrapped.exec_driver_sql(HOSTILE)
+        connection = plain if kind == "psycopg" else wrapped
+        made = client.enqueue("build_report", {"account_id": 7}, connection=connection, **options)
+    engine.dispose()
+    stored = client.get(made.id)
+    assert (stored.run_at, stored.timeout, stored.tags) == (made.run_at, made.timeout, made.tags)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("DateStyle", "German, DMY"), ("IntervalStyle", "sql_standard")]
+)
+@pytest.mark.parametrize("kind", ["psycopg", "sqlalchemy"])
+def test_times_that_the_driver_cannot_read_are_refused(client, platform, database_url, setting, value, kind):
+    engine = create_engine(sqlalchemy_url(database_url))
+    with psycopg.connect(database_url) as plain, engine.begin() as wrapped:
+        plain.execute(f"SET {setting} = '{value}'")
+        wrapped.execute(text(f"SET {setting} = '{value}'"))
+        with pytest.raises(InvalidInput, match=f"its {setting} is {value}"):
+            enqueue(client, plain if kind == "psycopg" else wrapped)
+    engine.dispose()
+    assert count(platform) == 0

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import redis
+from sqlalchemy import text
 
 from callboard.config.embedded import EmbeddedServers
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.platform import Platform
@@ -173,6 +174,21 @@ def test_a_look_that_fails_ends_leadership_and_has_the_reaper_wait_anew(platform
     watch.leader.check()
     watch.look()
     assert "reap" not in watch.started
+
+
+def test_a_look_whose_statement_is_refused_keeps_leadership_and_the_reaper_goes_on(platform, clock, watch):
+    run_out(platform, lease(platform))
+    for _ in range(31):
+        watch.look()
+        clock.advance(0.97)
+    watch.leader.ask(lambda held: held.ask(lambda to: to.execute(text("SET lock_timeout = '20ms'"))))
+    with platform.database.transaction() as other:
+        other.execute(text("LOCK TABLE callboard.jobs"))
+        with pytest.raises(Busy, match="lock_timeout"):
+            watch.look()
+    assert watch.leader.leads
+    watch.look()
+    assert "reap" in watch.started
 
 
 def test_who_stands_by_looks_at_nothing(platform, watch):

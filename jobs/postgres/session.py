@@ -1,0 +1,192 @@
+"""The settings of every session: what the code relies on, whatever a server, a database or a role sets.
+
+The settings travel in the start-up packet, which outranks ALTER ROLE and ALTER DATABASE. Then they are read
+back with one statement, and those that still differ are set and read again. Later statements pay nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+from callboard.jobs.errors import Unavailable
+
+
+class Setting(NamedTuple):
+    """A setting that the code relies on.
+
+    accepted: other values that are as good. They are left alone.
+    since:    the first major version of Postgres that knows the setting.
+    startup:  False: not every role may send it in the start-up packet, or other values are accepted. It is
+              set after the connect, and only if it differs.
+    """
+
+    name: str
+    value: str
+    accepted: tuple[str, ...] = ()
+    since: int = 14
+    startup: bool = True
+
+
+_OLDEST: Final = 14
+
+SETTINGS: Final = (
+    # Text: JSON, arrays and names are sent and read as UTF-8. Another encoding would store other characters.
+    Setting("client_encoding", "UTF8"),
+    # What the driver parses: times, intervals, and floats with all their digits.
+    Setting("datestyle", "ISO, YMD"),
+    Setting("intervalstyle", "postgres"),
+    Setting("timezone", "UTC"),
+    Setting("extra_float_digits", "1"),
+    Setting("bytea_output", "hex"),
+    # What our SQL means: backslashes and NULL in literals, `= NULL`, unqualified names, exact GIN scans.
+    # Nothing of ours is found by search_path, and nobody else's function is.
+    Setting("standard_conforming_strings", "on"),
+    Setting("array_nulls", "on"),
+    Setting("transform_null_equals", "off"),
+    Setting("search_path", "pg_catalog, pg_temp"),
+    Setting("gin_fuzzy_search_limit", "0"),
+    # Foreign keys cascade only in the role `origin`. Only a superuser may change it.
+    Setting("session_replication_role", "origin", accepted=("local",), startup=False),
+    # Transactions: statements see what others committed before them; they write; an accepted job is durable.
+    Setting("default_transaction_isolation", "read committed"),
+    Setting("default_transaction_read_only", "off"),
+    Setting("default_transaction_deferrable", "off"),
+    Setting("synchronous_commit", "on", accepted=("remote_apply",), startup=False),
+    # Limits: the leader, the listener and the pool hold idle sessions, and a migration takes its time. Waits
+    # are bounded where the code waits; keepalives find a lost server.
+    Setting("statement_timeout", "0"),
+    Setting("lock_timeout", "0"),
+    Setting("idle_in_transaction_session_timeout", "0"),
+    Setting("idle_session_timeout", "0"),
+    Setting("transaction_timeout", "0", since=17),
+    # An error ends its transaction, never the session.
+    Setting("exit_on_error", "off"),
+    # Plans. A prepared statement keeps its plan until its tables are analyzed again. A plan that was made for
+    # a nearly empty table would read a whole backlog for every batch. Every statement here has an index, so
+    # all other plans are switched off.
+    Setting("enable_seqscan", "off"),
+    Setting("enable_hashjoin", "off"),
+    Setting("enable_mergejoin", "off"),
+    Setting("enable_indexscan", "on"),
+    Setting("enable_indexonlyscan", "on"),
+    Setting("enable_bitmapscan", "on"),
+    Setting("enable_nestloop", "on"),
+    Setting("enable_sort", "on"),
+    Setting("plan_cache_mode", "auto"),
+    Setting("jit", "off"),
+)
+
+# A setting that the server does not know is NULL, and stays unset.
+_READ: Final = "SELECT pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(%s::text[]) AS n"
+_SET: Final = "SELECT pg_catalog.set_config(%s, %s, false)"
+
+
+def startup_options(version: int = _OLDEST) -> str:
+    """Return the settings for the start-up packet of a server of this major version.
+
+    A server refuses a connection that sends a setting it does not know.
+    """
+    chosen = [each for each in SETTINGS if each.startup and each.since <= version]
+    return " ".join(f"-c {each.name}={_escaped(each.value)}" for each in chosen)
+
+
+def state(connection: "psycopg.Connection[Any]") -> None:
+    """Read the settings back; set those that differ. Raises Unavailable if one cannot be set."""
+    transactional, connection.autocommit = connection.autocommit, True
+    different = _different(connection)
+    if different:
+        _correct(connection, different)
+    connection.autocommit = transactional
+
+
+def change(connection: "psycopg.Connection[Any]", settings: Mapping[str, str]) -> None:
+    """Set further settings of a connection in autocommit, which does not go back to the pool."""
+    for name, value in settings.items():
+        connection.execute(_SET, (name, value), prepare=False)
+
+
+def kept_settings(*, durable: bool, lock_timeout: timedelta | None) -> dict[str, str]:
+    """Return the further settings of a kept connection."""
+    # Each statement has one plan, good for any number of rows: planning takes longer than running it.
+    settings = {"plan_cache_mode": "force_generic_plan"}
+    if not durable:
+        settings["synchronous_commit"] = "off"
+    if lock_timeout is not None:
+        settings["lock_timeout"] = str(lock_timeout // timedelta(milliseconds=1))
+    return settings
+
+
+class Sessions:
+    """Opens the connections of one database, with the settings of this page."""
+
+    def __init__(self) -> None:
+        #: The server's major version, after the first connection.
+        self._version: int | None = None
+
+    def open(self, parameters: dict[str, Any]) -> "psycopg.Connection[Any]":
+        """Connect. `options` of the parameters come first in the packet, so they cannot replace ours."""
+        try:
+            connection = self._connect(parameters, self._version or _OLDEST)
+            version = connection.info.server_version // 10_000
+            if startup_options(version) != startup_options(self._version or _OLDEST):
+                # The first connection, or the server was upgraded: it knows more settings.
+                connection.close()
+                connection = self._connect(parameters, version)
+            self._version = version
+        except psycopg.OperationalError:
+            # An older server may have taken its place, which refuses a setting. The next attempt finds out.
+            self._version = None
+            raise
+        try:
+            state(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _connect(parameters: dict[str, Any], version: int) -> "psycopg.Connection[Any]":
+        given = parameters.get("options")
+        ours = startup_options(version)
+        options = f"{given} {ours}" if given else ours
+        return psycopg.connect(**{**parameters, "options": options})
+
+
+def _different(connection: "psycopg.Connection[Any]") -> list[tuple[Setting, str]]:
+    """Return the settings that do not have their value, each with the value it has."""
+    names = [setting.name for setting in SETTINGS]
+    rows = connection.execute(_READ, (names,), prepare=False).fetchall()
+    found = [(setting, value) for setting, (value,) in zip(SETTINGS, rows, strict=True)]
+    return [
+        (setting, value)
+        for setting, value in found
+        if value is not None and _plain(value) not in map(_plain, (setting.value, *setting.accepted))
+    ]
+
+
+def _correct(connection: "psycopg.Connection[Any]", different: Sequence[tuple[Setting, str]]) -> None:
+    for setting, found in different:
+        try:
+            connection.execute(_SET, (setting.name, setting.value), prepare=False)
+        except psycopg.errors.InsufficientPrivilege:
+            raise _unsettable(setting, found) from None
+    for setting, found in _different(connection):
+        raise _unsettable(setting, found)
+
+
+def _escaped(value: str) -> str:
+    return value.replace(" ", "\\ ")
+
+
+def _plain(value: str) -> str:
+    # Postgres shows a list as it was written: with spaces or without.
+    return value.replace(" ", "").lower()
+
+
+def _unsettable(setting: Setting, found: str) -> Unavailable:
+    return Unavailable(
+        f"Postgres does not let this role set {setting.name} to {setting.value!r} (it is {found!r});"
+        f" run ALTER ROLE ... RESET {setting.name} or ALTER DATABASE ... RESET {setting.name}"
+    )
