@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import orjson
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -19,6 +19,7 @@ from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, retry_on_conflict
+from callboard.jobs.postgres.server_address import libpq_defaults, server_address
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
@@ -33,6 +34,7 @@ _OPTIONS: Final = (
 #: A server that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last
 #: one is in milliseconds.
 _LIVENESS: Final = {
+    "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -72,16 +74,11 @@ class Database:
                 pool_recycle=RECYCLE_AFTER,
                 json_serializer=lambda value: orjson.dumps(value).decode(),
                 json_deserializer=readable,
-                connect_args={
-                    "connect_timeout": 5,
-                    # What the URL sets itself comes first.
-                    **{name: value for name, value in _LIVENESS.items() if name not in address.query},
-                    "application_name": application,
-                    "options": _OPTIONS,
-                },
+                connect_args=_parameters(address, application),
             )
-        except ArgumentError as error:
-            raise InvalidInput(f"CALLBOARD_DATABASE_URL is not a usable URL: {error}") from None
+        except ArgumentError:
+            # The driver's message may show a part of the URL.
+            raise InvalidInput("CALLBOARD_DATABASE_URL is not a usable URL") from None
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._kept: WeakSet[KeptConnection] = WeakSet()
@@ -170,7 +167,7 @@ class Database:
         if isinstance(error, DBAPIError) and error.connection_invalidated and is_outage(error):
             self.outages += 1
             self.engine.dispose()
-        return explained(error, where=self._where(), schema=self.schema)
+        return explained(error, where=server_address(self.engine.url), schema=self.schema)
 
     def _name_schema(
         self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any
@@ -178,9 +175,16 @@ class Database:
         """Put the schema's name into a statement that SQLAlchemy executes."""
         return in_schema(statement, self.schema), parameters
 
-    def _where(self) -> str:
-        url = self.engine.url
-        return f"{url.host or 'a local socket'}:{url.port or 5432}/{url.database}"
+
+def _parameters(address: URL, application: str) -> dict[str, str | int]:
+    """Return the connection parameters that are added to the URL's. What the user sets comes first.
+
+    The user's `options` and ours are joined. Where both set the same one, ours counts: statements need it.
+    """
+    set_by_user = libpq_defaults() | address.query
+    ours: dict[str, str | int] = {**_LIVENESS, "application_name": application}
+    options = " ".join(filter(None, [str(set_by_user.get("options", "")), _OPTIONS]))
+    return {name: value for name, value in ours.items() if name not in set_by_user} | {"options": options}
 
 
 #: Every database of this process; a forked process has a copy of the set.
