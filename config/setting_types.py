@@ -6,14 +6,14 @@ from datetime import timedelta
 from ipaddress import ip_network
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from callboard.config.addresses import check_postgres_url, check_redis_url
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import format_duration, parse_duration
 from callboard.jobs.model.basics.schema_name import check_schema
 
-DATABASE_SCHEMES: Final = ("postgresql://", "postgres://")
-REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+MAX_URL: Final = 2000
 _KEEP_OTHERS: Final = timedelta(days=30)
 _SIZE: Final = re.compile(r"(\d{1,12})\s?(|b|kib|mib)", re.IGNORECASE | re.ASCII)
 _UNITS: Final = {"": 1, "b": 1, "kib": 1024, "mib": 1024 * 1024}
@@ -47,13 +47,11 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _one_of(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not value.startswith(schemes) or re.search(r"\s", value):
-            raise ValueError("not a URL of these schemes")
-        return value
-
-    return AfterValidator(check)
+def _database_url(value: str, info: ValidationInfo) -> str:
+    environment = info.context or {}
+    return check_postgres_url(
+        value, has_default_database=any(environment.get(name) for name in ("PGDATABASE", "PGSERVICE"))
+    )
 
 
 def _schema(value: str) -> str:
@@ -93,8 +91,8 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 #: `true` or `false`, `yes` or `no`, `1` or `0`.
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Lowered = BeforeValidator(_lower)
-DatabaseUrl = Annotated[str, Field(max_length=2000), _one_of(*DATABASE_SCHEMES)]
-RedisUrl = Annotated[str, Field(max_length=2000), _one_of(*REDIS_SCHEMES)]
+DatabaseUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_database_url)]
+RedisUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(check_redis_url)]
 SchemaName = Annotated[str, AfterValidator(_schema)]
 Address = Annotated[str, Field(pattern=r"^[^\s/]+$", max_length=255)]
 #: A number of bytes: `4096`, `64KiB`, `1MiB`.

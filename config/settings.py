@@ -2,7 +2,7 @@
 
 A setting comes from the environment (`CALLBOARD_PORT`), else from `callboard.toml` in the working directory
 (`port`), else it has its default. An empty variable counts as unset. `CALLBOARD_TEST_*` belongs to the test
-suite and is not read here.
+suite and is not read here. Variables that Kubernetes sets for a Service are passed over.
 """
 
 import difflib
@@ -24,10 +24,13 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 
+from callboard.config.addresses import read_postgres_url
+from callboard.config.kubernetes import is_service_variable
 from callboard.config.redaction import MASK, mask_text
+from callboard.config.setting_problems import MAX_SHOWN, bad_value
 from callboard.config.setting_types import (
-    DATABASE_SCHEMES,
     Address,
     DatabaseUrl,
     Duration,
@@ -55,7 +58,6 @@ _TEST_PREFIX: Final = "CALLBOARD_TEST_"
 _FILE: Final = "callboard.toml"
 _NUMBER_FORM: Final = "a number from 1 to {}"
 _PORT_FORM: Final = "a port from 1 to 65535, or 0 for any free port"
-_MAX_SHOWN: Final = 80
 
 
 class Settings(BaseModel):
@@ -203,18 +205,22 @@ class SettingLine:
 def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
     """Return the settings in force. Raise InvalidInput that names every unknown key and every bad value."""
     folder = Path.cwd() if cwd is None else cwd
+    environment = os.environ if env is None else env
     given: tuple[tuple[Source, dict[str, Any]], ...] = (
         ("callboard.toml", _read_file(folder)),
-        ("environment", _read_env(os.environ if env is None else env)),
+        ("environment", _read_env(environment)),
     )
     values = {key: value for _, keys in given for key, value in keys.items()}
     sources = {key: source for source, keys in given for key in keys}
     problems: dict[str, str] = {}
     try:
-        settings = Settings(**values)
+        settings = Settings.model_validate(values, context=environment)
     except ValidationError as error:
-        for key in dict.fromkeys(str(problem["loc"][0]) for problem in error.errors()):
-            problems[_name(key, sources[key])] = _problem(key, values[key], sources[key])
+        for problem in error.errors():
+            key = str(problem["loc"][0])
+            name = _name(key, sources[key])
+            if name not in problems:
+                problems[name] = _problem(key, values[key], sources[key], problem)
         raise InvalidInput("; ".join(problems.values()), fields=problems) from None
     data_dir = (folder / settings.data_dir.expanduser()).absolute()
     return settings.model_copy(update={"data_dir": data_dir}).came_from(sources)
@@ -230,17 +236,17 @@ def explain(settings: Settings) -> list[SettingLine]:
 
 def sqlalchemy_url(url: str) -> str:
     """Return the database's URL for SQLAlchemy: it names the psycopg 3 driver."""
-    for scheme in DATABASE_SCHEMES:
-        if url.startswith(scheme):
-            return "postgresql+psycopg://" + url.removeprefix(scheme)
-    return url
+    return read_postgres_url(url).for_sqlalchemy()
 
 
 def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
     return {
         name.removeprefix(_PREFIX).lower(): value
         for name, value in env.items()
-        if name.startswith(_PREFIX) and not name.startswith(_TEST_PREFIX) and value
+        if name.startswith(_PREFIX)
+        and not name.startswith(_TEST_PREFIX)
+        and value
+        and not is_service_variable(name, value)
     }
 
 
@@ -255,26 +261,16 @@ def _read_file(folder: Path) -> dict[str, Any]:
 
 
 def _name(key: str, source: Source) -> str:
-    return f"{_FILE}: {key}"[:_MAX_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:_MAX_SHOWN]
+    return f"{_FILE}: {key}"[:MAX_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:MAX_SHOWN]
 
 
-def _problem(key: str, value: object, source: Source) -> str:
+def _problem(key: str, value: object, source: Source, found: ErrorDetails) -> str:
     name = _name(key, source)
     if key in _FIELDS:
-        return f"{name} is {_shown(key, value)}; expected {Settings.model_fields[_FIELDS[key]].description}"
+        return bad_value(name, value, found, expected=Settings.model_fields[_FIELDS[key]].description or "")
     close = difflib.get_close_matches(key, _FIELDS, n=1)
     hint = f"did you mean {_name(close[0], source)}?" if close else "`callboard config` lists all settings"
     return f"{name} is not a setting ({hint})"
-
-
-def _shown(key: str, value: object) -> str:
-    """Return a bad value for an error message: short, and without secrets even if it is malformed."""
-    if key == "secret_key":
-        return MASK
-    text = mask_text(str(value))
-    if key.endswith("_url") and "@" in text:
-        text = text[: text.find("://") + 3 if "://" in text else 0] + MASK + text[text.rfind("@") :]
-    return repr(text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…")
 
 
 def _setting_text(value: object) -> str:

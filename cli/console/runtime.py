@@ -5,8 +5,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from callboard.jobs.errors import InvalidInput
-
 if TYPE_CHECKING:
     from callboard.config.embedded import ServerUrls
     from callboard.config.settings import Settings
@@ -50,19 +48,14 @@ def open_runtime(*, need_redis: bool = False) -> Iterator[Runtime]:
 
 
 def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
-    """Return the services on these servers; raise InvalidInput if a URL is malformed."""
+    """Return the services on these servers."""
     from callboard.config.settings import sqlalchemy_url
     from callboard.jobs.platform import Platform
 
-    try:
-        return Platform(
-            sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
-            application="callboard cli",
-        )  # fmt: skip
-    except ValueError as error:
-        raise InvalidInput(
-            f"CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL: {error}"
-        ) from None
+    return Platform(
+        sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
+        application="callboard cli",
+    )  # fmt: skip
 
 
 def quiet_settings() -> "Settings":

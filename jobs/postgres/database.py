@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import orjson
 import psycopg
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -21,6 +21,7 @@ from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, is_stale, retry_on_conflict
 from callboard.jobs.postgres.repeating import RepeatingCursor
+from callboard.jobs.postgres.server_address import libpq_defaults, server_address
 from callboard.jobs.postgres.session import Sessions
 from callboard.jobs.postgres.sql import in_schema
 from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
@@ -30,6 +31,7 @@ T = TypeVar("T")
 #: A server that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last
 #: one is in milliseconds.
 _LIVENESS: Final = {
+    "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -69,16 +71,11 @@ class Database:
                 pool_recycle=RECYCLE_AFTER,
                 json_serializer=lambda value: orjson.dumps(value).decode(),
                 json_deserializer=readable,
-                connect_args={
-                    "connect_timeout": 5,
-                    # What the URL sets itself comes first.
-                    **{name: value for name, value in _LIVENESS.items() if name not in address.query},
-                    "application_name": application,
-                    "cursor_factory": RepeatingCursor,
-                },
+                connect_args=_parameters(address, application),
             )
-        except ArgumentError as error:
-            raise InvalidInput(f"CALLBOARD_DATABASE_URL is not a usable URL: {error}") from None
+        except ArgumentError:
+            # The driver's message may show a part of the URL.
+            raise InvalidInput("CALLBOARD_DATABASE_URL is not a usable URL") from None
         self._sessions = Sessions()
         listen(self.engine, "do_connect", self._connect)
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
@@ -179,7 +176,7 @@ class Database:
         if isinstance(error, DBAPIError) and error.connection_invalidated and is_outage(error):
             self.outages += 1
             self.engine.dispose()
-        return explained(error, where=self._where(), schema=self.schema)
+        return explained(error, where=server_address(self.engine.url), schema=self.schema)
 
     def _connect(
         self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
@@ -192,9 +189,17 @@ class Database:
         """Put the schema's name into a statement that SQLAlchemy executes."""
         return in_schema(statement, self.schema), parameters
 
-    def _where(self) -> str:
-        url = self.engine.url
-        return f"{url.host or 'a local socket'}:{url.port or 5432}/{url.database}"
+
+def _parameters(address: URL, application: str) -> dict[str, Any]:
+    """Return the connection parameters that are added to the URL's. What the user sets comes first.
+
+    The user's `options` are joined with those of session.py. Where both set the same one, ours counts:
+    statements need it.
+    """
+    set_by_user = libpq_defaults() | address.query
+    ours: dict[str, Any] = {**_LIVENESS, "application_name": application}
+    parameters = {name: value for name, value in ours.items() if name not in set_by_user}
+    return parameters | {"cursor_factory": RepeatingCursor, "options": str(set_by_user.get("options", ""))}
 
 
 #: Every database of this process; a forked process has a copy of the set.

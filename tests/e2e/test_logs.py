@@ -39,7 +39,7 @@ def test_whatever_a_job_logs_is_kept_with_its_attempt(stage: Stage, worker: Proc
         (1, "info", "shop.reports", "part 3 of attempt 2 rows=12"),
         (2, "warning", "shop.events", "part.late seconds=3 token=***"),
         (3, "info", "tells", "rendered pages=7"),
-        (4, "info", "shop.reports", "connecting to postgres://app:***@db/shop with password=*** \ufffd ?"),
+        (4, "info", "shop.reports", "connecting to postgres://***@db/shop with password=*** \ufffd ?"),
     ]
     first = [line for line in told if line.attempt == 1]
     assert len(first) == 5

@@ -59,7 +59,7 @@ def test_the_standard_library_goes_the_same_way_and_is_redacted_too():
         "lost %s", "postgresql://a:hunter2@h/d", extra={"token": "hunter2"}
     )
     [line] = lines_of(out)
-    assert line["event"] == "lost postgresql://a:***@h/d"
+    assert line["event"] == "lost postgresql://***@h/d"
     assert line["token"] == "***"
     assert line["logger"] == "sqlalchemy.pool"
 
@@ -93,7 +93,7 @@ def test_an_exception_is_shown_with_its_trace_and_without_its_secrets():
         structlog.get_logger("x").exception("job.failed")
     [line] = lines_of(out)
     assert "Traceback" in line["exception"]
-    assert "ValueError: cannot reach redis://:***@h/0" in line["exception"]
+    assert "ValueError: cannot reach redis://***@h/0" in line["exception"]
     assert "hunter2" not in out.getvalue()
 
 
@@ -210,9 +210,16 @@ def test_a_secret_that_is_absent_may_be_seen_to_be_absent():
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
-        ("postgresql://app:hunter2@db:5432/x", "postgresql://app:***@db:5432/x"),
-        ("redis://:hunter2@h/0 and redis://:hunter2@g", "redis://:***@h/0 and redis://:***@g"),
-        ("postgres://a:p@ss@h", "postgres://a:***@h"),
+        ("postgresql://app:hunter2@db:5432/x", "postgresql://***@db:5432/x"),
+        ("redis://:hunter2@h/0 and redis://:hunter2@g", "redis://***@h/0 and redis://***@g"),
+        ("postgres://a:p@ss@h", "postgres://***@h"),
+        ("redis://u:f%u#ll@h:1/5", "redis://***@h:1/5"),
+        ("redis://u:a/b?c#d@e@h:1/5?db=1", "redis://***@h:1/5?db=1"),
+        ('{"url":"redis://:hunter"2@h/0"}', '{"url":"redis://***@h/0"}'),
+        ("https://hunter2@h/path", "https://***@h/path"),
+        ("https://h/a?next=redis://:hunter2@h", "https://***@h"),
+        ("redis://h/0?password=hun,ter)2&db=1", "redis://h/0?password=***&db=1"),
+        ("postgresql://h/d?scram_client_key=hunter2", "postgresql://h/d?scram_client_key=***"),
         ("https://h/path?token=hunter2&a=1", "https://h/path?token=***&a=1"),
         ('{"password": "hunter two", "a": 1}', '{"password": ***, "a": 1}'),
         (r"{\"api_key\": \"hunter2\"}", r"{\"api_key\": ***}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from callboard.config.settings import Settings, explain, load_settings, sqlalchemy_url
+from callboard.config.settings import Settings, explain, load_settings
 from callboard.jobs.errors import InvalidInput
 
 KEY = "an-unguessable-key-of-some-length"
@@ -111,9 +111,6 @@ def test_the_variables_of_the_test_suite_and_of_others_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "form"),
     [
-        ("DATABASE_URL", "mysql://db/jobs", "postgresql://"),
-        ("DATABASE_URL", "postgresql://db/jo bs", "postgresql://"),
-        ("REDIS_URL", "http://cache", "redis://"),
         ("JOBS", "shop/jobs.py", "modules"),
         ("HOST", "a host", "an address"),
         ("PORT", "65536", "65535"),
@@ -232,7 +229,7 @@ def test_explain_shows_every_setting_its_source_and_no_secret(tmp_path):
     )
     shown = {line.key: (line.value, line.source) for line in lines}
     assert len(shown) == len(Settings.model_fields)
-    assert shown["CALLBOARD_DATABASE_URL"] == ("postgresql://app:***@db/jobs?sslpassword=***", "environment")
+    assert shown["CALLBOARD_DATABASE_URL"] == ("postgresql://***@db/jobs?sslpassword=***", "environment")
     assert shown["CALLBOARD_SECRET_KEY"] == ("***", "environment")
     assert shown["CALLBOARD_GRACE"] == ("1m30s", "callboard.toml")
     assert shown["CALLBOARD_JOBS"] == ("a.b,c", "environment")
@@ -272,6 +269,52 @@ def test_every_setting_says_which_form_it_accepts():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_sqlalchemy_is_given_the_psycopg_driver(scheme):
-    assert sqlalchemy_url(f"{scheme}://a:b@h/x?host=y") == "postgresql+psycopg://a:b@h/x?host=y"
+def kubernetes(service, address="10.0.0.1", port="8787", name="HTTP"):
+    """The variables that Kubernetes sets for a Service with one named port."""
+    url = f"tcp://{address}:{port}"
+    return {
+        f"{service}_SERVICE_HOST": address,
+        f"{service}_SERVICE_PORT": port,
+        f"{service}_SERVICE_PORT_{name}": port,
+        f"{service}_PORT": url,
+        f"{service}_PORT_{port}_TCP": url,
+        f"{service}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{service}_PORT_{port}_TCP_PORT": port,
+        f"{service}_PORT_{port}_TCP_ADDR": address,
+    }
+
+
+@pytest.mark.parametrize("service", ["CALLBOARD", "CALLBOARD_API", "CALLBOARD_METRICS", "CALLBOARD_API_V2"])
+def test_the_variables_of_a_kubernetes_service_are_passed_over(tmp_path, service):
+    (tmp_path / "callboard.toml").write_text("port = 1000")
+    settings = load_settings(kubernetes(service), tmp_path)
+    assert (settings.port, settings.source("port")) == (1000, "callboard.toml")
+    assert settings.metrics_port is None
+    assert load_settings(kubernetes(service, "[fd00::1]", name="HTTP_ALT"), tmp_path) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "tcp:/10.0.0.1:80"),
+        ("PORT", "tcp://10.0.0.1"),
+        ("PORT", "http://10.0.0.1:80"),
+        ("PORT", "tcp://user:hunter2@10.0.0.1:80"),
+        ("API_PORT", "8787"),
+        ("PROT", "tcp://10.0.0.1:80"),
+        ("SERVICE_HOSTS", "10.0.0.1"),
+        ("SERVICE", "10.0.0.1"),
+        ("PORT_HTTP_TCP", "tcp://10.0.0.1:80"),
+        ("PORT_80", "tcp://10.0.0.1:80"),
+        ("PORT_80_TCP_ADR", "10.0.0.1"),
+    ],
+)
+def test_a_name_or_value_close_to_those_of_a_kubernetes_service_is_an_error(tmp_path, name, value):
+    with pytest.raises(InvalidInput, match=f"CALLBOARD_{name} is ") as caught:
+        load(tmp_path, **{name: value})
+    assert "hunter2" not in caught.value.message
+
+
+def test_the_file_has_no_variables_of_a_kubernetes_service(tmp_path):
+    with pytest.raises(InvalidInput, match=r"callboard\.toml: port is "):
+        load(tmp_path, toml='port = "tcp://10.0.0.1:80"')

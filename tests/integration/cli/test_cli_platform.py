@@ -92,15 +92,15 @@ def test_without_a_database_every_command_exits_with_7(callboard, command):
         ({"port": "high"}, "CALLBOARD_PORT is 'high'; expected a port from 1 to 65535"),
         (
             {"database_url": "mysql://x"},
-            "CALLBOARD_DATABASE_URL is 'mysql://x'; expected a URL such as postgresql://",
+            "CALLBOARD_DATABASE_URL is not usable: it does not start with postgresql://",
         ),
         (
             {"database_url": "postgresql://h:port/x"},
-            "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL",
+            "CALLBOARD_DATABASE_URL is not usable: its port is not a number from 1 to 65535",
         ),
         (
             {"redis_url": "redis://h:port"},
-            "CALLBOARD_DATABASE_URL or CALLBOARD_REDIS_URL is not a usable URL",
+            "CALLBOARD_REDIS_URL is not usable: its port is not a number from 1 to 65535",
         ),
     ],
 )
