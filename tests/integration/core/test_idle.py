@@ -15,6 +15,7 @@ from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.transport import WAKE
+from callboard.scheduler.database_clock import DatabaseClock
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import Gauges
 from callboard.scheduler.leader import Leader
@@ -72,8 +73,15 @@ def watch(platform, clock):
     leader, started = Leader(platform.database), {}
     leader.check()
     feeder = Feeder(platform, clock)
-    made = Watch(leader, feeder, Reaper(platform.workers, clock), lambda: None, started.__setitem__)
-    yield SimpleNamespace(look=made.look, started=started, leader=leader, feeder=feeder)
+    ahead = []
+    made = Watch(
+        leader, feeder, Reaper(platform.workers, clock), lambda: None, started.__setitem__,
+        clock=DatabaseClock(clock), realign=lambda: None, on_ahead=ahead.append,
+    )  # fmt: skip
+    made.look()
+    # a new leader corrects what the database's clock may have done before
+    assert started.pop("realign")
+    yield SimpleNamespace(look=made.look, started=started, leader=leader, feeder=feeder, ahead=ahead)
     leader.resign()
 
 
