@@ -14,6 +14,7 @@ from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.scheduler.database_clock import DatabaseClock
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import GAUGE_EVERY, Gauges
@@ -84,9 +85,7 @@ class Scheduler:
         listener = Listener(platform.database, feeder, leader)
         listener.start()
         opened.callback(listener.stop)
-        pruner = Pruner(
-            platform.retention, succeeded=settings.retention.succeeded, other=settings.retention.other
-        )
+        pruner = Pruner(platform.retention, _spans(settings))
         loops = Loops()
         opened.callback(loops.stop)
         watch = Watch(
@@ -110,3 +109,13 @@ class Scheduler:
                 work()
 
         return checked
+
+
+def _spans(settings: Settings) -> RetentionSpans:
+    return RetentionSpans(
+        succeeded=settings.retention.succeeded,
+        other=settings.retention.other,
+        ticks=settings.retention_ticks,
+        deliveries=settings.retention_deliveries,
+        job_types=settings.retention_job_types,
+    )

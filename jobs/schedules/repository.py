@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -164,3 +164,17 @@ JOIN {SCHEMA}.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY 
 def ticks(connection: Connection, name: str, limit: int) -> list[Tick]:
     """Return the latest ticks of a schedule, newest first."""
     return [Tick(*row) for row in connection.execute(_TICKS, {"name": name, "limit": limit})]
+
+
+_PRUNE: Final = text(f"""
+DELETE FROM {SCHEMA}.schedule_ticks WHERE (schedule_id, nominal_at) IN (
+  SELECT schedule_id, nominal_at FROM {SCHEMA}.schedule_ticks
+  WHERE decided_at < statement_timestamp() - CAST(:age AS interval)
+  ORDER BY decided_at LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+""")
+
+
+def prune(connection: Connection, age: timedelta, limit: int) -> int:
+    """Delete up to `limit` ticks that were decided longer than `age` ago; return how many."""
+    return connection.execute(_PRUNE, {"age": age, "limit": limit}).rowcount

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.jobs.schedules.manage import schedule_request
 from callboard.scheduler.database_clock import DatabaseClock
 from callboard.scheduler.feeder import Feeder
@@ -206,7 +207,9 @@ def test_a_single_time_that_fired_early_does_not_fire_again_and_one_that_was_mis
 def test_nothing_is_deleted_for_an_hour_after_a_jump_ahead(platform, clock):
     with platform.database.transaction() as connection:
         put_job(connection, "succeeded")
-    pruner = Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=7), clock=clock)
+    pruner = Pruner(
+        platform.retention, RetentionSpans(succeeded=timedelta(days=7), other=timedelta(days=7)), clock
+    )
     run_sql(platform, "UPDATE callboard.jobs SET finished_at = now() - interval '10 years'")
     pruner.on_jump(timedelta(days=3653))
     pruner.round()
@@ -222,7 +225,9 @@ def test_a_small_jump_does_not_pause_the_pruner(platform, clock):
     with platform.database.transaction() as connection:
         put_job(connection, "succeeded")
     run_sql(platform, "UPDATE callboard.jobs SET finished_at = now() - interval '10 years'")
-    pruner = Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=7), clock=clock)
+    pruner = Pruner(
+        platform.retention, RetentionSpans(succeeded=timedelta(days=7), other=timedelta(days=7)), clock
+    )
     pruner.on_jump(timedelta(seconds=59))
     pruner.round()
     assert count(platform) == 0

@@ -15,6 +15,7 @@ from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.transport import WAKE
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.scheduler.database_clock import DatabaseClock
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import Gauges
@@ -228,10 +229,10 @@ def test_a_round_bounds_what_it_brings_and_the_next_go_on(platform):
 
 
 def test_pruning_nothing_is_a_statement_for_each_kind(platform):
-    pruner = Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=30))
+    pruner = Pruner(platform.retention, RetentionSpans(succeeded=timedelta(days=7), other=timedelta(days=30)))
     with statements(platform) as told:
         pruner.round()
-    assert len(told) == 4
+    assert len(told) == 9
 
 
 # ---- gauges
