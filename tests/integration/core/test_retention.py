@@ -8,6 +8,7 @@ from sqlalchemy import text
 from callboard.jobs.definitions import repository as job_types_repository
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.repository import reading
 from callboard.jobs.retention.retention import RetentionSpans
 from callboard.jobs.schedules import repository as schedules_repository
 from callboard.jobs.schedules.manage import schedule_request
@@ -188,6 +189,15 @@ def test_a_search_finds_a_text_wherever_a_job_has_it(platform, column, value):
         put_job(connection, "succeeded")
     page = platform.jobs.page(JobFilter(search="ada@example.org"))
     assert [job.id for job in page.items] == [found]
+
+
+@pytest.mark.parametrize("generic", [False, True])
+def test_a_search_reads_log_lines_by_their_job(platform, generic):
+    with platform.database.autocommit() as connection:
+        explaining = Explaining(connection.connection.driver_connection, generic=generic)
+        reading.page(explaining, JobFilter(search="ada"), before=None, limit=50)
+    accesses = explaining.plans[0].accesses("job_logs")
+    assert [(access.index, access.leads) for access in accesses] == [("job_logs_pkey", True)]
 
 
 def test_a_search_finds_a_text_in_log_lines(platform):
