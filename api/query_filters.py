@@ -117,7 +117,8 @@ class FilterBody(BaseModel):
     )
     until: Optionally[Moment] = Field(default=None, description="enqueued before this time, or longer ago")
     search: Optionally[FilterText] = Field(
-        default=None, description="a text in arguments, notes or errors; case is ignored"
+        default=None,
+        description="a text in arguments, results, errors, log lines, notes, keys or tags; case is ignored",
     )
 
     def jobs(self) -> JobFilter:

@@ -88,6 +88,12 @@ def _yes_or_no(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+_KEPT: Final = "a duration of {} or more, such as 30d"
+TickRetention = Annotated[Duration, Field(ge=timedelta(hours=1), description=_KEPT.format("1h"))]
+#: Senders repeat a delivery for days.
+DeliveryRetention = Annotated[Duration, Field(ge=timedelta(days=1), description=_KEPT.format("1d"))]
+#: A job type is recorded as in use once a day.
+JobTypeRetention = Annotated[Duration, Field(ge=timedelta(days=2), description=_KEPT.format("2d"))]
 #: `true` or `false`, `yes` or `no`, `1` or `0`.
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Lowered = BeforeValidator(_lower)

@@ -33,7 +33,9 @@ from callboard.config.setting_problems import MAX_SHOWN, bad_value
 from callboard.config.setting_types import (
     Address,
     DatabaseUrl,
+    DeliveryRetention,
     Duration,
+    JobTypeRetention,
     Lowered,
     Modules,
     Objects,
@@ -44,6 +46,7 @@ from callboard.config.setting_types import (
     RetentionPeriods,
     SchemaName,
     Size,
+    TickRetention,
     TrustedNetworks,
     YesOrNo,
 )
@@ -105,6 +108,9 @@ class Settings(BaseModel):
         default=RetentionPeriods(),
         description="one duration (succeeded jobs) or two (succeeded, others), such as 7d or 7d,30d",
     )
+    retention_ticks: TickRetention = timedelta(days=30)
+    retention_deliveries: DeliveryRetention = timedelta(days=30)
+    retention_job_types: JobTypeRetention = timedelta(days=30)
     secret_key: SecretStr | None = Field(
         default=None,
         min_length=16,

@@ -19,12 +19,12 @@ from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.operate.control import Control
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.operate.queues import Queues
-from callboard.jobs.operate.retention import Retention
 from callboard.jobs.operate.waiting import Waiting
 from callboard.jobs.operate.why import Why
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.redis.transport import Transport
 from callboard.jobs.redis.window_counter import WindowCounter
+from callboard.jobs.retention.retention import Retention
 
 if TYPE_CHECKING:
     from callboard.jobs.postgres.migrating import Migrations

@@ -81,5 +81,9 @@ _OPTIONS = (
     click.option(
         "--until", type=MOMENT, metavar="TIME", help="Enqueued before this time: 1h (ago), 2d or a time."
     ),
-    click.option("--search", metavar="TEXT", help="Jobs with this text in arguments, errors or note."),
+    click.option(
+        "--search",
+        metavar="TEXT",
+        help="Jobs with this text in arguments, result, errors, log lines, note, keys or tags.",
+    ),
 )

@@ -58,6 +58,15 @@ class Workers:
         with self._database.autocommit() as connection:
             return lease_rows.renew(connection, ids, self.ttl)
 
+    def shorten(self) -> int:
+        """Let no lease last longer than a new one; return how many did.
+
+        A lease lasts too long when the database's clock was set back after its last renewal. A worker that
+        lives renews it.
+        """
+        with self._database.autocommit() as connection:
+            return lease_rows.shorten(connection, self.ttl)
+
     def drain(self, worker: UUID) -> None:
         """Mark a worker as draining: it claims no more jobs."""
         with self._database.autocommit() as connection:

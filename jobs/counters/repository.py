@@ -10,10 +10,10 @@ from callboard.jobs.postgres.sql import SCHEMA
 _LIVE: Final = "expires_at > clock_timestamp()"
 _UNTIL: Final = "clock_timestamp() + :ttl * interval '1 millisecond'"
 
-_SWEEP: Final = text(f"""
+_PRUNE: Final = text(f"""
 DELETE FROM {SCHEMA}.counters WHERE key IN (
   SELECT key FROM {SCHEMA}.counters WHERE expires_at <= clock_timestamp()
-  ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+  ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
 """)
 
 _ADD: Final = text(f"""
@@ -44,9 +44,9 @@ _LOWEST: Final = -(2**62)
 _HIGHEST: Final = 2**62
 
 
-def sweep(connection: Connection) -> None:
-    """Delete at most 100 counters that have expired."""
-    connection.execute(_SWEEP)
+def prune(connection: Connection, limit: int) -> int:
+    """Delete at most `limit` counters that have expired; return how many."""
+    return connection.execute(_PRUNE, {"limit": limit}).rowcount
 
 
 def add(connection: Connection, key: str, value: int, ttl: int) -> bool:

@@ -21,7 +21,6 @@ class Counters:
         """Create a counter with this value; returns False, and changes nothing, when it exists."""
 
         def write(connection: Connection) -> bool:
-            repository.sweep(connection)
             return repository.add(connection, key, value, ttl)
 
         return self._database.retrying(write)

@@ -23,3 +23,5 @@ class JobTypeRow(Base):
     defaults: Mapped[dict[str, Any]]
     doc: Mapped[str] = mapped_column(server_default=text("''"))
     published_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: When a live worker last had the job, to within a day.
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)

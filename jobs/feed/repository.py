@@ -96,8 +96,9 @@ coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
     OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))),
       '{{}}')"""
 _UPKEEP: Final = columns(
-    Upkeep, expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES, dead=_DEAD, plain=_PLAIN, limited=_LIMITED
-)
+    Upkeep, at="statement_timestamp()", expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES, dead=_DEAD,
+    plain=_PLAIN, limited=_LIMITED,
+)  # fmt: skip
 _LOOK: Final = text(f"SELECT {_UPKEEP}")
 
 

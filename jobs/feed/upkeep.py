@@ -1,6 +1,6 @@
 """The work that is due for the scheduler. One statement reads it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 
@@ -10,6 +10,8 @@ class Upkeep(NamedTuple):
     Times count from the look. A negative time is already due. None: there is nothing.
     """
 
+    #: The time of the look, by the database's clock.
+    at: datetime
     #: When the next job expires, the next delayed or retried job is due, and the next schedule fires.
     expires_in: timedelta | None
     due_in: timedelta | None

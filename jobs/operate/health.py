@@ -51,6 +51,7 @@ class HealthChecks:
             yield tables
         yield self._redis()
         if tables and tables.status != "fail":
+            yield self._storage()
             yield self._leader()
             yield from self._workers()
 
@@ -104,6 +105,12 @@ class HealthChecks:
                 "set maxmemory-policy to noeviction; what is evicted is fed again, but late",
             )  # fmt: skip
         return Check("redis", "ok", server)
+
+    def _storage(self) -> Check:
+        with self._database.autocommit() as connection:
+            tables = diagnosing.largest_tables(connection, _MAX_NAMED)
+        named = [f"{one.name} {one.bytes / 2**20:,.1f} MiB (about {one.rows:,} rows)" for one in tables]
+        return Check("storage", "ok", f"the largest tables: {', '.join(named)}")
 
     def _leader(self) -> Check:
         with self._database.autocommit() as connection:

@@ -5,11 +5,16 @@ from datetime import datetime
 from typing import Any
 
 from callboard.jobs.model.states import JobState
+from callboard.jobs.operate.repository.searching import FOUND
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs: every field that is set must match. `search` is found in arguments, notes and errors."""
+    """Which jobs: every field that is set must match.
+
+    search: a text that is found, in any case, in the arguments, the result, the errors, the progress note,
+            the keys, the tags or the log lines.
+    """
 
     states: tuple[JobState, ...] = ()
     queue: str | None = None
@@ -41,10 +46,7 @@ class JobFilter:
             clauses.append("j.enqueued_at < :until")
             parameters["until"] = self.until
         if self.search is not None:
-            clauses.append(
-                "(j.kwargs::text ILIKE :search OR j.args::text ILIKE :search OR j.errors::text ILIKE :search"
-                " OR j.progress_note ILIKE :search)"
-            )
+            clauses.append(FOUND)
             parameters["search"] = f"%{_escaped(self.search)}%"
         return clauses, parameters
 

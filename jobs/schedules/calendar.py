@@ -63,17 +63,18 @@ class Calendar(ABC):
 
 @dataclass(frozen=True, slots=True)
 class IntervalCalendar(Calendar):
-    """Fires at the anchor and then at equal intervals. Offset changes of time zones have no effect."""
+    """Fires at equal intervals, before and after the anchor. Offset changes of time zones have no effect.
+
+    The anchor may be in the future: the database's clock may have been set back since the schedule was made.
+    """
 
     every: timedelta
     anchor: datetime
 
     def next_after(self, instant: datetime) -> datetime | None:
         moment = as_utc(instant, "instant")
-        if moment < self.anchor:
-            return self.anchor
         rest = (moment - self.anchor) % self.every
-        return moment - rest + self.every if moment < _LAST else None
+        return moment + (self.every - rest) if moment < _LAST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class WallCalendar(Calendar):
 
 
 def interval_calendar(every: timedelta, anchor: datetime) -> IntervalCalendar:
-    """Make a calendar of equal intervals, from an aware anchor on.
+    """Make a calendar of equal intervals, counted from an aware anchor.
 
     Raises InvalidInput unless `every` is between one second and ten years.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -84,29 +84,47 @@ def lock_due(connection: Connection, limit: int) -> list[Schedule]:
     return _schedules(connection.execute(_DUE, {"limit": limit}))
 
 
+_PAGE: Final = text(f"""
+SELECT {_COLUMNS} FROM {SCHEMA}.schedules WHERE name > :after ORDER BY name LIMIT :limit FOR UPDATE
+""")
+
+
+def lock_page(connection: Connection, after: str, limit: int) -> list[Schedule]:
+    """Return schedules in the order of their names, after this name, and hold their rows."""
+    return _schedules(connection.execute(_PAGE, {"after": after, "limit": limit}))
+
+
 def _schedules(rows: Iterable[Any]) -> list[Schedule]:
     return [Schedule(*row) for row in rows]
 
 
 _TICKED: Final = text(f"""
 SELECT EXISTS (
-  SELECT FROM {SCHEMA}.schedule_ticks WHERE schedule_id = :schedule AND nominal_at = :nominal)
+  SELECT FROM {SCHEMA}.schedule_ticks
+  WHERE schedule_id = :schedule AND nominal_at = :nominal AND result <> 'missed')
 """)
 
 
 def ticked(connection: Connection, schedule: UUID, nominal: datetime) -> bool:
-    """Return whether this nominal time has a tick. The caller holds the schedule's row."""
+    """Return whether this nominal time has fired or was skipped. The caller holds the schedule's row.
+
+    A missed tick counts as undecided: when its time comes again, the database's clock was set back.
+    """
     return bool(connection.execute(_TICKED, {"schedule": schedule, "nominal": nominal}).scalar_one())
 
 
 _RECORD: Final = text(f"""
-INSERT INTO {SCHEMA}.schedule_ticks (schedule_id, nominal_at, result, reason, job_id)
-VALUES (:schedule_id, :nominal_at, :result, :reason, :job_id) ON CONFLICT DO NOTHING
+INSERT INTO {SCHEMA}.schedule_ticks AS t (schedule_id, nominal_at, result, reason, job_id)
+VALUES (:schedule_id, :nominal_at, :result, :reason, :job_id)
+ON CONFLICT (schedule_id, nominal_at) DO UPDATE
+SET result = excluded.result, reason = excluded.reason, job_id = excluded.job_id,
+  decided_at = excluded.decided_at
+WHERE t.result = 'missed'
 """)
 
 
 def record(connection: Connection, tick: Tick) -> bool:
-    """Insert a tick; returns False when its nominal time has one already."""
+    """Insert a tick; returns False when its nominal time has one already that was not missed."""
     return connection.execute(_RECORD, asdict(tick)).rowcount == 1
 
 
@@ -146,3 +164,17 @@ JOIN {SCHEMA}.schedules s ON s.id = t.schedule_id WHERE s.name = :name ORDER BY 
 def ticks(connection: Connection, name: str, limit: int) -> list[Tick]:
     """Return the latest ticks of a schedule, newest first."""
     return [Tick(*row) for row in connection.execute(_TICKS, {"name": name, "limit": limit})]
+
+
+_PRUNE: Final = text(f"""
+DELETE FROM {SCHEMA}.schedule_ticks WHERE (schedule_id, nominal_at) IN (
+  SELECT schedule_id, nominal_at FROM {SCHEMA}.schedule_ticks
+  WHERE decided_at < statement_timestamp() - CAST(:age AS interval)
+  ORDER BY decided_at LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+""")
+
+
+def prune(connection: Connection, age: timedelta, limit: int) -> int:
+    """Delete up to `limit` ticks that were decided longer than `age` ago; return how many."""
+    return connection.execute(_PRUNE, {"age": age, "limit": limit}).rowcount

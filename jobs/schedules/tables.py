@@ -67,6 +67,7 @@ class ScheduleTickRow(Base):
     job_id: Mapped[UUID | None]
 
     __table_args__ = (
+        Index("schedule_ticks_decided", "decided_at"),
         CheckConstraint("result IN ('fired', 'caught_up', 'skipped', 'missed')", name="result_known"),
         CheckConstraint("(job_id IS NOT NULL) = (result IN ('fired', 'caught_up'))", name="job_when_fired"),
     )

@@ -1,6 +1,7 @@
 """The ticker: decides each tick of a schedule that is due, and enqueues its job."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -43,6 +44,31 @@ class Ticker:
     def tick(self) -> list[Tick]:
         """Decide at most 100 schedules that are due. Several processes may call this at the same time."""
         return self._database.retrying(self._tick)
+
+    def realign(self) -> int:
+        """Correct schedules whose next tick is too late; return how many there were.
+
+        The next tick is too late when the database's clock was ahead as it was set, and was set back since.
+        The times between fire then as usual. Those that have fired are not repeated.
+        """
+        corrected, after = 0, ""
+        while True:
+            page = partial(self._realign, after=after)
+            names, count = self._database.retrying(page)
+            corrected += count
+            if len(names) < _SCHEDULES_AT_ONCE:
+                return corrected
+            after = names[-1]
+
+    def _realign(self, connection: Connection, after: str) -> tuple[list[str], int]:
+        schedules = repository.lock_page(connection, after, _SCHEDULES_AT_ONCE)
+        now, corrected = server_clock.server_time(connection), 0
+        for schedule in schedules:
+            if schedule.paused_at is None and (following := _too_late(schedule, now)) is not None:
+                repository.advance(connection, schedule.id, next_fire_at=following, fired=None, job=None)
+                log.info("schedule.realigned", schedule=schedule.name, next_fire_at=following.isoformat())
+                corrected += 1
+        return [schedule.name for schedule in schedules], corrected
 
     def _tick(self, connection: Connection) -> list[Tick]:
         decided: list[Tick] = []
@@ -103,6 +129,18 @@ class Ticker:
         )  # fmt: skip
         batch = self._enqueue.check(request, Source("schedule", schedule.name))
         return self._enqueue.within(connection, batch).ids[0]
+
+
+def _too_late(schedule: Schedule, now: datetime) -> datetime | None:
+    """Return when the schedule fires next if that is before its `next_fire_at`; otherwise None."""
+    try:
+        following = spec_calendar(schedule.rule).next_after(now)
+    except CallboardError:
+        # The tick pauses a schedule with an invalid rule.
+        return None
+    if following is None or (schedule.next_fire_at is not None and schedule.next_fire_at <= following):
+        return None
+    return following
 
 
 def _due(calendar: Calendar, first: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:

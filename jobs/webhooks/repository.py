@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -168,6 +169,20 @@ def page(
     statement = text(f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE {where} ORDER BY d.id DESC LIMIT :limit")
     values = {"source": source, "before": before, "limit": limit}
     return [Delivery(*row) for row in connection.execute(statement, values)]
+
+
+_PRUNE: Final = text(f"""
+DELETE FROM {SCHEMA}.webhook_deliveries WHERE id IN (
+  SELECT id FROM {SCHEMA}.webhook_deliveries
+  WHERE received_at < statement_timestamp() - CAST(:age AS interval)
+  ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+""")
+
+
+def prune(connection: Connection, age: timedelta, limit: int) -> int:
+    """Delete up to `limit` deliveries that came longer than `age` ago; return how many."""
+    return connection.execute(_PRUNE, {"age": age, "limit": limit}).rowcount
 
 
 def _given(deliveries: Sequence[NewDelivery]) -> dict[str, Any]:

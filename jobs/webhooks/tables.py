@@ -51,6 +51,7 @@ class WebhookDeliveryRow(Base):
     __table_args__ = (
         Index("webhook_deliveries_source_external_key", "source_id", "external_id", unique=True),
         Index("webhook_deliveries_source_id", "source_id", "id"),
+        Index("webhook_deliveries_received", "received_at"),
         Index("webhook_deliveries_mismatched", "id", postgresql_where=text("mismatch_count > 0")),
         CheckConstraint(
             "mismatch_count >= 0 AND (mismatch_count > 0) = (mismatched_at IS NOT NULL)", name="mismatches"

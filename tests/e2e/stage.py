@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.request import urlopen
 from uuid import UUID
@@ -35,6 +36,7 @@ from tests.integration.core.factories import enqueue_all, enqueue_one
 T = TypeVar("T")
 HERE = Path(__file__).parent
 PYTHON = Source("python")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 #: What a test waits for at most, before it fails. Seconds.
 PATIENCE = 30.0
 _LOG_LINES = 40
@@ -130,9 +132,12 @@ class Stage:
         actors = (value for value in vars(stage_jobs).values() if hasattr(value, "actor_name"))
         platform.catalogue.publish([define(actor).type for actor in actors])
 
-    def start(self, role: str, **settings: object) -> Process:
-        """Start one process with these CALLBOARD_* settings and no others; it is not waited for."""
-        process = Process(role, self.folder, self.environment(**settings))
+    def start(self, role: str, *, extra: Mapping[str, str] = NOTHING, **settings: object) -> Process:
+        """Start one process with these CALLBOARD_* settings and no others; it is not waited for.
+
+        extra: further variables of its environment.
+        """
+        process = Process(role, self.folder, self.environment(**settings) | dict(extra))
         self.processes.append(process)
         return process
 
@@ -142,9 +147,11 @@ class Stage:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
         return clean | given
 
-    def worker(self, *, processes: int = 1, **settings: object) -> Process:
+    def worker(
+        self, *, processes: int = 1, extra: Mapping[str, str] = NOTHING, **settings: object
+    ) -> Process:
         """Start a worker, and wait until all its children hold a lease."""
-        process = self.start("worker", processes=processes, **settings)
+        process = self.start("worker", extra=extra, processes=processes, **settings)
         until(lambda: not process.alive or len(self.leases(process)) == processes)
         assert process.alive, process.log.read_text()
         return process

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.idempotency import replay
 from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.scheduler.pruner import Pruner
 from tests.integration.api_client import api_in_process, api_on_a_port, error_of
 
@@ -132,7 +133,9 @@ def test_the_pruner_removes_what_is_kept_no_longer(api):
     send(api.operator)
     age(api.platform, 25)
     send(api.operator, key="k-2")
-    Pruner(api.platform.retention, succeeded=timedelta(days=7), other=timedelta(days=7)).round()
+    Pruner(
+        api.platform.retention, RetentionSpans(succeeded=timedelta(days=7), other=timedelta(days=7))
+    ).round()
     with api.platform.database.autocommit() as connection:
         keys = connection.execute(text("SELECT key FROM callboard.idempotency_keys")).scalars().all()
     assert keys == ["k-2"]

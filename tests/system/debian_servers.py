@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 import redis
@@ -28,6 +29,7 @@ from callboard.config.embedded.account import Account
 
 PATIENCE = 60.0
 USER = "callboard"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -51,14 +53,17 @@ class DebianServers:
 
 
 @contextmanager
-def debian_servers() -> Iterator[DebianServers]:
-    """Start both servers in a folder of their own, with passwords. The folder goes at the end."""
+def debian_servers(of_postgres: Mapping[str, str] = NOTHING) -> Iterator[DebianServers]:
+    """Start both servers in a folder of their own, with passwords. The folder goes at the end.
+
+    of_postgres: further variables of the environment of Postgres.
+    """
     folder = Path(tempfile.mkdtemp(prefix="callboard-debian-"))
     # Postgres does not run as root: its account must get through to its own folder
     folder.chmod(0o711)
     try:
         with ExitStack() as running:
-            database_url, postgres = running.enter_context(_postgres(folder / "postgres"))
+            database_url, postgres = running.enter_context(_postgres(folder / "postgres", of_postgres))
             redis_url, redis_server = running.enter_context(_redis(folder / "redis"))
             yield DebianServers(ServerUrls(database_url, redis_url), postgres, redis_server)
     finally:
@@ -66,7 +71,7 @@ def debian_servers() -> Iterator[DebianServers]:
 
 
 @contextmanager
-def _postgres(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _postgres(folder: Path, variables: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     programs = _newest_postgres()
     account, password, port = Account.for_postgres(), secrets.token_hex(16), free_port()
     folder.mkdir(mode=0o700)
@@ -95,7 +100,7 @@ def _postgres(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"
     command: list[str | Path] = [*as_account, programs / "postgres", "-D", data, *options]
     # SIGINT is Postgres' fast shutdown: it ends the sessions that are still open
-    with _running(command, folder, lambda: psycopg.connect(url).close(), signal.SIGINT) as process:
+    with _running(command, folder, lambda: psycopg.connect(url).close(), signal.SIGINT, variables) as process:
         yield url, process
 
 
@@ -120,12 +125,23 @@ def _redis(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 @contextmanager
 def _running(
-    command: Sequence[str | Path], folder: Path, answers: Callable[[], None], stop: signal.Signals
+    command: Sequence[str | Path],
+    folder: Path,
+    answers: Callable[[], None],
+    stop: signal.Signals,
+    variables: Mapping[str, str] = NOTHING,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; `answers` raises until the server is ready."""
     log = folder / "log"
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
     try:
         deadline = time.monotonic() + PATIENCE
         while True:

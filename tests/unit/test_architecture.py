@@ -61,7 +61,7 @@ CLIENT = r"jobs/(async_)?client\.py"
         ("alembic", r"jobs/postgres/\w+\.py"),
         ("redis", r"jobs/redis/\w+\.py"),
         ("dramatiq", r"workers/.*|jobs/dramatiq/\w+\.py|src/callboard/dramatiq\.py"),
-        ("apscheduler", r"jobs/schedules/\w+\.py|scheduler/scheduler_process\.py"),
+        ("apscheduler", r"jobs/schedules/\w+\.py"),
         ("click", r"cli/.*"),
         ("fastapi", r"api/.*"),
         ("starlette", r"api/.*"),
@@ -70,6 +70,27 @@ CLIENT = r"jobs/(async_)?client\.py"
 )
 def test_a_library_is_imported_only_where_it_belongs(package, allowed):
     assert [path for path in importers(package) if not re.fullmatch(allowed, path)] == []
+
+
+#: These read the wall clock: for what people read (ages, filters), and for times that come from outside.
+WALL_CLOCK_READERS = (
+    r"jobs/model/basics/clock\.py|jobs/operate/selection\.py|jobs/webhooks/deliveries\.py"
+    r"|jobs/access/auth_failures\.py|api/query_filters\.py|cli/.*"
+)
+WALL_CLOCK = (
+    r"(\w+\.)*(\w*clock|SYSTEM|datetime|date)\.(now|utcnow|today)|time\.(time|time_ns|localtime|gmtime)"
+)
+
+
+def test_what_decides_when_something_happens_does_not_read_the_wall_clock():
+    readers = {
+        path
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and re.fullmatch(WALL_CLOCK, ast.unparse(node.func))
+    }
+    assert {path for path in readers if not re.fullmatch(WALL_CLOCK_READERS, path)} == set()
+    assert {"jobs/model/basics/clock.py", "cli/worker_commands.py"} <= readers
 
 
 def texts(tree: ast.Module) -> Iterator[str]:

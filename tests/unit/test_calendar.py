@@ -92,10 +92,11 @@ def test_a_fixed_time_that_passed_does_not_come_again_in_the_second_pass() -> No
 # Intervals, instants, ends
 
 
-def test_an_interval_fires_at_its_anchor_and_every_step_from_there() -> None:
+def test_an_interval_fires_at_its_anchor_and_every_step_before_and_after_it() -> None:
     anchor = at("2026-03-29T00:05:00.250Z")
     calendar = interval_calendar(timedelta(minutes=10), anchor)
-    assert calendar.next_after(START) == anchor
+    assert calendar.next_after(anchor - timedelta(minutes=1)) == anchor
+    assert calendar.next_after(anchor - timedelta(minutes=25)) == anchor - timedelta(minutes=20)
     assert calendar.next_after(anchor) == anchor + timedelta(minutes=10)
     assert calendar.next_after(anchor + timedelta(minutes=19)) == anchor + timedelta(minutes=20)
 

@@ -14,7 +14,6 @@ from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.model.basics.clock import Clock
-from callboard.jobs.model.basics.ids import made_at
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.outcomes import Cancel, Fail
@@ -139,7 +138,7 @@ class Attempt:
         limit = self.option("max_age")
         at_once = self.job.attempt == 1 and self.job.run_at <= self.job.enqueued_at
         if at_once and isinstance(limit, int | float):
-            age = self._clock.now().timestamp() * 1000 - made_at(self.job.id)
+            age = (self._now() - self.job.enqueued_at).total_seconds() * 1000
             if age >= limit > 0:
                 raise SkipMessage(TOO_OLD)
 
@@ -217,7 +216,8 @@ class Attempt:
         self.ended_at = self._clock.monotonic()
 
     def _now(self) -> datetime:
-        return self._clock.now()
+        """Return the time of the database's clock: the time of the claim, and what has passed since."""
+        return self.job.started_at + timedelta(seconds=self._clock.monotonic() - self.claimed_at)
 
 
 class AttemptFactory:

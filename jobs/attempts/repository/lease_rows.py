@@ -48,6 +48,17 @@ def renew(connection: Connection, ids: Sequence[UUID], ttl: timedelta) -> set[UU
     return set(connection.execute(_RENEW, {"ids": list(ids), "ttl": ttl}).scalars())
 
 
+_SHORTEN: Final = text(f"""
+UPDATE {SCHEMA}.workers SET lease_expires_at = clock_timestamp() + CAST(:ttl AS interval)
+WHERE lease_expires_at > clock_timestamp() + CAST(:ttl AS interval)
+""")
+
+
+def shorten(connection: Connection, ttl: timedelta) -> int:
+    """End leases that last longer than `ttl` from now after that time; return how many there were."""
+    return connection.execute(_SHORTEN, {"ttl": ttl}).rowcount
+
+
 _DRAIN: Final = text(f"UPDATE {SCHEMA}.workers SET draining_since = clock_timestamp() WHERE id = :id")
 
 

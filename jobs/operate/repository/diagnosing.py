@@ -42,6 +42,27 @@ def has_leader(connection: Connection) -> bool:
     return bool(connection.execute(_LEADER).scalar_one())
 
 
+class TableSize(NamedTuple):
+    """The size of a table with its indexes; `rows` is an estimate."""
+
+    name: str
+    bytes: int
+    rows: int
+
+
+_SIZES: Final = text(f"""
+SELECT c.relname, pg_total_relation_size(c.oid), CAST(greatest(c.reltuples, 0) AS bigint) FROM pg_class c
+WHERE c.relkind = 'r'
+  AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST('{SCHEMA}.jobs' AS regclass))
+ORDER BY 2 DESC LIMIT :limit
+""")
+
+
+def largest_tables(connection: Connection, limit: int) -> list[TableSize]:
+    """Return the largest tables of the schema, the largest first."""
+    return [TableSize(*row) for row in connection.execute(_SIZES, {"limit": limit})]
+
+
 _LIVE_WORKERS: Final = text(
     f"SELECT count(*) FROM {SCHEMA}.workers WHERE lease_expires_at > clock_timestamp()"
 )

@@ -1,5 +1,6 @@
 """`callboard db`, `config`, `doctor`, and what every command does when a service is away."""
 
+import re
 from contextlib import closing
 from urllib.parse import urlsplit, urlunsplit
 
@@ -139,8 +140,10 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(callboard, platform, worker
         outcome = callboard("doctor", "--json", jobs="json")
     assert (outcome.code, outcome.json["ok"]) == (0, True)
     assert checks(outcome) == dict.fromkeys(
-        ["settings", "modules", "postgres", "tables", "redis", "scheduler", "workers"], "ok"
+        ["settings", "modules", "postgres", "tables", "redis", "storage", "scheduler", "workers"], "ok"
     )
+    told = {check["name"]: check["message"] for check in outcome.json["checks"]}
+    assert re.fullmatch(r"the largest tables: (\w+ [\d.]+ MiB \(about \d+ rows\)(, )?){3}", told["storage"])
 
 
 def test_doctor_names_what_nobody_leads_runs_or_knows(callboard, worker, platform, enqueued):
@@ -150,8 +153,8 @@ def test_doctor_names_what_nobody_leads_runs_or_knows(callboard, worker, platfor
     outcome = callboard("doctor", "--json")
     assert outcome.code == 0
     assert checks(outcome) == {
-        "settings": "ok", "modules": "warn", "postgres": "ok", "tables": "ok", "redis": "ok", "scheduler": "warn",
-        "workers": "ok", "jobs": "warn", "paused": "warn",
+        "settings": "ok", "modules": "warn", "postgres": "ok", "tables": "ok", "redis": "ok", "storage": "ok",
+        "scheduler": "warn", "workers": "ok", "jobs": "warn", "paused": "warn",
     }  # fmt: skip
     told = {check["name"]: check["message"] for check in outcome.json["checks"]}
     assert told["jobs"] == "jobs are queued that no live worker defines: lost (1)"

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from callboard.jobs.errors import InvalidInput, NotFound
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Incoming, StoredDelivery
 from callboard.jobs.webhooks.intake import source_request
@@ -83,7 +84,9 @@ def test_an_id_is_used_even_if_its_job_failed_was_deleted_or_was_pruned(platform
         ("deleted", platform.control.delete),
         (
             "pruned",
-            lambda job: platform.retention.prune(succeeded=timedelta(days=1), other=timedelta(days=1)),
+            lambda job: platform.retention.prune(
+                RetentionSpans(succeeded=timedelta(days=1), other=timedelta(days=1))
+            ),
         ),
     ):
         first = send(intake, delivery=delivery)

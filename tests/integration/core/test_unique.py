@@ -19,6 +19,7 @@ from callboard.jobs.model.job import Source
 from callboard.jobs.model.job_type import JobType, UniqueRule
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.retention.retention import RetentionSpans
 from callboard.scheduler.pruner import Pruner
 from tests.integration.core.factories import (
     PYTHON,
@@ -149,7 +150,7 @@ def test_the_pruner_removes_keys_whose_period_is_over(client, platform):
     report(client, **KEYED)
     report(client, unique_key="two", unique_for="2h")
     run_sql(platform, "UPDATE callboard.unique_holds SET until = now() - interval '1s' WHERE key = 'one'")
-    Pruner(platform.retention, succeeded=timedelta(days=7), other=timedelta(days=30)).round()
+    Pruner(platform.retention, RetentionSpans(succeeded=timedelta(days=7), other=timedelta(days=30))).round()
     with platform.database.autocommit() as connection:
         left = connection.exec_driver_sql("SELECT key FROM callboard.unique_holds").scalars().all()
     assert (left, count(platform)) == (["two"], 2)
