@@ -244,25 +244,23 @@ def test_the_listener_and_the_leader_use_the_same_address(guarded, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("parameters", "variables", "search_path", "statement_timeout"),
+    ("parameters", "variables", "threshold"),
     [
-        ("", {}, '"$user", public', "0"),
-        ("?options=-csearch_path%3Dx%20-c%20statement_timeout%3D7s", {}, "x", "7s"),
-        ("", {"PGOPTIONS": "-c search_path=y"}, "y", "0"),
-        ("?options=-csearch_path%3Dx", {"PGOPTIONS": "-c search_path=y"}, "x", "0"),
-        ("?options=-c%20timezone%3DAsia/Tokyo%20-c%20enable_seqscan%3Don", {}, '"$user", public', "0"),
+        ("", {}, "12"),
+        ("?options=-cgeqo_threshold%3D7%20-c%20search_path%3Dx", {}, "7"),
+        ("", {"PGOPTIONS": "-c geqo_threshold=8"}, "8"),
+        ("?options=-cgeqo_threshold%3D7", {"PGOPTIONS": "-c geqo_threshold=8"}, "7"),
+        ("?options=-c%20timezone%3DAsia/Tokyo%20-c%20enable_seqscan%3Don", {}, "12"),
     ],
 )
-def test_options_of_the_user_are_added_to_ours(
-    guarded, monkeypatch, parameters, variables, search_path, statement_timeout
-):
+def test_options_of_the_user_are_added_to_ours(guarded, monkeypatch, parameters, variables, threshold):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     url = f"postgresql://{ACCOUNT}@127.0.0.1:{guarded.postgres_port}/{NAME}{parameters}"
-    names = ("search_path", "statement_timeout", "timezone", "enable_seqscan", "jit")
+    names = ("geqo_threshold", "search_path", "timezone", "enable_seqscan", "jit")
     with closing(Database(sqlalchemy_url(url))) as database, database.autocommit() as connection:
         found = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
-    assert found == [search_path, statement_timeout, "UTC", "off", "off"]
+    assert found == [threshold, "pg_catalog, pg_temp", "UTC", "off", "off"]
 
 
 def test_parameters_of_the_url_come_before_ours(guarded, monkeypatch):

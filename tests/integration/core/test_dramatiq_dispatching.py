@@ -142,15 +142,6 @@ def test_a_counter_that_has_expired_counts_from_nothing(platform):
     assert limits.wait("event", 5)
 
 
-def test_counters_that_have_expired_are_removed_by_those_who_add(platform):
-    limits = PostgresLimits(lambda: platform)
-    for number in range(3):
-        limits.add(f"old-{number}", 1, 60_000)
-    run_sql(platform, "UPDATE callboard.counters SET expires_at = now() - interval '1s'")
-    limits.add("new", 1, 60_000)
-    assert count(platform, "counters") == 1
-
-
 def test_a_messages_options_are_kept_and_those_that_mean_something_here_do(platform, broker):
     @dramatiq.actor(max_age=60_000, priority=10, queue_name="mail")
     def actor(x):
