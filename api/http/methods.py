@@ -7,8 +7,9 @@ from starlette.types import Scope
 
 #: The methods that routes have.
 ROUTE_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-#: The methods that the server knows: those of RFC 9110, and PATCH (RFC 5789). A path without one answers 405.
-KNOWN_METHODS: Final = frozenset({*ROUTE_METHODS, "HEAD", "OPTIONS", "TRACE"})
+#: The methods that the server knows: those of RFC 9110, PATCH (RFC 5789) and the new QUERY. A path that has
+#: not one of them answers 405.
+KNOWN_METHODS: Final = frozenset({*ROUTE_METHODS, "HEAD", "OPTIONS", "TRACE", "QUERY"})
 #: The target `*` of an OPTIONS request, which asks for the whole server.
 WHOLE_SERVER: Final = "/*"
 
