@@ -56,7 +56,7 @@ def test_the_servers_are_debians_and_are_reached_by_tcp(servers: DebianServers) 
 def test_a_connection_notices_a_server_that_vanished(
     servers: DebianServers, set_in_url: str, idle: int
 ) -> None:
-    url = sqlalchemy_url(servers.urls.database_url) + set_in_url
+    url = sqlalchemy_url(servers.urls.database_url + set_in_url)
     with closing(Database(url)) as database, database.autocommit() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
