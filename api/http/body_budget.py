@@ -9,6 +9,8 @@ from callboard.jobs.errors import PayloadTooLarge, Unavailable
 #: The bodies of one budget that are in memory at the same time may have this many bytes, or twice the longest
 #: body if that is more. The first bytes of each body do not count, so large bodies never keep small ones out.
 _TOTAL: Final = 32 * 1024 * 1024
+#: A length with more digits does not fit into 64 bits, and the server refuses it.
+_MAX_DIGITS: Final = 18
 _UNCOUNTED: Final = 64 * 1024
 
 
@@ -46,7 +48,7 @@ class LimitedBody:
     def __init__(self, receive: Receive, declared: str, budget: BodyBudget) -> None:
         self._receive = receive
         self._budget = budget
-        self._declared = int(declared) if declared.isdecimal() and len(declared) < 19 else 0  # noqa: PLR2004 - an int64
+        self._declared = int(declared) if declared.isdecimal() and len(declared) <= _MAX_DIGITS else 0
         self._received = 0
         self._reserved = 0
         #: Whether the app has asked for the body.

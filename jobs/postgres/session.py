@@ -41,7 +41,7 @@ SETTINGS: Final = (
     Setting("extra_float_digits", "1"),
     Setting("bytea_output", "hex"),
     # What our SQL means: backslashes and NULL in literals, `= NULL`, unqualified names, exact GIN scans.
-    # Nothing of ours is found by search_path, and nobody else's function is.
+    # Our statements name their schema. So search_path must not find a function of another schema.
     Setting("standard_conforming_strings", "on"),
     Setting("array_nulls", "on"),
     Setting("transform_null_equals", "off"),

@@ -35,7 +35,7 @@ class Sign(requests.auth.AuthBase):
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Shorten a valid wait, and sign a webhook. Make most of the valid requests such that they succeed."""
+    """Shorten a valid wait, sign a webhook, and change most valid requests to ones that succeed."""
     wait = (case.query or {}).get("wait")
     if isinstance(wait, str) and _VALID_WAIT.fullmatch(wait):
         case.query["wait"] = "10ms"

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from prometheus_client import REGISTRY
@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from callboard.api.http import deadline, lingering
 from callboard.api.http.body_budget import BodyBudget
 from callboard.api.http.connections import OTHER_FILES, allowed_connections
-from tests.integration.api_client import api_on_a_port, until
+from callboard.jobs.webhooks.intake import source_request
+from tests.integration.api_client import SECRET, api_on_a_port, until
 from tests.raw_http import ask, raw, taken_in
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -216,6 +217,24 @@ def test_all_large_bodies_together_are_limited(platform):
         for one in crowd:
             one.socket.close()
         until(lambda: not [task for task in server.server_state.tasks if not task.done()])
+        large = json.dumps({"name": "build_report", "kwargs": {"account_id": 1, "x": "x" * 900_000}}).encode()
+        assert ask(server, post(key, len(large)) + large).status == 201
+
+
+def test_large_bodies_of_webhooks_keep_no_body_with_a_key_out(platform):
+    with served(platform, max_body=1_000_000) as (_, server, key), ExitStack() as opened:
+        source = {"name": "forge", "scheme": "github", "job": "take_webhook"}
+        platform.intake(SECRET).create(source_request(source))
+        most = BodyBudget(1_000_000)._total // 1_000_000 + 10
+        crowd = [opened.enter_context(raw(server)) for _ in range(most)]
+        for one in crowd:
+            one.send(post(b"", 1_000_000, b"/webhooks/forge") + b" " * 999_000)
+        answers = []
+        for one in crowd:
+            one.socket.settimeout(0.5)
+            with suppress(TimeoutError):
+                answers.append(one.answer().status)
+        assert set(answers) == {503}
         large = json.dumps({"name": "build_report", "kwargs": {"account_id": 1, "x": "x" * 900_000}}).encode()
         assert ask(server, post(key, len(large)) + large).status == 201
 

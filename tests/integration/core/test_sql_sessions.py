@@ -1,4 +1,4 @@
-"""callboard.enqueue in a stranger's session: same job, nobody else's functions, few rights."""
+"""callboard.enqueue in a session with other settings: the same job, no foreign functions, few rights."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -19,8 +19,8 @@ _ENQUEUE: Final = (
     f"{SCHEMA}.enqueue(text, jsonb, text, timestamptz, interval, int, text, text[], int, boolean, interval,"
     " text, text, interval, interval, timestamptz, interval, interval)"
 )
-#: What the function means, in any session: nobody else's functions and operators, a day of 24 hours in
-#: `delay`, all digits of min_backoff. The functions that it calls run with the same settings.
+#: The function does the same in any session: it calls functions and operators of pg_catalog only, a day of
+#: `delay` has 24 hours, and min_backoff keeps all digits. The functions that it calls have these settings too.
 _SETTINGS: Final = {
     "search_path": "pg_catalog, pg_temp",
     "timezone": "'UTC'",
