@@ -20,7 +20,7 @@ _ENQUEUE: Final = (
     " text, text, interval, interval, timestamptz, interval, interval)"
 )
 #: The function does the same in any session: it calls functions and operators of pg_catalog only, a day of
-#: `delay` has 24 hours, and min_backoff keeps all digits. The functions that it calls have these settings too.
+#: `delay` has 24 hours, and min_backoff keeps all digits. Functions that it calls have these settings too.
 _SETTINGS: Final = {
     "search_path": "pg_catalog, pg_temp",
     "timezone": "'UTC'",
