@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import orjson
-import psycopg
 from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
@@ -20,18 +19,19 @@ from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
 from callboard.jobs.postgres.failures import explained, is_outage, is_stale, retry_on_conflict
+from callboard.jobs.postgres.kept_connections import RECYCLE_AFTER, KeptConnection
 from callboard.jobs.postgres.repeating import RepeatingCursor
 from callboard.jobs.postgres.server_address import libpq_defaults, server_address
-from callboard.jobs.postgres.session import Sessions
+from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits
+from callboard.jobs.postgres.sessions.session_opening import Sessions
+from callboard.jobs.postgres.sessions.session_settings import begin_statement
 from callboard.jobs.postgres.sql import in_schema
-from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
 T = TypeVar("T")
 
-#: A server that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last
-#: one is in milliseconds.
+#: A host that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last one
+#: is in milliseconds.
 _LIVENESS: Final = {
-    "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -47,8 +47,11 @@ class Database:
     kept():                    a connection that one thread keeps for a hot loop.
     lasting():                 a connection that is used for as long as it works.
 
-    All of them raise only Unavailable when Postgres does not answer. A forked process opens its own
-    connections. `operation` is the label of the metric that measures the call.
+    All of them raise only Unavailable when Postgres does not answer within half a minute. A forked process
+    opens its own connections. `operation` is the label of the metric that measures the call.
+
+    Through a pooler, each use of a pooled connection is one transaction. allow_pooler: False: a pooler is
+    refused with PoolerRefused, because this process needs sessions of its own.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Database:
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 5,
         application: str = "callboard",
+        allow_pooler: bool = True,
     ) -> None:
         self.schema: Final = check_schema(schema)
         try:
@@ -76,10 +80,11 @@ class Database:
         except ArgumentError:
             # The driver's message may show a part of the URL.
             raise InvalidInput("CALLBOARD_DATABASE_URL is not a usable URL") from None
-        self._sessions = Sessions()
+        self.limits: Final = WaitLimits()
+        self._sessions = Sessions(self.limits, allow_pooler=allow_pooler)
         listen(self.engine, "do_connect", self._connect)
+        listen(self.engine, "begin", _begin_pooled)
         listen(self.engine, "before_cursor_execute", self._name_schema, retval=True)
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._kept: WeakSet[KeptConnection] = WeakSet()
         #: How often all connections were discarded as dead.
         self.outages = 0
@@ -107,9 +112,15 @@ class Database:
 
     @contextmanager
     def lasting(self) -> Iterator[Connection]:
-        """Yield a connection in autocommit that is not measured, because the block lasts for hours."""
-        with self.explaining(), self._autocommit.connect() as connection:
+        """Yield a connection in autocommit that is not measured, because the block lasts for hours.
+
+        A pooler's connection is in a transaction of the block, as soon as it executes a statement.
+        """
+        with self.explaining(), self.engine.connect() as connection:
+            if not driver_of(connection).is_pooled:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection
+            connection.commit()
 
     def retrying(self, work: Callable[[Connection], T], *, operation: PostgresOperation = "transaction") -> T:
         """Run `work` in a transaction; repeat it after a deadlock or a serialization failure.
@@ -148,6 +159,20 @@ class Database:
         self._kept.add(kept)
         return kept
 
+    def hurry(self, answer: float, left: float) -> None:
+        """Shorten all waits for Postgres, because this process stops. It may stop while Postgres hangs.
+
+        answer: how long a statement waits from now on. Seconds.
+        left:   from this time on nothing waits any more. Seconds from now.
+        """
+        self.limits.answer = min(answer, self.limits.answer)
+        self.limits.until = time.monotonic() + left
+
+    def check_sessions(self) -> None:
+        """Raise PoolerRefused if a pooler answers that this process cannot use; Unavailable in an outage."""
+        with self.lasting():
+            pass
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -180,7 +205,7 @@ class Database:
 
     def _connect(
         self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
-    ) -> "psycopg.Connection[Any]":
+    ) -> BoundedConnection:
         return self._sessions.open(parameters)
 
     def _name_schema(
@@ -188,6 +213,17 @@ class Database:
     ) -> tuple[str, Any]:
         """Put the schema's name into a statement that SQLAlchemy executes."""
         return in_schema(statement, self.schema), parameters
+
+
+def driver_of(connection: Connection) -> BoundedConnection:
+    """Return the driver's connection of a connection of ours."""
+    return cast("BoundedConnection", connection.connection.driver_connection)
+
+
+def _begin_pooled(connection: Connection) -> None:
+    """Begin a transaction on a pooler's connection, which does not begin one by itself."""
+    if driver_of(connection).is_pooled:
+        connection.exec_driver_sql(begin_statement().decode())
 
 
 def _parameters(address: URL, application: str) -> dict[str, Any]:
@@ -198,6 +234,9 @@ def _parameters(address: URL, application: str) -> dict[str, Any]:
     """
     set_by_user = libpq_defaults() | address.query
     ours: dict[str, Any] = {**_LIVENESS, "application_name": application}
+    if "," in str(set_by_user.get("host", "")):
+        # Of several servers, only the primary accepts jobs.
+        ours["target_session_attrs"] = "primary"
     parameters = {name: value for name, value in ours.items() if name not in set_by_user}
     return parameters | {"cursor_factory": RepeatingCursor, "options": str(set_by_user.get("options", ""))}
 

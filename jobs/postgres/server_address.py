@@ -7,15 +7,18 @@ from psycopg import pq
 from sqlalchemy import URL
 
 _DEFAULT_PORT: Final = "5432"
+_ANY_SERVER: Final = ("target_session_attrs", "any")
 
 
 def libpq_defaults() -> dict[str, str]:
     """Return the parameters for what a URL leaves out: from the PG* variables, or built into libpq."""
-    return {
+    found = {
         option.keyword.decode(): option.val.decode(errors="replace")
         for option in pq.Conninfo.get_defaults()
         if option.val is not None
     }
+    # libpq's own default is no choice of the user.
+    return {name: value for name, value in found.items() if (name, value) != _ANY_SERVER}
 
 
 def server_address(url: URL) -> str:

@@ -25,8 +25,8 @@ from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.kept_connections import KeptConnections
 from callboard.jobs.postgres.protocols import Statements
-from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Accepted, Incoming, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.payload import BodyForm, body_form, read_payload

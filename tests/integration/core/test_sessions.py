@@ -18,7 +18,7 @@ from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres import session
+from callboard.jobs.postgres.sessions import session_settings
 from callboard.jobs.schedules.manage import schedule_request
 from tests.integration.core.factories import enqueue_one, execution, publish, run_sql
 
@@ -183,18 +183,18 @@ def test_a_setting_that_the_role_may_not_set_is_named(database_url):
         connection.execute("SET ROLE pg_monitor")
         connection.commit()
         with pytest.raises(Unavailable, match=r"session_replication_role to 'origin' .it is 'replica'."):
-            session.state(connection)
+            session_settings.state(connection)
 
 
 def test_every_setting_that_this_server_knows_has_its_value(platform):
     with platform.database.autocommit() as connection:
         version = connection.execute(text("SHOW server_version_num")).scalar_one()
-        for setting in session.SETTINGS:
+        for setting in session_settings.SETTINGS:
             if int(version) >= setting.since * 10_000:
                 found = connection.execute(text(f"SHOW {setting.name}")).scalar_one()
                 assert found.replace(" ", "").lower() == setting.value.replace(" ", "").lower(), setting.name
 
 
 def test_an_old_server_gets_no_setting_that_it_does_not_know():
-    assert "transaction_timeout" not in session.startup_options(16)
-    assert "transaction_timeout=0" in session.startup_options(17)
+    assert "transaction_timeout" not in session_settings.startup_options(16)
+    assert "transaction_timeout=0" in session_settings.startup_options(17)

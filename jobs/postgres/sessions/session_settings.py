@@ -1,16 +1,25 @@
 """The settings of every session: what the code relies on, whatever a server, a database or a role sets.
 
-The settings travel in the start-up packet, which outranks ALTER ROLE and ALTER DATABASE. Then they are read
-back with one statement, and those that still differ are set and read again. Later statements pay nothing.
+A session of our own gets them in the start-up packet, which outranks ALTER ROLE and ALTER DATABASE. Then they
+are read back with one statement, and those that still differ are set and read again. Later statements pay
+nothing.
+
+A session behind a pooler also serves strangers. It gets the settings at the start of each transaction, until
+its end.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import psycopg
 
 from callboard.jobs.errors import Unavailable
+
+#: Postgres cancels a statement after this time. So it answers before the client gives up, see
+#: bounded_connection.py.
+STATEMENT_TIMEOUT: Final = timedelta(seconds=25)
 
 
 class Setting(NamedTuple):
@@ -20,6 +29,7 @@ class Setting(NamedTuple):
     since:    the first major version of Postgres that knows the setting.
     startup:  False: not every role may send it in the start-up packet, or other values are accepted. It is
               set after the connect, and only if it differs.
+    begin:    False: BEGIN says it, or it has no meaning within a transaction.
     """
 
     name: str
@@ -27,6 +37,7 @@ class Setting(NamedTuple):
     accepted: tuple[str, ...] = ()
     since: int = 14
     startup: bool = True
+    begin: bool = True
 
 
 _OLDEST: Final = 14
@@ -50,16 +61,15 @@ SETTINGS: Final = (
     # Foreign keys cascade only in the role `origin`. Only a superuser may change it.
     Setting("session_replication_role", "origin", accepted=("local",), startup=False),
     # Transactions: statements see what others committed before them; they write; an accepted job is durable.
-    Setting("default_transaction_isolation", "read committed"),
-    Setting("default_transaction_read_only", "off"),
-    Setting("default_transaction_deferrable", "off"),
+    Setting("default_transaction_isolation", "read committed", begin=False),
+    Setting("default_transaction_read_only", "off", begin=False),
+    Setting("default_transaction_deferrable", "off", begin=False),
     Setting("synchronous_commit", "on", accepted=("remote_apply",), startup=False),
-    # Limits: the leader, the listener and the pool hold idle sessions, and a migration takes its time. Waits
-    # are bounded where the code waits; keepalives find a lost server.
-    Setting("statement_timeout", "0"),
+    # Limits: the leader, the listener and the pool hold idle sessions. A migration sets its own limits.
+    Setting("statement_timeout", f"{STATEMENT_TIMEOUT.seconds}s"),
     Setting("lock_timeout", "0"),
     Setting("idle_in_transaction_session_timeout", "0"),
-    Setting("idle_session_timeout", "0"),
+    Setting("idle_session_timeout", "0", begin=False),
     Setting("transaction_timeout", "0", since=17),
     # An error ends its transaction, never the session.
     Setting("exit_on_error", "off"),
@@ -78,9 +88,28 @@ SETTINGS: Final = (
     Setting("jit", "off"),
 )
 
+#: The server closes a connection whose client vanished without a word. That frees its locks. On a local
+#: socket these have no effect, so they are not read back.
+_LIVENESS: Final = {
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+#: A setting of this name has no meaning for Postgres. Poolers drop it with the other start-up options.
+_MARK: Final = "callboard.session"
+
 # A setting that the server does not know is NULL, and stays unset.
 _READ: Final = "SELECT pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(%s::text[]) AS n"
 _SET: Final = "SELECT pg_catalog.set_config(%s, %s, false)"
+# No other transaction of this session may see a setting of ours, so all are local to the transaction. The
+# session's search_path may name a stranger's schema first, so operators are named in full, too.
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;"
+    " SELECT pg_catalog.set_config(s.n, s.v, true) FROM (VALUES {values}) AS s (n, v, also)"
+    " WHERE pg_catalog.current_setting(s.n, true) OPERATOR(pg_catalog.<>) s.v"
+    " AND pg_catalog.current_setting(s.n, true) OPERATOR(pg_catalog.<>) ALL (s.also)"
+)
 
 
 def startup_options(version: int = _OLDEST) -> str:
@@ -88,17 +117,39 @@ def startup_options(version: int = _OLDEST) -> str:
 
     A server refuses a connection that sends a setting it does not know.
     """
-    chosen = [each for each in SETTINGS if each.startup and each.since <= version]
-    return " ".join(f"-c {each.name}={_escaped(each.value)}" for each in chosen)
+    chosen = {each.name: each.value for each in SETTINGS if each.startup and each.since <= version}
+    chosen |= _LIVENESS | {_MARK: "on"}
+    return " ".join(f"-c {name}={_escaped(value)}" for name, value in chosen.items())
+
+
+def has_options(connection: "psycopg.Connection[Any]") -> bool:
+    """Return whether the start-up packet's options reached this session. Behind a pooler they do not."""
+    row = connection.execute(_READ, ([_MARK],), prepare=False).fetchone()
+    return row == ("on",)
 
 
 def state(connection: "psycopg.Connection[Any]") -> None:
-    """Read the settings back; set those that differ. Raises Unavailable if one cannot be set."""
-    transactional, connection.autocommit = connection.autocommit, True
+    """Read the settings back; set those that differ. Raises Unavailable if one cannot be set.
+
+    The connection is in autocommit, and its session serves nobody else.
+    """
     different = _different(connection)
     if different:
         _correct(connection, different)
-    connection.autocommit = transactional
+
+
+@cache
+def begin_statement(extra: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """Return the start of a transaction with these and further settings, for a session behind a pooler."""
+    ours: dict[str, tuple[str, tuple[str, ...]]] = {
+        each.name: (each.value, each.accepted) for each in SETTINGS if each.begin
+    }
+    ours |= {name: (value, ()) for name, value in extra}
+    values = ", ".join(
+        f"('{name}', '{value}', '{{{','.join(also)}}}'::pg_catalog.text[])"
+        for name, (value, also) in ours.items()
+    )
+    return _BEGIN.format(values=values).encode()
 
 
 def change(connection: "psycopg.Connection[Any]", settings: Mapping[str, str]) -> None:
@@ -116,42 +167,6 @@ def kept_settings(*, durable: bool, lock_timeout: timedelta | None) -> dict[str,
     if lock_timeout is not None:
         settings["lock_timeout"] = str(lock_timeout // timedelta(milliseconds=1))
     return settings
-
-
-class Sessions:
-    """Opens the connections of one database, with the settings of this page."""
-
-    def __init__(self) -> None:
-        #: The server's major version, after the first connection.
-        self._version: int | None = None
-
-    def open(self, parameters: dict[str, Any]) -> "psycopg.Connection[Any]":
-        """Connect. `options` of the parameters come first in the packet, so they cannot replace ours."""
-        try:
-            connection = self._connect(parameters, self._version or _OLDEST)
-            version = connection.info.server_version // 10_000
-            if startup_options(version) != startup_options(self._version or _OLDEST):
-                # The first connection, or the server was upgraded: it knows more settings.
-                connection.close()
-                connection = self._connect(parameters, version)
-            self._version = version
-        except psycopg.OperationalError:
-            # An older server may have taken its place, which refuses a setting. The next attempt finds out.
-            self._version = None
-            raise
-        try:
-            state(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    @staticmethod
-    def _connect(parameters: dict[str, Any], version: int) -> "psycopg.Connection[Any]":
-        given = parameters.get("options")
-        ours = startup_options(version)
-        options = f"{given} {ours}" if given else ours
-        return psycopg.connect(**{**parameters, "options": options})
 
 
 def _different(connection: "psycopg.Connection[Any]") -> list[tuple[Setting, str]]:
