@@ -11,6 +11,7 @@ from callboard.api.http.server import Server
 from callboard.api.http.tls import tls_context
 from callboard.config import garbage
 from callboard.config.embedded import ServerUrls, secret_key
+from callboard.config.ending import end_at_latest
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform
@@ -19,6 +20,11 @@ from callboard.jobs.platform import Platform
 _POOL: Final = 10
 #: The threads of the routes: one for each connection that the server does not use itself.
 _THREADS: Final = 2 * _POOL - SERVERS_OWN
+#: While the process stops: how long a statement waits; from the end of the grace period, how long all of them
+#: wait, and when the process ends in spite of a thread that hangs. Seconds.
+_STOP_ANSWER: Final = 10.0
+_LAST_ANSWERS: Final = 1.0
+_LAST_RESORT: Final = 6.0
 
 
 def run(
@@ -46,15 +52,23 @@ def run(
             trusted_proxies=settings.trusted_proxies,
             metrics_open=settings.metrics_open,
         )
+        delay, grace = settings.stop_delay.total_seconds(), settings.grace.total_seconds()
+
+        def on_stopping() -> None:
+            # Running requests end, whatever Postgres does.
+            platform.database.hurry(delay + min(grace, _STOP_ANSWER), delay + grace + _LAST_ANSWERS)
+            end_at_latest(delay + grace + _LAST_RESORT)
+
         garbage.settle()
         Server(
             app,
             host=settings.host,
             port=settings.port,
-            stop_delay=settings.stop_delay.total_seconds(),
-            grace=settings.grace.total_seconds(),
+            stop_delay=delay,
+            grace=grace,
             max_connections=settings.max_connections,
             tls=tls_context(settings.tls_cert, settings.tls_key),
             on_listening=on_listening,
+            on_stopping=on_stopping,
         ).run_until_stopped()
     return 0

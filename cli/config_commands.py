@@ -15,7 +15,8 @@ _COLUMNS: Final = (Column("KEY"), Column("VALUE", fold=True), Column("SOURCE"))
 @json_option
 def config(*, as_json: bool) -> None:
     """Show the settings in force, and where each value came from."""
-    from callboard.config.settings import explain, load_settings
+    from callboard.config.setting_lines import explain
+    from callboard.config.settings import load_settings
 
     lines = explain(load_settings())
     if as_json:

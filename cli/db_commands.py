@@ -23,7 +23,7 @@ def upgrade(*, as_json: bool) -> None:
     """Upgrade the tables to the version that this code needs."""
     from callboard.cli.console.runtime import open_runtime
 
-    with open_runtime() as runtime:
+    with open_runtime(direct=True) as runtime:
         _print(runtime.platform.migrations.upgrade(), as_json=as_json)
 
 
@@ -38,7 +38,7 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
     """
     from callboard.cli.console.runtime import open_runtime
 
-    with open_runtime() as runtime:
+    with open_runtime(direct=True) as runtime:
         question = (
             "remove all tables and every job?"
             if revision == "base"

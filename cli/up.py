@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: After the grace period, a worker needs this long to kill jobs that do not stop. Seconds.
 _KILL_MARGIN: Final = 10.0
-#: How long the api and the scheduler may take to stop. Seconds.
+#: How long the scheduler may take to stop. Seconds.
 _STOP_TIMEOUT: Final = 15.0
 #: A check of the stores may take most of this. Seconds.
 _READY_TIMEOUT: Final = 3.0
@@ -44,13 +44,13 @@ def up(*, as_json: bool) -> None:
     Ctrl-C stops it faster.
     """
     from callboard.cli.console.processes import Parent
-    from callboard.cli.console.runtime import build_platform, server_settings
+    from callboard.cli.console.runtime import direct_platform, server_settings
     from callboard.config.embedded import secret_key
 
     settings = server_settings()
     _check_metrics_ports(settings)
     port, key = _free_port(settings), secret_key(settings)
-    with _servers(settings) as (urls, embedded), closing(build_platform(settings, urls)) as platform:
+    with _servers(settings) as (urls, embedded), closing(direct_platform(settings, urls)) as platform:
         platform.migrations.upgrade()
         address = f"{settings.url_scheme}://{_bracketed(_reachable(settings.host))}:{port}"
 
@@ -93,13 +93,18 @@ def _servers(settings: "Settings") -> "Iterator[tuple[ServerUrls, EmbeddedServer
     from callboard.config.embedded import EmbeddedServers, ServerUrls
 
     if settings.database_url and settings.redis_url:
-        yield ServerUrls(settings.database_url, settings.redis_url), None
+        direct_url = settings.database_direct_url or ""
+        yield ServerUrls(settings.database_url, settings.redis_url, direct_url), None
         return
     embedded = EmbeddedServers(settings.data_dir)
     urls = embedded.ensure(postgres=settings.database_url is None, valkey=settings.redis_url is None)
     try:
         yield (
-            ServerUrls(settings.database_url or urls.database_url, settings.redis_url or urls.redis_url),
+            ServerUrls(
+                settings.database_url or urls.database_url,
+                settings.redis_url or urls.redis_url,
+                settings.database_direct_url or "",
+            ),
             embedded,
         )
     finally:
@@ -132,7 +137,7 @@ def _children(
     from callboard.cli.console.processes import Child
 
     stop_timeouts = {
-        "api": settings.stop_delay.total_seconds() + _STOP_TIMEOUT,
+        "api": settings.stop_delay.total_seconds() + settings.grace.total_seconds() + _KILL_MARGIN,
         "scheduler": _STOP_TIMEOUT,
         "worker": settings.grace.total_seconds() + _KILL_MARGIN,
     }

@@ -9,7 +9,6 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -28,7 +27,6 @@ from pydantic_core import ErrorDetails
 
 from callboard.config.addresses import read_postgres_url
 from callboard.config.kubernetes import is_service_variable
-from callboard.config.redaction import MASK, mask_text
 from callboard.config.setting_problems import MAX_SHOWN, bad_value
 from callboard.config.setting_types import (
     Address,
@@ -51,12 +49,11 @@ from callboard.config.setting_types import (
     YesOrNo,
 )
 from callboard.jobs.errors import InvalidInput
-from callboard.jobs.model.basics.durations import format_duration
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 
 Source = Literal["environment", "callboard.toml", "default"]
 
-_PREFIX: Final = "CALLBOARD_"
+PREFIX: Final = "CALLBOARD_"
 _TEST_PREFIX: Final = "CALLBOARD_TEST_"
 _FILE: Final = "callboard.toml"
 _NUMBER_FORM: Final = "a number from 1 to {}"
@@ -70,6 +67,12 @@ class Settings(BaseModel):
 
     database_url: DatabaseUrl | None = Field(
         default=None, repr=False, description="a URL such as postgresql://user:password@host:5432/name"
+    )
+    database_direct_url: DatabaseUrl | None = Field(
+        default=None,
+        repr=False,
+        description="the URL of the same database without a pooler between,"
+        " such as postgresql://user:password@host:5432/name",
     )
     redis_url: RedisUrl | None = Field(
         default=None,
@@ -180,6 +183,13 @@ class Settings(BaseModel):
             raise ValueError("must not be true or false")
         return value
 
+    @field_validator("database_direct_url")
+    @classmethod
+    def _need_database(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("database_url", value) is None:
+            raise ValueError("CALLBOARD_DATABASE_URL is not set, and both must lead to the same database")
+        return value
+
     @property
     def url_scheme(self) -> Literal["http", "https"]:
         """Return the scheme of the API's address."""
@@ -196,16 +206,7 @@ class Settings(BaseModel):
 
 
 #: The field of each setting, by the setting's key.
-_FIELDS: Final = {field.alias or name: name for name, field in Settings.model_fields.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class SettingLine:
-    """One setting, as `callboard config` shows it. An empty value means unset; secrets are masked."""
-
-    key: str
-    value: str
-    source: Source
+FIELDS: Final = {field.alias or name: name for name, field in Settings.model_fields.items()}
 
 
 def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
@@ -232,14 +233,6 @@ def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None)
     return settings.model_copy(update={"data_dir": data_dir}).came_from(sources)
 
 
-def explain(settings: Settings) -> list[SettingLine]:
-    """Return each setting's value, as text that the setting accepts, and where it came from."""
-    return [
-        SettingLine(_PREFIX + key.upper(), _setting_text(getattr(settings, field)), settings.source(key))
-        for key, field in _FIELDS.items()
-    ]
-
-
 def sqlalchemy_url(url: str) -> str:
     """Return the database's URL for SQLAlchemy: it names the psycopg 3 driver."""
     return read_postgres_url(url).for_sqlalchemy()
@@ -247,9 +240,9 @@ def sqlalchemy_url(url: str) -> str:
 
 def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
     return {
-        name.removeprefix(_PREFIX).lower(): value
+        name.removeprefix(PREFIX).lower(): value
         for name, value in env.items()
-        if name.startswith(_PREFIX)
+        if name.startswith(PREFIX)
         and not name.startswith(_TEST_PREFIX)
         and value
         and not is_service_variable(name, value)
@@ -267,29 +260,13 @@ def _read_file(folder: Path) -> dict[str, Any]:
 
 
 def _name(key: str, source: Source) -> str:
-    return f"{_FILE}: {key}"[:MAX_SHOWN] if source == _FILE else (_PREFIX + key.upper())[:MAX_SHOWN]
+    return f"{_FILE}: {key}"[:MAX_SHOWN] if source == _FILE else (PREFIX + key.upper())[:MAX_SHOWN]
 
 
 def _problem(key: str, value: object, source: Source, found: ErrorDetails) -> str:
     name = _name(key, source)
-    if key in _FIELDS:
-        return bad_value(name, value, found, expected=Settings.model_fields[_FIELDS[key]].description or "")
-    close = difflib.get_close_matches(key, _FIELDS, n=1)
+    if key in FIELDS:
+        return bad_value(name, value, found, expected=Settings.model_fields[FIELDS[key]].description or "")
+    close = difflib.get_close_matches(key, FIELDS, n=1)
     hint = f"did you mean {_name(close[0], source)}?" if close else "`callboard config` lists all settings"
     return f"{name} is not a setting ({hint})"
-
-
-def _setting_text(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case SecretStr():
-            return MASK
-        case timedelta():
-            return format_duration(value)
-        case tuple():
-            return ",".join(value)
-        case _:
-            return mask_text(str(value))

@@ -41,6 +41,7 @@ class Platform:
 
     schema:          the Postgres schema, and the prefix of every Redis key.
     enqueue_threads: how many groups of concurrent enqueues are written at the same time.
+    allow_pooler:    False: this process needs sessions of its own, so a pooler is refused.
     """
 
     def __init__(
@@ -53,10 +54,14 @@ class Platform:
         application: str = "callboard",
         schema: str = DEFAULT_SCHEMA,
         enqueue_threads: int = 1,
+        allow_pooler: bool = True,
     ) -> None:
         self._lease = lease
         self._redis_url, self._schema = redis_url, schema
-        self.database = Database(database_url, schema=schema, pool_size=pool_size, application=application)
+        self.database = Database(
+            database_url, schema=schema, pool_size=pool_size, application=application,
+            allow_pooler=allow_pooler,
+        )  # fmt: skip
         self.transport = Transport(redis_url, prefix=schema)
         self.catalogue = Catalogue(self.database)
         self.enqueue = Enqueue(self.database, self.transport, self.catalogue, threads=enqueue_threads)

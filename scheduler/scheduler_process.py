@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import REGISTRY, Counter
 
 from callboard.config.embedded import ServerUrls
+from callboard.config.ending import end_at_latest
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.model.basics.clock import SYSTEM
@@ -29,6 +30,11 @@ TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became
 
 _LEAD_EVERY: Final = 2.0
 _PRUNE_EVERY: Final = 60.0
+#: While it stops: how long a statement waits, how long all of them wait, and when the process ends in spite
+#: of a thread that hangs. Seconds.
+_STOP_ANSWER: Final = 3.0
+_LONGEST_STOP: Final = 8.0
+_LAST_RESORT: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +46,11 @@ def run(settings: Settings, urls: ServerUrls) -> int:
         signal.signal(number, lambda *_: stopping.set())
     with ExitStack() as opened:
         platform = Platform(
-            sqlalchemy_url(urls.database_url), urls.redis_url, lease=settings.lease_ttl, pool_size=8,
-            application="callboard scheduler", schema=settings.schema_name,
+            sqlalchemy_url(urls.direct_url), urls.redis_url, lease=settings.lease_ttl, pool_size=8,
+            application="callboard scheduler", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         opened.callback(platform.close)
+        platform.database.refuse_pooler()
         if settings.metrics_port is not None:
             opened.enter_context(serving(settings.metrics_host, settings.metrics_port, REGISTRY))
         Scheduler(platform, settings, opened)
@@ -51,6 +58,10 @@ def run(settings: Settings, urls: ServerUrls) -> int:
         while not stopping.wait(0.2):
             pass
         log.info("scheduler.stopping")
+        # The loops end after the statement that runs, whatever Postgres does.
+        left = min(settings.grace.total_seconds(), _LONGEST_STOP)
+        platform.database.hurry(_STOP_ANSWER, left)
+        end_at_latest(left + _LAST_RESORT)
     return 0
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import structlog
 
 from callboard.config import garbage
+from callboard.config.ending import end_at_latest
 from callboard.config.logging import configure
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.attempts.worker import WorkerCard
@@ -37,6 +38,11 @@ EXIT_CONFIG: Final = 2
 EXIT_UNAVAILABLE: Final = 7
 #: Interrupted jobs have this time to clean up after the grace period. Seconds.
 _CLEANUP_TIME: Final = 2.0
+#: While it stops: how long a statement waits; from the end of the grace period, how long all of them wait,
+#: and when the process ends in spite of a thread that hangs. Seconds.
+_STOP_ANSWER: Final = 3.0
+_LAST_WRITES: Final = 5.0
+_LAST_RESORT: Final = 8.0
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +115,7 @@ class WorkerChild:
         settings = plan.settings
         self._platform = Platform(
             sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
-            application="callboard worker", schema=settings.schema_name,
+            application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         self._draining = Event()
         self._broker = make_broker(self._platform, self._draining, settings)
@@ -155,15 +161,17 @@ class WorkerChild:
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
         grace = self._plan.settings.grace.total_seconds()
+        deadline = SYSTEM.monotonic() + grace
         log.info("worker.draining", running=len(self._slots.held()), grace=grace)
         self._draining.set()
+        self._platform.database.hurry(_STOP_ANSWER, grace + _LAST_WRITES)
+        end_at_latest(grace + _LAST_RESORT)
         with suppress(Unavailable):
             self._platform.workers.drain(self._plan.worker_id)
         self._hand_back()
         for attempt in self._slots.held():
             if attempt.option("notify_shutdown"):
                 interrupt(attempt, ShutdownInterrupt)
-        deadline = SYSTEM.monotonic() + grace
         while not self._slots.wait_empty(0.1):
             # Attempts that were between the claim and the threads before may be in the work queue now.
             self._hand_back()

@@ -36,6 +36,7 @@ class Server(uvicorn.Server):
     max_connections: how many connections may be open; fewer if the process may not open so many files
     tls:             if given, the server speaks HTTPS
     on_listening:    called with the URL when the server accepts requests
+    on_stopping:     called after the signal
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Server(uvicorn.Server):
         max_connections: int = 10_000,
         tls: ssl.SSLContext | None = None,
         on_listening: Callable[[str], None] = lambda _url: None,
+        on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -70,6 +72,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._tls = tls
         self._on_listening = on_listening
+        self._on_stopping = on_stopping
         self._stop_delay = stop_delay
         #: When it stops to accept connections. Monotonic seconds.
         self._closes_at: float | None = None
@@ -126,6 +129,7 @@ class Server(uvicorn.Server):
         if self._closes_at is None:
             self._closes_at = SYSTEM.monotonic() + self._stop_delay
             self._app.state.services.readiness.stop()
+            self._on_stopping()
             log.info("api.stopping", delay=self._stop_delay)
         return self.force_exit or SYSTEM.monotonic() >= self._closes_at
 

@@ -31,18 +31,18 @@ class Runtime:
 
 
 @contextmanager
-def open_runtime(*, need_redis: bool = False) -> Iterator[Runtime]:
+def open_runtime(*, need_redis: bool = False, direct: bool = False) -> Iterator[Runtime]:
     """Yield the runtime of a command. Start the embedded servers that it needs, and close all at the end.
 
     Redis carries only hints, so an embedded Valkey is started only with `need_redis`. One that already runs
-    is used.
+    is used. direct: the command needs sessions of its own, so it goes round a pooler.
     """
     settings = quiet_settings()
     from callboard.config.embedded import servers
 
     with (
         servers(settings, need_redis=need_redis) as urls,
-        closing(build_platform(settings, urls)) as platform,
+        closing((direct_platform if direct else build_platform)(settings, urls)) as platform,
     ):
         yield Runtime(settings, urls, platform)
 
@@ -56,6 +56,19 @@ def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
         sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
         application="callboard cli",
     )  # fmt: skip
+
+
+def direct_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
+    """Return the services on sessions of their own; raise InvalidInput if a pooler answers."""
+    from callboard.config.settings import sqlalchemy_url
+    from callboard.jobs.platform import Platform
+
+    platform = Platform(
+        sqlalchemy_url(urls.direct_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
+        application="callboard cli", allow_pooler=False,
+    )  # fmt: skip
+    platform.database.refuse_pooler()
+    return platform
 
 
 def quiet_settings() -> "Settings":

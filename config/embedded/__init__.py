@@ -24,10 +24,18 @@ __all__ = ["EmbeddedServers", "ServerUrls", "secret_key", "servers"]
 
 @dataclass(frozen=True, slots=True)
 class ServerUrls:
-    """The URLs of the database and of Redis."""
+    """The URLs of the database and of Redis.
+
+    direct_url: the same database without a pooler between, for processes that need sessions of their own.
+    """
 
     database_url: str
     redis_url: str
+    direct_url: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.direct_url:
+            object.__setattr__(self, "direct_url", self.database_url)
 
 
 class EmbeddedServers:
@@ -91,13 +99,17 @@ def servers(settings: Settings, *, need_redis: bool = True) -> Iterator[ServerUr
     URL is yielded anyway, because it may already run.
     """
     if settings.database_url is not None and settings.redis_url is not None:
-        yield ServerUrls(settings.database_url, settings.redis_url)
+        yield ServerUrls(settings.database_url, settings.redis_url, settings.database_direct_url or "")
         return
     embedded = EmbeddedServers(settings.data_dir)
     try:
         urls = embedded.ensure(
             postgres=settings.database_url is None, valkey=settings.redis_url is None and need_redis
         )
-        yield ServerUrls(settings.database_url or urls.database_url, settings.redis_url or urls.redis_url)
+        yield ServerUrls(
+            settings.database_url or urls.database_url,
+            settings.redis_url or urls.redis_url,
+            settings.database_direct_url or "",
+        )
     finally:
         embedded.leave()

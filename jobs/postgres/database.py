@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from callboard.jobs.errors import InvalidInput
+from callboard.jobs.errors import InvalidInput, Unavailable
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
@@ -23,6 +23,7 @@ from callboard.jobs.postgres.kept_connections import RECYCLE_AFTER, KeptConnecti
 from callboard.jobs.postgres.repeating import RepeatingCursor
 from callboard.jobs.postgres.server_address import libpq_defaults, server_address
 from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits
+from callboard.jobs.postgres.sessions.pooler import PoolerRefused
 from callboard.jobs.postgres.sessions.session_opening import Sessions
 from callboard.jobs.postgres.sessions.session_settings import begin_statement
 from callboard.jobs.postgres.sql import in_schema
@@ -37,6 +38,10 @@ _LIVENESS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+
+
+#: The limit of a statement that may take long. Seconds.
+_LONG: Final = 3600.0
 
 
 class Database:
@@ -168,9 +173,14 @@ class Database:
         self.limits.answer = min(answer, self.limits.answer)
         self.limits.until = time.monotonic() + left
 
-    def check_sessions(self) -> None:
-        """Raise PoolerRefused if a pooler answers that this process cannot use; Unavailable in an outage."""
-        with self.lasting():
+    def refuse_pooler(self) -> None:
+        """Raise InvalidInput if a pooler answers. An outage is no error: the processes wait for its end."""
+        try:
+            with self.lasting():
+                pass
+        except PoolerRefused as error:
+            raise InvalidInput(error.message) from None
+        except Unavailable:
             pass
 
     def close(self) -> None:
@@ -218,6 +228,12 @@ class Database:
 def driver_of(connection: Connection) -> BoundedConnection:
     """Return the driver's connection of a connection of ours."""
     return cast("BoundedConnection", connection.connection.driver_connection)
+
+
+def let_take_long(connection: Connection) -> None:
+    """Let each statement of this transaction take up to an hour. A migration may rewrite a large table."""
+    driver_of(connection).answer_within = _LONG
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def _begin_pooled(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from alembic.util import CommandError
 
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres import schema
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.database import Database, let_take_long
 from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.postgres.released_migrations import translate_on
 
@@ -77,6 +77,7 @@ class Migrations:
 
     def _run(self, act: Callable[[Config], None]) -> None:
         def work(connection: Connection) -> None:
+            let_take_long(connection)
             schema.lock(connection)
             schema.create(connection)
             translate_on(connection, self._database.schema)
@@ -87,7 +88,11 @@ class Migrations:
 
         # A lock of a table may deadlock with a worker's statement.
         with _one_at_a_time:
-            self._database.retrying(work)
+            try:
+                self._database.retrying(work)
+            finally:
+                # The connection keeps the longer limit.
+                self._database.close()
 
     def _config(self) -> Config:
         config = Config()

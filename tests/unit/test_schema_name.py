@@ -2,7 +2,8 @@
 
 import pytest
 
-from callboard.config.settings import explain, load_settings
+from callboard.config.setting_lines import explain
+from callboard.config.settings import load_settings
 from callboard.jobs.client import Client
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from callboard.config.settings import Settings, explain, load_settings
+from callboard.config.setting_lines import explain
+from callboard.config.settings import Settings, load_settings
 from callboard.jobs.errors import InvalidInput
 
 KEY = "an-unguessable-key-of-some-length"

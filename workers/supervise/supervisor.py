@@ -34,6 +34,8 @@ _MOST_QUICK_DEATHS: Final = 5
 #: After the grace period, the children have this time to write their last data. Then they are killed.
 #: Seconds.
 _KILL_AFTER: Final = 6.0
+#: While it stops, a statement waits at most this long. Seconds.
+_STOP_ANSWER: Final = 2.0
 #: How often the supervisor reads jobs that must run alone, and forced cancels that a child cannot handle.
 #: Seconds.
 _ASK_EVERY: Final = 2.0
@@ -261,7 +263,9 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop the children, wait for the grace period, then kill them. A second signal shortens the wait."""
         self._terminate()
-        deadline = self._clock.monotonic() + self._settings.grace.total_seconds() + _KILL_AFTER
+        left = self._settings.grace.total_seconds() + _KILL_AFTER
+        deadline = self._clock.monotonic() + left
+        self._platform.database.hurry(_STOP_ANSWER, left + 1)
         hurried, pause = False, Event()
         while self._children and self._clock.monotonic() < deadline:
             if self._hurrying.is_set() and not hurried:
