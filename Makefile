@@ -29,7 +29,7 @@ test: .venv/.installed ## Run all tests
 	exit $$status
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
-	@$(BIN)/python .ci/debian_packages.py postgresql redis-server nginx gcc libc6-dev
+	@$(BIN)/python .ci/debian_packages.py postgresql pgbouncer redis-server nginx gcc libc6-dev
 	@$(BIN)/pytest tests/system
 	@$(MAKE) lint-openapi
 	@$(MAKE) fuzz SECONDS=45 SEED=1

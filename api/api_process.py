@@ -11,7 +11,7 @@ from callboard.api.http.server import Server
 from callboard.api.http.tls import tls_context
 from callboard.config import garbage
 from callboard.config.embedded import ServerUrls, secret_key
-from callboard.config.ending import end_at_latest
+from callboard.config.last_resort import end_at_latest
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.platform import Platform

@@ -39,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _checks() -> Iterator["Check"]:
-    from callboard.cli.console.runtime import build_platform, quiet_settings
+    from callboard.cli.console.runtime import build_platform, direct_database, quiet_settings
     from callboard.config.embedded import secret_key, servers
     from callboard.jobs.operate.health import Check, HealthChecks
 
@@ -57,10 +57,15 @@ def _checks() -> Iterator["Check"]:
     try:
         with servers(settings) as urls:
             platform = build_platform(settings, urls)
+            direct = direct_database(urls) if settings.database_direct_url else None
             try:
-                yield from HealthChecks(platform.database, urls.redis_url, platform.migrations).checks()
+                yield from HealthChecks(
+                    platform.database, urls.redis_url, platform.migrations, direct=direct
+                ).checks()
             finally:
                 platform.close()
+                if direct:
+                    direct.close()
     except CallboardError as error:
         yield Check("servers", "fail", error.message)
 

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import REGISTRY, Counter
 
 from callboard.config.embedded import ServerUrls
-from callboard.config.ending import end_at_latest
+from callboard.config.last_resort import end_at_latest
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.model.basics.clock import SYSTEM

@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 
 from callboard.config import garbage
-from callboard.config.ending import end_at_latest
+from callboard.config.last_resort import end_at_latest
 from callboard.config.logging import configure
 from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.attempts.worker import WorkerCard

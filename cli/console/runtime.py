@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from callboard.config.embedded import ServerUrls
     from callboard.config.settings import Settings
     from callboard.jobs.platform import Platform
+    from callboard.jobs.postgres.database import Database
     from callboard.jobs.schedules.manage import Schedules
     from callboard.jobs.webhooks.intake import Intake
 
@@ -69,6 +70,16 @@ def direct_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
     )  # fmt: skip
     platform.database.refuse_pooler()
     return platform
+
+
+def direct_database(urls: "ServerUrls") -> "Database":
+    """Return the database without a pooler between."""
+    from callboard.config.settings import sqlalchemy_url
+    from callboard.jobs.postgres.database import Database
+
+    return Database(
+        sqlalchemy_url(urls.direct_url), pool_size=1, application="callboard cli", allow_pooler=False
+    )
 
 
 def quiet_settings() -> "Settings":

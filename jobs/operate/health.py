@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from callboard.jobs.errors import CallboardError, Unavailable
 from callboard.jobs.operate.repository import diagnosing
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.database import Database, driver_of
 from callboard.jobs.postgres.migrating import Migrations
 from callboard.jobs.redis.diagnosis import diagnose
 
@@ -37,8 +37,12 @@ def check_writable(database: Database) -> None:
 class HealthChecks:
     """Checks Postgres, Redis, the scheduler and the workers. Changes nothing."""
 
-    def __init__(self, database: Database, redis_url: str, migrations: Migrations) -> None:
+    def __init__(
+        self, database: Database, redis_url: str, migrations: Migrations, *, direct: Database | None = None
+    ) -> None:
+        """direct: the same database without a pooler between, if the settings name it."""
         self._database = database
+        self._direct = direct
         self._redis_url = redis_url
         self._migrations = migrations
 
@@ -46,6 +50,8 @@ class HealthChecks:
         """Yield the result of every check. Checks that depend on a failed one are left out."""
         database = self._postgres()
         yield database
+        if database.status != "fail":
+            yield from self._pooler()
         tables = None if database.status == "fail" else self._tables()
         if tables:
             yield tables
@@ -68,6 +74,29 @@ class HealthChecks:
         if version < _OLDEST_POSTGRES:
             return Check("postgres", "fail", f"{server} is too old", "move to Postgres 14 or later")
         return Check("postgres", "ok", server)
+
+    def _pooler(self) -> Iterator[Check]:
+        with self._database.autocommit() as connection:
+            is_pooled, server = driver_of(connection).is_pooled, diagnosing.server_identity(connection)
+        if self._direct is None:
+            if is_pooled:
+                yield Check(
+                    "pooler", "warn", "CALLBOARD_DATABASE_URL leads to a pooler, which workers, the scheduler"
+                    " and migrations cannot use", "set CALLBOARD_DATABASE_DIRECT_URL where they run",
+                )  # fmt: skip
+            return
+        try:
+            with self._direct.autocommit() as connection:
+                is_same = diagnosing.server_identity(connection) == server
+        except Unavailable as error:
+            yield Check("direct", "fail", error.message, "correct CALLBOARD_DATABASE_DIRECT_URL")
+            return
+        if is_same:
+            yield Check("direct", "ok", "CALLBOARD_DATABASE_DIRECT_URL leads to the same database")
+        else:
+            yield Check(
+                "direct", "fail", "CALLBOARD_DATABASE_DIRECT_URL leads to another database", "correct it"
+            )
 
     def _tables(self) -> Check:
         try:

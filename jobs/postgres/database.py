@@ -122,10 +122,12 @@ class Database:
         A pooler's connection is in a transaction of the block, as soon as it executes a statement.
         """
         with self.explaining(), self.engine.connect() as connection:
-            if not driver_of(connection).is_pooled:
+            is_pooled = driver_of(connection).is_pooled
+            if not is_pooled:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection
-            connection.commit()
+            if is_pooled:
+                connection.commit()
 
     def retrying(self, work: Callable[[Connection], T], *, operation: PostgresOperation = "transaction") -> T:
         """Run `work` in a transaction; repeat it after a deadlock or a serialization failure.

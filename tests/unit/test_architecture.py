@@ -57,7 +57,7 @@ CLIENT = r"jobs/(async_)?client\.py"
     [
         ("sqlalchemy", rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/\w+\.py|{CLIENT}"),
         # the embedded server is started by its own means
-        ("psycopg", rf"{REPOSITORY}|jobs/postgres/\w+\.py|{CLIENT}|config/embedded/\w+\.py"),
+        ("psycopg", rf"{REPOSITORY}|jobs/postgres/(?:sessions/)?\w+\.py|{CLIENT}|config/embedded/\w+\.py"),
         ("alembic", r"jobs/postgres/\w+\.py"),
         ("redis", r"jobs/redis/\w+\.py"),
         ("dramatiq", r"workers/.*|jobs/dramatiq/\w+\.py|src/callboard/dramatiq\.py"),
@@ -116,7 +116,7 @@ def test_sql_is_written_in_repositories_alone():
     found = [
         path
         for path, tree in sources().items()
-        if not re.fullmatch(rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/postgres/\w+\.py", path)
+        if not re.fullmatch(rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/postgres/(?:sessions/)?\w+\.py", path)
         and any(SQL.search(text) for text in texts(tree))
     ]
     assert found == []

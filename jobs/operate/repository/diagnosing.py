@@ -28,6 +28,18 @@ def is_read_only(connection: Connection) -> bool:
     return bool(connection.execute(_READ_ONLY).scalar_one())
 
 
+_IDENTITY: Final = text(
+    "SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text FROM pg_database"
+    " WHERE datname = current_database()"
+)
+
+
+def server_identity(connection: Connection) -> tuple[str, str]:
+    """Return what no other database has: when its server started, and its number there."""
+    started, number = connection.execute(_IDENTITY).one()
+    return started, number
+
+
 # The upper half of an advisory lock's bigint key is in classid, the lower half in objid; objsubid is 1.
 _LEADER: Final = text(f"""
 SELECT EXISTS (SELECT FROM pg_locks, (SELECT {LEADER} AS key) AS leader
