@@ -37,6 +37,10 @@ class WaitLimits:
         return round(max(min(left, CONNECT_WITHIN), _SHORTEST_CONNECT))
 
 
+class CommitUnconfirmed(psycopg.OperationalError):
+    """The server committed, but somebody cancelled its wait for the synchronous standby."""
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that closes itself when the server does not answer in time.
 
@@ -44,16 +48,34 @@ class BoundedConnection(psycopg.Connection[Any]):
     none on a local socket.
     """
 
+    #: Where Postgres waits for a standby. Its warnings come from there, in any language.
+    _STANDBY_WAIT: Final = "SyncRepWaitForLSN"
+
     #: The limits of its database. Set once, after the connect.
     limits = WaitLimits()
     #: Its own limit for an answer, instead of the database's. Seconds.
     answer_within: float | None = None
     #: Whether its session is a pooler's, and serves other clients between our transactions.
     is_pooled = False
+    #: Whether the last commit may be lost with this server.
+    _is_unconfirmed = False
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         """Wait as psycopg does, until the limit. psycopg calls this for every statement."""
-        return super().wait(self._bounded(gen), *arguments, **options)
+        result = super().wait(self._bounded(gen), *arguments, **options)
+        if self._is_unconfirmed:
+            # To the server it is a success with a warning. A promise needs the standby's word.
+            self.close()
+            raise CommitUnconfirmed("the synchronous standby has not confirmed the commit")
+        return result
+
+    def heed_notices(self) -> None:
+        """Notice when the server gives up its wait for the synchronous standby."""
+        self.add_notice_handler(self._heed)
+
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == self._STANDBY_WAIT:
+            self._is_unconfirmed = True
 
     def _bounded(self, gen: Any) -> Any:
         began = time.monotonic()

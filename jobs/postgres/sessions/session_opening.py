@@ -89,4 +89,5 @@ class Sessions:
         limited = {"connect_timeout": self._limits.connect()} | parameters
         connection = BoundedConnection.connect(**limited)
         connection.limits = self._limits
+        connection.heed_notices()
         return connection
