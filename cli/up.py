@@ -52,6 +52,8 @@ def up(*, as_json: bool) -> None:
     port, key = _free_port(settings), secret_key(settings)
     with _servers(settings) as (urls, embedded), closing(direct_platform(settings, urls)) as platform:
         platform.migrations.upgrade()
+        # A signal is handled between two looks into Postgres.
+        platform.database.limits.answer = _READY_TIMEOUT
         address = f"{settings.url_scheme}://{_bracketed(_reachable(settings.host))}:{port}"
 
         def on_ready() -> None:

@@ -52,13 +52,13 @@ def until(holds: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 class Process:
-    """One `callboard run ...` in a session of its own, with its log."""
+    """One `callboard run ...`, or `callboard up`, in a session of its own, with its log."""
 
     def __init__(self, role: str, folder: Path, environment: dict[str, str]) -> None:
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "callboard", "run", role],
+                [sys.executable, "-m", "callboard", *(["up"] if role == "up" else ["run", role])],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -100,7 +100,16 @@ class Supervisor:
             self._renew()
 
     def _on_signal(self, *_: object) -> None:
-        (self._hurrying if self._stopping.is_set() else self._stopping).set()
+        if self._stopping.is_set():
+            self._hurrying.set()
+        else:
+            self._stopping.set()
+            # Here, because the main thread may wait for Postgres.
+            self._platform.database.hurry(_STOP_ANSWER, self._stop_time() + 1)
+
+    def _stop_time(self) -> float:
+        """Return after how many seconds children are killed that have not stopped."""
+        return self._settings.grace.total_seconds() + _KILL_AFTER
 
     def _start_missing(self) -> None:
         kept = sum(not child.solo for child in self._children)
@@ -263,9 +272,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop the children, wait for the grace period, then kill them. A second signal shortens the wait."""
         self._terminate()
-        left = self._settings.grace.total_seconds() + _KILL_AFTER
-        deadline = self._clock.monotonic() + left
-        self._platform.database.hurry(_STOP_ANSWER, left + 1)
+        deadline = self._clock.monotonic() + self._stop_time()
         hurried, pause = False, Event()
         while self._children and self._clock.monotonic() < deadline:
             if self._hurrying.is_set() and not hurried:
