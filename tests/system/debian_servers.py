@@ -72,7 +72,7 @@ def debian_servers(of_postgres: Mapping[str, str] = NOTHING) -> Iterator[DebianS
 
 @contextmanager
 def _postgres(folder: Path, variables: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    programs = _newest_postgres()
+    programs = newest_postgres()
     account, password, port = Account.for_postgres(), secrets.token_hex(16), free_port()
     folder.mkdir(mode=0o700)
     (folder / "password").write_text(password)
@@ -100,7 +100,7 @@ def _postgres(folder: Path, variables: Mapping[str, str]) -> Iterator[tuple[str,
     url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"
     command: list[str | Path] = [*as_account, programs / "postgres", "-D", data, *options]
     # SIGINT is Postgres' fast shutdown: it ends the sessions that are still open
-    with _running(command, folder, lambda: psycopg.connect(url).close(), signal.SIGINT, variables) as process:
+    with running(command, folder, lambda: psycopg.connect(url).close(), signal.SIGINT, variables) as process:
         yield url, process
 
 
@@ -119,12 +119,12 @@ def _redis(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
     program = shutil.which("redis-server", path="/usr/bin:/usr/local/bin")
     assert program is not None, "Debian's package redis-server is not installed"
-    with _running([program, folder / "redis.conf"], folder, answers, signal.SIGTERM) as process:
+    with running([program, folder / "redis.conf"], folder, answers, signal.SIGTERM) as process:
         yield url, process
 
 
 @contextmanager
-def _running(
+def running(
     command: Sequence[str | Path],
     folder: Path,
     answers: Callable[[], None],
@@ -162,7 +162,7 @@ def _running(
             process.wait()
 
 
-def _newest_postgres() -> Path:
+def newest_postgres() -> Path:
     """Return the folder of the newest Postgres' programs, as Debian's packages lay them."""
     found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     folders = sorted((path.parent for path in found), key=lambda path: int(path.parent.name))
