@@ -247,8 +247,8 @@ def _begin_pooled(connection: Connection) -> None:
 def _parameters(address: URL, application: str) -> dict[str, Any]:
     """Return the connection parameters that are added to the URL's. What the user sets comes first.
 
-    The user's `options` are joined with those of session.py. Where both set the same one, ours counts:
-    statements need it.
+    The user's `options` are joined with those of session_settings.py. Where both set the same one, ours
+    counts: statements need it.
     """
     set_by_user = libpq_defaults() | address.query
     ours: dict[str, Any] = {**_LIVENESS, "application_name": application}
@@ -256,6 +256,10 @@ def _parameters(address: URL, application: str) -> dict[str, Any]:
         # Of several servers, only the primary accepts jobs.
         ours["target_session_attrs"] = "primary"
     parameters = {name: value for name, value in ours.items() if name not in set_by_user}
+    timeout = str(set_by_user.get("connect_timeout", ""))
+    if timeout.isdecimal():
+        # The driver would read PGCONNECT_TIMEOUT by itself, but a process that stops waits for less.
+        parameters["connect_timeout"] = timeout
     return parameters | {"cursor_factory": RepeatingCursor, "options": str(set_by_user.get("options", ""))}
 
 

@@ -29,12 +29,15 @@ class WaitLimits:
     answer: float = ANSWER_WITHIN
     until: float = float("inf")
 
-    def connect(self) -> int:
-        """Return the limit for a new connection, in whole seconds. Raises ServerSilent if none is left."""
+    def connect(self, wanted: float = CONNECT_WITHIN) -> int:
+        """Return the limit for a new connection, in whole seconds. Raises ServerSilent if none is left.
+
+        wanted: the limit that applies while there is enough time; 0 for none.
+        """
         left = min(self.answer, self.until - time.monotonic())
         if left <= 0:
             raise ServerSilent("this process stops, and opens no more connections")
-        return round(max(min(left, CONNECT_WITHIN), _SHORTEST_CONNECT))
+        return round(max(min(left, wanted or left), _SHORTEST_CONNECT))
 
 
 class CommitUnconfirmed(psycopg.OperationalError):

@@ -4,7 +4,11 @@ from typing import Any, Final
 
 import psycopg
 
-from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits
+from callboard.jobs.postgres.sessions.bounded_connection import (
+    CONNECT_WITHIN,
+    BoundedConnection,
+    WaitLimits,
+)
 from callboard.jobs.postgres.sessions.pooler import PoolerRefused
 from callboard.jobs.postgres.sessions.session_settings import has_options, startup_options, state
 
@@ -86,8 +90,8 @@ class Sessions:
         return self._open({**parameters, "options": f"{given} {ours}" if given else ours})
 
     def _open(self, parameters: dict[str, Any]) -> BoundedConnection:
-        limited = {"connect_timeout": self._limits.connect()} | parameters
-        connection = BoundedConnection.connect(**limited)
+        limit = self._limits.connect(float(parameters.get("connect_timeout", CONNECT_WITHIN)))
+        connection = BoundedConnection.connect(**{**parameters, "connect_timeout": limit})
         connection.limits = self._limits
         connection.heed_notices()
         return connection
