@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from callboard.jobs.metrics import STORE_SECONDS
 from callboard.jobs.postgres import locks
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.database import Database, driver_of
+from callboard.jobs.postgres.sessions.session_settings import change
 
+#: How long the server keeps the lock for a leader that asks nothing.
+_IDLE_AT_MOST: Final = "30s"
 T = TypeVar("T")
 
 
@@ -40,6 +43,9 @@ class Leadership:
                 return False
             # The lock belongs to the connection, so the connection must not go back to the pool.
             opened.callback(connection.invalidate)
+            # A leader asks several times a second. One that is cut off frees the lock, even if something on
+            # the way keeps its connection open.
+            change(driver_of(connection), {"idle_session_timeout": _IDLE_AT_MOST})
             self._held = opened.pop_all()
             self._connection = connection
         return True

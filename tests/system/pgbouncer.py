@@ -5,21 +5,36 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
 from callboard.config.embedded.account import Account
-from tests.system.debian_servers import PATIENCE, free_port
+from tests.system.debian_servers import free_port, running
+
+
+@dataclass
+class PgBouncer:
+    """A running PgBouncer, and the URL of the database through it."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    configuration: Path
+    settings: Mapping[str, object]
+
+    def lead_to(self, database_url: str) -> None:
+        """Use this server from now on."""
+        self.configuration.write_text(_configuration(database_url, self.settings))
+        self.process.send_signal(signal.SIGHUP)
 
 
 @contextmanager
-def pgbouncer(database_url: str, *, sessions: int = 20, **settings: object) -> Iterator[str]:
-    """Run a PgBouncer in front of this database, and yield the same database's URL through it.
+def pgbouncer(database_url: str, *, sessions: int = 20, **settings: object) -> Iterator[PgBouncer]:
+    """Run a PgBouncer in front of this database.
 
     sessions: how many sessions at Postgres all clients share.
     settings: further lines of its configuration.
@@ -40,37 +55,24 @@ def pgbouncer(database_url: str, *, sessions: int = 20, **settings: object) -> I
         "max_client_conn": 200,
         **settings,
     }
-    target = f"host=127.0.0.1 port={parts.port} user={parts.username} password={parts.password}"
+    configuration = folder / "pgbouncer.ini"
     (folder / "users").write_text(f'"{parts.username}" "{parts.password}"\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n* = {target}\n\n[pgbouncer]\n"
-        + "".join(f"{name} = {value}\n" for name, value in lines.items())
-    )
+    configuration.write_text(_configuration(database_url, lines))
     for path in folder.iterdir():
         os.chown(path, account.uid, account.gid)
     url = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     assert program is not None, "Debian's package pgbouncer is not installed"
-    with (folder / "log").open("wb") as out:
-        command: list[str | Path] = [*account.prefix([folder]), program, folder / "pgbouncer.ini"]
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                psycopg.connect(url).close()
-                break
-            except psycopg.OperationalError:
-                log = (folder / "log").read_text()
-                assert process.poll() is None, log
-                assert time.monotonic() < deadline, log
-                time.sleep(0.05)
-        yield url
+        command: list[str | Path] = [*account.prefix([folder]), program, configuration]
+        with running(command, folder, lambda: psycopg.connect(url).close(), signal.SIGINT) as process:
+            yield PgBouncer(url, process, configuration, lines)
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         shutil.rmtree(folder)
+
+
+def _configuration(database_url: str, lines: Mapping[str, object]) -> str:
+    parts = urlsplit(database_url)
+    target = f"host=127.0.0.1 port={parts.port} user={parts.username} password={parts.password}"
+    settings = "".join(f"{name} = {value}\n" for name, value in lines.items())
+    return f"[databases]\n* = {target}\n\n[pgbouncer]\n{settings}"

@@ -58,8 +58,8 @@ def stage(servers: DebianServers) -> Iterator[Stage]:
 
 @pytest.fixture
 def pooled_url(servers: DebianServers, stage: Stage) -> Iterator[str]:
-    with pgbouncer(servers.urls.database_url, sessions=SESSIONS) as url:
-        yield url
+    with pgbouncer(servers.urls.database_url, sessions=SESSIONS) as pooler:
+        yield pooler.url
 
 
 @pytest.fixture
@@ -181,11 +181,11 @@ def test_a_pooler_is_recognised_in_any_mode_and_configuration(
     servers: DebianServers, stage: Stage, ignored: str, mode: str
 ) -> None:
     with (
-        pgbouncer(servers.urls.database_url, pool_mode=mode, ignore_startup_parameters=ignored) as url,
-        closing(Platform(sqlalchemy_url(url), servers.urls.redis_url)) as made,
+        pgbouncer(servers.urls.database_url, pool_mode=mode, ignore_startup_parameters=ignored) as pooler,
+        closing(Platform(sqlalchemy_url(pooler.url), servers.urls.redis_url)) as made,
     ):
         walk(made)
-        refused = command(stage, url, "run", "worker")
+        refused = command(stage, pooler.url, "run", "worker")
     assert refused.returncode == 2
     assert "CALLBOARD_DATABASE_DIRECT_URL" in refused.stderr
 

@@ -68,7 +68,8 @@ SETTINGS: Final = (
     # Limits: the leader, the listener and the pool hold idle sessions. A migration sets its own limits.
     Setting("statement_timeout", f"{STATEMENT_TIMEOUT.seconds}s"),
     Setting("lock_timeout", "0"),
-    Setting("idle_in_transaction_session_timeout", "0"),
+    # A process that was cut off in a transaction holds its locks no longer than this.
+    Setting("idle_in_transaction_session_timeout", "1min"),
     Setting("idle_session_timeout", "0", begin=False),
     Setting("transaction_timeout", "0", since=17),
     # An error ends its transaction, never the session.

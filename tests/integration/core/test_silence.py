@@ -99,6 +99,19 @@ def test_a_leader_notices_that_its_lock_is_out_of_reach(proxy, database):
     leadership.release()
 
 
+def test_a_leader_that_is_cut_off_loses_its_lock(proxy, database, monkeypatch):
+    """Also if something on the way keeps its connection to Postgres open, so that no keepalive fails."""
+    monkeypatch.setattr("callboard.jobs.postgres.leadership._IDLE_AT_MOST", "500ms")
+    leader, standby = Leadership(database), Leadership(database)
+    assert leader.take()
+    assert not standby.take()
+    proxy.hush(new=False)
+    database.engine.dispose()
+    until(standby.take)
+    standby.release()
+    leader.release()
+
+
 def test_a_listener_notices_that_nothing_can_come(proxy, database, monkeypatch):
     monkeypatch.setattr("callboard.jobs.postgres.listening._ASK_EVERY", 0.2)
 
