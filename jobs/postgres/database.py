@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -14,13 +14,21 @@ from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
-from callboard.jobs.postgres.failures import explained, is_outage, is_stale, retry_on_conflict
+from callboard.jobs.postgres.failures import (
+    explained,
+    is_misfit,
+    is_outage,
+    is_stale,
+    retry_on_conflict,
+)
 from callboard.jobs.postgres.repeating import RepeatingCursor
+from callboard.jobs.postgres.schema import SchemaFit, SchemaStatus, read_status
 from callboard.jobs.postgres.server_address import libpq_defaults, server_address
 from callboard.jobs.postgres.session import Sessions
 from callboard.jobs.postgres.sql import in_schema
@@ -83,6 +91,8 @@ class Database:
         self._kept: WeakSet[KeptConnection] = WeakSet()
         #: How often all connections were discarded as dead.
         self.outages = 0
+        #: Whether the tables have a version that this program can use.
+        self.fit: Final = SchemaFit()
         _databases.add(self)
 
     @contextmanager
@@ -148,6 +158,11 @@ class Database:
         self._kept.add(kept)
         return kept
 
+    def verify_tables(self) -> None:
+        """Raise SchemaMismatch unless the tables fit this program."""
+        with self.explaining():
+            self.fit.verify(self._read_status())
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -176,7 +191,17 @@ class Database:
         if isinstance(error, DBAPIError) and error.connection_invalidated and is_outage(error):
             self.outages += 1
             self.engine.dispose()
+        if is_misfit(error) or is_stale(error):
+            # If the version cannot be read, the first error counts.
+            with suppress(DBAPIError, PoolTimeout):
+                mismatch = self.fit.explain(self._read_status, for_good=is_misfit(error))
+                if mismatch is not None:
+                    return mismatch
         return explained(error, where=server_address(self.engine.url), schema=self.schema)
+
+    def _read_status(self) -> SchemaStatus:
+        with self._autocommit.connect() as connection:
+            return read_status(connection)
 
     def _connect(
         self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from callboard.config.settings import Settings
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
@@ -34,8 +34,8 @@ _MOST_QUICK_DEATHS: Final = 5
 #: After the grace period, the children have this time to write their last data. Then they are killed.
 #: Seconds.
 _KILL_AFTER: Final = 6.0
-#: How often the supervisor reads jobs that must run alone, and forced cancels that a child cannot handle.
-#: Seconds.
+#: How often the supervisor reads jobs that must run alone, forced cancels that a child cannot handle, and
+#: whether tables that did not fit do so now. Seconds.
 _ASK_EVERY: Final = 2.0
 #: This many children that run one job alone may exist beside the others.
 _SOLO_AT_ONCE: Final = 2
@@ -101,10 +101,19 @@ class Supervisor:
         (self._hurrying if self._stopping.is_set() else self._stopping).set()
 
     def _start_missing(self) -> None:
-        kept = sum(not child.solo for child in self._children)
-        if self._clock.monotonic() >= self._restart_at:
-            for _ in range(self._settings.processes - kept):
+        missing = self._settings.processes - sum(not child.solo for child in self._children)
+        if missing > 0 and self._clock.monotonic() >= self._restart_at and self._tables_fit():
+            for _ in range(missing):
                 self._start(self._settings)
+
+    def _tables_fit(self) -> bool:
+        """Return whether children can start. Without an answer they start, and report the outage."""
+        try:
+            self._platform.database.verify_tables()
+        except Unavailable as error:
+            self._restart_at = self._clock.monotonic() + _ASK_EVERY
+            return not isinstance(error, SchemaMismatch)
+        return True
 
     def _start(self, settings: Settings, *, solo: bool = False) -> None:
         board = Board(settings.threads + settings.async_slots)
