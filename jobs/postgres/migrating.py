@@ -80,7 +80,7 @@ class Migrations:
                         raise
                     if time.monotonic() > deadline:
                         raise Busy(_LOCKED) from error
-                    log.info("migration.waiting", reason="another transaction has locked a table")
+                    log.warning("migration.waiting", reason="another transaction has locked a table")
                     time.sleep(random.uniform(*_PAUSES))  # noqa: S311
                 else:
                     return

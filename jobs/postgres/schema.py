@@ -143,7 +143,7 @@ def exclusive(engine: Engine) -> Iterator[Callable[[], None]]:
             connection.rollback()
             if not waited:
                 waited = True
-                log.info("migration.waiting", reason="another process migrates this schema")
+                log.warning("migration.waiting", reason="another process migrates this schema")
             pause.wait(_LOCK_EVERY)
         yield lambda: check(connection)
 
