@@ -218,6 +218,9 @@ def test_processes_wait_for_their_tables_and_go_on_when_they_fit(stage: Stage) -
             assert "callboard db upgrade" in ready.json()["checks"]["migrations"]
             held = stage.states()["running"]
             early = stage.start("worker")
+            early_api, early_scheduler = stage.start("api", port=0), stage.start("scheduler")
+            early_url = str(until(lambda: early_api.events("api.listening"))[0]["url"])
+            assert httpx.get(f"{early_url}/readyz").status_code == 503
             until(lambda: early.events("tables.do_not_fit"))
             assert (early.alive, early.events("worker.started")) == (True, [])
             until(lambda: stage.states()["running"] == 0 or held == 0)
@@ -225,11 +228,12 @@ def test_processes_wait_for_their_tables_and_go_on_when_they_fit(stage: Stage) -
             for process in (worker, scheduler, api):
                 until(lambda p=process: p.events("tables.fit"))  # type: ignore[misc]
             until(lambda: early.events("worker.ready"))
-            until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+            for address in (url, early_url):
+                until(lambda at=address: httpx.get(f"{at}/readyz").status_code == 200)  # type: ignore[misc]
             flows_on(threads)
         all_end_once(stage, threads)
         assert worker.metric('callboard_schema_version{of="tables"}') == int(NEEDED)
-        for process in (worker, scheduler, api, early):
+        for process in (worker, scheduler, api, early, early_api, early_scheduler):
             assert [line for line in process.log.read_text().splitlines() if '"level":"error"' in line] == []
     finally:
         stage.platform.migrations.upgrade()

@@ -162,7 +162,7 @@ def test_an_upgrade_gives_up_and_says_what_to_do(empty, monkeypatch):
     empty.migrations.downgrade("0007")
     with empty.database.transaction() as old:
         old.execute(text("SELECT count(*) FROM callboard.job_types"))
-        with pytest.raises(Busy, match="locked a table.*pg_stat_activity.*again"):
+        with pytest.raises(Busy, match=r"locked a table.*pg_stat_activity.*again"):
             empty.migrations.upgrade()
     assert empty.migrations.upgrade().up_to_date
 
