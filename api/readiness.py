@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 from prometheus_client import Gauge
 
-from callboard.jobs.errors import Busy, Unavailable
+from callboard.jobs.errors import Busy, SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.operate.health import check_writable
 from callboard.jobs.platform import Platform
@@ -32,6 +32,7 @@ _UNKNOWN: Final = "unknown"
 _NO_ANSWER: Final = {"database": f"no answer within {_TIMEOUT:g} s", "migrations": _UNKNOWN}
 _MISSING: Final = "missing; run 'callboard db upgrade'"
 _NEWER: Final = "newer than this program; restart it with the new version"
+_REFUSED: Final = "newer than this program, and do not fit it; restart it with the version that fits"
 
 log = structlog.get_logger(__name__)
 
@@ -167,11 +168,16 @@ class ReadinessCheck:
         except Unavailable as error:
             reasons["database"] = error.message
             return {"database": _UNAVAILABLE, "migrations": _UNKNOWN}
+        try:
+            self._platform.database.fit.verify(schema)
+        except SchemaMismatch as error:
+            reasons["migrations"] = error.message
+            return {"database": _OK, "migrations": _REFUSED if schema.is_newer else _MISSING}
         if schema.up_to_date:
             return {"database": _OK, "migrations": _OK}
-        reasons["migrations"] = f"the tables are at {schema.current or 'none'}, needed is {schema.needed}"
+        reasons["migrations"] = f"the tables are at {schema.current}, needed is {schema.needed}"
         # A deploy upgrades the tables first, and meanwhile the old processes must go on.
-        return {"database": _OK, "migrations": _NEWER if schema.is_newer else _MISSING}
+        return {"database": _OK, "migrations": _NEWER}
 
     def _redis(self, reasons: dict[str, str]) -> str:
         try:

@@ -9,7 +9,7 @@ from callboard.cli.console.options import json_option, yes_option
 from callboard.cli.console.output import confirmed, note, print_json
 
 if TYPE_CHECKING:
-    from callboard.jobs.postgres.migrating import SchemaStatus
+    from callboard.jobs.postgres.schema import SchemaStatus
 
 
 @click.group()

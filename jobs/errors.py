@@ -12,7 +12,8 @@ CallboardError
 ├── PayloadTooLarge       PAYLOAD_TOO_LARGE  the request is larger than the limit
 ├── UnsupportedMediaType  UNSUPPORTED_MEDIA_TYPE  the body's media type or encoding is not accepted
 ├── Unavailable           UNAVAILABLE        a required service does not answer; try again
-│   └── Busy              UNAVAILABLE        Postgres refused or cancelled the statement; try again
+│   ├── Busy              UNAVAILABLE        Postgres refused or cancelled the statement; try again
+│   └── SchemaMismatch    UNAVAILABLE        the tables have a version that this program cannot use
 ├── JobUnsuccessful       JOB_UNSUCCESSFUL   a job that was waited for did not succeed
 └── WaitTimeout           TIMED_OUT          a job that was waited for has not ended yet
 """
@@ -136,6 +137,12 @@ class Busy(Unavailable):
     """
 
     stored_as = "Busy"
+
+
+class SchemaMismatch(Unavailable):
+    """The tables are missing or have a version that this program cannot use; run 'callboard db upgrade'."""
+
+    stored_as = "SchemaMismatch"
 
 
 class NotShown(Unavailable):

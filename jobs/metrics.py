@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Final, Literal
 
-from prometheus_client import REGISTRY, Counter, Histogram, Metric
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -140,6 +140,12 @@ HARD_TIMEOUTS = Bounded(
         "Processes killed because a job ran beyond its hard timeout, or did not stop after a forced cancel.",
         ["queue", "job_name"],
     )
+)
+SCHEMA_VERSION = Gauge(
+    "callboard_schema_version",
+    "The version of the tables, and the one that the program needs; 0: no tables.",
+    ["of"],
+    multiprocess_mode="livemostrecent",
 )
 STALE_WRITES = Counter(
     "callboard_stale_writes_total", "Writes refused because their attempt had ended.", ["writer"]

@@ -6,7 +6,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Gauge
 
-from callboard.jobs.errors import Busy
+from callboard.jobs.errors import Busy, SchemaMismatch
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.leadership import Leadership
 
@@ -55,7 +55,7 @@ class Leader:
             raise
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, Busy) and self._leadership.is_connected:
+        if isinstance(error, Busy | SchemaMismatch) and self._leadership.is_connected:
             return
         self.resign()
         log.warning("scheduler.leadership_lost", reason=str(error)[:200])

@@ -69,7 +69,7 @@ class Scheduler:
     """The loops of the scheduler. They end when `opened` is closed."""
 
     def __init__(self, platform: Platform, settings: Settings, opened: ExitStack) -> None:
-        self._leader = leader = Leader(platform.database)
+        leader = Leader(platform.database)
         opened.callback(leader.resign)
         feeder = Feeder(platform, SYSTEM)
         ticker = platform.ticker()
@@ -105,21 +105,25 @@ class Scheduler:
             Reaper(platform.workers, SYSTEM),
             tick,
             loops.run_soon,
+            look=platform.feed.look_as_leader,
             clock=DatabaseClock(SYSTEM),
             realign=realign,
             on_ahead=pruner.on_jump,
         )
         loops.every(_LEAD_EVERY, "lead", lead)
         loops.paced(LOOK_EVERY, "look", watch.look)
-        loops.every(GAUGE_EVERY, "gauges", self._if_leading(gauges.round))
-        loops.every(_PRUNE_EVERY, "prune", self._if_leading(pruner.round))
+        loops.every(GAUGE_EVERY, "gauges", _if(watch, leader, gauges.round))
+        loops.every(_PRUNE_EVERY, "prune", _if(watch, leader, pruner.round))
 
-    def _if_leading(self, work: Callable[[], object]) -> Callable[[], None]:
-        def checked() -> None:
-            if self._leader.leads:
-                work()
 
-        return checked
+def _if(watch: Watch, leader: Leader, work: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that does the work while this scheduler leads and the tables fit it."""
+
+    def checked() -> None:
+        if leader.leads and watch.usable:
+            work()
+
+    return checked
 
 
 def _spans(settings: Settings) -> RetentionSpans:

@@ -8,8 +8,8 @@ import structlog
 from prometheus_client import Counter
 
 from callboard.jobs.errors import Busy
-from callboard.jobs.feed.feed import Feed
 from callboard.jobs.feed.upkeep import Upkeep
+from callboard.jobs.postgres.leadership import Leadership
 from callboard.scheduler.database_clock import DatabaseClock
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
@@ -37,6 +37,7 @@ class Watch:
 
     A look uses the connection that holds the leader's lock. An answer proves that the lock is still held.
 
+    look:     reads which work is due, over the leader's connection.
     clock:    notices when the database's clock jumps.
     realign:  corrects the times in the database that are too late after its clock was set back.
     on_ahead: is called when the database's clock has jumped ahead.
@@ -50,11 +51,13 @@ class Watch:
         tick: Callable[[], object],
         start: Start,
         *,
+        look: Callable[[Leadership], Upkeep],
         clock: DatabaseClock,
         realign: Callable[[], object],
         on_ahead: Callable[[timedelta], object],
     ) -> None:
         self._leader = leader
+        self._look = look
         self._feeder = feeder
         self._reaper = reaper
         self._tick = tick
@@ -62,22 +65,26 @@ class Watch:
         self._clock = clock
         self._realign = realign
         self._on_ahead = on_ahead
+        #: Whether the last look had an answer and the tables fitted this program.
+        self.usable = False
 
     def look(self) -> float:
         """Read which work is due and start it; return the pause before the next look, in seconds."""
         self._clock.ask()
         try:
-            found = self._leader.ask(Feed.look_as_leader)
+            found = self._leader.ask(self._look)
         except Busy:
             # The database answers: it refused one statement.
             raise
         except Exception:
+            self.usable = False
             self._reaper.unwell()
             self._clock.forget()
             raise
         if found is None:
             self._clock.forget()
             return LOOK_EVERY
+        self.usable = True
         self._check_clock(found)
         if found.for_feeder:
             self._start("feed", lambda: self._feeder.work(found))

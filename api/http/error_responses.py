@@ -10,7 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from callboard.api.http.methods import allowed_methods
-from callboard.jobs.errors import Busy, CallboardError, InvalidInput, NotShown, RateLimited, Unavailable
+from callboard.jobs.errors import (
+    Busy,
+    CallboardError,
+    InvalidInput,
+    NotShown,
+    RateLimited,
+    SchemaMismatch,
+    Unavailable,
+)
 
 #: The status of each public code. An error with any other code becomes an INTERNAL_ERROR.
 STATUS: Final = {
@@ -79,8 +87,9 @@ async def callboard_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, CallboardError) or error.code not in STATUS:
         raise error
     message = error.message
-    if isinstance(error, Unavailable) and not isinstance(error, Busy) and error.__cause__ is not None:
-        # Addresses and driver messages go only to the log. Busy has neither.
+    shown = Busy | SchemaMismatch
+    if isinstance(error, Unavailable) and not isinstance(error, shown) and error.__cause__ is not None:
+        # Addresses and driver messages go only to the log. Those shown have neither.
         log.warning("http.unavailable", reason=error.message)
         message = error.advice if isinstance(error, NotShown) else _OUTAGE
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else None

@@ -11,11 +11,12 @@ import structlog
 from callboard.jobs.attempts.repository import claiming, serving
 from callboard.jobs.attempts.repository.claiming import Token
 from callboard.jobs.attempts.worker import ServedQueue
-from callboard.jobs.errors import Busy, Unavailable
+from callboard.jobs.errors import Busy, SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.schema import SchemaStatus
 
 #: When the answer to a claim is lost, its jobs are searched for this long. Seconds.
 _ADOPT_WITHIN: Final = 30.0
@@ -106,9 +107,14 @@ class Claims:
         return adopted
 
     def served_queues(self, names: Sequence[str]) -> list[ServedQueue]:
-        """Return the queues of these names that exist, sorted by name. No names: all queues."""
+        """Return the queues of these names that exist, sorted by name. No names: all queues.
+
+        Raises SchemaMismatch if the tables do not fit this program: it must not claim then.
+        """
         with self._database.autocommit() as connection:
-            return serving.served(connection, names)
+            found = serving.served(connection, names)
+        self._database.fit.verify(SchemaStatus(found.version))
+        return found.queues
 
     def close(self) -> None:
         """Close the kept connection."""
@@ -132,7 +138,7 @@ class Claims:
         """Remember the claim if it ends in an outage: it may have been committed."""
         try:
             yield
-        except Busy:
+        except (Busy, SchemaMismatch):
             # Postgres refused the statement: nothing was committed.
             raise
         except Unavailable:

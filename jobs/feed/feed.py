@@ -8,12 +8,14 @@ from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.model.hint import FeedRow
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.leadership import Leadership
+from callboard.jobs.postgres.schema import SchemaStatus
 
 
 class Feed:
     """The Postgres queries of the feeder, which sends due jobs to the workers through Redis.
 
-    Every method raises Unavailable while Postgres does not answer.
+    Every method raises Unavailable while Postgres does not answer, and SchemaMismatch while the tables do not
+    fit this program.
     """
 
     def __init__(self, database: Database) -> None:
@@ -22,12 +24,15 @@ class Feed:
     def look(self) -> Upkeep:
         """Return the work that is due."""
         with self._database.autocommit("look") as connection:
-            return repository.look(connection)
+            found = repository.look(connection)
+        self._database.fit.verify(SchemaStatus(found.version))
+        return found
 
-    @staticmethod
-    def look_as_leader(leadership: Leadership) -> Upkeep:
+    def look_as_leader(self, leadership: Leadership) -> Upkeep:
         """Do what `look` does, over the leader's connection. An answer proves that it still is the leader."""
-        return leadership.ask(repository.look)
+        found = leadership.ask(repository.look)
+        self._database.fit.verify(SchemaStatus(found.version))
+        return found
 
     def stage(self, limit: int) -> int:
         """Queue up to `limit` scheduled and retrying jobs that are due; return how many."""

@@ -9,6 +9,7 @@ from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.model.endings import Finished
 from callboard.jobs.model.hint import FeedRow, Hint
 from callboard.jobs.model.states import PENDING, JobState
+from callboard.jobs.postgres.schema import VERSION
 from callboard.jobs.postgres.sql import FEED_ROW, HINT, SCHEMA, URGENCY, by_id, columns, hints_of, in_states
 
 _STAGE: Final = text(f"""
@@ -96,8 +97,8 @@ coalesce((SELECT array_agg(q.name ORDER BY q.name) FROM {SCHEMA}.queues q
     OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.queue = q.name AND g.started_at IS NULL OFFSET 0))),
       '{{}}')"""
 _UPKEEP: Final = columns(
-    Upkeep, at="statement_timestamp()", expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES, dead=_DEAD,
-    plain=_PLAIN, limited=_LIMITED,
+    Upkeep, at="statement_timestamp()", version=VERSION, expires_in=_EXPIRES, due_in=_DUE, fires_in=_FIRES,
+    dead=_DEAD, plain=_PLAIN, limited=_LIMITED,
 )  # fmt: skip
 _LOOK: Final = text(f"SELECT {_UPKEEP}")
 

@@ -12,6 +12,8 @@ class Upkeep(NamedTuple):
 
     #: The time of the look, by the database's clock.
     at: datetime
+    #: The version of the tables.
+    version: str | None
     #: When the next job expires, the next delayed or retried job is due, and the next schedule fires.
     expires_in: timedelta | None
     due_in: timedelta | None

@@ -3,45 +3,40 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import orjson
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from callboard.jobs.errors import InvalidInput, Unavailable
 from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA, check_schema
 from callboard.jobs.model.basics.stored_json import readable
-from callboard.jobs.postgres.failures import explained, is_outage, is_stale, retry_on_conflict
+from callboard.jobs.postgres.failures import (
+    explained,
+    is_misfit,
+    is_outage,
+    is_stale,
+    retry_on_conflict,
+)
 from callboard.jobs.postgres.kept_connections import RECYCLE_AFTER, KeptConnection
-from callboard.jobs.postgres.repeating import RepeatingCursor
-from callboard.jobs.postgres.server_address import libpq_defaults, server_address
+from callboard.jobs.postgres.schema import SchemaFit, SchemaStatus, read_status
+from callboard.jobs.postgres.server_address import server_address
 from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits
+from callboard.jobs.postgres.sessions.connection_parameters import connection_parameters
 from callboard.jobs.postgres.sessions.pooler import PoolerRefused
 from callboard.jobs.postgres.sessions.session_opening import Sessions
 from callboard.jobs.postgres.sessions.session_settings import begin_statement
 from callboard.jobs.postgres.sql import in_schema
 
 T = TypeVar("T")
-
-#: A host that vanishes without a word is noticed within half a minute, not after hours. Seconds; the last one
-#: is in milliseconds.
-_LIVENESS: Final = {
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-
-
-#: The limit of a statement that may take long. Seconds.
-_LONG: Final = 3600.0
 
 
 class Database:
@@ -80,7 +75,7 @@ class Database:
                 pool_recycle=RECYCLE_AFTER,
                 json_serializer=lambda value: orjson.dumps(value).decode(),
                 json_deserializer=readable,
-                connect_args=_parameters(address, application),
+                connect_args=connection_parameters(address, application),
             )
         except ArgumentError:
             # The driver's message may show a part of the URL.
@@ -93,6 +88,8 @@ class Database:
         self._kept: WeakSet[KeptConnection] = WeakSet()
         #: How often all connections were discarded as dead.
         self.outages = 0
+        #: Whether the tables have a version that this program can use.
+        self.fit: Final = SchemaFit()
         _databases.add(self)
 
     @contextmanager
@@ -185,6 +182,11 @@ class Database:
         except Unavailable:
             pass
 
+    def verify_tables(self) -> None:
+        """Raise SchemaMismatch unless the tables fit this program."""
+        with self.explaining():
+            self.fit.verify(self._read_status())
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -213,7 +215,17 @@ class Database:
         if isinstance(error, DBAPIError) and error.connection_invalidated and is_outage(error):
             self.outages += 1
             self.engine.dispose()
+        if is_misfit(error) or is_stale(error):
+            # If the version cannot be read, the first error counts.
+            with suppress(DBAPIError, PoolTimeout):
+                mismatch = self.fit.explain(self._read_status, for_good=is_misfit(error))
+                if mismatch is not None:
+                    return mismatch
         return explained(error, where=server_address(self.engine.url), schema=self.schema)
+
+    def _read_status(self) -> SchemaStatus:
+        with self.lasting() as connection:
+            return read_status(connection)
 
     def _connect(
         self, _dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]
@@ -232,35 +244,10 @@ def driver_of(connection: Connection) -> BoundedConnection:
     return cast("BoundedConnection", connection.connection.driver_connection)
 
 
-def let_take_long(connection: Connection) -> None:
-    """Let each statement of this transaction take up to an hour. A migration may rewrite a large table."""
-    driver_of(connection).answer_within = _LONG
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-
-
 def _begin_pooled(connection: Connection) -> None:
     """Begin a transaction on a pooler's connection, which does not begin one by itself."""
     if driver_of(connection).is_pooled:
         connection.exec_driver_sql(begin_statement().decode())
-
-
-def _parameters(address: URL, application: str) -> dict[str, Any]:
-    """Return the connection parameters that are added to the URL's. What the user sets comes first.
-
-    The user's `options` are joined with those of session_settings.py. Where both set the same one, ours
-    counts: statements need it.
-    """
-    set_by_user = libpq_defaults() | address.query
-    ours: dict[str, Any] = {**_LIVENESS, "application_name": application}
-    if "," in str(set_by_user.get("host", "")):
-        # Of several servers, only the primary accepts jobs.
-        ours["target_session_attrs"] = "primary"
-    parameters = {name: value for name, value in ours.items() if name not in set_by_user}
-    timeout = str(set_by_user.get("connect_timeout", ""))
-    if timeout.isdecimal():
-        # The driver would read PGCONNECT_TIMEOUT by itself, but a process that stops waits for less.
-        parameters["connect_timeout"] = timeout
-    return parameters | {"cursor_factory": RepeatingCursor, "options": str(set_by_user.get("options", ""))}
 
 
 #: Every database of this process; a forked process has a copy of the set.

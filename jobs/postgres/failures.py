@@ -14,6 +14,7 @@ from callboard.jobs.postgres.sqlstates import (
     ENDED_BY,
     INSUFFICIENT_PRIVILEGE,
     LOCK_NOT_AVAILABLE,
+    MISFIT,
     OUTAGE_CLASSES,
     OUTAGES,
     QUERY_CANCELED,
@@ -52,6 +53,16 @@ def is_conflict(error: BaseException) -> bool:
 def is_stale(error: BaseException) -> bool:
     """Return whether a plan or a table changed under a prepared statement."""
     return sqlstate(error) in STALE
+
+
+def is_misfit(error: BaseException) -> bool:
+    """Return whether the tables may have a version that the statement was not written for."""
+    return sqlstate(error) in MISFIT
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether a statement waited for a lock for longer than lock_timeout."""
+    return sqlstate(error) == LOCK_NOT_AVAILABLE
 
 
 def retry_on_conflict(work: Callable[[], T]) -> T:

@@ -39,9 +39,9 @@ def try_lock(connection: Connection, key: str) -> bool:
     return bool(connection.execute(_calling("pg_try_advisory_lock", key)).scalar_one())
 
 
-def lock_transaction(connection: Connection, key: str) -> None:
-    """Wait for the lock and hold it until the transaction ends."""
-    connection.execute(_calling("pg_advisory_xact_lock", key))
+def try_lock_transaction(connection: Connection, key: str) -> bool:
+    """Take the lock if it is free, until the transaction ends; return whether it was taken."""
+    return bool(connection.execute(_calling("pg_try_advisory_xact_lock", key)).scalar_one())
 
 
 def check(connection: Connection) -> None:

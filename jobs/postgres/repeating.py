@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any, Final, Self
 
 import psycopg
@@ -16,6 +17,8 @@ from callboard.jobs.postgres.sqlstates import CONFLICTS, STALE
 MOST_ATTEMPTS: Final = 5
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.2
+
+_numbers: Final = count()
 
 
 class RepeatingCursor(psycopg.Cursor[Any]):
@@ -64,5 +67,7 @@ def _is_alone(connection: "psycopg.Connection[Any]") -> bool:
 
 def forget_prepared(connection: "psycopg.Connection[Any]") -> None:
     """Drop the prepared statements of a connection, at the server and in the driver."""
-    # The driver reads the answer and drops its own list. A plain cursor: this statement is not repeated.
-    psycopg.Cursor(connection, row_factory=tuple_row).execute("DEALLOCATE ALL", prepare=False)
+    # The driver reads the answer and drops its own list, but only of a text that it has not counted before.
+    # A plain cursor: this statement is not repeated.
+    command = f"DEALLOCATE ALL -- {next(_numbers)}"
+    psycopg.Cursor(connection, row_factory=tuple_row).execute(command.encode(), prepare=False)

@@ -41,6 +41,23 @@ OUTAGES: Final = frozenset({"57P01", "57P02", "57P03", "57P04", "25006"})
 
 #: The schema, a table or a function is missing.
 UNDEFINED: Final = frozenset({"42P01", "3F000", "42883"})
+#: The tables may have another version than the statement was written for. The statement itself is tested, so
+#: if the version is the right one, the error has another cause.
+MISFIT: Final = UNDEFINED | {
+    "42703",  # a column is missing
+    "42704",  # a type or another object is missing
+    "42702",  # a column's name fits two tables
+    "42725",  # a call fits two functions
+    "42804",  # a column has another type
+    "42846",  # no cast for the other type
+    "42809",  # a view or another kind of object has the table's name
+    "42P10",  # no unique index for ON CONFLICT
+    "42601",  # an INSERT of another number of columns, in a function
+    "428C9",  # the column is generated
+    "22P03",  # a parameter's binary format does not fit the other type
+    "42P18",  # the type of a parameter cannot be determined
+    "23502",  # a column that this program does not know must not be NULL
+}
 UNIQUE_VIOLATION: Final = "23505"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 #: A NUL character in jsonb or in text, or a character that the database's encoding lacks.

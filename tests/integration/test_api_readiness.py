@@ -15,7 +15,7 @@ from callboard.api import readiness
 from callboard.api.readiness import Readiness, ReadinessCheck, ReadyStatus
 from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres.migrating import SchemaStatus
+from callboard.jobs.postgres.schema import SchemaStatus
 from tests.e2e.stage import until
 from tests.integration.api_client import api_in_process, api_on_a_port, without_redis
 

@@ -28,6 +28,7 @@ CODES = {
     errors.JobUnsuccessful: 6,
     errors.Unavailable: 7,
     errors.Busy: 7,
+    errors.SchemaMismatch: 7,
     errors.NotShown: 7,
     errors.Duplicate: 5,
     errors.WaitTimeout: 124,

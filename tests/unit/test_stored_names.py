@@ -29,6 +29,7 @@ STORED = {
     errors.UnsupportedMediaType: "UnsupportedMediaType",
     errors.Unavailable: "Unavailable",
     errors.Busy: "Busy",
+    errors.SchemaMismatch: "SchemaMismatch",
     errors.NotShown: "NotShown",
     errors.Duplicate: "Duplicate",
     errors.JobUnsuccessful: "JobUnsuccessful",

@@ -25,6 +25,8 @@ class SoloConsumer(JobConsumer):
         if self.settled.is_set():
             self._draining.wait(1.0)
             return
+        # The queues are of no interest, but this fails while the tables do not fit.
+        self._claims.served_queues(self._queue_names)
         with self.claiming:
             try:
                 if not self._draining.is_set():

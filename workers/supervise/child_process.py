@@ -7,10 +7,14 @@ from multiprocessing.context import SpawnProcess
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from callboard.workers.board import Board
 
 #: A child must show its first pulse within this time after its start. It imports the jobs meanwhile. Seconds.
 LONGEST_BOOT: Final = 60.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,14 @@ class ChildProcess:
 
     def kill_for(self, overdue: Mapping[UUID, float]) -> None:
         """Kill the child because of these jobs. No other job is blamed."""
+        for job, limit in overdue.items():
+            log.error(
+                "job.hard_timeout" if limit else "job.cancel_forced",
+                job_id=str(job),
+                limit=limit or None,
+                worker_id=str(self.worker_id),
+                pid=self.process.pid,
+            )
         self.killed_for = overdue
         self.process.kill()
 

@@ -4,16 +4,14 @@ It renews their leases and replaces dead children.
 """
 
 import signal
-from collections.abc import Mapping
 from multiprocessing import get_context
 from threading import Event
 from typing import Final
-from uuid import UUID
 
 import structlog
 
 from callboard.config.settings import Settings
-from callboard.jobs.errors import Unavailable
+from callboard.jobs.errors import SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.platform import Platform
@@ -36,8 +34,8 @@ _MOST_QUICK_DEATHS: Final = 5
 _KILL_AFTER: Final = 6.0
 #: While it stops, a statement waits at most this long. Seconds.
 _STOP_ANSWER: Final = 2.0
-#: How often the supervisor reads jobs that must run alone, and forced cancels that a child cannot handle.
-#: Seconds.
+#: How often the supervisor reads jobs that must run alone, forced cancels that a child cannot handle, and
+#: whether tables that did not fit do so now. Seconds.
 _ASK_EVERY: Final = 2.0
 #: This many children that run one job alone may exist beside the others.
 _SOLO_AT_ONCE: Final = 2
@@ -112,10 +110,19 @@ class Supervisor:
         return self._settings.grace.total_seconds() + _KILL_AFTER
 
     def _start_missing(self) -> None:
-        kept = sum(not child.solo for child in self._children)
-        if self._clock.monotonic() >= self._restart_at:
-            for _ in range(self._settings.processes - kept):
+        missing = self._settings.processes - sum(not child.solo for child in self._children)
+        if missing > 0 and self._clock.monotonic() >= self._restart_at and self._tables_fit():
+            for _ in range(missing):
                 self._start(self._settings)
+
+    def _tables_fit(self) -> bool:
+        """Return whether children can start. Without an answer they start, and report the outage."""
+        try:
+            self._platform.database.verify_tables()
+        except Unavailable as error:
+            self._restart_at = self._clock.monotonic() + _ASK_EVERY
+            return not isinstance(error, SchemaMismatch)
+        return True
 
     def _start(self, settings: Settings, *, solo: bool = False) -> None:
         board = Board(settings.threads + settings.async_slots)
@@ -136,23 +143,11 @@ class Supervisor:
         for child in self._children:
             overdue = child.look(now, trusted=trusted)
             if overdue:
-                self._kill_for(child, overdue)
+                child.kill_for(overdue)
             elif child.hangs(now):
                 log.error("worker.boot_hung", worker_id=str(child.worker_id), pid=child.process.pid)
                 child.hung = True
                 child.process.kill()
-
-    def _kill_for(self, child: ChildProcess, overdue: Mapping[UUID, float]) -> None:
-        for job, limit in overdue.items():
-            event = "job.hard_timeout" if limit else "job.cancel_forced"
-            log.error(
-                event,
-                job_id=str(job),
-                limit=limit or None,
-                worker_id=str(child.worker_id),
-                pid=child.process.pid,
-            )
-        child.kill_for(overdue)
 
     def _ask_postgres(self) -> None:
         """Ask Postgres for jobs that must run alone, and for forced cancels of unresponsive children."""
@@ -184,7 +179,7 @@ class Supervisor:
             if child.still(now) > _UNRESPONSIVE and not child.killed_for and (begun := child.board.started()):
                 forced = self._platform.workers.forced([child.worker_id]).intersection(begun)
                 if forced:
-                    self._kill_for(child, dict.fromkeys(forced, 0.0))
+                    child.kill_for(dict.fromkeys(forced, 0.0))
 
     def _remove_dead(self) -> None:
         """Remove children that have ended, and take their jobs back."""

@@ -57,7 +57,8 @@ class WorkerMetrics(Collector):
 
     def _sum(self, children: Metric, own: Metric | None) -> Metric:
         """Return the sum of two families of one name, without `_created`, which children do not report."""
-        if own is None and bounded(children.name) is None:
+        if bounded(children.name) is None and (own is None or children.type == "gauge"):
+            # Gauges are no counts: the newest value counts.
             return children
         values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         for sample in (*(own.samples if own else ()), *children.samples):

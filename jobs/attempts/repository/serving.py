@@ -1,11 +1,12 @@
 """Read queues for the workers that serve them."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from callboard.jobs.attempts.worker import ServedQueue
+from callboard.jobs.postgres.schema import VERSION
 from callboard.jobs.postgres.sql import SCHEMA, columns
 
 # OFFSET 0 keeps each EXISTS a single index lookup. Without it Postgres may hash all queued jobs.
@@ -15,11 +16,21 @@ _READY: Final = f"""q.paused_at IS NULL AND CASE WHEN q.limited
     SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)
   END"""
 _SERVED: Final = text(f"""
-SELECT {columns(ServedQueue, "q", ready=_READY)} FROM {SCHEMA}.queues q
-WHERE CAST(:names AS text[]) = '{{}}' OR q.name = ANY(CAST(:names AS text[])) ORDER BY q.name
+SELECT {VERSION}, {columns(ServedQueue, "q", ready=_READY)} FROM (SELECT) AS one LEFT JOIN {SCHEMA}.queues q
+ON CAST(:names AS text[]) = '{{}}' OR q.name = ANY(CAST(:names AS text[])) ORDER BY q.name
 """)
 
 
-def served(connection: Connection, names: Sequence[str]) -> list[ServedQueue]:
+class Served(NamedTuple):
+    """The queues that a worker serves, and the version of the tables."""
+
+    queues: list[ServedQueue]
+    version: str | None
+
+
+def served(connection: Connection, names: Sequence[str]) -> Served:
     """Return the queues of these names that exist, sorted by name. No names: all queues."""
-    return [ServedQueue(*row) for row in connection.execute(_SERVED, {"names": list(names)})]
+    rows = connection.execute(_SERVED, {"names": list(names)}).all()
+    # Without a queue there is one row, which has only the version.
+    version = next((row[0] for row in rows), None)
+    return Served([ServedQueue(*row[1:]) for row in rows if row.name is not None], version)

@@ -3,6 +3,14 @@
 How to write a migration: name the schema by SCHEMA of `callboard.jobs.postgres.sql`, in `op.*` calls
 (`schema=SCHEMA`) and in SQL texts (f"UPDATE {SCHEMA}.jobs ..."). The connection replaces SCHEMA by the
 schema's name.
+
+Processes of the version before run meanwhile, and afterwards. See "Which versions run together" in
+docs/how-to/upgrade.md. So a migration
+
+- only adds: tables, columns with a default, indexes, functions with other arguments;
+- holds its locks for milliseconds: indexes by `create_index` of indexes.py, constraints by NOT VALID, and
+  VALIDATE in a later migration;
+- is short, because each one is a transaction. It is repeated when it does not get a lock within a second.
 """
 
 from alembic import context
@@ -19,6 +27,7 @@ context.configure(
     include_name=lambda name, kind, _: kind != "schema" or name == _schema,
     compare_type=True,
     compare_server_default=True,
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -10,7 +10,8 @@ from psycopg import sql
 
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.locks import LEADER, try_lock
-from callboard.jobs.postgres.migrating import Migrations, SchemaStatus
+from callboard.jobs.postgres.migrating import Migrations
+from callboard.jobs.postgres.schema import SchemaStatus
 
 NOWHERE = "postgresql://127.0.0.1:1/x"
 

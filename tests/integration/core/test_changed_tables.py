@@ -10,6 +10,7 @@ from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.postgres.leadership import Leadership
+from callboard.jobs.postgres.repeating import forget_prepared
 from tests.integration.api_client import api_in_process
 from tests.integration.core.factories import at_once, claimed, execution
 
@@ -169,4 +170,21 @@ def test_a_cancelled_statement_is_busy_and_the_connection_goes_on(platform):
     with pytest.raises(Busy, match="statement_timeout"):
         kept.run(lambda to: to.execute(text("SELECT pg_sleep(60)")))
     assert kept._connection._connection.info.backend_pid == backend
+    kept.close()
+
+
+def test_the_driver_forgets_its_statements_each_time(platform):
+    """The driver reads the answer to a statement that it has not counted before."""
+    kept = platform.database.kept("claim")
+    ask = text("SELECT count(*) FROM callboard.jobs")
+    kept.run(lambda to: to.execute(text("SELECT 1")))
+    connection = kept._connection._connection
+    for _ in range(3):
+        # the second time there is nothing to forget
+        forget_prepared(connection)
+        forget_prepared(connection)
+        for _ in range(2):
+            connection.pgconn.exec_(b"DEALLOCATE ALL")
+            assert kept.run(lambda to: to.execute(ask).scalar_one()) == 0
+        assert kept._connection._connection is connection
     kept.close()

@@ -33,7 +33,7 @@ def watch(platform, clock):
     database_clock = DatabaseClock(clock)
     made = Watch(
         leader, Feeder(platform, clock), Reaper(platform.workers, clock), lambda: None, started.__setitem__,
-        clock=database_clock, realign=lambda: None, on_ahead=ahead.append,
+        look=platform.feed.look_as_leader, clock=database_clock, realign=lambda: None, on_ahead=ahead.append,
     )  # fmt: skip
     told, jumped = database_clock.told, [timedelta(0)]
     database_clock.told = lambda at: told(at + jumped[0])

@@ -78,7 +78,7 @@ def watch(platform, clock):
     ahead = []
     made = Watch(
         leader, feeder, Reaper(platform.workers, clock), lambda: None, started.__setitem__,
-        clock=DatabaseClock(clock), realign=lambda: None, on_ahead=ahead.append,
+        look=platform.feed.look_as_leader, clock=DatabaseClock(clock), realign=lambda: None, on_ahead=ahead.append,
     )  # fmt: skip
     made.look()
     # a new leader corrects what the database's clock may have done before

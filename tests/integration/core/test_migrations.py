@@ -1,16 +1,20 @@
 """The schema's versions, in databases of their own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from structlog.testing import capture_logs
 
-from callboard.jobs.errors import InvalidInput, Unavailable
+from callboard.jobs.errors import Busy, InvalidInput, Unavailable
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.postgres import migrating
 from callboard.jobs.tables import METADATA
+from tests.e2e.stage import until
 from tests.integration.core.factories import at_once, enqueue, own_database
 
 # Everything that a table is made of, as Postgres itself writes it.
@@ -132,3 +136,80 @@ def test_a_version_that_is_none_is_refused_and_nothing_changes(migrated, revisio
 def test_a_database_without_tables_says_how_to_make_them(empty):
     with pytest.raises(Unavailable, match="callboard db upgrade"):
         empty.queues.every()
+
+
+def test_an_upgrade_that_waits_for_a_lock_lets_the_statements_behind_it_pass(empty, monkeypatch):
+    monkeypatch.setattr(migrating, "_PAUSES", (0.01, 0.02))
+    empty.migrations.upgrade()
+    empty.migrations.downgrade("0007")
+    read = text("SELECT count(*) FROM callboard.job_types")
+    with ThreadPoolExecutor(1) as beside, capture_logs() as logs:
+        with empty.database.transaction() as old:
+            old.execute(read)
+            upgrade = beside.submit(empty.migrations.upgrade)
+            until(lambda: any(entry["event"] == "migration.waiting" for entry in logs))
+            # the next try of the upgrade waits before this read, and must give way
+            for _ in range(3):
+                with empty.database.autocommit() as connection:
+                    assert connection.execute(read).scalar_one() == 0
+            assert not upgrade.done()
+        assert upgrade.result().up_to_date
+
+
+def test_an_upgrade_gives_up_and_says_what_to_do(empty, monkeypatch):
+    monkeypatch.setattr(migrating, "_PATIENCE", 0.0)
+    empty.migrations.upgrade()
+    empty.migrations.downgrade("0007")
+    with empty.database.transaction() as old:
+        old.execute(text("SELECT count(*) FROM callboard.job_types"))
+        with pytest.raises(Busy, match=r"locked a table.*pg_stat_activity.*again"):
+            empty.migrations.upgrade()
+    assert empty.migrations.upgrade().up_to_date
+
+
+def test_an_index_is_built_while_others_write(empty):
+    empty.migrations.upgrade()
+    empty.migrations.downgrade("0007")
+    touch = text("LOCK TABLE callboard.schedule_ticks IN ROW EXCLUSIVE MODE")
+    building = text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'")
+    with ThreadPoolExecutor(1) as beside:
+        with empty.database.transaction() as old:
+            old.execute(touch)
+            upgrade = beside.submit(empty.migrations.upgrade)
+
+            def waits():
+                with empty.database.autocommit() as connection:
+                    return connection.execute(building).scalar_one()
+
+            until(waits)
+            with empty.database.transaction() as writer:
+                writer.execute(touch)
+            assert not upgrade.done()
+        assert upgrade.result().up_to_date
+
+
+def test_what_an_interrupted_index_left_is_replaced(empty):
+    empty.migrations.upgrade()
+    whole = catalogue(empty)
+    empty.migrations.downgrade("0007")
+    with empty.database.transaction() as connection:
+        connection.execute(text("CREATE INDEX schedule_ticks_decided ON callboard.schedule_ticks (result)"))
+    assert empty.migrations.upgrade().up_to_date
+    assert catalogue(empty) == whole
+
+
+def test_a_relative_downgrade_counts_once_however_often_it_is_tried():
+    assert [migrating._absolute(step, "0004") for step in ("-1", "-3", "-4", "-5", "0002", "base", "+1")] == [
+        "0003", "0001", "base", "-5", "0002", "base", "+1",
+    ]  # fmt: skip
+    assert migrating._absolute("-1", None) == "-1"
+
+
+def test_a_failed_upgrade_keeps_the_versions_that_it_reached(empty):
+    empty.migrations.upgrade()
+    empty.migrations.downgrade("0006")
+    with empty.database.transaction() as connection:
+        connection.execute(text("ALTER TABLE callboard.job_types ADD COLUMN seen_at int"))
+    with pytest.raises(ProgrammingError, match="seen_at"):
+        empty.migrations.upgrade()
+    assert empty.migrations.status().current == "0007"

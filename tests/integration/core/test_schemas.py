@@ -14,7 +14,7 @@ from callboard.jobs.errors import Conflict, NotFound, Unavailable
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.platform import Platform
-from callboard.jobs.postgres import locks, notices, schema
+from callboard.jobs.postgres import locks, notices
 from callboard.jobs.postgres.sql import SCHEMA, in_schema
 from callboard.jobs.tables import METADATA, metadata_in
 from tests.integration.core.factories import at_once, own_database, until, url_of
@@ -260,7 +260,7 @@ def test_the_default_schema_locks_what_version_0_1_locks(platforms):
     for platform in platforms:
         with platform.database.transaction() as connection:
             assert locks.try_lock(connection, locks.LEADER)
-            schema.lock(connection)
+            assert locks.try_lock_transaction(connection, locks.MIGRATION)
             keys.append(held_locks(connection))
     assert keys[0] == {LEADER_OF_0_1, MIGRATION_OF_0_1}
     assert len(keys[1]) == 2

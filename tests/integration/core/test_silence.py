@@ -15,10 +15,10 @@ from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.request import job_request
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres import locks
-from callboard.jobs.postgres.database import Database
+from callboard.jobs.postgres.database import Database, driver_of
 from callboard.jobs.postgres.leadership import Leadership
 from callboard.jobs.postgres.listening import listening
-from tests.integration.core.factories import enqueue_one, publish
+from tests.integration.core.factories import enqueue_one, publish, until
 from tests.silent_postgres import silent_postgres
 
 #: The limit for an answer in these tests. Seconds.
@@ -207,10 +207,15 @@ def test_a_migration_may_take_longer(platform, database_url, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "callboard.jobs.postgres.migrating.schema.create",
-        lambda connection: seen.append(connection.execute(text("SHOW statement_timeout")).scalar_one()),
+        lambda connection: seen.extend(
+            [
+                connection.execute(text("SHOW statement_timeout")).scalar_one(),
+                driver_of(connection).answer_within,
+            ]
+        ),
     )
     platform.migrations.upgrade()
-    assert seen == ["0"]
+    assert seen == ["0", 3600.0]
 
 
 def test_a_commit_that_the_standby_has_not_confirmed_is_no_success(platform, server_urls, database_url):

@@ -8,6 +8,7 @@ from typing import Final
 
 from alembic import op
 
+from callboard.jobs.postgres.migrations.indexes import create_index, drop_index
 from callboard.jobs.postgres.sql import SCHEMA
 
 revision = "0008"
@@ -15,23 +16,19 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-_UP: Final = (
-    f"CREATE INDEX schedule_ticks_decided ON {SCHEMA}.schedule_ticks (decided_at)",
-    f"CREATE INDEX webhook_deliveries_received ON {SCHEMA}.webhook_deliveries (received_at)",
-    f"ALTER TABLE {SCHEMA}.job_types ADD COLUMN seen_at timestamptz NOT NULL DEFAULT now()",
-)
-_DOWN: Final = (
-    f"ALTER TABLE {SCHEMA}.job_types DROP COLUMN seen_at",
-    f"DROP INDEX {SCHEMA}.webhook_deliveries_received",
-    f"DROP INDEX {SCHEMA}.schedule_ticks_decided",
-)
+_INDEXES: Final = {
+    "schedule_ticks_decided": "schedule_ticks (decided_at)",
+    "webhook_deliveries_received": "webhook_deliveries (received_at)",
+}
 
 
 def upgrade() -> None:
-    for statement in _UP:
-        op.execute(statement)
+    for name, place in _INDEXES.items():
+        create_index(name, place)
+    op.execute(f"ALTER TABLE {SCHEMA}.job_types ADD COLUMN seen_at timestamptz NOT NULL DEFAULT now()")
 
 
 def downgrade() -> None:
-    for statement in _DOWN:
-        op.execute(statement)
+    for name in _INDEXES:
+        drop_index(name)
+    op.execute(f"ALTER TABLE {SCHEMA}.job_types DROP COLUMN seen_at")
