@@ -29,6 +29,8 @@ TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became
 
 _LEAD_EVERY: Final = 2.0
 _PRUNE_EVERY: Final = 60.0
+#: A mark is kept for 30 seconds.
+_MARK_EVERY: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +104,7 @@ class Scheduler:
         loops.paced(LOOK_EVERY, "look", watch.look)
         loops.every(GAUGE_EVERY, "gauges", self._if_leading(gauges.round))
         loops.every(_PRUNE_EVERY, "prune", self._if_leading(pruner.round))
+        loops.every(_MARK_EVERY, "mark_keys", self._if_leading(platform.key_sharing.mark))
 
     def _if_leading(self, work: Callable[[], object]) -> Callable[[], None]:
         def checked() -> None:
