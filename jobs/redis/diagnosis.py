@@ -1,7 +1,7 @@
 """The checks of `callboard doctor` in Redis, over their own connection."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,9 @@ def diagnose(url: str, prefix: str, queues: Sequence[str]) -> RedisDiagnosis:
     Raises RedisUnavailable unless it answers and accepts the write.
     """
     with closing(Transport(url, prefix=prefix)) as transport, transport.call(_TIMEOUT) as client:
+        # A server that refuses everybody answers the first command and hangs up.
+        with suppress(NoPermissionError):
+            client.ping()
         missing = missing_rights(client, prefix, transport.finished_channel)
         info = _info(client)
         if info.get("redis_mode") == "cluster":

@@ -4,6 +4,7 @@ A process logs each cause once, when it begins. All callers work without Redis, 
 of theirs.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -79,7 +80,7 @@ _TEXTS: Final = {
     Cause.REFUSED: "Redis refuses a command",
 }
 _REMEDIES: Final = {
-    Cause.AWAY: "start Redis, or correct CALLBOARD_REDIS_URL",
+    Cause.AWAY: "start Redis, or correct CALLBOARD_REDIS_URL (host, port, rediss:// only with TLS)",
     Cause.TLS: "write rediss:// only for a port with TLS, and check ssl_ca_certs and the certificate's name",
     Cause.NOT_REDIS: "correct host and port in CALLBOARD_REDIS_URL; a port with TLS needs rediss://",
     Cause.LOGIN: "correct user and password in CALLBOARD_REDIS_URL",
@@ -100,6 +101,8 @@ _REMEDIES: Final = {
     Cause.CLUSTER: "use a server without cluster mode, alone or with Sentinel",
     Cause.REFUSED: "read the server's log, and correct its configuration",
 }
+#: What redis-py puts in front of the server's words: the whole command, if it was in a pipeline.
+_OF_REDIS_PY: Final = re.compile(r".*caused error: ", re.DOTALL)
 #: By redis-py's classes. The first that fits counts.
 _CLASSES: Final[tuple[tuple[type[Exception], Cause], ...]] = (
     (exceptions.OutOfMemoryError, Cause.FULL),
@@ -163,8 +166,7 @@ def unavailable() -> Iterator[None]:
 
 def told(error: Exception) -> RedisUnavailable:
     """Return the error of a call as one with a cause, in words that name the cause."""
-    # redis-py puts the whole command in front of the server's words, if it was in a pipeline.
-    words = str(error).rpartition(" caused error: ")[2].strip()[:_LONGEST_TEXT] or type(error).__name__
+    words = _OF_REDIS_PY.sub("", str(error)).strip()[:_LONGEST_TEXT] or type(error).__name__
     cause = _cause(error, words)
     return RedisUnavailable(f"{_TEXTS[cause]}: {words}", cause=cause)
 
@@ -206,9 +208,14 @@ class FaultLog:
         """Log the cause of a failed call, unless it is known."""
         if error.cause in _LOGGED_ELSEWHERE:
             return
+        about: list[str] = [error.cause]
         # The server's words vary with the command. They are told apart only if the remedy depends on them.
-        by_words = error.cause in {Cause.NO_RIGHT, Cause.NO_COMMAND, Cause.REFUSED}
-        if self.is_new(error.cause, *((operation, error.message) if by_words else ())):
+        if error.cause in {Cause.NO_RIGHT, Cause.NO_COMMAND, Cause.REFUSED}:
+            about.append(error.message)
+        # These words may not name the key.
+        if error.cause is Cause.NO_RIGHT:
+            about.append(operation)
+        if self.is_new(*about):
             log.warning(
                 "redis.refused",
                 cause=str(error.cause),

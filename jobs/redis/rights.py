@@ -31,7 +31,10 @@ class _Probe(NamedTuple):
 
 
 def missing_rights(client: redis.Redis, prefix: str, channel: str) -> Sequence[str]:
-    """Return what the user of this connection is not allowed to do, in words such as `command zadd`."""
+    """Return what the user of this connection is not allowed to do, in words such as `command zadd`.
+
+    Raises RedisUnavailable when the server lacks a command.
+    """
     probes = _probes(prefix, channel)
     pipeline = client.pipeline(transaction=False)
     for probe in probes:
@@ -53,6 +56,8 @@ def missing_rights(client: redis.Redis, prefix: str, channel: str) -> Sequence[s
 
 def _lack(probe: _Probe, answer: Exception) -> str:
     fault = told(answer)
+    if fault.cause is Cause.NO_COMMAND:
+        raise fault
     if fault.cause is not Cause.NO_RIGHT:
         return ""
     command = _COMMAND.search(fault.message)

@@ -88,6 +88,8 @@ class _TimedSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._timeout: float | None = CALL_TIMEOUT
+        #: Whether anything was sent.
+        self.asked = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -102,6 +104,7 @@ class _TimedSocket:
         return self._ready().recv_into(*arguments)
 
     def sendall(self, data: bytes) -> None:
+        self.asked = True
         self._ready().sendall(data)
 
     def _ready(self) -> socket.socket:
@@ -119,6 +122,20 @@ else:
 
 class _Timed(_AnyConnection):
     """Makes connections whose sockets keep the deadline, and connects within it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        # No CLIENT SETINFO: redis-py ignores its answer, even if the server refuses the whole connection.
+        # Versions of redis-py before 8 have the other two.
+        self.driver_info = self.lib_name = self.lib_version = None
+
+    def can_read(self, timeout: float = 0) -> bool:
+        readable = bool(super().can_read(timeout=timeout))
+        if readable and isinstance(self._sock, _TimedSocket) and not self._sock.asked:
+            # A server that speaks first refuses the connection, and this raises its words; or it is no Redis.
+            self.read_response()
+            raise redis.InvalidResponse("the server speaks first")
+        return readable
 
     def _connect(self) -> Any:
         left = _deadline.left()

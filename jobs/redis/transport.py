@@ -283,6 +283,8 @@ class Transport:
         # With NX, it never replaces the value of another program, and a server that is full refuses it.
         if client.set(f"{self._prefix}:check", b"", nx=True, px=1_000) not in {True, None}:
             raise RedisUnavailable("Redis gives an unexpected answer to a write", cause=Cause.NOT_REDIS)
+        # Redis in cluster mode accepts no command with such keys.
+        client.eval("return 1", 2, self.queue_key(""), f"{self._prefix}:wake:")
 
     def call(self, timeout: float) -> AbstractContextManager[redis.Redis]:
         """Return the client for the calls of `callboard doctor`, which have one deadline."""
