@@ -103,6 +103,8 @@ _REMEDIES: Final = {
 }
 #: What redis-py puts in front of the server's words: the whole command, if it was in a pipeline.
 _OF_REDIS_PY: Final = re.compile(r".*caused error: ", re.DOTALL)
+#: What the server adds about a command that it does not know. The arguments of AUTH are secret.
+_ARGUMENTS: Final = re.compile(r",? with args beginning with.*", re.DOTALL)
 #: By redis-py's classes. The first that fits counts.
 _CLASSES: Final[tuple[tuple[type[Exception], Cause], ...]] = (
     (exceptions.OutOfMemoryError, Cause.FULL),
@@ -166,7 +168,8 @@ def unavailable() -> Iterator[None]:
 
 def told(error: Exception) -> RedisUnavailable:
     """Return the error of a call as one with a cause, in words that name the cause."""
-    words = _OF_REDIS_PY.sub("", str(error)).strip()[:_LONGEST_TEXT] or type(error).__name__
+    words = _ARGUMENTS.sub("", _OF_REDIS_PY.sub("", str(error))).strip()[:_LONGEST_TEXT]
+    words = words or type(error).__name__
     cause = _cause(error, words)
     return RedisUnavailable(f"{_TEXTS[cause]}: {words}", cause=cause)
 

@@ -205,6 +205,18 @@ def test_an_error_of_a_pipeline_is_told_without_the_command():
     assert told(error).message.endswith(": MISCONF no disk")
 
 
+def test_a_server_without_auth_does_not_bring_the_password_into_the_log_and_doctor(platform, tmp_path):
+    make = with_settings('rename-command AUTH ""', account="app:hunter2@")
+    with make(tmp_path / "server") as url, closing(Transport(url)) as transport:
+        with (
+            pytest.raises(RedisUnavailable, match=r"unknown command 'AUTH'$") as caught,
+            capture_logs() as log,
+        ):
+            transport.check()
+        assert caught.value.cause is Cause.NO_COMMAND
+        assert "hunter2" not in str([log, of_redis(platform, url)])
+
+
 def test_every_cause_has_a_remedy():
     assert all(cause.remedy for cause in Cause)
 
