@@ -60,12 +60,14 @@ POSTGRES_PARAMETERS: Final[Mapping[str, ParameterForm]] = {
 }  # fmt: skip
 
 TLS_PREFIX: Final = "ssl_"
-#: Parameters of redis-py that say where Redis is and who asks.
+SENTINEL_PREFIX: Final = "sentinel_"
+#: Parameters of redis-py that say where Redis is and who asks. Those of the Sentinels begin with `sentinel_`.
 REDIS_PARAMETERS: Final[Mapping[str, ParameterForm]] = {
     **dict.fromkeys(
         [
             "username", "password", "client_name", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data",
-            "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers",
+            "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers", "sentinel_username",
+            "sentinel_password",
         ],
         _TEXT,
     ),

@@ -19,12 +19,15 @@ from callboard.config.address_parameters import (
     POSTGRES_PARAMETERS,
     REDIS_PARAMETERS,
     REDIS_RESERVED,
+    SENTINEL_PREFIX,
     TLS_PREFIX,
     ParameterForm,
 )
 
 _POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
+_SENTINEL_SCHEMES: Final = frozenset(["redis+sentinel", "rediss+sentinel"])
+_SENTINEL_FORM: Final = "redis+sentinel://host:26379,host:26379/service/0"
 _OTHER_SCHEMES: Final = {
     "postgresql+": "a driver as in postgresql+psycopg:// is not supported; write postgresql://",
     "postgres+": "a driver as in postgres+psycopg:// is not supported; write postgresql://",
@@ -33,16 +36,19 @@ _OTHER_SCHEMES: Final = {
     "valkeys://": "valkeys:// is not supported; write rediss://",
     "redis+socket://": "redis+socket:// is not supported; write unix:///path?db=0",
     "redis+unix://": "redis+unix:// is not supported; write unix:///path?db=0",
-    "redis+sentinel://": "Redis Sentinel is not supported",
-    "redis-sentinel://": "Redis Sentinel is not supported",
-    "sentinel://": "Redis Sentinel is not supported",
+    "redis-sentinel://": f"redis-sentinel:// is not supported; write {_SENTINEL_FORM}",
+    "rediss-sentinel://": f"rediss-sentinel:// is not supported; write {_SENTINEL_FORM} with rediss+",
+    "sentinel://": f"sentinel:// is not supported; write {_SENTINEL_FORM}",
     "redis+cluster://": "Redis Cluster is not supported",
+    "rediss+cluster://": "Redis Cluster is not supported",
     "redis-cluster://": "Redis Cluster is not supported",
 }
 _NOT_PRINTABLE: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _DATABASE_NUMBER: Final = re.compile(r"/(?:[0-9]{1,9})?", re.ASCII)
+#: Sentinel accepts no other names of services.
+_SERVICE: Final = re.compile(r"/[A-Za-z0-9._-]{1,255}")
 _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _HOST_AND_PORT: Final = re.compile(r"[A-Za-z0-9.-]*:[0-9]*")
 _LAST_PORT: Final = 65535
@@ -124,11 +130,11 @@ def check_redis_url(url: str) -> str:
         raise ValueError("it has a # that is not percent-encoded; write # as %23")
     account, at, server = authority.rpartition("@")
     path, mark, query = tail.partition("?")
-    _check_redis_server(scheme, server, path)
+    database = _check_redis_server(scheme, server, path)
     found = dict(_parameters(query, decode=unquote_plus)) if mark else {}
     for name, value in found.items():
         _check_redis_parameter(scheme, name, value)
-    if "db" in found and scheme != "unix" and path not in {"", "/", f"/{found['db']}"}:
+    if "db" in found and database not in {"", "/", f"/{found['db']}"}:
         raise ValueError("it names two databases, one in the path and one in the parameter db")
     user, colon, password = account.partition(":")
     account = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
@@ -237,16 +243,31 @@ def _check_servers(found: dict[str, str]) -> None:
     found["port"] = ",".join(ports)
 
 
-def _check_redis_server(scheme: str, server: str, path: str) -> None:
+def _check_redis_server(scheme: str, server: str, path: str) -> str:
+    """Check where Redis is; return the part of the path that names the database."""
     if scheme == "unix":
         if server or len(path) <= 1:
             raise ValueError("it needs the absolute path of a socket, as in unix:///run/redis.sock")
-        return
+        return ""
+    if scheme in _SENTINEL_SCHEMES:
+        return _check_sentinels(server, path)
     if "," in server:
-        raise ValueError("it has several hosts; Redis Cluster and Sentinel are not supported")
+        raise ValueError(f"it has several hosts; Cluster is not supported; for Sentinel: {_SENTINEL_FORM}")
     _host_and_port(server)
     if path and not _DATABASE_NUMBER.fullmatch(path):
         raise ValueError("its path is not the number of a Redis database, as in redis://host/0")
+    return path
+
+
+def _check_sentinels(servers: str, path: str) -> str:
+    for server in servers.split(","):
+        host, _ = _host_and_port(server)
+        if not host:
+            raise ValueError("one of its Sentinels has no host")
+    service = _SERVICE.match(path)
+    if service is None or not _DATABASE_NUMBER.fullmatch(path[service.end() :] or "/"):
+        raise ValueError(f"it names no service of Sentinel after the hosts, as in {_SENTINEL_FORM}")
+    return path[service.end() :]
 
 
 def _check_redis_parameter(scheme: str, name: str, value: str) -> None:
@@ -255,8 +276,10 @@ def _check_redis_parameter(scheme: str, name: str, value: str) -> None:
     form = REDIS_PARAMETERS.get(name)
     if form is None:
         raise ValueError(_unknown(name, REDIS_PARAMETERS))
-    if name.startswith(TLS_PREFIX) and scheme != "rediss":
+    if name.startswith(TLS_PREFIX) and not scheme.startswith("rediss"):
         raise ValueError(f"its parameter {name} needs rediss://")
+    if name.startswith(SENTINEL_PREFIX) and scheme not in _SENTINEL_SCHEMES:
+        raise ValueError(f"its parameter {name} needs redis+sentinel://")
     if not value:
         raise ValueError(f"its parameter {name} is empty")
     _check_value(name, value, form)

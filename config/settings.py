@@ -77,7 +77,7 @@ class Settings(BaseModel):
     redis_url: RedisUrl | None = Field(
         default=None,
         repr=False,
-        description="a URL such as redis://host:6379/0, rediss://... or unix:///path",
+        description="a URL such as redis://host:6379/0, rediss://..., unix:///path or redis+sentinel://...",
     )
     # `schema` is a method of pydantic's BaseModel, so the field has another name than the key.
     schema_name: SchemaName = Field(

@@ -17,6 +17,7 @@ from callboard.jobs.idempotency.replay import Idempotency
 from callboard.jobs.limits.grants import Grants
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 from callboard.jobs.operate.control import Control
+from callboard.jobs.operate.key_sharing import KeySharing
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.operate.queues import Queues
 from callboard.jobs.operate.waiting import Waiting
@@ -92,6 +93,10 @@ class Platform:
         return JobLogs(self.database)
 
     @cached_property
+    def key_sharing(self) -> KeySharing:
+        return KeySharing(self.database, self.transport)
+
+    @cached_property
     def queues(self) -> Queues:
         return Queues(self.database, self.transport)
 
@@ -129,8 +134,9 @@ class Platform:
     def auth_failures(self) -> AuthFailures:
         """Make the limit on wrong keys for one app, which closes it."""
         counter = WindowCounter(
-            self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES
-        )
+            self._redis_url, prefix=self._schema, name="auth-failures", window=WINDOW, most=MOST_ADDRESSES,
+            faults=self.transport.faults,
+        )  # fmt: skip
         return AuthFailures(counter)
 
     def schedules(self) -> "Schedules":

@@ -17,7 +17,7 @@ from callboard.jobs.metric_labels import Bounded
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.hint import FeedRow
 from callboard.jobs.platform import Platform
-from callboard.jobs.redis.link import RedisUnavailable
+from callboard.jobs.redis.faults import RedisUnavailable
 from callboard.jobs.redis.transport import WINDOW, Transport, best_effort
 
 TOKENS_FED = Bounded(

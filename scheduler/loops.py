@@ -8,7 +8,7 @@ import structlog
 
 from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
-from callboard.jobs.redis.link import RedisUnavailable
+from callboard.jobs.redis.faults import RedisUnavailable
 
 T = TypeVar("T")
 _THREAD: Final = "callboard-{}"

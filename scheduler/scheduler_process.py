@@ -30,6 +30,8 @@ TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became
 
 _LEAD_EVERY: Final = 2.0
 _PRUNE_EVERY: Final = 60.0
+#: A mark is kept for 30 seconds.
+_MARK_EVERY: Final = 10.0
 #: While it stops: how long a statement waits, how long all of them wait, and when the process ends in spite
 #: of a thread that hangs. Seconds.
 _STOP_ANSWER: Final = 3.0
@@ -114,6 +116,7 @@ class Scheduler:
         loops.paced(LOOK_EVERY, "look", watch.look)
         loops.every(GAUGE_EVERY, "gauges", _if(watch, leader, gauges.round))
         loops.every(_PRUNE_EVERY, "prune", _if(watch, leader, pruner.round))
+        loops.every(_MARK_EVERY, "mark_keys", _if(watch, leader, platform.key_sharing.mark))
 
 
 def _if(watch: Watch, leader: Leader, work: Callable[[], object]) -> Callable[[], None]:

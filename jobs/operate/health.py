@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from callboard.jobs.errors import CallboardError, Unavailable
+from callboard.jobs.operate.key_sharing import SHARED_KEYS_REMEDY, databases_of
 from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.postgres.database import Database, driver_of
 from callboard.jobs.postgres.migrating import Migrations
-from callboard.jobs.redis.diagnosis import diagnose
+from callboard.jobs.redis.diagnosis import RedisDiagnosis, diagnose
+from callboard.jobs.redis.faults import Cause, RedisUnavailable
 
 Status = Literal["ok", "warn", "fail"]
 
 _OLDEST_POSTGRES: Final = 140_000
 _OLDEST_REDIS: Final = (7, 0)
 _MAX_NAMED: Final = 3
+#: The keys of at most this many queues are looked at.
+_MAX_QUEUES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class HealthChecks:
         tables = None if database.status == "fail" else self._tables()
         if tables:
             yield tables
-        yield self._redis()
+        yield from self._redis(with_tables=tables is not None and tables.status == "ok")
         if tables and tables.status != "fail":
             yield self._storage()
             yield self._leader()
@@ -119,21 +123,21 @@ class HealthChecks:
             "run 'callboard db upgrade'",
         )
 
-    def _redis(self) -> Check:
+    def _redis(self, *, with_tables: bool) -> Iterator[Check]:
+        """Yield what is wrong with Redis. Jobs run without it, so almost all of this is a warning."""
+        queues: list[str] = []
+        own = ""
+        if with_tables:
+            with self._database.autocommit() as connection:
+                queues = diagnosing.queue_names(connection, _MAX_QUEUES)
+                own = diagnosing.installation(connection)
         try:
-            product, version, policy = diagnose(self._redis_url, self._database.schema)
-        except Unavailable as error:
-            # Jobs are accepted and run without Redis.
-            return Check("redis", "warn", error.message, "start Redis, or correct CALLBOARD_REDIS_URL")
-        server = f"{product} {version}"
-        if _numbers(version) < _OLDEST_REDIS:
-            return Check("redis", "fail", f"{server} is too old", "move to Redis or Valkey 7.0 or later")
-        if policy not in {None, "noeviction"}:
-            return Check(
-                "redis", "warn", f"{server} evicts keys when it is full (maxmemory-policy {policy})",
-                "set maxmemory-policy to noeviction; what is evicted is fed again, but late",
-            )  # fmt: skip
-        return Check("redis", "ok", server)
+            found = diagnose(self._redis_url, self._database.schema, queues)
+        except RedisUnavailable as error:
+            yield Check("redis", "warn", error.message, error.cause.remedy)
+            return
+        problems = list(_redis_problems(found, own))
+        yield from problems or [Check("redis", "ok", _server(found))]
 
     def _storage(self) -> Check:
         with self._database.autocommit() as connection:
@@ -192,6 +196,44 @@ class HealthChecks:
                 f"paused queues: {', '.join(paused[:_MAX_NAMED])}",
                 "run 'callboard queue resume QUEUE'",
             )
+
+
+def _server(found: RedisDiagnosis) -> str:
+    return f"{found.product} {found.version}" if found.version else "answers; its version is not known"
+
+
+def _redis_problems(found: RedisDiagnosis, own: str) -> Iterator[Check]:
+    server = _server(found)
+    if found.version and _numbers(found.version) < _OLDEST_REDIS:
+        yield Check("redis", "fail", f"{server} is too old", "move to Redis or Valkey 7.0 or later")
+    if found.missing_rights:
+        yield Check(
+            "redis", "warn", f"the Redis user lacks rights: {', '.join(found.missing_rights)}",
+            Cause.NO_RIGHT.remedy,
+        )  # fmt: skip
+    if found.eviction_policy not in {None, "noeviction"}:
+        yield Check(
+            "redis",
+            "warn",
+            f"{server} evicts keys when it is full (maxmemory-policy {found.eviction_policy})",
+            "set maxmemory-policy to noeviction; what is evicted is fed again, but late",
+        )  # fmt: skip
+    for key, kind in list(found.foreign.items())[:_MAX_NAMED]:
+        yield Check(
+            "redis", "warn", f"the key {key} has a value of another program (type {kind})",
+            "rename or delete it; or wait: the next process that uses the key renames it",
+        )  # fmt: skip
+    for key in found.set_aside[:_MAX_NAMED]:
+        yield Check(
+            "redis", "warn", f"another program wrote a key of Callboard; its value is now in {key}",
+            "keep other programs from Callboard's keys, and delete or rename this one",
+        )  # fmt: skip
+    others = databases_of([owner for owner in found.owners if own and owner != own])
+    if others:
+        yield Check(
+            "redis", "warn", f"another installation uses the same keys; its database is {', '.join(others)}",
+            SHARED_KEYS_REMEDY,
+        )  # fmt: skip
 
 
 def _numbers(version: str) -> tuple[int, ...]:

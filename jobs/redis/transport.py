@@ -7,21 +7,25 @@ lost at any time.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
+import redis
 import structlog
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.hint import Hint, Offer, offers_of
-from callboard.jobs.redis.link import CALL_TIMEOUT, Link, RedisUnavailable, unavailable
-
-if TYPE_CHECKING:
-    from redis.client import PubSub
+from callboard.jobs.redis.announcements import Announcements
+from callboard.jobs.redis.faults import Cause, FaultLog, RedisUnavailable
+from callboard.jobs.redis.key_owners import KeyOwners
+from callboard.jobs.redis.link import Link
+from callboard.jobs.redis.scripts import PUSH, TAKE, WAKE_WORKERS
+from callboard.jobs.redis.timed_connections import CALL_TIMEOUT
+from callboard.jobs.redis.typed_keys import TypedKeys
 
 #: The size up to which a queue's set is filled, in tokens. More jobs wait in Postgres until the feeder adds
 #: them.
@@ -45,31 +49,10 @@ _TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 #: The largest value of the column `epoch`.
 _LARGEST_EPOCH: Final = 2**31 - 1
 
-# Add tokens to a set that is not full.
-# KEYS[1]: the queue's set. ARGV[1]: WINDOW. ARGV[2]: the score of all tokens. ARGV[3..]: the tokens.
-# Returns how many tokens were new; -1 when the set is full.
-_PUSH: Final = """
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return -1 end
-local members = {}
-for place = 3, #ARGV do
-  members[2 * place - 5] = ARGV[2]
-  members[2 * place - 4] = ARGV[place]
-end
-return redis.call('ZADD', KEYS[1], 'NX', unpack(members))
-"""
+#: The script PUSH found the set full.
 _FULL: Final = -1
 #: A set that was full gets no tokens for this time, in which workers cannot empty it. Seconds.
 _FULL_FOR: Final = 0.1
-# Pop the first tokens of the first set that has any.
-# KEYS: the queues' sets. ARGV[i]: the largest number of tokens to pop from KEYS[i]. Returns the tokens.
-_TAKE: Final = """
-for place, key in ipairs(KEYS) do
-  local found, tokens = redis.call('ZPOPMIN', key, ARGV[place]), {}
-  for each = 1, #found, 2 do tokens[#tokens + 1] = found[each] end
-  if #tokens > 0 then return tokens end
-end
-return {}
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -125,12 +108,16 @@ class Transport:
         self._clock = clock
         #: By queue: until when its set counts as full. Monotonic seconds.
         self._full_until: dict[str, float] = {}
-        self._producers = Link(url, longest_pause=_LONGEST_PAUSE)
-        self._announcers = Link(url, longest_pause=_LONGEST_PAUSE)
-        self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE)
-        self._poppers = Link(url, longest_pause=_LONGEST_PAUSE)
+        #: What this process has logged about this Redis.
+        self.faults = FaultLog(clock=clock)
+        self._producers = Link(url, longest_pause=_LONGEST_PAUSE, faults=self.faults)
+        self._announcers = Link(url, longest_pause=_LONGEST_PAUSE, faults=self.faults)
+        self._feeders = Link(url, longest_pause=_FEEDERS_PAUSE, faults=self.faults)
+        self._poppers = Link(url, longest_pause=_LONGEST_PAUSE, faults=self.faults)
         # For health checks and calls without a waiting caller. They are made even after a failure.
-        self._others = Link(url, longest_pause=0)
+        self._others = Link(url, longest_pause=0, faults=self.faults)
+        self._sets = TypedKeys(self._others, prefix=prefix, key_type="zset", faults=self.faults)
+        self.owners = KeyOwners(self._others, prefix=prefix, faults=self.faults)
 
     def queue_key(self, queue: str) -> str:
         return f"{self._prefix}:queue:{queue}"
@@ -140,7 +127,9 @@ class Transport:
 
     @property
     def finished_channel(self) -> str:
-        return f"{self._prefix}:finished"
+        # Channels belong to the whole server, not to one of its databases.
+        number = self._others.client.get_connection_kwargs().get("db") or 0
+        return f"{self._prefix}:finished" + (f":{number}" if number else "")
 
     def push(self, hints: Iterable[Hint]) -> int:
         """Add the tokens of hints to their queues, unless a set is full; returns how many were new.
@@ -161,27 +150,33 @@ class Transport:
         ]
         if not parts:
             return 0
+        keys = [self.queue_key(queue) for queue, _, _ in parts]
+        taken = self._sets.run(keys, lambda: self._offer_parts(parts))
+        for (queue, _, _), new in zip(parts, taken, strict=True):
+            if new == _FULL:
+                self._full_until[queue] = now + _FULL_FOR
+        return sum(max(new, 0) for new in taken)
+
+    def _offer_parts(self, parts: Sequence[tuple[str, float, Sequence[str]]]) -> list[int]:
         with self._producers.call("push") as client:
             if len(parts) == 1:
-                taken = [self._offer(client, *parts[0])]
-            else:
-                pipeline = client.pipeline(transaction=False)
-                for part in parts:
-                    self._offer(pipeline, *part)
-                taken = pipeline.execute()
-            for (queue, _, _), new in zip(parts, taken, strict=True):
-                if new == _FULL:
-                    self._full_until[queue] = now + _FULL_FOR
-            return sum(max(new, 0) for new in taken)
+                return [int(self._offer(client, *parts[0]))]
+            pipeline = client.pipeline(transaction=False)
+            for part in parts:
+                self._offer(pipeline, *part)
+            return [int(new) for new in pipeline.execute()]
 
     def _offer(self, client: Any, queue: str, place: float, tokens: Sequence[str]) -> Any:
-        return client.eval(_PUSH, 1, self.queue_key(queue), WINDOW, place, *tokens)
+        return client.eval(PUSH, 1, self.queue_key(queue), WINDOW, place, *tokens)
 
     def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
         """Add tokens to one queue, even if its set is full.
 
         rows: the id, epoch and priority of each job, and its run_at as Unix time in milliseconds.
         """
+        return self._sets.run([self.queue_key(queue)], lambda: self._feed(queue, rows))
+
+    def _feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
         with self._feeders.call("feed") as client:
             pipeline = client.pipeline(transaction=False)
             for start in range(0, len(rows), _CHUNK):
@@ -196,13 +191,13 @@ class Transport:
 
     def wake(self, workers: Iterable[UUID]) -> None:
         """Make the next pop of these workers return WAKE. The workers then read the list of queues."""
+        keys = [self.wake_key(worker) for worker in workers]
+        if keys:
+            self._sets.run(keys, lambda: self._wake(keys))
+
+    def _wake(self, keys: Sequence[str]) -> None:
         with self._feeders.call("wake") as client:
-            pipeline = client.pipeline(transaction=False)
-            for worker in workers:
-                key = self.wake_key(worker)
-                pipeline.zadd(key, {WAKE: 0})
-                pipeline.pexpire(key, _WAKE_KEPT)
-            pipeline.execute()
+            client.eval(WAKE_WORKERS, len(keys), *keys, WAKE, _WAKE_KEPT)
 
     def pop(
         self, queues: Sequence[str], count: int, block: float, *, worker: UUID | None = None
@@ -215,6 +210,9 @@ class Transport:
         keys = [self.queue_key(queue) for queue in queues]
         if worker is not None:
             keys.insert(0, self.wake_key(worker))
+        return self._sets.run(keys, lambda: self._pop(keys, count, block))
+
+    def _pop(self, keys: Sequence[str], count: int, block: float) -> list[bytes]:
         if self._poppers.ailing:
             # After a failure, check with a short call that Redis is back before a call that blocks.
             with self._poppers.call("pop") as client:
@@ -222,28 +220,36 @@ class Transport:
         # If the reply is lost, so are its tokens. The feeder adds them again.
         with self._poppers.call("wait" if block > 0 else "pop", block + CALL_TIMEOUT) as client:
             answer: Any = (
-                client.bzmpop(block, len(keys), keys, min=True, count=count)
+                client.bzmpop(block, len(keys), list(keys), min=True, count=count)
                 if block > 0
-                else client.zmpop(len(keys), keys, min=True, count=count)
+                else client.zmpop(len(keys), list(keys), min=True, count=count)
             )
             return [] if answer is None else [member for member, _ in answer[1] if isinstance(member, bytes)]
 
     def take(self, queues: Sequence[str], counts: Sequence[int], *, worker: UUID) -> list[bytes]:
         """Pop without waiting, up to the given number of tokens of each queue. Returns WAKE as `pop` does."""
         keys = [self.wake_key(worker), *(self.queue_key(queue) for queue in queues)]
+        return self._sets.run(keys, lambda: self._take(keys, counts))
+
+    def _take(self, keys: Sequence[str], counts: Sequence[int]) -> list[bytes]:
         with self._poppers.call("pop") as client:
-            answer: Any = client.eval(_TAKE, len(keys), *keys, 1, *counts)
+            answer: Any = client.eval(TAKE, len(keys), *keys, 1, *counts)
             return [member for member in answer if isinstance(member, bytes)]
 
     def depth(self, queue: str) -> int:
         """Return how many tokens a queue's set has."""
+        key = self.queue_key(queue)
+        return self._sets.run([key], lambda: self._depth(key))
+
+    def _depth(self, key: str) -> int:
         with self._feeders.call("feed") as client:
-            return int(client.zcard(self.queue_key(queue)))
+            return int(client.zcard(key))
 
     def forget(self, queue: str) -> None:
         """Delete the tokens of a queue that was paused or purged."""
         with self._others.call("other") as client:
-            client.delete(self.queue_key(queue))
+            # Unlike DEL, this does not delete the value of another program.
+            client.zremrangebyrank(self.queue_key(queue), 0, -1)
 
     def announce(self, finished: Sequence[UUID]) -> int:
         """Publish that these jobs are in a terminal state; returns how many processes were listening."""
@@ -263,38 +269,27 @@ class Transport:
         with self._others.call("other") as client:
             subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
             subscription.subscribe(self.finished_channel)
-        return Announcements(subscription)
+            # Read the answer: it may be a refusal.
+            subscription.get_message(timeout=CALL_TIMEOUT)
+        return Announcements(subscription, self.faults)
 
     def check(self) -> None:
         """Raise Unavailable unless Redis answers and accepts writes. A full or read-only Redis does not."""
         with self._others.call("other") as client:
-            if client.set(f"{self._prefix}:check", b"", px=1_000) is not True:
-                raise RedisUnavailable("Redis gives an unexpected answer to a write")
+            self.check_with(client)
+
+    def check_with(self, client: redis.Redis) -> None:
+        """Do what `check` does, in a call that is made already."""
+        # With NX, it never replaces the value of another program, and a server that is full refuses it.
+        if client.set(f"{self._prefix}:check", b"", nx=True, px=1_000) not in {True, None}:
+            raise RedisUnavailable("Redis gives an unexpected answer to a write", cause=Cause.NOT_REDIS)
+        # Redis in cluster mode accepts no command with such keys.
+        client.eval("return 1", 2, self.queue_key(""), f"{self._prefix}:wake:")
+
+    def call(self, timeout: float) -> AbstractContextManager[redis.Redis]:
+        """Return the client for the calls of `callboard doctor`, which have one deadline."""
+        return self._others.call("other", timeout)
 
     def close(self) -> None:
         for link in (self._producers, self._announcers, self._feeders, self._poppers, self._others):
             link.close()
-
-
-class Announcements:
-    """A subscription to finished jobs. It must not be shared between threads."""
-
-    def __init__(self, subscription: "PubSub") -> None:
-        self._subscription = subscription
-
-    def next(self, timeout: float) -> set[UUID]:
-        """Return the ids of the next announcement; an empty set when none comes within `timeout` seconds."""
-        with unavailable():
-            return _announced(self._subscription.get_message(timeout=timeout))
-
-    def close(self) -> None:
-        self._subscription.close()
-
-
-def _announced(message: Any) -> set[UUID]:
-    if not message or message.get("type") != "message":
-        return set()
-    try:
-        return {UUID(part) for part in message["data"].decode("ascii").split(",")}
-    except (ValueError, AttributeError):
-        return set()

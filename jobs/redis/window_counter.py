@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any, Final
 
+from callboard.jobs.redis.faults import FaultLog
 from callboard.jobs.redis.link import Link
+from callboard.jobs.redis.typed_keys import TypedKeys
 
 #: After a failure, calls fail at once for at most this time. Seconds.
 _LONGEST_PAUSE: Final = 5.0
@@ -32,18 +34,31 @@ class WindowCounter:
     At most two windows are in Redis at a time, each one hash with at most `most` subjects and OTHERS.
     """
 
-    def __init__(self, url: str, *, prefix: str, name: str, window: timedelta, most: int) -> None:
-        self._link = Link(url, longest_pause=_LONGEST_PAUSE)
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        name: str,
+        window: timedelta,
+        most: int,
+        faults: FaultLog | None = None,
+    ) -> None:
+        faults = FaultLog() if faults is None else faults
+        self._link = Link(url, longest_pause=_LONGEST_PAUSE, faults=faults)
+        self._hashes = TypedKeys(self._link, prefix=prefix, key_type="hash", faults=faults)
         self._key = f"{prefix}:{name}"
         self._kept_seconds = 2 * int(window.total_seconds())
         self._most = most
 
     def add(self, subject: str, window: int) -> int:
         """Count one occurrence in the window of this number; return the subject's count."""
+        key = f"{self._key}:{window}"
+        return self._hashes.run([key], lambda: self._add(key, subject))
+
+    def _add(self, key: str, subject: str) -> int:
         with self._link.call("count") as client:
-            count: Any = client.eval(
-                _ADD, 1, f"{self._key}:{window}", subject, self._most, OTHERS, self._kept_seconds
-            )
+            count: Any = client.eval(_ADD, 1, key, subject, self._most, OTHERS, self._kept_seconds)
             return int(count)
 
     def close(self) -> None:

@@ -10,15 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from sqlalchemy import create_engine, make_url
 
-from callboard.config.address_parameters import POSTGRES_PARAMETERS, REDIS_PARAMETERS, REDIS_RESERVED
+from callboard.config.address_parameters import (
+    POSTGRES_PARAMETERS,
+    REDIS_PARAMETERS,
+    REDIS_RESERVED,
+    SENTINEL_PREFIX,
+)
 from callboard.config.addresses import check_redis_url, read_postgres_url
 from callboard.config.redaction import mask_text
 from callboard.config.settings import explain, load_settings, sqlalchemy_url
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres.server_address import server_address
+from callboard.jobs.redis.timed_connections import make_client
 
 PASSWORD = "p@s:s/w#r%d +&=?"
 ENCODED = quote(PASSWORD, safe="")
@@ -154,14 +160,46 @@ def test_any_percent_encoded_user_and_password_of_redis_are_read_as_they_are(use
 
 
 @given(
-    st.text(st.sampled_from("ab:/@?#[]%1,=&. é℀"), max_size=25), st.sampled_from(["redis", "rediss", "unix"])
+    st.text(st.sampled_from("ab:/@?#[]%1,=&. é℀"), max_size=25),
+    st.sampled_from(["redis", "rediss", "unix", "redis+sentinel"]),
 )
 def test_a_redis_url_that_is_accepted_is_accepted_by_redis_py(rest, scheme):
     try:
         url = check_redis_url(f"{scheme}://{rest}")
     except ValueError:
         return
-    ConnectionPool.from_url(url).make_connection()
+    make_client(url).connection_pool.make_connection()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "service", "parameters"),
+    [
+        ("redis+sentinel://a/main", [("a", 26379)], "main", {}),
+        ("redis+sentinel://a:1,b.c:2,[::1]:3,[::2]/my-main/7",
+         [("a", 1), ("b.c", 2), ("::1", 3), ("::2", 26379)], "my-main", {"db": 7}),
+        (f"redis+sentinel://app:{ENCODED}@a,b/main/7?client_name=x", [("a", 26379), ("b", 26379)], "main",
+         {"db": 7, "username": "app", "password": PASSWORD, "client_name": "x"}),
+        ("redis+sentinel://:p@s:[s@a/main?db=3", [("a", 26379)], "main", {"db": 3, "password": "p@s:[s"}),
+        (f"rediss+sentinel://a/main?sentinel_username=watch&sentinel_password={ENCODED}&ssl_ca_certs=/ca.pem",
+         [("a", 26379)], "main", {"ssl_ca_certs": "/ca.pem"}),
+    ],
+)  # fmt: skip
+def test_a_sentinel_url_is_read_as_it_is_meant(url, sentinels, service, parameters):
+    checked = check_redis_url(url)
+    assert check_redis_url(checked) == checked
+    pool = make_client(checked).connection_pool
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"]) for one in asked] == sentinels
+    assert pool.service_name == service
+    given = pool.connection_kwargs
+    assert {name: given[name] for name in given if name in REDIS_PARAMETERS} == parameters
+    own = {"username": "watch", "password": PASSWORD} if "sentinel_username" in url else {}
+    for one in asked:
+        assert {name: one[name] for name in ("username", "password") if name in one} == own
+        assert one.get("ssl_ca_certs") == parameters.get("ssl_ca_certs")
+    tls = [issubclass(kind, SSLConnection) for kind in (pool.connection_class,)]
+    assert tls == [url.startswith("rediss")]
+    pool.make_connection()
 
 
 def test_every_known_parameter_is_one_of_redis_py():
@@ -171,7 +209,7 @@ def test_every_known_parameter_is_one_of_redis_py():
         for base in kind.__mro__
         for name in signature(base.__init__).parameters
     }
-    assert accepted >= REDIS_PARAMETERS.keys()
+    assert accepted >= {name.removeprefix(SENTINEL_PREFIX) for name in REDIS_PARAMETERS}
     assert REDIS_RESERVED.isdisjoint(REDIS_PARAMETERS)
 
 
@@ -226,7 +264,6 @@ def test_a_postgres_url_that_cannot_be_used_is_an_error_that_says_why(tmp_path, 
     [
         ("http://:hunter2@cache", "does not start with redis:// or rediss:// or unix://"),
         ("valkey://:hunter2@cache", "valkey:// is not supported; write redis://"),
-        ("redis+sentinel://:hunter2@cache", "Redis Sentinel is not supported"),
         ("redis://u:f%u#ll@h:1/5", "a % without two hexadecimal digits after it"),
         ("redis://u:hunter2#ll@h:1/5", "an @ in a wrong place"),
         ("redis://u:hunter2/ll@h:1/5", "an @ in a wrong place"),
@@ -236,7 +273,22 @@ def test_a_postgres_url_that_cannot_be_used_is_an_error_that_says_why(tmp_path, 
         ("redis://::1:6379", "put an IPv6 address in brackets"),
         ("redis://hunter2]", "a bracket in a host that is no IPv6 address"),
         ("redis://[hunter2]", "no IPv6 address between [ and ]"),
-        ("redis://a:1,b:2/0", "several hosts; Redis Cluster and Sentinel are not supported"),
+        ("redis://a:1,b:2/0", "several hosts; Cluster is not supported; for Sentinel: redis+sentinel://host"),
+        ("sentinel://:hunter2@cache", "write redis+sentinel://host:26379,host:26379/service/0"),
+        ("redis-sentinel://:hunter2@cache", "write redis+sentinel://host:26379,host:26379/service/0"),
+        ("rediss+cluster://:hunter2@cache", "Redis Cluster is not supported"),
+        ("redis+sentinel://:hunter2@cache", "names no service of Sentinel after the hosts, as in redis+sent"),
+        ("redis+sentinel://:hunter2@cache/", "names no service of Sentinel"),
+        ("redis+sentinel://a,b/main/x", "names no service of Sentinel"),
+        ("redis+sentinel://a,b/ma%20in/0", "names no service of Sentinel"),
+        ("redis+sentinel:///main/0", "one of its Sentinels has no host"),
+        ("redis+sentinel://a,,b/main/0", "one of its Sentinels has no host"),
+        ("redis+sentinel://a:hunter2/main/0", "port is not a number from 1 to 65535"),
+        ("redis+sentinel://u:hunter2/ll@a/main/0", "an @ in a wrong place"),
+        ("redis+sentinel://a/main/5?db=6", "names two databases"),
+        ("redis+sentinel://a/main/5?ssl_ca_certs=/ca.pem", "parameter ssl_ca_certs needs rediss://"),
+        ("redis+sentinel://a/main/5?sentinel_passwort=hunter2", "did you mean sentinel_password?"),
+        ("redis://a/5?sentinel_password=hunter2", "sentinel_password needs redis+sentinel://"),
         ("redis://cache/hunter2", "path is not the number of a Redis database, as in redis://host/0"),
         ("redis://cache/-1", "path is not the number of a Redis database"),
         ("redis://cache/1/2", "path is not the number of a Redis database"),

@@ -13,7 +13,7 @@ from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.model import outcomes
 from callboard.jobs.model.outcomes import Outcome
-from callboard.jobs.redis.link import RedisUnavailable
+from callboard.jobs.redis.faults import RedisUnavailable
 
 STORED = {
     errors.CallboardError: "CallboardError",

@@ -149,3 +149,26 @@ _PAUSED: Final = text(f"SELECT name FROM {SCHEMA}.queues WHERE paused_at IS NOT 
 
 def paused_queues(connection: Connection) -> list[str]:
     return list(connection.execute(_PAUSED).scalars())
+
+
+_MAY_IDENTIFY: Final = text("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")
+_SERVER: Final = text("SELECT system_identifier FROM pg_control_system()")
+_INSTALLATION: Final = text(f"""
+SELECT d.oid::bigint, c.relnamespace::bigint, d.datname::text FROM pg_database d, pg_class c
+WHERE d.datname = current_database() AND c.oid = CAST('{SCHEMA}.jobs' AS regclass)
+""")
+
+
+def installation(connection: Connection) -> str:
+    """Return what tells this schema of this database from all others; it ends with the database's name."""
+    may_identify = connection.execute(_MAY_IDENTIFY).scalar_one()
+    server = connection.execute(_SERVER).scalar_one() if may_identify else 0
+    database, schema, name = connection.execute(_INSTALLATION).one()
+    return f"{server}:{database}:{schema}:{name}"
+
+
+_QUEUES: Final = text(f"SELECT name FROM {SCHEMA}.queues ORDER BY name LIMIT :limit")
+
+
+def queue_names(connection: Connection, limit: int) -> list[str]:
+    return list(connection.execute(_QUEUES, {"limit": limit}).scalars())

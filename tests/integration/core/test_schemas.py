@@ -1,6 +1,7 @@
 """Two applications in one database and one Redis, each in a schema of its own."""
 
 from contextlib import ExitStack, closing
+from urllib.parse import parse_qsl
 
 import psycopg
 import pytest
@@ -8,16 +9,22 @@ import redis
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from callboard.jobs.client import Client
 from callboard.jobs.errors import Conflict, NotFound, Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.states import JobState
+from callboard.jobs.operate.health import HealthChecks
 from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres import locks, notices
 from callboard.jobs.postgres.sql import SCHEMA, in_schema
+from callboard.jobs.redis.transport import read_token
 from callboard.jobs.tables import METADATA, metadata_in
-from tests.integration.core.factories import at_once, own_database, until, url_of
+from callboard.scheduler.feeder import Feeder
+from tests.integration.core.factories import at_once, execution, own_database, until, url_of
 
 #: What version 0.1 locks, in its one schema.
 LEADER_OF_0_1 = 0x63616C6C01
@@ -277,3 +284,70 @@ def test_the_keys_of_every_lock_follow_from_the_schemas_name(platforms):
         ]
     assert keys[:2] == [LEADER_OF_0_1, MIGRATION_OF_0_1]
     assert len(set(keys)) == 2 * len(names)
+
+
+# ---- the same schema name in two databases that share a Redis ----
+
+
+@pytest.fixture
+def namesakes(database_url, redis_url):
+    """The databases of two applications that have the same schema name."""
+    with (
+        redis.Redis.from_url(redis_url) as client,
+        own_database(database_url, "shop") as shop,
+        own_database(database_url, "mail") as mail,
+    ):
+        client.flushdb()
+        for one in (shop, mail):
+            one.migrations.upgrade()
+        yield url_of(shop), url_of(mail)
+        client.flushdb()
+
+
+def test_namesakes_in_two_redis_databases_share_nothing(namesakes, redis_url):
+    base, _, query = redis_url.partition("?")
+    number = int(dict(parse_qsl(query)).get("db", 0))
+    other_url = f"{base}?db={number + 32}"
+    with (
+        closing(Platform(namesakes[0], redis_url)) as shop,
+        closing(Platform(namesakes[1], other_url)) as mail,
+        closing(shop.transport.announcements()) as heard,
+    ):
+        until(shop.transport.listened_to)
+        assert not mail.transport.listened_to()
+        enqueue(mail, queue="same")
+        assert [one.transport.depth("same") for one in (shop, mail)] == [0, 1]
+        mail.transport.announce([new_id()])
+        assert heard.next(0.2) == set()
+        assert shop.key_sharing.mark() == mail.key_sharing.mark() == []
+        with redis.Redis.from_url(other_url) as client:
+            client.flushdb()
+
+
+def test_namesakes_that_share_keys_run_their_own_jobs_and_are_told_of_each_other(namesakes, redis_url):
+    with (
+        closing(Platform(namesakes[0], redis_url)) as shop,
+        closing(Platform(namesakes[1], redis_url)) as mail,
+        capture_logs() as log,
+    ):
+        job = enqueue(mail, queue="same").id
+        with execution(shop) as worker:
+            tokens = [read_token(raw) for raw in shop.transport.pop(["same"], 9, 0.1)]
+            assert worker.claim(tokens) == []
+        # The job's token is gone; the feeder adds it again.
+        assert Feeder(mail, SYSTEM).round() == 1
+        with execution(mail) as worker:
+            tokens = [read_token(raw) for raw in mail.transport.pop(["same"], 9, 0.1)]
+            assert [each.id for each in worker.claim(tokens)] == [job]
+        assert shop.key_sharing.mark() == []
+        for _ in range(3):
+            [of_shop] = mail.key_sharing.mark()
+            [of_mail] = shop.key_sharing.mark()
+        assert (of_shop.endswith("_shop"), of_mail.endswith("_mail")) == (True, True)
+        told = [one["databases"] for one in log if one["event"] == "redis.keys_shared"]
+        assert told == [[of_shop], [of_mail]]
+        checks = HealthChecks(shop.database, redis_url, shop.migrations).checks()
+        [check] = [each for each in checks if each.name == "redis"]
+        assert check.status == "warn"
+        assert of_mail in check.message
+        assert of_shop not in check.message

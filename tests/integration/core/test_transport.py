@@ -1,12 +1,13 @@
 """The queues in Redis: tokens are ordered, unique and bounded, and every failure is Unavailable."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.ids import new_id
@@ -221,7 +222,80 @@ def test_whatever_redis_answers_instead_is_unavailable(transport, monkeypatch, c
 
 
 @pytest.mark.parametrize("call", ["push", "feed", "pop", "take", "depth"])
-def test_a_key_of_another_kind_in_the_queues_place_is_unavailable(transport, cache, call):
+def test_a_value_of_another_type_in_the_queues_place_is_moved_aside_and_kept(transport, cache, call):
     cache.set(transport.queue_key("q"), "mine")
-    with pytest.raises(Unavailable, match="WRONGTYPE"):
+    with capture_logs() as told:
         CALLS[call](transport)
+        CALLS[call](transport)
+    assert cache.get("callboard:foreign:queue:q:1") == b"mine"
+    assert [one["event"] for one in told] == ["redis.foreign_key_moved"]
+    assert cache.type(transport.queue_key("q")) in {b"zset", b"none"}
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "set", "hash", "stream"])
+def test_a_value_of_any_other_type_is_moved_aside(transport, cache, kind):
+    write = {
+        "string": lambda key: cache.set(key, "mine", ex=1000),
+        "list": lambda key: cache.rpush(key, "mine"),
+        "set": lambda key: cache.sadd(key, "mine"),
+        "hash": lambda key: cache.hset(key, "mine", "1"),
+        "stream": lambda key: cache.xadd(key, {"mine": "1"}),
+    }[kind]
+    write(transport.queue_key("q"))
+    assert transport.push([hint()]) == 1
+    assert cache.type("callboard:foreign:queue:q:1").decode() == kind
+
+
+def test_a_foreign_value_in_a_wake_key_neither_expires_nor_keeps_others_asleep(transport, cache):
+    first, second = new_id(), new_id()
+    cache.set(transport.wake_key(first), "mine")
+    transport.wake([second, first])
+    assert transport.pop(["q"], 1, 0, worker=first) == transport.pop(["q"], 1, 0, worker=second) == [WAKE]
+    assert cache.get(f"callboard:foreign:wake:{first}:1") == b"mine"
+    assert cache.ttl(f"callboard:foreign:wake:{first}:1") == -1
+
+
+def test_a_foreign_value_in_the_place_of_the_check_stays_and_a_purge_deletes_none(transport, cache):
+    cache.set("callboard:check", "mine")
+    transport.check()
+    cache.set(transport.queue_key("q"), "mine")
+    with suppress(Unavailable):
+        transport.forget("q")
+    assert cache.get("callboard:check") == cache.get(transport.queue_key("q")) == b"mine"
+
+
+def test_a_program_that_goes_on_writing_a_key_is_left_alone_and_named_once(transport, cache):
+    with capture_logs() as told:
+        for number in range(9):
+            cache.set(transport.queue_key("q"), str(number))
+            assert transport.depth("q") == 0
+        cache.set(transport.queue_key("q"), "mine")
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="WRONGTYPE"):
+                transport.push([hint()])
+    assert cache.get(transport.queue_key("q")) == b"mine"
+    assert cache.get("callboard:foreign:queue:q:9") == b"8"
+    assert [one["event"] for one in told][9:] == ["redis.foreign_key_left"]
+
+
+def test_a_foreign_value_in_the_place_of_the_owners_is_moved_aside(transport, cache):
+    cache.set("callboard:owners", "mine")
+    assert transport.owners.mark("1:2:3:shop") == []
+    assert cache.get("callboard:foreign:owners:1") == b"mine"
+
+
+def test_installations_that_use_the_same_keys_are_told_of_each_other_and_others_are_not(transport, redis_url):
+    assert transport.owners.mark("1:2:3:shop") == []
+    with closing(Transport(redis_url, prefix="other")) as other:
+        assert other.owners.mark("1:2:4:mail") == []
+    with closing(Transport(redis_url)) as same:
+        assert same.owners.mark("1:2:3:shop") == []
+        assert same.owners.mark("1:9:4:mail") == ["1:2:3:shop"]
+    assert transport.owners.mark("1:2:3:shop") == ["1:9:4:mail"]
+
+
+def test_each_database_of_one_server_has_its_own_channel(redis_url):
+    base = redis_url.partition("?")[0]
+    with closing(Transport(f"{base}?db=0")) as zero, closing(Transport(f"{base}?db=7")) as seven:
+        assert zero.finished_channel == "callboard:finished"
+        assert seven.finished_channel == "callboard:finished:7"
