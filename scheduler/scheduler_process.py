@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, Counter
 from callboard.config.embedded import ServerUrls
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.jobs.inspection.inspection import UNREADABLE_ROWS
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.jobs.retention.retention import RetentionSpans
@@ -29,6 +30,7 @@ TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became
 
 _LEAD_EVERY: Final = 2.0
 _PRUNE_EVERY: Final = 60.0
+_INSPECT_EVERY: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,7 @@ class Scheduler:
                 leader.check()
             if not leader.leads:
                 gauges.clear()
+                UNREADABLE_ROWS.clear()
                 # A standby has nothing to feed, so it does not lag.
                 feeder.rest()
 
@@ -102,6 +105,7 @@ class Scheduler:
         loops.paced(LOOK_EVERY, "look", watch.look)
         loops.every(GAUGE_EVERY, "gauges", self._if_leading(gauges.round))
         loops.every(_PRUNE_EVERY, "prune", self._if_leading(pruner.round))
+        loops.every(_INSPECT_EVERY, "inspect", self._if_leading(platform.inspection.watch))
 
     def _if_leading(self, work: Callable[[], object]) -> Callable[[], None]:
         def checked() -> None:

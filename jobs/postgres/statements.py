@@ -28,6 +28,7 @@ from callboard.jobs.postgres import session
 from callboard.jobs.postgres.failures import is_conflict, is_stale, retry_on_conflict
 from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.repeating import repeat
+from callboard.jobs.postgres.rows import tolerant
 from callboard.jobs.postgres.sql import DIALECT, compiled
 
 T = TypeVar("T")
@@ -45,11 +46,11 @@ class DirectRows:
         self.rowcount = cursor.rowcount
 
     def all(self) -> list[Any]:
-        return self._cursor.fetchall() if self._has_rows() else []
+        return tolerant.read(self._cursor, self._cursor.fetchall) if self._has_rows() else []
 
     def first(self) -> Any:
         """Return the first row; the others are not converted."""
-        return self._cursor.fetchone() if self._has_rows() else None
+        return tolerant.read(self._cursor, self._cursor.fetchone) if self._has_rows() else None
 
     def one_or_none(self) -> Any:
         rows = self.all()
