@@ -1,7 +1,10 @@
 """Check the stored options of a job, which may have been changed by hand."""
 
-from math import isfinite
-from typing import Any
+from typing import Any, Final
+
+from callboard.jobs.model.basics.durations import LONGEST
+
+_MOST: Final = LONGEST.total_seconds()
 
 
 def options_problem(options: Any) -> str | None:
@@ -13,11 +16,11 @@ def options_problem(options: Any) -> str | None:
     for name in ("min_backoff", "max_backoff"):
         bound = options.get(name)
         if bound is not None and not _is_bound(bound):
-            return f"{name} is a number of seconds, 0 or more"
+            return f"{name} is a number of seconds, from 0 to ten years"
     if not isinstance(options.get("message") or {}, dict):
         return "message is a JSON object"
     return None
 
 
 def _is_bound(bound: Any) -> bool:
-    return isinstance(bound, int | float) and not isinstance(bound, bool) and bound >= 0 and isfinite(bound)
+    return isinstance(bound, int | float) and not isinstance(bound, bool) and 0 <= bound <= _MOST
