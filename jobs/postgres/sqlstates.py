@@ -42,6 +42,7 @@ OUTAGES: Final = frozenset({"57P01", "57P02", "57P03", "57P04", "25006"})
 #: The schema, a table or a function is missing.
 UNDEFINED: Final = frozenset({"42P01", "3F000", "42883"})
 UNIQUE_VIOLATION: Final = "23505"
+CHECK_VIOLATION: Final = "23514"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 #: A NUL character in jsonb or in text, or a character that the database's encoding lacks.
 UNSTORABLE_TEXT: Final = frozenset({"22P05", "22021"})

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import text
 
-from callboard.jobs.errors import Unauthorized
+from callboard.jobs.errors import Conflict, Unauthorized
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
@@ -22,9 +22,23 @@ from tests.changed_rows import (
     quoted,
     unconstrained,
 )
-from tests.integration.core.factories import FakeClock, enqueue, execution, publish, put_job, run_sql
+from tests.integration.core.factories import (
+    FakeClock,
+    enqueue,
+    execution,
+    own_database,
+    publish,
+    put_job,
+    run_sql,
+)
 
 MANY = 18
+
+
+def _is_refused(assignment: str) -> bool:
+    """Whether a constraint can tell. Cron expressions and time zones are read by the scheduler alone."""
+    column, _, value = assignment.rpartition(", ")[2].partition(" = ")
+    return column not in {"cron", "timezone"} or value == "''"
 
 
 @pytest.fixture
@@ -237,3 +251,40 @@ def test_a_key_with_a_broken_digest_lets_nobody_in_and_is_shown(platform, assign
     with pytest.raises(Unauthorized):
         platform.auth.authenticate(token)
     assert [one.column for one in platform.inspection.problems()] == ["digest"]
+
+
+def test_rows_that_are_older_than_the_constraints_survive_the_upgrade_and_can_be_corrected(database_url):
+    with own_database(database_url, "changed_rows") as old:
+        old.migrations.upgrade()
+        old.migrations.downgrade("0008")
+        run_sql(
+            old,
+            "INSERT INTO callboard.schedules (id, name, job, every, created_at)"
+            " VALUES (gen_random_uuid(), 'odd', 'build_report', '1 h', 'infinity')",
+        )
+        run_sql(
+            old,
+            "INSERT INTO callboard.queues (name, rate, rate_period) VALUES ('odd', 1, '1 mon'), ('good', 1, '1 h')",
+        )
+        assert old.migrations.upgrade().up_to_date
+        assert [(one.table, one.column) for one in old.inspection.problems()] == [
+            ("queues", "rate_period"), ("schedules", "created_at"),
+        ]  # fmt: skip
+        with pytest.raises(Conflict, match="queues_periods_range"):
+            old.queues.pause("odd")
+        old.queues.pause("good")
+        change(old, "queues", "name = 'odd'", "rate_period = '1 day'")
+        change(old, "schedules", "name = 'odd'", "created_at = now()")
+        assert old.queues.pause("odd").paused_at is not None
+        assert old.inspection.problems() == []
+
+
+@pytest.mark.parametrize("assignment", [one for one in SPOILED_SCHEDULES if _is_refused(one)])
+def test_the_constraints_refuse_a_spoiled_schedule(platform, assignment):
+    run_sql(
+        platform,
+        "INSERT INTO callboard.schedules (id, name, job, every)"
+        " VALUES (gen_random_uuid(), 's07', 'build_report', '1 h')",
+    )
+    with pytest.raises(Conflict, match="schedules_"):
+        change(platform, "schedules", "name = 's07'", assignment)
