@@ -5,7 +5,7 @@ Every response with a job uses this module.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -46,4 +46,7 @@ def _dump(value: Any) -> bytes:
 def _plain(value: object) -> str:
     if isinstance(value, timedelta):
         return exact_duration(value)
+    if isinstance(value, datetime):
+        # A time of a changed row that Python cannot hold, see jobs/model/unreadable.py.
+        return value.isoformat().replace("+00:00", "Z")
     raise TypeError

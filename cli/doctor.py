@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,14 @@ from callboard.jobs.errors import CallboardError
 if TYPE_CHECKING:
     from callboard.config.settings import Settings
     from callboard.jobs.operate.health import Check
+    from callboard.jobs.platform import Platform
+
+
+#: The checks without which no table can be read.
+_TABLES: Final = ("postgres", "tables")
+#: At most so many problems of rows are listed.
+_MAX_ROWS: Final = 20
+_MEND: Final = "correct the row in Postgres; docs/how-to/rows.md says what each column may hold"
 
 
 @click.command()
@@ -59,15 +67,29 @@ def _checks() -> Iterator["Check"]:
             platform = build_platform(settings, urls)
             direct = direct_database(urls) if settings.database_direct_url else None
             try:
-                yield from HealthChecks(
-                    platform.database, urls.redis_url, platform.migrations, direct=direct
-                ).checks()
+                readable = True
+                health = HealthChecks(platform.database, urls.redis_url, platform.migrations, direct=direct)
+                for check in health.checks():
+                    readable = readable and not (check.name in _TABLES and check.status == "fail")
+                    yield check
+                if readable:
+                    yield from _rows(platform)
             finally:
                 platform.close()
                 if direct:
                     direct.close()
     except CallboardError as error:
         yield Check("servers", "fail", error.message)
+
+
+def _rows(platform: "Platform") -> Iterator["Check"]:
+    from callboard.jobs.operate.health import Check
+
+    found = platform.inspection.problems()
+    for problem in found[:_MAX_ROWS]:
+        yield Check("rows", "warn", str(problem), _MEND)
+    if len(found) > _MAX_ROWS:
+        yield Check("rows", "warn", f"and {len(found) - _MAX_ROWS} more problems of rows", _MEND)
 
 
 def _imports(settings: "Settings") -> Iterator["Check"]:

@@ -54,9 +54,12 @@ def print_schedules(schedules: "Sequence[Schedule]", *, as_json: bool) -> None:
 
 def print_schedule(schedule: "Schedule") -> None:
     """Print one schedule, one field per line."""
+    from callboard.jobs.schedules.problems import problems_of
+
     now = SYSTEM.now()
     fields: list[tuple[str, Any]] = [
         ("name", schedule.name),
+        *(("unreadable", f"{one.column}: {one.reason}") for one in problems_of(schedule)),
         ("state", state_text(_state(schedule))),
         ("job", schedule.job),
         ("when", _rule(schedule)),
@@ -114,8 +117,13 @@ def print_fires(fires: Sequence[datetime], zone: tzinfo) -> None:
 
 
 def _state(schedule: "Schedule") -> str:
+    # The calendars need APScheduler, which other commands do not.
+    from callboard.jobs.schedules.problems import hindrance
+
     if schedule.paused_at:
         return "paused"
+    if hindrance(schedule) is not None:
+        return "unreadable"
     return "active" if schedule.next_fire_at else "ended"
 
 

@@ -12,7 +12,7 @@ import click
 from callboard.cli.console.arguments_option import read_text
 from callboard.cli.console.options import ID, json_option, yes_option
 from callboard.cli.console.output import Column, confirmed, note, print_items, print_json, print_table
-from callboard.cli.console.text import ago
+from callboard.cli.console.text import ago, one_line
 from callboard.cli.webhook_views import print_deliveries, print_delivery
 from callboard.jobs.model.basics.clock import SYSTEM
 
@@ -158,7 +158,13 @@ def list_(*, as_json: bool) -> None:
         return
     now = SYSTEM.now()
     rows = [
-        (each.name, each.scheme, each.job, ", ".join(each.events) or "all", ago(each.created_at, now))
+        (
+            each.name,
+            each.scheme,
+            each.job,
+            ", ".join(map(one_line, each.events)) or "all",
+            ago(each.created_at, now),
+        )
         for each in found
     ]
     print_table(

@@ -28,6 +28,7 @@ from callboard.jobs.redis.window_counter import WindowCounter
 from callboard.jobs.retention.retention import Retention
 
 if TYPE_CHECKING:
+    from callboard.jobs.inspection.inspection import Inspection
     from callboard.jobs.postgres.migrating import Migrations
     from callboard.jobs.schedules.manage import Schedules
     from callboard.jobs.schedules.ticker import Ticker
@@ -115,6 +116,12 @@ class Platform:
     @cached_property
     def retention(self) -> Retention:
         return Retention(self.database)
+
+    @cached_property
+    def inspection(self) -> "Inspection":
+        from callboard.jobs.inspection.inspection import Inspection
+
+        return Inspection(self.database)
 
     @cached_property
     def idempotency(self) -> Idempotency:

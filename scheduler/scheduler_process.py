@@ -13,6 +13,7 @@ from callboard.config.embedded import ServerUrls
 from callboard.config.last_resort import end_at_latest
 from callboard.config.metrics_server import serving
 from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.jobs.inspection.inspection import UNREADABLE_ROWS
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.jobs.retention.retention import RetentionSpans
@@ -30,6 +31,7 @@ TICKS = Counter("callboard_schedule_ticks_total", "Ticks decided, by what became
 
 _LEAD_EVERY: Final = 2.0
 _PRUNE_EVERY: Final = 60.0
+_INSPECT_EVERY: Final = 60.0
 #: A mark is kept for 30 seconds.
 _MARK_EVERY: Final = 10.0
 #: While it stops: how long a statement waits, how long all of them wait, and when the process ends in spite
@@ -91,6 +93,7 @@ class Scheduler:
                 leader.check()
             if not leader.leads:
                 gauges.clear()
+                UNREADABLE_ROWS.clear()
                 # A standby has nothing to feed, so it does not lag.
                 feeder.rest()
 
@@ -117,6 +120,7 @@ class Scheduler:
         loops.every(GAUGE_EVERY, "gauges", _if(watch, leader, gauges.round))
         loops.every(_PRUNE_EVERY, "prune", _if(watch, leader, pruner.round))
         loops.every(_MARK_EVERY, "mark_keys", _if(watch, leader, platform.key_sharing.mark))
+        loops.every(_INSPECT_EVERY, "inspect", _if(watch, leader, platform.inspection.watch))
 
 
 def _if(watch: Watch, leader: Leader, work: Callable[[], object]) -> Callable[[], None]:

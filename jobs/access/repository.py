@@ -6,8 +6,10 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.access.api_key import ApiKey
 from callboard.jobs.access.tokens import NO_DIGEST
+from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.postgres.sql import SCHEMA, columns
 
+_TABLE: Final = "api_keys"
 _COLUMNS: Final = columns(ApiKey)
 _CREATE: Final = text(f"""
 INSERT INTO {SCHEMA}.api_keys (id, name, prefix, digest, role, queue, job, expires_at)
@@ -30,6 +32,21 @@ _LIST: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.api_keys ORDER BY created_
 def every(connection: Connection) -> list[ApiKey]:
     """Return the keys, newest first; 1,000 at most."""
     return [ApiKey(*row) for row in connection.execute(_LIST)]
+
+
+_BROKEN: Final = text(f"""
+SELECT name, CASE WHEN digest !~ '^[0-9a-f]{{64}}$' THEN 'digest' ELSE 'prefix' END
+FROM {SCHEMA}.api_keys
+WHERE revoked_at IS NULL AND (digest !~ '^[0-9a-f]{{64}}$' OR prefix !~ '^cb_[a-z0-9]{{12}}$') LIMIT 100
+""")
+
+
+def problems(connection: Connection) -> list[RowProblem]:
+    """Return the problems of keys that were changed by hand. A key with a broken digest lets nobody in."""
+    keys = every(connection)
+    found = [RowProblem(_TABLE, key.name, *each) for key in keys for each in unreadable_values(key).items()]
+    broken = connection.execute(_BROKEN)
+    return found + [RowProblem(_TABLE, name, column, "no key has such a text") for name, column in broken]
 
 
 _REVOKE: Final = text(f"""

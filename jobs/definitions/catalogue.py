@@ -18,8 +18,10 @@ from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.json_values import as_written
 from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.unreadable import RowProblem, quoted
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
+from callboard.jobs.postgres.rows.ledger import LEDGER
 
 _FRESH_SECONDS: Final = 5.0
 
@@ -180,7 +182,8 @@ class Catalogue:
 def _compile(kind: JobType) -> KnownJob | None:
     try:
         return KnownJob(kind, ArgumentChecker(kind.schema))
-    except InvalidInput as error:
+    except (InvalidInput, TypeError, AttributeError) as error:
         # One row with an invalid schema must not hide the other job types.
-        log.error("catalogue.unusable", job=kind.name, reason=error.message)  # noqa: TRY400
+        reason = error.message if isinstance(error, InvalidInput) else quoted(str(error))
+        LEDGER.report([RowProblem("job_types", kind.name, "schema", reason)])
         return None

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
-from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
-from callboard.jobs.model.job_type import JobType, UniqueRule
+from callboard.jobs.definitions.stored_types import job_type_of
+from callboard.jobs.model.job_type import JobType
+from callboard.jobs.model.unreadable import RowProblem
+from callboard.jobs.postgres.rows.ledger import LEDGER
 from callboard.jobs.postgres.sql import SCHEMA
 
 _CHANGED: Final = (
@@ -59,27 +61,16 @@ _ALL: Final = text(
 
 
 def every(connection: Connection) -> list[JobType]:
-    """Return the job types, sorted by name; 10,000 at most."""
-    return [_read(row) for row in connection.execute(_ALL)]
+    """Return the job types, sorted by name; 10,000 at most. Those that cannot be used are left out."""
+    found = [job_type_of(*row) for row in connection.execute(_ALL)]
+    LEDGER.report([one for one in found if isinstance(one, RowProblem)])
+    return [one for one in found if isinstance(one, JobType)]
 
 
-def _read(row: Row[Any]) -> JobType:
-    """Make a JobType from a row. If an older version did not publish an option, it gets our default."""
-    defaults, unique = row.defaults, row.defaults.get("unique")
-    return JobType(
-        name=row.name,
-        queue=row.queue,
-        schema=row.schema,
-        priority=defaults.get("priority", DEFAULT_PRIORITY),
-        max_attempts=defaults.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
-        timeout=defaults.get("timeout"),
-        doc=row.doc,
-        hard_timeout=defaults.get("hard_timeout"),
-        unique=None
-        if unique is None
-        else UniqueRule(by=tuple(unique["by"]), period=unique["period"], on_conflict=unique["on_conflict"]),
-        limit_by=tuple(defaults.get("limit_by") or ()),
-    )
+def problems(connection: Connection) -> list[RowProblem]:
+    """Return the problems of job types that are left out."""
+    found = [job_type_of(*row) for row in connection.execute(_ALL)]
+    return [one for one in found if isinstance(one, RowProblem)]
 
 
 _DECLARE: Final = text(f"""

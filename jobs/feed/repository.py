@@ -17,13 +17,17 @@ WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
   ORDER BY run_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1 FROM target
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1,
+  run_at = CASE WHEN isfinite(j.run_at) THEN j.run_at ELSE statement_timestamp() END FROM target
   WHERE {by_id("target.id")} RETURNING {HINT}
 """)
 
 
 def stage(connection: Connection, limit: int) -> list[Hint]:
-    """stage: scheduled | retrying -> queued, of jobs that are due, the oldest first; epoch+1."""
+    """stage: scheduled | retrying -> queued, of jobs that are due, the oldest first; epoch+1.
+
+    A job that is due since `-infinity` becomes due now: Postgres cannot compute with such a time before 17.
+    """
     return hints_of(connection.execute(_STAGE, {"limit": limit}))
 
 
@@ -73,16 +77,20 @@ def heads(connection: Connection, names: Sequence[str], limit: int) -> dict[str,
 
 
 # Every part reads the beginning of an index. OFFSET 0 keeps each EXISTS a single index look-up. Without it,
-# Postgres may hash all queued jobs. Jobs that run alone are not fed.
+# Postgres may hash all queued jobs. Jobs that run alone are not fed. A distance in time is at most a day: a
+# time may be infinite.
+_UNTIL: Final = """
+least(greatest({column}, statement_timestamp() - interval '1 day'), statement_timestamp() + interval '1 day')
+  - statement_timestamp()"""
 _EXPIRES: Final = f"""
-(SELECT expires_at FROM {SCHEMA}.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)}
-  ORDER BY expires_at LIMIT 1) - statement_timestamp()"""
+(SELECT {_UNTIL.format(column="expires_at")}
+  FROM {SCHEMA}.jobs WHERE expires_at IS NOT NULL AND {in_states(PENDING)} ORDER BY expires_at LIMIT 1)"""
 _DUE: Final = f"""
-(SELECT run_at FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying')
-  ORDER BY run_at, id LIMIT 1) - statement_timestamp()"""
+(SELECT {_UNTIL.format(column="run_at")}
+  FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') ORDER BY run_at, id LIMIT 1)"""
 _FIRES: Final = f"""
-(SELECT next_fire_at FROM {SCHEMA}.schedules WHERE next_fire_at IS NOT NULL
-  ORDER BY next_fire_at LIMIT 1) - statement_timestamp()"""
+(SELECT {_UNTIL.format(column="next_fire_at")}
+  FROM {SCHEMA}.schedules WHERE next_fire_at IS NOT NULL ORDER BY next_fire_at LIMIT 1)"""
 _DEAD: Final = f"""
 EXISTS (SELECT FROM {SCHEMA}.workers WHERE lease_expires_at <= statement_timestamp())"""
 _PLAIN: Final = f"""

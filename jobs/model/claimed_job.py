@@ -1,10 +1,13 @@
 """The attempt that a claim returns."""
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from callboard.jobs.model.basics.stored_json import readable
+from callboard.jobs.model.basics.stored_options import options_problem
+
+_ZERO: Final = timedelta(0)
 
 
 class ClaimedJob(NamedTuple):
@@ -34,6 +37,18 @@ class ClaimedJob(NamedTuple):
     #: True when the queue has limits, so the feeder must know when the attempt ends. None when the queue has
     #: no row.
     limited: bool | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Return why no attempt can start with what the row says; None when one can.
+
+        Callboard writes no such row, but somebody may have changed it.
+        """
+        for name, span in (("timeout", self.timeout), ("hard_timeout", self.hard_timeout)):
+            if span is not None and span < _ZERO:
+                return f"its {name} is negative"
+        problem = options_problem(self.options)
+        return None if problem is None else f"of its options, {problem}"
 
     @property
     def args(self) -> list[Any] | None:

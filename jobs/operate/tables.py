@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import CheckConstraint, Computed, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from callboard.jobs.postgres.table_base import NOW, Base
+from callboard.jobs.postgres.table_base import END_OF_TIMES, FIRST_TIME, NOW, Base
 
 
 class QueueRow(Base):
@@ -40,5 +40,15 @@ class QueueRow(Base):
         CheckConstraint(
             "(rate IS NULL) = (rate_period IS NULL) AND (key_rate IS NULL) = (key_rate_period IS NULL)",
             name="rates_whole",
+        ),
+        CheckConstraint(
+            f"least(paused_at, created_at) >= {FIRST_TIME}"
+            f" AND greatest(paused_at, created_at) < {END_OF_TIMES}",
+            name="times_readable",
+        ),
+        CheckConstraint(
+            "least(rate_period, key_rate_period) >= '1 second'::interval"
+            " AND greatest(rate_period, key_rate_period) <= '1 day'::interval",
+            name="periods_range",
         ),
     )

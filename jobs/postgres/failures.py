@@ -7,9 +7,10 @@ from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.errors import Busy, Conflict, Duplicate, InvalidInput, Unavailable
 from callboard.jobs.postgres.repeating import FIRST_PAUSE, LONGEST_PAUSE, MOST_ATTEMPTS
 from callboard.jobs.postgres.sqlstates import (
+    CHECK_VIOLATION,
     CONFLICTS,
     ENDED_BY,
     INSUFFICIENT_PRIVILEGE,
@@ -123,10 +124,14 @@ def _unusable(error: DBAPIError, state: str, schema: str) -> Unavailable | None:
     return None
 
 
-def _refused(error: DBAPIError, state: str) -> Duplicate | InvalidInput | None:
+def _refused(error: DBAPIError, state: str) -> Conflict | InvalidInput | None:
     """Return the error for a value that the database does not store."""
+    constraint = str(getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "")
+    if state == CHECK_VIOLATION:
+        return Conflict(
+            f'the row does not meet the constraint "{constraint}": it was changed by hand; correct it'
+        )
     if state == UNIQUE_VIOLATION:
-        constraint = str(getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "")
         return Duplicate(f"this exists already ({constraint})", constraint=constraint)
     if state in UNSTORABLE_TEXT or (isinstance(error, DataError) and "NUL" in str(error.orig)):
         return InvalidInput("text with a NUL character (\\u0000) cannot be stored")

@@ -1,4 +1,4 @@
-"""Repeat a single statement that Postgres refused for a passing reason."""
+"""The cursor of pooled connections: it repeats a statement that Postgres refused for a passing reason."""
 
 import random
 import time
@@ -11,6 +11,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from callboard.jobs.postgres.rows import tolerant
 from callboard.jobs.postgres.sqlstates import CONFLICTS, STALE
 
 #: How often a statement runs at most, after deadlocks and serialization failures; and the pauses. Seconds.
@@ -22,7 +23,7 @@ _numbers: Final = count()
 
 
 class RepeatingCursor(psycopg.Cursor[Any]):
-    """A cursor that repeats a statement, see `repeat`."""
+    """A cursor that repeats a statement, see `repeat`, and reads all rows, see rows/tolerant.py."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         run = partial(super().execute, query, params, **options)
@@ -31,6 +32,15 @@ class RepeatingCursor(psycopg.Cursor[Any]):
         except psycopg.Error as error:
             repeat(self, error, run)
         return self
+
+    def fetchall(self) -> list[Any]:
+        return tolerant.read(self, super().fetchall)
+
+    def fetchmany(self, size: int = 0) -> list[Any]:
+        return tolerant.read(self, partial(super().fetchmany, size))
+
+    def fetchone(self) -> Any:
+        return tolerant.read(self, super().fetchone)
 
 
 def repeat(cursor: "psycopg.Cursor[Any]", error: psycopg.Error, run: Callable[[], object]) -> None:

@@ -56,6 +56,11 @@ def by_id(id_: str) -> str:
     return f"j.id = ANY (ARRAY[{id_}])"
 
 
+def outside_years(column: str) -> str:
+    """Return the condition that a time is infinite, or outside the years 1 to 9999 that Python can hold."""
+    return f"({column} < '0001-01-01 00:00:00+00' OR {column} >= '10000-01-01 00:00:00+00')"
+
+
 def in_states(states: frozenset[JobState]) -> str:
     """Return the condition that `state` is one of these, in the order of JobState."""
     return "state IN (" + ", ".join(f"'{state}'" for state in JobState if state in states) + ")"
@@ -70,8 +75,9 @@ URGENCY: Final = (
 
 # Limited queues are few and have their own index. Postgres reads them once for each statement.
 HINT: Final = columns(Hint, "j", limited=f"j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)")
-#: The select list of a FeedRow.
-FEED_ROW: Final = "j.id::text, j.epoch, j.priority, floor(extract(epoch FROM j.run_at) * 1000)::bigint"
+#: The select list of a FeedRow. An infinite time has no number, so the years are bounded.
+FEED_ROW: Final = """j.id::text, j.epoch, j.priority, floor(1000 * extract(epoch FROM
+  least(greatest(j.run_at, '0002-01-01 00:00:00+00'), '9998-12-31 00:00:00+00')))::bigint"""
 
 
 def hints_of(rows: Iterable[Any]) -> list[Hint]:

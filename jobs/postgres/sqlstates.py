@@ -59,6 +59,7 @@ MISFIT: Final = UNDEFINED | {
     "23502",  # a column that this program does not know must not be NULL
 }
 UNIQUE_VIOLATION: Final = "23505"
+CHECK_VIOLATION: Final = "23514"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 #: A NUL character in jsonb or in text, or a character that the database's encoding lacks.
 UNSTORABLE_TEXT: Final = frozenset({"22P05", "22021"})

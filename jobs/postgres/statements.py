@@ -20,6 +20,7 @@ from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 
 from callboard.jobs.postgres.repeating import repeat
+from callboard.jobs.postgres.rows import tolerant
 from callboard.jobs.postgres.sql import DIALECT, compiled
 
 
@@ -31,11 +32,11 @@ class DirectRows:
         self.rowcount = cursor.rowcount
 
     def all(self) -> list[Any]:
-        return self._cursor.fetchall() if self._has_rows() else []
+        return tolerant.read(self._cursor, self._cursor.fetchall) if self._has_rows() else []
 
     def first(self) -> Any:
         """Return the first row; the others are not converted."""
-        return self._cursor.fetchone() if self._has_rows() else None
+        return tolerant.read(self._cursor, self._cursor.fetchone) if self._has_rows() else None
 
     def one_or_none(self) -> Any:
         rows = self.all()

@@ -36,6 +36,10 @@ class Base(DeclarativeBase):
     }
 
 
+#: The times that Python can hold: of the years 1 to 9999.
+FIRST_TIME: Final = "'0001-01-01 00:00:00+00'::timestamptz"
+END_OF_TIMES: Final = "'10000-01-01 00:00:00+00'::timestamptz"
+
 NOW: Final = text("now()")
 EMPTY_OBJECT: Final = text("'{}'::jsonb")
 EMPTY_LIST: Final = text("'[]'::jsonb")

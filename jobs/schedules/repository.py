@@ -1,16 +1,17 @@
 """SQL for schedules and their ticks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import JobState
-from callboard.jobs.postgres.sql import SCHEMA, columns
+from callboard.jobs.postgres.sql import SCHEMA, columns, outside_years
+from callboard.jobs.postgres.statements import Texts, Uuids
 from callboard.jobs.schedules.schedule import Schedule, Tick
 
 _COLUMNS: Final = columns(Schedule)
@@ -70,18 +71,36 @@ def resume(connection: Connection, schedule: UUID, next_fire_at: datetime | None
     connection.execute(_RESUME, {"id": schedule, "next": next_fire_at})
 
 
+class RowVersion(NamedTuple):
+    """A schedule's row as it is now. `version` changes with every update of the row."""
+
+    id: UUID
+    version: str
+
+
 _DUE: Final = text(f"""
-SELECT {_COLUMNS} FROM {SCHEMA}.schedules WHERE next_fire_at <= statement_timestamp()
+SELECT xmin::text, {_COLUMNS} FROM {SCHEMA}.schedules s WHERE next_fire_at <= statement_timestamp()
+  AND NOT EXISTS (SELECT FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS text[])) AS w(id, version)
+    WHERE w.id = s.id AND w.version = s.xmin::text)
 ORDER BY next_fire_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
 
-def lock_due(connection: Connection, limit: int) -> list[Schedule]:
+def lock_due(
+    connection: Connection, limit: int, without: Sequence[RowVersion] = ()
+) -> list[tuple[RowVersion, Schedule]]:
     """Return the schedules whose next tick is due, and hold their rows until the transaction ends.
 
-    A row that another transaction holds is left out.
+    A row that another transaction holds is left out, and so are the rows of `without` that did not change.
     """
-    return _schedules(connection.execute(_DUE, {"limit": limit}))
+    parameters = {
+        "limit": limit,
+        "ids": Uuids([one.id for one in without]),
+        "versions": Texts([one.version.encode() for one in without]),
+    }
+    rows = connection.execute(_DUE, parameters)
+    found = [(version, Schedule(*values)) for version, *values in rows]
+    return [(RowVersion(schedule.id, version), schedule) for version, schedule in found]
 
 
 _PAGE: Final = text(f"""
@@ -153,6 +172,16 @@ def last_state(connection: Connection, schedule: Schedule) -> JobState | None:
     """Return the state of the job that the last tick enqueued; None when there is no such job any more."""
     state = connection.execute(_LAST_STATE, {"id": schedule.last_job_id}).scalar_one_or_none()
     return None if state is None else JobState(state)
+
+
+_ODD_TICKS: Final = text(f"""
+SELECT schedule_id::text FROM {SCHEMA}.schedule_ticks t WHERE {outside_years("t.decided_at")} LIMIT 100
+""")
+
+
+def odd_ticks(connection: Connection) -> list[str]:
+    """Return the schedules of up to 100 ticks that were decided at a time that Python cannot hold."""
+    return list(connection.execute(_ODD_TICKS).scalars())
 
 
 _TICKS: Final = text(f"""

@@ -1,13 +1,22 @@
 """The tables of schedules and their ticks."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from callboard.jobs.postgres.table_base import EMPTY_LIST, EMPTY_OBJECT, NOW, Base
+from callboard.jobs.postgres.table_base import (
+    EMPTY_LIST,
+    EMPTY_OBJECT,
+    END_OF_TIMES,
+    FIRST_TIME,
+    NOW,
+    Base,
+)
+
+_TIMES: Final = "at, paused_at, created_at, next_fire_at, last_fire_at"
 
 
 class ScheduleRow(Base):
@@ -47,6 +56,20 @@ class ScheduleRow(Base):
         CheckConstraint("catchup IN ('latest', 'none')", name="catchup_known"),
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+        CheckConstraint(
+            f"least({_TIMES}) >= {FIRST_TIME} AND greatest({_TIMES}) < {END_OF_TIMES}", name="times_readable"
+        ),
+        CheckConstraint(
+            "every > '0'::interval AND every <= '3900 days'::interval"
+            " AND catchup_window >= '0'::interval AND catchup_window <= '3900 days'::interval",
+            name="spans_range",
+        ),
+        CheckConstraint("jsonb_typeof(args) = 'array' AND jsonb_typeof(kwargs) = 'object'", name="arguments"),
+        CheckConstraint(
+            "length(job) BETWEEN 1 AND 200 AND length(queue) BETWEEN 1 AND 100"
+            " AND length(cron) BETWEEN 1 AND 256 AND length(timezone) BETWEEN 1 AND 64",
+            name="texts",
+        ),
     )
 
 

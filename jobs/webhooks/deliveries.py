@@ -24,9 +24,11 @@ from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed
 from callboard.jobs.model.request import JobRequest
+from callboard.jobs.model.unreadable import RowProblem
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.kept_connections import KeptConnections
 from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.rows.ledger import LEDGER
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Accepted, Incoming, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.payload import BodyForm, body_form, read_payload
@@ -144,7 +146,10 @@ class Deliveries:
 
     def _verify(self, source: WebhookSource, headers: Mapping[str, str], body: bytes) -> _Verified | Accepted:
         form = body_form(headers)
-        scheme = SCHEMES[source.scheme]
+        scheme = SCHEMES.get(source.scheme)
+        if scheme is None:
+            # The sender is not at fault, and should try again.
+            raise Unavailable(f"the webhook source {source.name!r} has no scheme that is known")
         if form is BodyForm.FORM and not scheme.takes_forms:
             raise UnsupportedMediaType(f"a source of the scheme {scheme.name} takes JSON, not forms")
         verified = scheme.verify(headers, body, self._secrets(source), self._clock.now())
@@ -179,7 +184,7 @@ class Deliveries:
             try:
                 secrets.append(self._secret(stored))
             except InvalidInput as error:
-                log.warning("webhook.secret_unreadable", source=source.name, reason=error.message)
+                LEDGER.report([RowProblem("webhook_sources", source.name, "secrets", error.message)])
                 reason = error
         if not secrets:
             # The sender is not at fault, and should try again.

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.postgres.protocols import Statements
-from callboard.jobs.postgres.sql import SCHEMA, columns
+from callboard.jobs.postgres.sql import SCHEMA, columns, outside_years
 from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 from callboard.jobs.webhooks.delivery import Delivery, NewDelivery, StoredDelivery
+from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.source import WebhookSource
 
 #: xmin is the id of the transaction that last wrote the row, so it changes with every update.
@@ -34,18 +37,56 @@ _DELETE: Final = text(f"DELETE FROM {SCHEMA}.webhook_sources WHERE name = :name"
 
 def every(connection: Connection) -> list[WebhookSource]:
     """Return the sources, sorted by name; 1,000 at most."""
-    return [WebhookSource(*row) for row in connection.execute(_LIST)]
+    return [_source(row) for row in connection.execute(_LIST)]
 
 
 def named(connection: Connection, names: Sequence[str]) -> list[WebhookSource]:
     """Return the sources that exist among these names."""
-    return [WebhookSource(*row) for row in connection.execute(_NAMED, {"names": list(names)})]
+    return [_source(row) for row in connection.execute(_NAMED, {"names": list(names)})]
+
+
+def _source(row: Any) -> WebhookSource:
+    """Make a source of its row, which may have been changed by hand.
+
+    A NULL among the events is an event that no request has.
+    """
+    source = WebhookSource(*row)
+    readable: dict[str, Any] = {
+        "events": [_NO_EVENT if event is None else str(event) for event in source.events],
+        "secrets": [secret for secret in source.secrets if isinstance(secret, str)],
+    }
+    return replace(source, **readable)
+
+
+def problems(connection: Connection) -> list[RowProblem]:
+    """Return the problems of sources and deliveries that were changed by hand; 100 deliveries at most."""
+    sources = [WebhookSource(*row) for row in connection.execute(_LIST)]
+    found = [RowProblem(_SOURCES, one.name, *each) for one in sources for each in _problems_of(one).items()]
+    late = [Delivery(*row) for row in connection.execute(_ODD_DELIVERIES)]
+    return found + [
+        RowProblem("webhook_deliveries", str(one.id), *each)
+        for one in late
+        for each in unreadable_values(one).items()
+    ]
+
+
+def _problems_of(source: WebhookSource) -> dict[str, str]:
+    found = unreadable_values(source)
+    for column in ("events", "secrets"):
+        if not all(isinstance(each, str) for each in getattr(source, column)):
+            found[column] = "an array of texts is expected"
+    if source.scheme not in SCHEMES:
+        found["scheme"] = f"one of {', '.join(SCHEMES)} is expected"
+    return found
 
 
 def delete(connection: Connection, name: str) -> bool:
     """Delete a source and its deliveries; returns False when there is none of this name."""
     return connection.execute(_DELETE, {"name": name}).rowcount == 1
 
+
+_SOURCES: Final = "webhook_sources"
+_NO_EVENT: Final = "(NULL)\n"
 
 _GIVEN: Final = """
 unnest(
@@ -140,6 +181,11 @@ _SHOWN: Final = columns(Delivery, "d", source="s.name")
 _SHOWN_FROM: Final = f"{SCHEMA}.webhook_deliveries d JOIN {SCHEMA}.webhook_sources s ON s.id = d.source_id"
 _SHOW: Final = text(f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE d.id = :id")
 _SOURCE_ID: Final = text(f"SELECT id FROM {SCHEMA}.webhook_sources WHERE name = :name")
+
+
+_ODD_DELIVERIES: Final = text(
+    f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE {outside_years('d.received_at')} LIMIT 100"
+)
 
 
 def show(connection: Connection, delivery_id: UUID) -> Delivery | None:

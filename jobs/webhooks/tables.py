@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from callboard.jobs.postgres.table_base import EMPTY_ARRAY, NOW, Base
+from callboard.jobs.postgres.table_base import EMPTY_ARRAY, END_OF_TIMES, FIRST_TIME, NOW, Base
 
 
 class WebhookSourceRow(Base):
@@ -28,6 +28,15 @@ class WebhookSourceRow(Base):
         Index("webhook_sources_name_key", "name", unique=True),
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
         CheckConstraint("cardinality(secrets) BETWEEN 1 AND 5", name="secrets_count"),
+        CheckConstraint(f"created_at >= {FIRST_TIME} AND created_at < {END_OF_TIMES}", name="times_readable"),
+        CheckConstraint(
+            "length(job) BETWEEN 1 AND 200"
+            " AND CASE WHEN array_ndims(secrets) = 1 THEN array_position(secrets, NULL) IS NULL"
+            " ELSE false END"
+            " AND CASE WHEN array_ndims(events) = 1 THEN array_position(events, NULL) IS NULL"
+            " ELSE cardinality(events) = 0 END",
+            name="texts",
+        ),
     )
 
 

@@ -57,7 +57,10 @@ CLIENT = r"jobs/(async_)?client\.py"
     [
         ("sqlalchemy", rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/\w+\.py|{CLIENT}"),
         # the embedded server is started by its own means
-        ("psycopg", rf"{REPOSITORY}|jobs/postgres/(?:sessions/)?\w+\.py|{CLIENT}|config/embedded/\w+\.py"),
+        (
+            "psycopg",
+            rf"{REPOSITORY}|jobs/postgres/(?:sessions/|rows/)?\w+\.py|{CLIENT}|config/embedded/\w+\.py",
+        ),
         ("alembic", r"jobs/postgres/\w+\.py"),
         ("redis", r"jobs/redis/\w+\.py"),
         ("dramatiq", r"workers/.*|jobs/dramatiq/\w+\.py|src/callboard/dramatiq\.py"),

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.errors import Busy, Conflict, Duplicate, InvalidInput, Unavailable
 from callboard.jobs.postgres.failures import explained, is_conflict, is_outage, is_stale
 
 OUTAGES = (
@@ -63,12 +63,18 @@ def test_a_conflict_is_found_in_the_cause_of_our_error():
 
 @pytest.mark.parametrize(
     ("state", "kind"),
-    [("23505", Duplicate), ("22P05", InvalidInput), ("22021", InvalidInput), ("42501", Unavailable)],
+    [
+        ("23505", Duplicate),
+        ("23514", Conflict),
+        ("22P05", InvalidInput),
+        ("22021", InvalidInput),
+        ("42501", Unavailable),
+    ],
 )
 def test_a_refused_value_or_a_missing_right_has_its_error(state, kind):
     assert type(meaning(state)) is kind
 
 
-@pytest.mark.parametrize("state", ["42601", "22012", "23514", "P0001"])
+@pytest.mark.parametrize("state", ["42601", "22012", "P0001"])
 def test_an_error_of_the_program_stays_the_drivers_error(state):
     assert isinstance(meaning(state), DBAPIError)

@@ -202,6 +202,11 @@ class Attempt:
         self.began_at = None
         self.finish = put_off(self.job, self._verdict.worker, reason.misfit, reason.problem)
 
+    def refuse(self, problem: str) -> None:
+        """Record that the job's row cannot be used. The job fails: guessed values might do harm."""
+        reason = Fail(f"the job's row cannot be used: {problem}; correct the row, then retry the job")
+        self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
+
     def unwritable(self, error: Exception) -> None:
         """Record that Postgres refused the outcome. The attempt fails for that reason."""
         reason = Fail(f"the outcome could not be stored: {type(error).__name__}")

@@ -3,7 +3,7 @@ event loop.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event, Lock
 from typing import Final, Protocol
 
@@ -39,6 +39,7 @@ _PAUSE_WITHOUT_POSTGRES: Final = 1.0
 
 #: How much later a job of each priority counts as due.
 _AGEING_STEPS: Final = [priority * AGEING for priority in range(10)]
+_SINCE: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +184,10 @@ class JobConsumer(dramatiq.Consumer):
             if not job.args_json:
                 self._hand_back(attempt)
                 continue
+            if job.problem is not None:
+                attempt.refuse(job.problem)
+                self._ends.put(attempt)
+                continue
             if definition is None:
                 self._put_off(attempt)
                 continue
@@ -216,5 +221,6 @@ class JobConsumer(dramatiq.Consumer):
         self._ends.put(attempt)
 
 
-def _urgency(job: ClaimedJob) -> datetime:
-    return job.run_at + _AGEING_STEPS[job.priority]
+def _urgency(job: ClaimedJob) -> timedelta:
+    # A difference of times does not overflow, whatever the row says.
+    return job.run_at - _SINCE + _AGEING_STEPS[job.priority]

@@ -62,7 +62,7 @@ _LEASE: Final = f"""lease AS MATERIALIZED (
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
 )"""
 _TAKE: Final = f"""
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = least(j.attempt, 2147483646) + 1, epoch = j.epoch + 1,
   worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE {by_id("target.id")}
@@ -90,7 +90,7 @@ _CLAIM_FREE: Final = text(f"""
 WITH {_LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = j.attempt + 1, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = least(j.attempt, 2147483646) + 1, epoch = j.epoch + 1,
   worker_id = (SELECT id FROM lease), claim_id = :claim, started_at = clock_timestamp(), progress = NULL,
     progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)

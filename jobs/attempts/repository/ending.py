@@ -56,7 +56,7 @@ _FINISH: Final = text(f"""
 UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' ELSE f.state END,
   result = f.more -> 'result',
   errors = CASE WHEN f.more -> 'error' IS NULL THEN j.errors ELSE j.errors || (f.more -> 'error') END,
-  attempt = j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END,
+  attempt = greatest(j.attempt - CASE WHEN f.state = 'scheduled' THEN 1 ELSE 0 END, 0),
   put_off = CASE WHEN {_PUTS_OFF} THEN least(j.put_off, 32766) + 1 ELSE 0 END,
   put_off_reason = CASE WHEN {_PUTS_OFF} THEN f.more ->> 'put_off' END,
   suspected = CASE WHEN {_PUTS_OFF} THEN j.suspected ELSE 0 END, solo = {_PUTS_OFF} AND j.solo,
@@ -158,7 +158,7 @@ WITH target AS MATERIALIZED (
   ) AS found
 )
 UPDATE {SCHEMA}.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END,
-  attempt = j.attempt - 1,
+  attempt = greatest(j.attempt - 1, 0),
   epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)

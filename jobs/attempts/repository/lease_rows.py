@@ -97,10 +97,10 @@ def ids(connection: Connection) -> list[UUID]:
 
 
 _RUNNING: Final = f"(SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)"
-_LIST: Final = text(
-    f"SELECT {columns(Worker, 'w', running=_RUNNING)} FROM {SCHEMA}.workers w"
-    " ORDER BY w.started_at, w.id LIMIT 1000"
-)
+#: A row may have been changed by hand: a NULL is no queue.
+_QUEUES: Final = "ARRAY(SELECT q FROM unnest(w.queues) AS q WHERE q IS NOT NULL)"
+_SHOWN: Final = columns(Worker, "w", running=_RUNNING, queues=_QUEUES)
+_LIST: Final = text(f"SELECT {_SHOWN} FROM {SCHEMA}.workers w ORDER BY w.started_at, w.id LIMIT 1000")
 
 
 def live(connection: Connection) -> list[Worker]:

@@ -59,7 +59,8 @@ WITH held AS MATERIALIZED (
 )
 UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspected = v.suspected,
   solo = v.solo,
-  errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END, attempt = j.attempt - 1,
+  errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END,
+  attempt = greatest(j.attempt - 1, 0),
   epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM verdict v WHERE {by_id("v.id")}
 RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo
@@ -93,6 +94,14 @@ def rescue(
 _KILLED: Final = _ENTRY.format(
     kind=f"CASE t.state WHEN 'cancelled' THEN '{CANCELLED}' ELSE '{TIMED_OUT}' END", message="t.message"
 )
+
+
+def _bound(name: str) -> str:
+    """Return the SQL of a bound in a job's options, at most 30 days; NULL if it is not a number."""
+    number = f"least(CAST(j.options ->> '{name}' AS numeric), 2592000)"
+    return f"CASE jsonb_typeof(j.options -> '{name}') WHEN 'number' THEN {number} END"
+
+
 _OVERRUN: Final = text(f"""
 WITH target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:messages AS text[])) AS o(id, message), LATERAL (
@@ -105,9 +114,8 @@ WITH target AS MATERIALIZED (
 UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
   errors = j.errors || {_KILLED},
   run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at
-    ELSE clock_timestamp() + interval '1 second' * greatest(
-    CAST(j.options ->> 'min_backoff' AS double precision),
-      least(CAST(j.options ->> 'max_backoff' AS double precision),
+    ELSE clock_timestamp() + interval '1 second' * greatest({_bound("min_backoff")},
+      least({_bound("max_backoff")},
     random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
   finished_at = CASE WHEN t.state <> 'retrying' THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")}

@@ -1,23 +1,48 @@
 """Read, lock and set the limits of queues."""
 
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from callboard.jobs.model.queue_limits import Limits, Rate
+from callboard.jobs.model.queue_limits import LONGEST_PERIOD, SHORTEST_PERIOD, Limits, Rate
+from callboard.jobs.model.unreadable import RowProblem
+from callboard.jobs.postgres.rows.ledger import LEDGER
 from callboard.jobs.postgres.sql import SCHEMA
 
 LIMITS: Final = "q.concurrency, q.rate, q.rate_period, q.key_concurrency, q.key_rate, q.key_rate_period"
 
 
-def limits_of(row: Row[Any]) -> Limits:
-    """Return the limits in the columns of LIMITS."""
+def limits_of(row: Row[Any], queue: str) -> Limits:
+    """Return the limits in the columns of LIMITS. The row of the queue may have been changed by hand."""
+    LEDGER.report(limit_problems(row, queue))
     return Limits(
         row.concurrency,
-        None if row.rate is None else Rate(row.rate, row.rate_period),
+        _rate(row.rate, row.rate_period),
         row.key_concurrency,
-        None if row.key_rate is None else Rate(row.key_rate, row.key_rate_period),
+        _rate(row.key_rate, row.key_rate_period),
     )
+
+
+def limit_problems(row: Row[Any], queue: str) -> list[RowProblem]:
+    """Return the problems of the columns of LIMITS."""
+    rates = [(name, getattr(row, name), getattr(row, f"{name}_period")) for name in ("rate", "key_rate")]
+    reason = "whole seconds, between 1s and 1d, are expected"
+    return [
+        RowProblem("queues", queue, f"{name}_period", reason)
+        for name, amount, period in rates
+        if amount is not None and period != _nearest(period)
+    ]
+
+
+def _rate(amount: int | None, period: timedelta) -> Rate | None:
+    return None if amount is None else Rate(amount, _nearest(period))
+
+
+def _nearest(period: timedelta) -> timedelta:
+    """Return the nearest period that a rate can have. So the queue stays limited, and its jobs go on."""
+    seconds = timedelta(seconds=round(period.total_seconds()))
+    return min(max(seconds, SHORTEST_PERIOD), LONGEST_PERIOD)
 
 
 _LOCK: Final = text(f"""
@@ -32,7 +57,7 @@ def lock(connection: Connection, queue: str) -> tuple[Limits, str] | None:
     None: the queue is not limited, paused or unknown.
     """
     row = connection.execute(_LOCK, {"queue": queue}).one_or_none()
-    return None if row is None else (limits_of(row), str(row.version))
+    return None if row is None else (limits_of(row, queue), str(row.version))
 
 
 _SET: Final = text(f"""
@@ -47,7 +72,7 @@ _FORGET: Final = text(f"DELETE FROM {SCHEMA}.grants WHERE queue = :queue")
 
 def now(connection: Connection, queue: str) -> Limits:
     """Lock an existing queue; return its limits."""
-    return limits_of(connection.execute(_LOCK_ANY, {"queue": queue}).one())
+    return limits_of(connection.execute(_LOCK_ANY, {"queue": queue}).one(), queue)
 
 
 def change(connection: Connection, queue: str, limits: Limits) -> None:

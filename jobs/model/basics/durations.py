@@ -78,7 +78,12 @@ def format_duration(value: timedelta) -> str:
 
 
 def exact_duration(value: timedelta) -> str:
-    """Format a duration exactly: `10m`, `1d1h1m`, or `90.5s` when it has a fraction of a second."""
+    """Format a duration exactly: `10m`, `1d1h1m`, or `90.5s` when it has a fraction of a second.
+
+    A length that no request can have, such as a negative one, is written in seconds.
+    """
+    if not timedelta(0) <= value <= LONGEST:
+        return f"{value.total_seconds():g}s"
     if value.microseconds and value >= _DAY:
         minutes = value - value % _MINUTE
         return exact_duration(minutes) + exact_duration(value - minutes)

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from callboard.jobs.limits.repository.limiting import LIMITS, limits_of
+from callboard.jobs.limits.repository.limiting import LIMITS, limit_problems, limits_of
+from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
 from callboard.jobs.postgres.sql import SCHEMA, URGENCY
 
@@ -33,7 +34,8 @@ SELECT q.name, q.paused_at,
       END AS granted,
   CASE WHEN q.rate IS NULL THEN 0 ELSE (
     SELECT coalesce(sum(g.uses), 0)::bigint FROM {SCHEMA}.grants g
-    WHERE g.queue = q.name AND g.started_at > statement_timestamp() - q.rate_period) END AS started,
+    WHERE g.queue = q.name AND g.started_at > statement_timestamp()
+      - least(greatest(q.rate_period, interval '1 second'), interval '1 day')) END AS started,
   {LIMITS}{{more}}
 FROM {SCHEMA}.queues q
 """
@@ -61,6 +63,23 @@ def count(connection: Connection, name: str) -> QueueCounts | None:
     return None if row is None else _counted(row)
 
 
+_ROWS: Final = text(
+    f"SELECT q.name, q.paused_at, q.created_at, {LIMITS} FROM {SCHEMA}.queues q ORDER BY q.name LIMIT 10000"
+)
+
+
+def problems(connection: Connection) -> list[RowProblem]:
+    """Return the problems of queues that were changed by hand."""
+    rows = connection.execute(_ROWS).all()
+    found = [
+        RowProblem("queues", row.name, *each)
+        for row in rows
+        for each in unreadable_values(row).items()
+        if not each[0].endswith("_period")
+    ]
+    return found + [one for row in rows for one in limit_problems(row, row.name)]
+
+
 def _counted(row: Row[Any]) -> QueueCounts:
     return QueueCounts(
         name=row.name,
@@ -72,7 +91,7 @@ def _counted(row: Row[Any]) -> QueueCounts:
         oldest_at=row.oldest_at,
         granted=row.granted,
         started=row.started,
-        limits=limits_of(row),
+        limits=limits_of(row, row.name),
     )
 
 

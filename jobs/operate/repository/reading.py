@@ -1,40 +1,35 @@
 """Reads of jobs: one, many, a page, and counts."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from callboard.jobs.model.job import Job
-from callboard.jobs.model.states import JobState
+from callboard.jobs.model.states import TERMINAL, JobState
+from callboard.jobs.model.unreadable import RowProblem
 from callboard.jobs.operate.job_filter import JobFilter
+from callboard.jobs.operate.repository.job_rows import job_of, plain_job, problems_of
 from callboard.jobs.postgres.protocols import Statements
-from callboard.jobs.postgres.sql import SCHEMA, columns
+from callboard.jobs.postgres.sql import SCHEMA, columns, in_states, outside_years
 
 _COLUMNS: Final = columns(Job, "j")
-_STATE_AT: Final = [field.name for field in fields(Job)].index("state")
-
-
-def _job(row: Row[Any]) -> Job:
-    values: list[Any] = list(row)
-    values[_STATE_AT] = JobState(values[_STATE_AT])
-    return Job(*values)
-
-
+_TIMES: Final = (
+    "run_at", "enqueued_at", "started_at", "finished_at", "expires_at", "cancel_requested_at",
+)  # fmt: skip
 _BY_IDS: Final = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.jobs j WHERE j.id = ANY(:ids)")
 
 
 def get(connection: Statements, job_id: UUID) -> Job | None:
     """Return the job; None when there is no such job."""
     row = connection.execute(_BY_IDS, {"ids": [job_id]}).one_or_none()
-    return None if row is None else _job(row)
+    return None if row is None else job_of(row)
 
 
 def get_many(connection: Statements, ids: Sequence[UUID]) -> dict[UUID, Job]:
     """Return the jobs of these ids that exist, by id."""
-    jobs = [_job(row) for row in connection.execute(_BY_IDS, {"ids": list(ids)})]
+    jobs = [job_of(row) for row in connection.execute(_BY_IDS, {"ids": list(ids)})]
     return {job.id: job for job in jobs}
 
 
@@ -57,7 +52,30 @@ def page(connection: Connection, which: JobFilter, *, before: UUID | None, limit
         parameters["before"] = before
     where = " AND ".join(clauses) or "true"
     statement = text(f"SELECT {_COLUMNS} FROM {SCHEMA}.jobs j WHERE {where} ORDER BY j.id DESC LIMIT :limit")
-    return [_job(row) for row in connection.execute(statement, {**parameters, "limit": limit})]
+    return [job_of(row) for row in connection.execute(statement, {**parameters, "limit": limit})]
+
+
+_ODD: Final = text(f"""
+SELECT {_COLUMNS} FROM (
+  SELECT * FROM (
+    SELECT * FROM {SCHEMA}.jobs WHERE state IN ('queued', 'running', 'scheduled', 'retrying', 'waiting')
+    LIMIT :among) AS pending
+  WHERE {" OR ".join(outside_years(time) for time in _TIMES)}
+    OR least(timeout, hard_timeout) < interval '0' OR greatest(timeout, hard_timeout) > interval '3900 days'
+    OR jsonb_typeof(errors) <> 'array' OR jsonb_typeof(options) <> 'object'
+    OR CASE WHEN array_ndims(tags) > 1 THEN true ELSE array_position(tags, NULL) IS NOT NULL END
+  UNION ALL (
+    SELECT * FROM {SCHEMA}.jobs WHERE {in_states(TERMINAL)} AND {outside_years("finished_at")} LIMIT 100)
+) j LIMIT 100
+""")
+
+
+def problems(connection: Connection, among: int) -> list[RowProblem]:
+    """Return the problems of jobs that were changed by hand: of up to 100 jobs.
+
+    among: how many unfinished jobs are read. Of the finished ones, those are read that are never pruned.
+    """
+    return [one for row in connection.execute(_ODD, {"among": among}) for one in problems_of(plain_job(row))]
 
 
 def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UUID]:
