@@ -21,7 +21,8 @@ from callboard.config.address_parameters import (
 )
 from callboard.config.addresses import check_redis_url, read_postgres_url
 from callboard.config.redaction import mask_text
-from callboard.config.settings import explain, load_settings, sqlalchemy_url
+from callboard.config.setting_lines import explain
+from callboard.config.settings import load_settings, sqlalchemy_url
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.postgres.server_address import server_address
 from callboard.jobs.redis.timed_connections import make_client
