@@ -19,13 +19,15 @@ def read_arguments(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    from callboard.jobs.model.basics.strict_json import NotJson, parse
+    from callboard.jobs.model.basics.strict_json import Malformed, NotJson, parse
 
     try:
         # Bytes of the command line that are not UTF-8 are surrogates in the text.
         value = parse(read_text(text, _ARGS).encode("utf-8", "surrogateescape"))
-    except NotJson as error:
+    except Malformed as error:
         raise _invalid_arguments(f"not JSON: {error.reason}; {_FORM}") from None
+    except NotJson as error:
+        raise _invalid_arguments(error.reason) from None
     match value:
         case dict():
             return {"kwargs": value}

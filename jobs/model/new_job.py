@@ -24,6 +24,8 @@ from callboard.jobs.model.unique import OnConflict
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The longest options of a job (back-off bounds, options of a Dramatiq message): bytes of JSON.
 OPTIONS_LIMIT: Final = 256 * 1024
+#: The option with the id of the webhook delivery whose raw body is kept for the job.
+DELIVERY_OPTION: Final = "delivery"
 #: Sources that cannot react to a refusal: a schedule would stop, a webhook's sender would send again forever.
 UNATTENDED_DOORS: Final = frozenset({"schedule", "webhook"})
 
@@ -172,6 +174,14 @@ def new_job(
         limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
     )
     return NewJob(new_id(), args, kwargs, source.id, settings, _unique(request, kind, source, derive))
+
+
+def with_delivery(job: NewJob, delivery_id: UUID) -> NewJob:
+    """Return the job with a reference to the webhook delivery whose raw body is kept for it."""
+    options = {} if job.settings.options is None else parsed(job.settings.options)
+    options[DELIVERY_OPTION] = str(delivery_id)
+    written = encode(options, limit=OPTIONS_LIMIT, what="options")
+    return job._replace(settings=job.settings._replace(options=written))
 
 
 def encode_args(args: list[Any]) -> bytes:

@@ -58,6 +58,7 @@ def test_a_delivery_is_shown_with_its_job_and_its_mismatches(api, accepted):
         "job_id": str(accepted[1].job_ids[0]),
         "mismatch_count": 1,
         "mismatched_at": 0,
+        "kept_bytes": None,
     }
 
 

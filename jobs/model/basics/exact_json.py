@@ -20,10 +20,11 @@ from callboard.jobs.model.basics.call_shape import key_path
 
 #: The deepest nesting that is accepted, in levels of lists and objects.
 MOST_LEVELS: Final = 100
-#: The longest integer that is accepted. Python converts no longer text to an integer, by default.
-MOST_DIGITS: Final = 4_300
-_LONG: Final = 10**MOST_DIGITS
+#: The largest number that is accepted: that of a double. Integers up to it are exact. jsonb does not tell a
+#: larger integer from a larger float (1e400), which has no value in Python.
+LARGEST: Final = int(Decimal(repr(sys.float_info.max)))
 _WORD: Final = range(-(2**63), 2**64)
+BEYOND_DOUBLE: Final = "a number beyond the range of a double (about 1.8e308)"
 #: From here on, Python and orjson write a float with an exponent. jsonb would make an integer of that.
 _EXPONENT_FROM: Final = 1e16
 #: jsonb has no negative zero. Every reader of doubles rounds this number (-1e-325) to it.
@@ -124,15 +125,14 @@ def _text(value: str, path: _Path, subject: str = "") -> str:
 def _integer(value: int, path: _Path) -> Any:
     if value in _WORD:
         return int(value)
-    most = min(MOST_DIGITS, sys.get_int_max_str_digits() or MOST_DIGITS)
-    if abs(value) >= (_LONG if most == MOST_DIGITS else 10**most):
-        raise refusal(path, f"is an integer of more than {most:,} digits; pass it as text")
+    if abs(value) > LARGEST:
+        raise refusal(path, f"is {BEYOND_DOUBLE}; pass it as text")
     return orjson.Fragment(b"%d" % value)
 
 
 def _float(value: float, path: _Path) -> Any:
     if not math.isfinite(value):
-        raise refusal(path, "is NaN or an infinity, or a number beyond the range of a double (1.8e308)")
+        raise refusal(path, f"is NaN or an infinity, or {BEYOND_DOUBLE}")
     if abs(value) >= _EXPONENT_FROM:
         return orjson.Fragment(f"{Decimal(repr(float(value))):f}.0")
     if value == 0 and math.copysign(1, value) < 0:

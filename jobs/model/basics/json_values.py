@@ -13,6 +13,8 @@ from callboard.jobs.errors import NotStorable
 from callboard.jobs.model.basics.exact_json import MOST_LEVELS, exact, plain, refusal
 from callboard.jobs.model.basics.stored_json import parsed
 
+#: How much longer a value may be when its large floats are written out.
+_WRITTEN_OUT: Final = 2
 #: A cheap search that finds every float with an exponent, and some texts.
 _MAYBE_EXPONENT: Final = re.compile(rb"e[+1-9]")
 #: A float that jsonb would store as another value: with a positive exponent, or a negative zero.
@@ -27,7 +29,7 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
     Accepted besides JSON's own types: datetime, date, time, UUID, Enum, dataclasses, Decimal (written as
     text) and pydantic models. ArgumentBinder converts them back. Integers are exact, and a float stays the
     same float. Refused, with the place of the value: NaN and infinities (not in JSON), NUL characters (not in
-    jsonb), lone surrogates (not in UTF-8), integers of more than 4,300 digits, keys that are not text, and
+    jsonb), lone surrogates (not in UTF-8), numbers beyond the range of a double, keys that are not text, and
     more than 100 levels of nesting.
     """
     try:
@@ -43,7 +45,8 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
         or ((_MAYBE_EXPONENT.search(encoded) or b"-0.0" in encoded) and _CHANGES.search(encoded))
         or (len(encoded) > MOST_LEVELS and _is_deep(encoded))
     ):
-        return _rewritten(value, limit, what)
+        # The limit is for the usual notation. Floats that are written out may take more.
+        return _rewritten(value, limit * _WRITTEN_OUT, what)
     return encoded
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 from pydantic_core import from_json
 
 from callboard.jobs.errors import NotStorable
-from callboard.jobs.model.basics.exact_json import MOST_DIGITS, exact
+from callboard.jobs.model.basics.exact_json import BEYOND_DOUBLE, exact
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -18,6 +18,10 @@ class NotJson(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Malformed(NotJson):
+    """The text breaks the grammar of JSON. The other reasons are about a value."""
 
 
 class RepeatedKey(NotJson):
@@ -31,38 +35,37 @@ class RepeatedKey(NotJson):
 def parse(raw: bytes) -> Any:
     """Return the value of a JSON text in UTF-8. Integers are exact.
 
-    Raises NotJson: also for NaN, lone surrogates, repeated keys, integers of more than 4,300 digits, numbers
-    beyond the range of a double, and more than 200 levels of nesting.
+    Raises NotJson: also for NaN, lone surrogates, repeated keys, floats beyond the range of a double,
+    and more than 200 levels of nesting.
     """
     try:
         # pydantic checks the grammar, UTF-8 and surrogates strictly. json shows repeated keys.
         from_json(raw, allow_inf_nan=False)
         return _DECODER.decode(raw.decode())
-    except RecursionError:
-        raise NotJson("it is nested too deeply") from None
-    except ValueError as error:
-        raise NotJson(_reason(raw, error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _not_json(raw, error) from None
 
 
-def _reason(raw: bytes, error: ValueError) -> str:
+def _not_json(raw: bytes, error: Exception) -> NotJson:
     """Return what is wrong with a text that the strict parser refused."""
     if raw.startswith(_BOM):
-        return "it begins with a byte order mark; send it without"
+        return Malformed("it begins with a byte order mark; send it without")
     try:
         exact(_DECODER.decode(raw.decode()), "value")
-    except json.JSONDecodeError:
-        return str(error)[:200]
+    except json.JSONDecodeError as problem:
+        return Malformed(f"{problem.msg} at line {problem.lineno} column {problem.colno}")
     except UnicodeDecodeError as problem:
-        return f"it is not UTF-8 at byte {problem.start}"
+        return Malformed(f"it is not UTF-8 at byte {problem.start}")
     except RecursionError:
-        return "it is nested too deeply"
+        return NotJson("nested too deeply")
     except NotJson as problem:
-        return problem.reason
+        return problem
     except NotStorable as problem:
-        return problem.message
+        return NotJson(problem.message)
     except ValueError:
-        return f"an integer has more than {MOST_DIGITS:,} digits; send it as text"
-    return str(error)[:200]
+        # Python reads no integer of more than 4,300 digits.
+        return NotJson(f"an integer is {BEYOND_DOUBLE}; send it as text")
+    return Malformed(str(error)[:200])
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
