@@ -130,7 +130,10 @@ def test_values_that_cannot_be_stored_are_invalid_input(client, platform, value,
 
 def test_values_at_the_bounds_come_back_as_they_went_in(client):
     largest = "é" * ((ARGUMENTS_LIMIT - 700) // 2)
-    kwargs = {"": largest, "n": [None, True, -(2**63) - 1, 2**64, 10**308, 1.5e300, "\u2028\U0001f600\\u0000"]}
+    kwargs = {
+        "": largest,
+        "n": [None, True, -(2**63) - 1, 2**64, 10**308, 1.5e300, "\u2028\U0001f600\\u0000"],
+    }
     assert client.enqueue("anything", kwargs, unchecked=True, queue="q" * 100).kwargs == kwargs
 
 
