@@ -1,7 +1,6 @@
 """The body of a webhook: which media types are accepted, and the JSON in it."""
 
 import json
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -17,8 +16,10 @@ from callboard.jobs.webhooks.schemes.scheme import is_repeated
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELD: Final = b"payload"
-#: A text that may be a number which a double does not hold.
-_LONG_NUMBER: Final = re.compile(rb"[0-9.]{18}|[eE]-[0-9]{3}")
+#: Makes every digit and point a 0, and E an e. A number that a double or 64 bits do not hold has this many of
+#: them, or three in a negative exponent.
+_DIGITS: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG_RUN: Final = b"0" * 19
 _DOUBLE_DIGITS: Final = 17
 
 
@@ -105,9 +106,7 @@ def _form_field(body: bytes) -> bytes | None:
 def _read(text: bytes, where: str) -> Payload:
     try:
         value = orjson.loads(text)
-        # Most senders write compact JSON. If writing the value gives the same bytes, nothing was lost: no
-        # repeated key, no rounded number. That takes a tenth of the time of the strict parser.
-        if orjson.dumps(value) == text:
+        if _holds_all(orjson.dumps(value), text):
             return Payload(value)
     except orjson.JSONDecodeError:
         pass  # The strict parser names the reason, and reads longer integers.
@@ -115,9 +114,24 @@ def _read(text: bytes, where: str) -> Payload:
         value = parse(text)
     except NotJson as error:
         return Payload.unreadable(f"{where} cannot be read as JSON: {error.reason}")
-    if _LONG_NUMBER.search(text) and (digits := _first_rounded(text)):
+    if digits := _first_rounded(text):
         return Payload(value, Aside(AsideResult.ROUNDED, f"the number {digits[:40]} is rounded to a double"))
     return Payload(value)
+
+
+def _holds_all(written: bytes, text: bytes) -> bool:
+    """Whether a value that was read from a text surely has all of it: every key, and every digit.
+
+    written: the value as compact JSON. Texts of most senders pass; a no means that the strict parser decides,
+    which takes thirty times as long.
+    """
+    if written == text:
+        return True
+    # A repeated key is lost together with its colon. A colon in a string is in both, unless it is escaped.
+    if written.count(b":") != text.count(b":") or b"\\u003a" in text or b"\\u003A" in text:
+        return False
+    digits = text.translate(_DIGITS)
+    return _LONG_RUN not in digits and b"e-000" not in digits
 
 
 def _first_rounded(text: bytes) -> str | None:

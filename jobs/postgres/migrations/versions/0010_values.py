@@ -15,17 +15,37 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-#: The checks of callboard.enqueue that change: the text before, and after.
-_CHECKS: Final = (
-    # A number is refused exactly when it is beyond the range of a double.
-    ("(@ > 1.7e308 || @ < -1.7e308)", "(@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308)"),
-    # An empty list or object is a level too.
-    (
-        "'strict $.**{101 to last}'",
-        """'strict $.**{100} ? (@.type() == "array" || @.type() == "object")'""",
-    ),
-)
-# The function is changed as it is, so that its other parts and its settings stay.
+_NUMBER: Final = """'strict $.** ? (@.type() == "number" && (@ > %s || @ < -%s))'"""
+_INVALID: Final = "USING ERRCODE = 'invalid_parameter_value';"
+_BEFORE: Final = f"""  IF jsonb_path_exists(enqueue.kwargs, {_NUMBER.replace("%s", "1.7e308")})
+    OR octet_length(enqueue.kwargs::text) > 2097152 THEN
+    RAISE EXCEPTION 'callboard: kwargs hold a number beyond the range of a double, or are longer than 2 MiB'
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF jsonb_path_exists(enqueue.kwargs, 'strict $.**{{101 to last}}') THEN
+    RAISE EXCEPTION 'callboard: kwargs are nested deeper than 100 levels' {_INVALID}
+  END IF;
+"""
+_LARGE: Final = _NUMBER.replace("%s", "1.7976931348623157e308")
+# An empty list or object is a level, too.
+_DEEP: Final = """'strict $.**{%s} ? (@.type() == "array" || @.type() == "object")'"""
+_AFTER: Final = f"""  IF octet_length(enqueue.kwargs::text) > 2097152 THEN
+    RAISE EXCEPTION 'callboard: kwargs are longer than 2 MiB' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF jsonb_path_exists(enqueue.kwargs, {_LARGE}) THEN
+    SELECT e.key INTO field FROM jsonb_each(enqueue.kwargs) AS e
+      WHERE jsonb_path_exists(e.value, {_LARGE}) ORDER BY e.key LIMIT 1;
+    RAISE EXCEPTION 'callboard: kwargs.% holds a number beyond the range of a double', left(field, 60)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'pass it as text';
+  END IF;
+  IF jsonb_path_exists(enqueue.kwargs, {_DEEP.replace("%s", "100")}) THEN
+    SELECT e.key INTO field FROM jsonb_each(enqueue.kwargs) AS e
+      WHERE jsonb_path_exists(e.value, {_DEEP.replace("%s", "99")}) ORDER BY e.key LIMIT 1;
+    RAISE EXCEPTION 'callboard: kwargs.% is nested deeper than 100 levels', left(field, 60)
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+"""
+# The function is changed in place: its other parts and its settings stay.
 _FUNCTION: Final = f"""
 SELECT pg_get_functiondef(p.oid) FROM pg_proc p
 WHERE p.proname = 'enqueue' AND p.pronamespace = '{SCHEMA}'::regnamespace
@@ -34,21 +54,19 @@ WHERE p.proname = 'enqueue' AND p.pronamespace = '{SCHEMA}'::regnamespace
 
 def upgrade() -> None:
     op.execute(f"ALTER TABLE {SCHEMA}.webhook_deliveries ADD COLUMN body bytea")
-    _change(_CHECKS)
+    _change(_BEFORE, _AFTER)
 
 
 def downgrade() -> None:
-    _change([(after, before) for before, after in _CHECKS])
+    _change(_AFTER, _BEFORE)
     op.execute(f"ALTER TABLE {SCHEMA}.webhook_deliveries DROP COLUMN body")
 
 
-def _change(parts: "tuple[tuple[str, str], ...] | list[tuple[str, str]]") -> None:
-    """Replace these parts of the function's text. Raises RuntimeError when it has not exactly one of each."""
+def _change(before: str, after: str) -> None:
+    """Replace a part of the function's text. Raises RuntimeError unless the function has it once."""
     connection = op.get_bind()
     [definition] = connection.exec_driver_sql(_FUNCTION).scalars()
-    for before, after in parts:
-        if definition.count(before) != 1:
-            raise RuntimeError(f"the function {SCHEMA}.enqueue does not have the text {before!r}")
-        definition = definition.replace(before, after)
+    if definition.count(before) != 1:
+        raise RuntimeError(f"the function {SCHEMA}.enqueue is not the one that this migration changes")
     # psycopg reads % as the start of a placeholder.
-    connection.exec_driver_sql(definition.replace("%", "%%"))
+    connection.exec_driver_sql(definition.replace(before, after).replace("%", "%%"))
