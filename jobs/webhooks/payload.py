@@ -16,10 +16,10 @@ from callboard.jobs.webhooks.schemes.scheme import is_repeated
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELD: Final = b"payload"
-#: Makes every digit and point a 0, and E an e. A number that a double or 64 bits do not hold has this many of
-#: them, or three in a negative exponent.
+#: Makes every digit and point a 0, and E an e. A number that a double or 64 bits do not hold has one of the
+#: runs.
 _DIGITS: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
-_LONG_RUN: Final = b"0" * 19
+_LONG_RUNS: Final = (b"0" * 19, b"0" * 18 + b"e", b"e-000")
 _DOUBLE_DIGITS: Final = 17
 
 
@@ -131,7 +131,7 @@ def _holds_all(written: bytes, text: bytes) -> bool:
     if written.count(b":") != text.count(b":") or b"\\u003a" in text or b"\\u003A" in text:
         return False
     digits = text.translate(_DIGITS)
-    return _LONG_RUN not in digits and b"e-000" not in digits
+    return not any(run in digits for run in _LONG_RUNS)
 
 
 def _first_rounded(text: bytes) -> str | None:
