@@ -12,6 +12,7 @@ import orjson
 
 from callboard.api.schemas import DeliveryResult, JobObject
 from callboard.jobs.model.basics.durations import exact_duration
+from callboard.jobs.model.basics.exact_json import write
 from callboard.jobs.model.job import Job
 from callboard.jobs.webhooks.delivery import Accepted
 
@@ -40,7 +41,7 @@ def _job_fields(job: Job) -> dict[str, Any]:
 
 
 def _dump(value: Any) -> bytes:
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z)
+    return write(value, default=_plain, option=orjson.OPT_UTC_Z)
 
 
 def _plain(value: object) -> str:

@@ -209,6 +209,10 @@ class DeliveryObject(Shown):
     )
     mismatch_count: int = Field(description="how often the id was used again with another body")
     mismatched_at: datetime | None = Field(description="when that happened last")
+    kept_bytes: int | None = Field(
+        description="the size of the raw body, if it is kept: GET .../body returns it. Null when the job's"
+        " payload has all of it"
+    )
 
 
 class Health(Shown):

@@ -74,6 +74,24 @@ def show_delivery(*, delivery_id: UUID, as_json: bool) -> None:
     print_delivery(delivery, as_json=as_json)
 
 
+@webhook.command("body")
+@click.argument("delivery_id", metavar="ID", type=ID)
+@click.option(
+    "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to this file, not to stdout."
+)
+def read_body(*, delivery_id: UUID, output: str | None) -> None:
+    """Write the raw body that is kept for a delivery.
+
+    A body is kept when the arguments of the job do not hold all of it. 'callboard webhook show ID' says so.
+    """
+    from callboard.cli.console.runtime import open_runtime
+
+    with open_runtime() as runtime:
+        body = runtime.platform.deliveries.body(delivery_id)
+    with click.open_file(output or "-", "wb") as file:
+        file.write(body)
+
+
 @webhook.group("source")
 def source() -> None:
     """Manage sources: who may post, and which job a delivery becomes."""

@@ -55,6 +55,8 @@ def print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
         ("body SHA-256", delivery.body_sha256),
         ("job", "none: the source ignores this event" if delivery.job_id is None else str(delivery.job_id)),
     ]
+    if delivery.kept_bytes is not None:
+        fields.append(("kept body", f"{delivery.kept_bytes:,} bytes; see 'callboard webhook body'"))
     if delivery.mismatched_at is not None:
         last = f"{clock(delivery.mismatched_at)}, {ago(delivery.mismatched_at, now)}"
         fields.append(

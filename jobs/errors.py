@@ -2,7 +2,8 @@
 
 CallboardError
 ├── InvalidInput          VALIDATION_ERROR   a value is not valid
-│   └── InvalidArguments  INVALID_ARGUMENTS  a job's arguments do not match its signature
+│   ├── InvalidArguments  INVALID_ARGUMENTS  a job's arguments do not match its signature
+│   └── NotStorable       VALIDATION_ERROR   a value that a job cannot hold: NaN, NUL, too deep, too long
 ├── UnknownJob            UNKNOWN_JOB        no worker has published a job of this name
 ├── NotFound              NOT_FOUND          the named object does not exist
 ├── Conflict              CONFLICT           the current state does not allow the request
@@ -51,6 +52,12 @@ class InvalidArguments(InvalidInput):
 
     code = "INVALID_ARGUMENTS"
     stored_as = "InvalidArguments"
+
+
+class NotStorable(InvalidInput):
+    """A value that a job cannot hold. The message names its place."""
+
+    stored_as = "NotStorable"
 
 
 class UnknownJob(CallboardError):

@@ -146,8 +146,11 @@ def attempt_factory(
     def enqueue_job(request: JobRequest, source: Source) -> UUID:
         return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
 
+    def read_body(delivery_id: UUID) -> bytes:
+        return platform.deliveries.body(delivery_id)
+
     verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}", settings.result_limit)
-    return AttemptFactory(verdict, enqueue_job, on_progress, SYSTEM)
+    return AttemptFactory(verdict, enqueue_job, on_progress, read_body, SYSTEM)
 
 
 def make_broker(platform: Platform, draining: Event, settings: Settings) -> WorkerBroker:

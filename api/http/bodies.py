@@ -1,16 +1,15 @@
 """Read request bodies: strict JSON (RFC 8259), validated by a pydantic model."""
 
-import json
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-import orjson
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from callboard.jobs.errors import InvalidInput, UnsupportedMediaType
 from callboard.jobs.model.basics.fields import invalid_input
+from callboard.jobs.model.basics.strict_json import NotJson, RepeatedKey, parse
 
 M = TypeVar("M", bound=BaseModel)
 #: A body of more bytes is parsed in a thread, because parsing it would block the event loop.
@@ -52,14 +51,13 @@ def read_json(raw: bytes) -> Any:
     if not raw:
         raise InvalidInput("the body is empty; JSON is expected", fields={"body": "empty"})
     try:
-        # orjson checks the grammar, UTF-8 and surrogates strictly. json keeps large integers and shows
-        # repeated keys.
-        orjson.loads(raw)
-        return json.loads(raw.decode(), object_pairs_hook=_reject_repeated_keys)
-    except RecursionError:
-        raise _not_json("it is nested too deeply") from None
-    except ValueError as error:
-        raise _not_json(str(error)[:200]) from None
+        return parse(raw)
+    except RepeatedKey as error:
+        raise InvalidInput(error.reason, fields={error.key: "given twice"}) from None
+    except NotJson as error:
+        raise InvalidInput(
+            f"the body is not JSON: {error.reason}", fields={"body": "JSON is expected"}
+        ) from None
 
 
 def request_body_schema(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
@@ -93,23 +91,3 @@ def _check_encoding(coding: str) -> None:
             f"the body has the content encoding {coding[:60]!r}: send it without compression",
             fields={"content-encoding": "no encoding is expected"},
         )
-
-
-def _reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        seen: set[str] = set()
-        twice = next(
-            key
-            for key, _ in pairs
-            if key in seen or seen.add(key)  # type: ignore[func-returns-value]
-        )
-        raise InvalidInput(
-            f"the key {twice[:100]!r} is repeated in one object",
-            fields={twice: "given twice"},
-        )
-    return read
-
-
-def _not_json(reason: str) -> InvalidInput:
-    return InvalidInput(f"the body is not JSON: {reason}", fields={"body": "JSON is expected"})

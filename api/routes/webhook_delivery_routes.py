@@ -1,12 +1,12 @@
-"""Routes that read webhook deliveries: list them, show one."""
+"""Routes that read webhook deliveries: list them, show one, read a kept body."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
-from callboard.api.callers import Viewer
+from callboard.api.callers import Operator, Viewer
 from callboard.api.openapi import guarded_responses
 from callboard.api.path_parameters import UuidText
 from callboard.api.query_filters import Optionally, reject_repeated_parameters
@@ -17,6 +17,8 @@ from callboard.jobs.model.paging import PAGE_LIMIT, cursor_pattern
 from callboard.jobs.webhooks.history import CURSOR_SIZE
 
 router = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"])
+
+_BINARY: Final = "application/octet-stream"
 
 
 DeliveryCursor = TypeAliasType("DeliveryCursor", Annotated[str, described(cursor_pattern(CURSOR_SIZE))])
@@ -57,3 +59,31 @@ def show_webhook_delivery(id: UuidText, caller: Viewer) -> Response:  # noqa: A0
     """Show a delivery. A restricted key may not."""
     caller.check_unrestricted("deliveries")
     return reply(DeliveryObject.model_validate(caller.platform.deliveries.get(parse_id(id))))
+
+
+@router.get(
+    "/{id}/body",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "the raw body, as the sender signed it",
+            "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **guarded_responses("VALIDATION_ERROR", "NOT_FOUND"),
+    },
+)
+def read_webhook_delivery_body(id: UuidText, caller: Operator) -> Response:  # noqa: A002 - name in the path
+    """Return the raw body that is kept for a delivery. A restricted key may not.
+
+    A body is kept when the arguments of the job do not hold all of it.
+    """
+    caller.check_unrestricted("deliveries")
+    delivery_id = parse_id(id)
+    # Whoever knows the secret chose these bytes: a browser must neither show nor guess them.
+    headers = {
+        "Content-Disposition": f'attachment; filename="delivery-{delivery_id}.bin"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return Response(caller.platform.deliveries.body(delivery_id), media_type=_BINARY, headers=headers)

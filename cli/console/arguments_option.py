@@ -1,10 +1,8 @@
 """Read option values that may be long or secret: as text, from a file (@FILE) or from stdin (-)."""
 
-import json
-import math
 import sys
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from callboard.jobs.errors import InvalidInput
 
@@ -21,16 +19,15 @@ def read_arguments(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
+    from callboard.jobs.model.basics.strict_json import Malformed, NotJson, parse
+
     try:
-        value = json.loads(read_text(text, _ARGS), parse_constant=_reject_constant, parse_float=_parse_finite)
-    except json.JSONDecodeError as error:
-        raise _invalid_arguments(
-            f"not JSON: {error.msg} at line {error.lineno} column {error.colno}; {_FORM}"
-        ) from None
-    except RecursionError:
-        raise _invalid_arguments("nested too deeply") from None
-    except ValueError as error:
-        raise _invalid_arguments(str(error)) from None
+        # Bytes of the command line that are not UTF-8 are surrogates in the text.
+        value = parse(read_text(text, _ARGS).encode("utf-8", "surrogateescape"))
+    except Malformed as error:
+        raise _invalid_arguments(f"not JSON: {error.reason}; {_FORM}") from None
+    except NotJson as error:
+        raise _invalid_arguments(error.reason) from None
     match value:
         case dict():
             return {"kwargs": value}
@@ -60,17 +57,6 @@ def read_text(value: str, option: str) -> str:
     if len(text) > _MAX_CHARACTERS:
         raise InvalidInput(f"{option}: the text is longer than {_MAX_CHARACTERS:,} characters")
     return text
-
-
-def _reject_constant(word: str) -> NoReturn:
-    raise ValueError(f"JSON has no {word}")
-
-
-def _parse_finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"the number {digits[:40]} is beyond the range of a double (about 1.8e308)")
-    return number
 
 
 def _invalid_arguments(reason: str) -> InvalidInput:

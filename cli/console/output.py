@@ -96,16 +96,18 @@ def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON document. Times become ISO 8601 in UTC, durations become text such as `1m30s`."""
     import orjson
 
-    click.echo(
-        orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME)
-    )
+    from callboard.jobs.model.basics.exact_json import write
+
+    click.echo(write(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME))
 
 
 def print_json_line(value: Mapping[str, Any]) -> None:
     """Print one JSON document as one line, for a stream (NDJSON)."""
     import orjson
 
-    click.echo(orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME))
+    from callboard.jobs.model.basics.exact_json import write
+
+    click.echo(write(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME))
 
 
 def print_items(items: Iterable[Mapping[str, Any]], next_cursor: str | None = None) -> None:
@@ -209,15 +211,16 @@ def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width:
 
 def print_fields(fields: Sequence[tuple[str, Any]]) -> None:
     """Print labels and values, one pair a line. A value that is neither str nor rich Text becomes JSON."""
-    import orjson
     from rich.table import Table
     from rich.text import Text
+
+    from callboard.jobs.model.basics.exact_json import write
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bright_black", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in fields:
-        text = value if isinstance(value, str | Text) else orjson.dumps(value).decode()
+        text = value if isinstance(value, str | Text) else write(value).decode()
         grid.add_row(label, _cell(text))
     print_rich(grid)
 

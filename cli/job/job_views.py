@@ -191,16 +191,18 @@ def _heading(text: str) -> "Text":
 
 
 def _line(value: Any) -> str:
-    import orjson
+    from callboard.jobs.model.basics.exact_json import write
 
-    return visible(orjson.dumps(value).decode().replace('":', '": ').replace(',"', ', "'))
+    return visible(write(value).decode().replace('":', '": ').replace(',"', ', "'))
 
 
 def _block(value: Any) -> "Text":
     import orjson
     from rich.text import Text
 
-    lines = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()
+    from callboard.jobs.model.basics.exact_json import write
+
+    lines = write(value, option=orjson.OPT_INDENT_2).decode().splitlines()
     return Text(visible(_first_lines(lines, _MAX_JSON_LINES)))
 
 

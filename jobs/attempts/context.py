@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from callboard.jobs.errors import CallboardError
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.current import running_here
 from callboard.jobs.model.job import Source
+from callboard.jobs.model.new_job import DELIVERY_OPTION
 from callboard.jobs.model.outcomes import Cancel
 from callboard.jobs.model.request import JobRequest, job_request
 
@@ -22,6 +24,8 @@ _EVERY_LEVEL: Final = structlog.make_filtering_bound_logger(logging.DEBUG)
 
 #: Commits a job and returns its id.
 EnqueueJob = Callable[[JobRequest, Source], UUID]
+#: Returns the raw body of a webhook delivery. Raises NotFound.
+ReadBody = Callable[[UUID], bytes]
 
 
 class NotInAJob(CallboardError):
@@ -29,6 +33,18 @@ class NotInAJob(CallboardError):
 
     code = "NOT_IN_A_JOB"
     stored_as = "NotInAJob"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """The webhook delivery that became this job, and whose raw body is kept."""
+
+    id: UUID
+    _read: ReadBody
+
+    def body(self) -> bytes:
+        """Read the raw body, as the sender signed it. Raises NotFound when the delivery was deleted."""
+        return self._read(self.id)
 
 
 class RunningJob:
@@ -49,11 +65,16 @@ class RunningJob:
     cancel_requested = False
 
     def __init__(
-        self, job: ClaimedJob, enqueue_job: EnqueueJob, on_progress: Callable[["RunningJob"], None]
+        self,
+        job: ClaimedJob,
+        enqueue_job: EnqueueJob,
+        on_progress: Callable[["RunningJob"], None],
+        read_body: ReadBody,
     ) -> None:
         self._job = job
         self._enqueue_job = enqueue_job
         self._on_progress = on_progress
+        self._read_body = read_body
 
     @property
     def id(self) -> UUID:
@@ -83,6 +104,12 @@ class RunningJob:
     @property
     def max_attempts(self) -> int:
         return self._job.max_attempts
+
+    @property
+    def delivery(self) -> WebhookDelivery | None:
+        """The webhook delivery with the raw body; None when the job's `payload` has all of it."""
+        delivery_id = (self._job.options or {}).get(DELIVERY_OPTION)
+        return None if delivery_id is None else WebhookDelivery(UUID(delivery_id), self._read_body)
 
     @property
     def log(self) -> Any:

@@ -13,7 +13,7 @@ from jsonschema_rs import ValidationError as SchemaError
 from callboard.jobs.definitions import repository
 from callboard.jobs.definitions.argument_errors import describe_schema_error, refused
 from callboard.jobs.definitions.signatures import compile_schema
-from callboard.jobs.errors import InvalidArguments, InvalidInput, UnknownJob
+from callboard.jobs.errors import InvalidArguments, InvalidInput, NotStorable, UnknownJob
 from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.json_values import as_written
@@ -80,8 +80,8 @@ class ArgumentChecker:
             # A value is not JSON, such as a datetime or a UUID: check the JSON that `encode` writes.
             try:
                 errors = self._errors(as_written(instance))
-            except InvalidInput as error:
-                raise InvalidArguments(f"the arguments are {error.message}") from None
+            except NotStorable as error:
+                raise InvalidArguments(error.message, fields=error.fields) from None
         for found in errors:
             field, reason = describe_schema_error(found, positions)
             fields.setdefault(field, reason)

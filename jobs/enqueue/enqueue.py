@@ -27,6 +27,7 @@ from callboard.jobs.model.new_job import (
     MixedJobs,
     NewJob,
     batch_of,
+    encode_args,
     encode_kwargs,
     merged,
     new_job,
@@ -73,15 +74,17 @@ class Enqueue:
     def check(self, request: JobRequest, source: Source) -> Batch:
         """Check a request against the job types that workers published; returns a batch of one job.
 
-        Raises UnknownJob, InvalidArguments, InvalidInput or PayloadTooLarge.
+        Raises UnknownJob, InvalidArguments, NotStorable or InvalidInput.
         """
         return batch_of([self.check_job(request, source)])
 
     def check_job(self, request: JobRequest, source: Source) -> NewJob:
         """Do what `check` does, and return the job alone, for callers that make their own batch."""
         known = self._known(request)
+        # Values that no job can hold are refused first, so every door gives them the same error.
+        args, kwargs = encode_args(request.args), encode_kwargs(request.kwargs)
         _check_arguments(known, request, request.kwargs)
-        return new_job(request, known.type if known else None, source)
+        return new_job(request, known.type if known else None, source, args=args, kwargs=kwargs)
 
     def check_all(self, requests: Sequence[JobRequest], source: Source) -> Batch:
         """Check several requests; an error names its job: `jobs[3]: kwargs.month: missing`."""
@@ -97,8 +100,9 @@ class Enqueue:
             return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
 
         def encoded(one: dict[str, Any]) -> bytes:
+            written = encode_kwargs(one)
             _check_arguments(known, request, one)
-            return encode_kwargs(one)
+            return written
 
         [like] = numbered(
             [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self.check_job(one, source)

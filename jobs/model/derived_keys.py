@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.exact_json import write
 
 #: A longer text is replaced by its digest. Characters.
 _MAX_DERIVED_LENGTH: Final = 150
@@ -68,8 +69,8 @@ def _value_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < _INTEGER_BOUND:
         value = int(value)
     if value is None or isinstance(value, str | bool | int):
-        return orjson.dumps(value).decode()
-    return _digest(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+        return write(value).decode()
+    return _digest(write(value, option=orjson.OPT_SORT_KEYS))
 
 
 def _digest(raw: bytes) -> str:

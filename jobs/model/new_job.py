@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.basics.json_values import encode
+from callboard.jobs.model.basics.stored_json import parsed
 from callboard.jobs.model.derived_keys import derived_key, unique_key
 from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_QUEUE, Source
 from callboard.jobs.model.job_type import JobType
@@ -25,6 +24,8 @@ from callboard.jobs.model.unique import OnConflict
 ARGUMENTS_LIMIT: Final = 2 * 1024 * 1024
 #: The longest options of a job (back-off bounds, options of a Dramatiq message): bytes of JSON.
 OPTIONS_LIMIT: Final = 256 * 1024
+#: The option with the id of the webhook delivery whose raw body is kept for the job.
+DELIVERY_OPTION: Final = "delivery"
 #: Sources that cannot react to a refusal: a schedule would stop, a webhook's sender would send again forever.
 UNATTENDED_DOORS: Final = frozenset({"schedule", "webhook"})
 
@@ -143,17 +144,19 @@ def merged(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def new_job(request: JobRequest, kind: JobType | None, source: Source) -> NewJob:
+def new_job(
+    request: JobRequest, kind: JobType | None, source: Source, *, args: bytes, kwargs: bytes
+) -> NewJob:
     """Make the job for a request. Options that the request does not set come from the job type.
 
-    Raises InvalidInput for an option that is not valid, PayloadTooLarge for arguments beyond ARGUMENTS_LIMIT.
+    args, kwargs: the encoded arguments of the request.
+
+    Raises InvalidInput for an option that is not valid.
     """
-    args = encode(request.args, limit=ARGUMENTS_LIMIT, what="args")
-    kwargs = encode_kwargs(request.kwargs)
 
     def derive(names: Sequence[str]) -> str:
         # Keys are made from the arguments as JSON: a date is its text. So every source makes the same key.
-        return derived_key(kind.schema if kind else {}, orjson.loads(args), orjson.loads(kwargs), names)
+        return derived_key(kind.schema if kind else {}, parsed(args), parsed(kwargs), names)
 
     settings = JobSettings(
         name=request.name,
@@ -173,8 +176,21 @@ def new_job(request: JobRequest, kind: JobType | None, source: Source) -> NewJob
     return NewJob(new_id(), args, kwargs, source.id, settings, _unique(request, kind, source, derive))
 
 
+def with_delivery(job: NewJob, delivery_id: UUID) -> NewJob:
+    """Return the job with a reference to the webhook delivery whose raw body is kept for it."""
+    options = {} if job.settings.options is None else parsed(job.settings.options)
+    options[DELIVERY_OPTION] = str(delivery_id)
+    written = encode(options, limit=OPTIONS_LIMIT, what="options")
+    return job._replace(settings=job.settings._replace(options=written))
+
+
+def encode_args(args: list[Any]) -> bytes:
+    """Encode positional arguments as JSON. Raises NotStorable, also beyond ARGUMENTS_LIMIT."""
+    return encode(args, limit=ARGUMENTS_LIMIT, what="args")
+
+
 def encode_kwargs(kwargs: dict[str, Any]) -> bytes:
-    """Encode named arguments as JSON; raises PayloadTooLarge beyond ARGUMENTS_LIMIT."""
+    """Encode named arguments as JSON. Raises NotStorable, also beyond ARGUMENTS_LIMIT."""
     return encode(kwargs, limit=ARGUMENTS_LIMIT, what="kwargs")
 
 

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-import orjson
-
 from callboard.jobs.errors import Conflict
 from callboard.jobs.model.basics.ids import made_at
+from callboard.jobs.model.basics.stored_json import parsed
 from callboard.jobs.model.hint import Hint, Offer, offers_of, token
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.new_job import AlikeJobs, NewJob
@@ -142,8 +141,8 @@ def _job(new: NewJob, receipt: Receipt, *, run_at: datetime, enqueued_at: dateti
         queue=settings.queue,
         state=receipt.state,
         priority=settings.priority,
-        args=orjson.loads(new.args),
-        kwargs=orjson.loads(new.kwargs),
+        args=parsed(new.args),
+        kwargs=parsed(new.kwargs),
         attempt=0,
         max_attempts=settings.max_attempts,
         run_at=run_at,
@@ -164,7 +163,7 @@ def _job(new: NewJob, receipt: Receipt, *, run_at: datetime, enqueued_at: dateti
         cancel_requested_at=None,
         crash_count=0,
         hard_timeout=settings.hard_timeout,
-        options=None if settings.options is None else orjson.loads(settings.options),
+        options=None if settings.options is None else parsed(settings.options),
         limit_key=settings.limit_key,
         solo=False,
         put_off=0,

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection, text
 
+from callboard.jobs.model.basics.json_values import encode
+from callboard.jobs.model.new_job import ARGUMENTS_LIMIT
 from callboard.jobs.model.states import JobState
 from callboard.jobs.postgres.sql import SCHEMA, columns, outside_years
 from callboard.jobs.postgres.statements import Texts, Uuids
@@ -28,7 +29,9 @@ RETURNING {_COLUMNS}
 
 def create(connection: Connection, values: dict[str, Any]) -> Schedule:
     """Insert a schedule; `values` are by column. Raises Duplicate when the name is taken."""
-    encoded = {key: orjson.dumps(values[key]).decode() for key in ("args", "kwargs")}
+    encoded = {
+        key: encode(values[key], limit=ARGUMENTS_LIMIT, what=key).decode() for key in ("args", "kwargs")
+    }
     return Schedule(*connection.execute(_CREATE, {**values, **encoded}).one())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -17,13 +17,17 @@ from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import isolate_failures
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.enqueue.repository import inserting
-from callboard.jobs.errors import Busy, CallboardError, InvalidInput, Unavailable, UnsupportedMediaType
+from callboard.jobs.errors import (
+    Busy,
+    CallboardError,
+    InvalidInput,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.basics.ids import new_id
-from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed
-from callboard.jobs.model.request import JobRequest
 from callboard.jobs.model.unreadable import RowProblem
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.kept_connections import KeptConnections
@@ -31,7 +35,8 @@ from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.rows.ledger import LEDGER
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Accepted, Incoming, NewDelivery, StoredDelivery
-from callboard.jobs.webhooks.payload import BodyForm, body_form, read_payload
+from callboard.jobs.webhooks.delivery_jobs import DeliveryJobs
+from callboard.jobs.webhooks.payload import Aside, BodyForm, body_form, read_payload
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.secret_box import SecretBox
 from callboard.jobs.webhooks.source import WebhookSource
@@ -47,11 +52,13 @@ WRITERS: Final = 2
 class _Verified:
     """A delivery whose sender is verified, and its job.
 
+    aside:   set when the raw body is kept, because the job's arguments do not hold all of it.
     refusal: why it cannot become a job. A duplicate is accepted even then.
     """
 
     delivery: NewDelivery
     job: NewJob | None
+    aside: Aside | None
     refusal: CallboardError | None
 
 
@@ -85,7 +92,7 @@ class Deliveries:
             partial(database.kept, "webhook"), WRITERS, partial(database.retrying, operation="webhook")
         )
         self._enqueue = enqueue
-        self._catalogue = catalogue
+        self._jobs = DeliveryJobs(enqueue, catalogue)
         self._sources = sources
         self._secret = lru_cache(maxsize=1_000)(box.decrypt)
         self._clock = clock
@@ -157,12 +164,11 @@ class Deliveries:
         # A handshake passes the same checks as a delivery: when it succeeds, deliveries will.
         if verified.handshake:
             return _HANDSHAKE
-        delivery_id = new_id()
-        job, refusal = None, None
+        delivery_id, digest = new_id(), hashlib.sha256(body).hexdigest()
+        job, aside, refusal = None, None, None
         if not source.events or verified.event in source.events:
-            kwargs = {"event": verified.event, "delivery_id": verified.external_id, "payload": payload}
             try:
-                job = self._job(source.job, kwargs, delivery_id)
+                job, aside = self._jobs.make(source.job, verified, payload, delivery_id, digest)
             except CallboardError as error:
                 refusal = error
         delivery = NewDelivery(
@@ -171,10 +177,11 @@ class Deliveries:
             source_version=source.version,
             external_id=verified.external_id,
             event=verified.event,
-            body_sha256=hashlib.sha256(body).hexdigest(),
+            body_sha256=digest,
             job_id=job.id if job else None,
+            kept_body=body if aside else None,
         )
-        return _Verified(delivery, job, refusal)
+        return _Verified(delivery, job, aside, refusal)
 
     def _secrets(self, source: WebhookSource) -> list[str]:
         """Return the secrets that can be decrypted. Raises Unavailable when there is none."""
@@ -190,12 +197,6 @@ class Deliveries:
             # The sender is not at fault, and should try again.
             raise Unavailable(f"the secrets of the webhook source {source.name!r} cannot be read") from reason
         return secrets
-
-    def _job(self, name: str, kwargs: dict[str, Any], delivery_id: UUID) -> NewJob:
-        # A delivery is accepted even if no worker has published the job yet: a later worker can run it.
-        unchecked = self._catalogue.find(name) is None
-        request = JobRequest(name=name, kwargs=kwargs, unchecked=unchecked)
-        return self._enqueue.check_job(request, Source("webhook", str(delivery_id)))
 
     def _store(
         self, group: Sequence[_Verified], done: list[Written], *, lock_wait: timedelta
@@ -217,6 +218,13 @@ class Deliveries:
         if isinstance(written, WrittenMixed) and written.conflicts:
             # Only this delivery must fail: the transaction is rolled back and repeated without it.
             raise written.conflicts[0]
+        bodies = {
+            one.delivery.id: one.delivery.kept_body
+            for one in group
+            if one.delivery.kept_body is not None and one.delivery.id in new
+        }
+        if bodies:
+            repository.keep_bodies(statements, bodies)
         became = _jobs_that_stand(jobs, written)
         others = {
             one.delivery.id: became[one.job.id]
@@ -265,7 +273,8 @@ def _result(one: _Verified, stored: _Stored) -> Result:
     if delivery.id in stored.new:
         if one.job is None:
             return Accepted(delivery.id, [], duplicate=False, result="ignored")
-        return Accepted(delivery.id, [stored.became[one.job.id]], duplicate=False, result="accepted")
+        jobs = [stored.became[one.job.id]]
+        return Accepted(delivery.id, jobs, duplicate=False, result="accepted", aside=one.aside)
     first = stored.first.get(_key(delivery))
     if first is not None:
         jobs = [] if first.job_id is None else [first.job_id]

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from callboard.jobs.webhooks.payload import Aside
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -25,12 +27,14 @@ class Accepted:
 
     result: accepted | duplicate | duplicate_mismatch (the first delivery had another body) | ignored (the
             source does not use the event) | handshake.
+    aside:  set when the raw body is kept, because the job's arguments do not hold all of it.
     """
 
     delivery_id: UUID | None
     job_ids: list[UUID]
     duplicate: bool
     result: str
+    aside: Aside | None = None
 
 
 class NewDelivery(NamedTuple):
@@ -40,6 +44,7 @@ class NewDelivery(NamedTuple):
     external_id:    the sender's id of the delivery.
     body_sha256:    SHA-256 of the body, in hex.
     job_id:         the job that the delivery becomes; None when the source ignores the event.
+    kept_body:      the raw body, if it is kept.
     """
 
     id: UUID
@@ -49,6 +54,7 @@ class NewDelivery(NamedTuple):
     event: str
     body_sha256: str
     job_id: UUID | None
+    kept_body: bytes | None = None
 
 
 class StoredDelivery(NamedTuple):
@@ -70,6 +76,7 @@ class Delivery:
     body_sha256:    SHA-256 of the first body, in hex.
     job_id:         None when the source ignores the event. The job may be deleted.
     mismatch_count: how often the sender used the id again with another body; mismatched_at: when last.
+    kept_bytes:     the size of the raw body, if it is kept; None when the job's payload has all of it.
     """
 
     id: UUID
@@ -81,3 +88,4 @@ class Delivery:
     job_id: UUID | None
     mismatch_count: int
     mismatched_at: datetime | None
+    kept_bytes: int | None

@@ -37,6 +37,17 @@ class DeliveryHistory:
             raise NotFound(f"there is no webhook delivery {delivery_id}")
         return delivery
 
+    def body(self, delivery_id: UUID) -> bytes:
+        """Return the raw body of a delivery, as it was signed. Raises NotFound when none is kept."""
+        with self._database.autocommit() as connection:
+            body = repository.body(connection, delivery_id)
+        if body is None:
+            raise NotFound(
+                f"no body is kept for the webhook delivery {delivery_id}: its job's payload has all of it, or"
+                " the delivery is deleted"
+            )
+        return body
+
     def page(
         self,
         *,

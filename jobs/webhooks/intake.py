@@ -33,6 +33,15 @@ WEBHOOK_REQUESTS: Final = Bounded(
     fixed=["result"],
 )
 
+BODIES_KEPT: Final = Bounded(
+    Counter(
+        "callboard_webhook_bodies_kept_total",
+        "Deliveries whose raw body is kept, because the job's arguments do not hold all of it.",
+        ["source", "result"],
+    ),
+    fixed=["result"],
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -61,7 +70,7 @@ class Intake:
     """Manages webhook sources and accepts their requests.
 
     A source's job gets three arguments: `event` (a text), `delivery_id` (the sender's id) and `payload` (the
-    JSON that was sent).
+    JSON that was sent; null when arguments cannot hold it, and then the raw body is kept).
     """
 
     def __init__(
@@ -124,7 +133,7 @@ class Intake:
     def receive(self, incoming: Incoming) -> Accepted:
         """Accept a request from a thread. When this returns, it is committed.
 
-        Raises NotFound, UnsupportedMediaType, Unauthorized (the signature), InvalidInput (no JSON, no id),
+        Raises NotFound, UnsupportedMediaType, Unauthorized (the signature), InvalidInput (no id),
         UnknownJob or InvalidArguments (the source's job does not accept it), Unavailable. In each case
         nothing is stored.
         """
@@ -170,6 +179,15 @@ class Intake:
         log.info(
             "webhook.received", source=source, result=accepted.result, delivery_id=str(accepted.delivery_id)
         )
+        if accepted.aside is not None:
+            BODIES_KEPT.labels(source, accepted.aside.result.value).inc()
+            log.warning(
+                "webhook.body_kept",
+                source=source,
+                delivery_id=str(accepted.delivery_id),
+                result=accepted.aside.result.value,
+                reason=accepted.aside.reason,
+            )
         if accepted.result == "duplicate_mismatch":
             log.warning(
                 "webhook.body_mismatch",

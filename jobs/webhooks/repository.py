@@ -9,9 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from callboard.jobs.model.states import ACTIVE
 from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.postgres.protocols import Statements
-from callboard.jobs.postgres.sql import SCHEMA, columns, outside_years
+from callboard.jobs.postgres.sql import SCHEMA, columns, in_states, outside_years
 from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 from callboard.jobs.webhooks.delivery import Delivery, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.schemes import SCHEMES
@@ -177,7 +178,26 @@ def attach(connection: Statements, jobs: Mapping[UUID, UUID]) -> None:
     connection.execute(_ATTACH, {"ids": Uuids(jobs.keys()), "jobs": Uuids(jobs.values())})
 
 
-_SHOWN: Final = columns(Delivery, "d", source="s.name")
+_KEEP_BODIES: Final = text(f"""
+UPDATE {SCHEMA}.webhook_deliveries d SET body = i.body
+FROM unnest(CAST(:ids AS uuid[]), CAST(:bodies AS bytea[])) AS i(id, body)
+WHERE d.id = i.id
+""")
+_BODY: Final = text(f"SELECT body FROM {SCHEMA}.webhook_deliveries WHERE id = :id")
+
+
+def keep_bodies(connection: Statements, bodies: Mapping[UUID, bytes]) -> None:
+    """Store the raw bodies of deliveries of this transaction, by delivery id."""
+    connection.execute(_KEEP_BODIES, {"ids": Uuids(bodies.keys()), "bodies": list(bodies.values())})
+
+
+def body(connection: Connection, delivery_id: UUID) -> bytes | None:
+    """Return the raw body of a delivery; None when none is kept."""
+    found: bytes | None = connection.execute(_BODY, {"id": delivery_id}).scalar_one_or_none()
+    return found
+
+
+_SHOWN: Final = columns(Delivery, "d", source="s.name", kept_bytes="octet_length(d.body)")
 _SHOWN_FROM: Final = f"{SCHEMA}.webhook_deliveries d JOIN {SCHEMA}.webhook_sources s ON s.id = d.source_id"
 _SHOW: Final = text(f"SELECT {_SHOWN} FROM {_SHOWN_FROM} WHERE d.id = :id")
 _SOURCE_ID: Final = text(f"SELECT id FROM {SCHEMA}.webhook_sources WHERE name = :name")
@@ -219,15 +239,20 @@ def page(
 
 _PRUNE: Final = text(f"""
 DELETE FROM {SCHEMA}.webhook_deliveries WHERE id IN (
-  SELECT id FROM {SCHEMA}.webhook_deliveries
+  SELECT id FROM {SCHEMA}.webhook_deliveries d
   WHERE received_at < statement_timestamp() - CAST(:age AS interval)
+    AND (d.body IS NULL OR NOT EXISTS (
+      SELECT FROM {SCHEMA}.jobs j WHERE j.id = d.job_id AND {in_states(ACTIVE)}))
   ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 """)
 
 
 def prune(connection: Connection, age: timedelta, limit: int) -> int:
-    """Delete up to `limit` deliveries that came longer than `age` ago; return how many."""
+    """Delete up to `limit` deliveries that came longer than `age` ago; return how many.
+
+    A delivery whose body an unfinished job may still read is kept.
+    """
     return connection.execute(_PRUNE, {"age": age, "limit": limit}).rowcount
 
 

@@ -56,6 +56,8 @@ class WebhookDeliveryRow(Base):
     #: How often the sender used the id again with another body, and when last.
     mismatch_count: Mapped[int] = mapped_column(server_default=text("0"))
     mismatched_at: Mapped[datetime | None]
+    #: The raw body, when the job's arguments do not hold all of it.
+    body: Mapped[bytes | None]
 
     __table_args__ = (
         Index("webhook_deliveries_source_external_key", "source_id", "external_id", unique=True),

@@ -239,3 +239,14 @@ def forks(way: str, then: float = 0.0) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
     time.sleep(then)
     return code
+
+
+@job
+def echo(value: object) -> object:
+    return value
+
+
+@job
+def keep_webhook(event: str, delivery_id: str, payload: dict[str, int] | None) -> dict[str, object]:
+    delivery = current_job().delivery
+    return {"payload": payload, "body": None if delivery is None else delivery.body().hex()}

@@ -58,6 +58,7 @@ def test_a_delivery_is_shown_with_its_job_and_its_mismatches(api, accepted):
         "job_id": str(accepted[1].job_ids[0]),
         "mismatch_count": 1,
         "mismatched_at": 0,
+        "kept_bytes": None,
     }
 
 
@@ -89,6 +90,30 @@ def test_deliveries_are_listed_by_page_newest_first(api, accepted):
 )
 def test_a_bad_query_is_refused_by_name(api, query, status, code):
     error_of(api.viewer.get(PATH + query), status, code)
+
+
+def test_a_kept_body_is_for_operators_and_never_for_a_browser_to_show(api, platform):
+    intake = platform.intake(SECRET)
+    source = {"name": "own", "scheme": "github", "job": "take_webhook", "secret": SHARED}
+    intake.create(source_request(source))
+    body = b"<script>alert(1)</script>"
+    headers = {**SCHEMES["github"].sign(SHARED, body), "x-github-event": "push", "x-github-delivery": "d-9"}
+    made = intake.receive(Incoming("own", headers, body))
+    path = f"{PATH}/{made.delivery_id}/body"
+    answer = api.operator("GET", path)
+    assert (answer.status_code, answer.content) == (200, body)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == f'attachment; filename="delivery-{made.delivery_id}.bin"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert api.viewer.get(f"{PATH}/{made.delivery_id}").json()["kept_bytes"] == len(body)
+    error_of(api.viewer.get(path), 403, "FORBIDDEN")
+    error_of(api.anonymous.get(path), 401, "UNAUTHORIZED")
+    error_of(api.caller("admin", queue="hooks").get(path), 403, "FORBIDDEN")
+
+
+def test_a_body_that_is_not_kept_is_404(api, accepted):
+    error_of(api.operator("GET", f"{PATH}/{accepted[0].delivery_id}/body"), 404, "NOT_FOUND")
 
 
 def test_a_restricted_key_sees_no_deliveries(api, accepted):

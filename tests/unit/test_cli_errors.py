@@ -16,6 +16,7 @@ from callboard.jobs import errors
 CODES = {
     errors.CallboardError: 1,
     errors.InvalidInput: 2,
+    errors.NotStorable: 2,
     errors.InvalidArguments: 2,
     errors.PayloadTooLarge: 2,
     errors.UnsupportedMediaType: 2,

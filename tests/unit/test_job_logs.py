@@ -49,7 +49,7 @@ def job_running(told: list[RunningJob] | None = None) -> RunningJob:
         None,
         0,
     )
-    return RunningJob(claimed, None, ([] if told is None else told).append)
+    return RunningJob(claimed, None, ([] if told is None else told).append, None)
 
 
 class Words:

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 
 from callboard.jobs.definitions.arguments import encode
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.stored_json import parsed
 
 ID = UUID("0190f1d2-0000-7000-8000-000000000000")
 
@@ -35,21 +35,22 @@ class Point:
 
 
 def written(value: object, limit: int = 1_000_000) -> object:
-    return orjson.loads(encode(value, limit=limit, what="result"))
+    return parsed(encode(value, limit=limit, what="result"))
 
 
 def refusal(value: object, limit: int = 1_000_000) -> str:
     with pytest.raises(InvalidInput) as caught:
         encode(value, limit=limit, what="result")
-    assert caught.value.message.startswith("result ")
-    assert list(caught.value.fields) == ["result"]
+    [place] = caught.value.fields
+    assert place.startswith("result")
+    assert caught.value.message == f"{place} {caught.value.fields[place]}"
     return caught.value.message
 
 
 @settings(deadline=None)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1)
+        st.none() | st.booleans() | st.integers()
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
         lambda inner: st.lists(inner)
@@ -57,7 +58,7 @@ def refusal(value: object, limit: int = 1_000_000) -> str:
     )
 )  # fmt: skip
 def test_json_comes_back_as_it_was(value):
-    assert written(value) == value
+    assert repr(written(value)) == repr(value)
 
 
 def test_what_the_binder_reads_can_be_written():
@@ -86,7 +87,7 @@ def test_numbers_that_json_does_not_have_are_refused_wherever_they_are(number):
         value: float
 
     for value in (number, [1, [number]], {"a": {"b": number}}, Reading(value=number), [Sample(number)]):
-        assert "NaN or an infinity" in refusal(value)
+        assert "is NaN or an infinity" in refusal(value)
     assert written({"a": None, "b": "null", "c": [None]}) == {"a": None, "b": "null", "c": [None]}
 
 
@@ -104,8 +105,6 @@ def test_a_text_that_only_spells_a_nul_passes():
     [
         "\ud800",
         {"\udfff": 1},
-        2**64,
-        -(2**63) - 1,
         {1: 2},
         {None: 1},
         {(1, 2): 3},

@@ -19,6 +19,7 @@ STORED = {
     errors.CallboardError: "CallboardError",
     errors.InvalidInput: "InvalidInput",
     errors.InvalidArguments: "InvalidArguments",
+    errors.NotStorable: "NotStorable",
     errors.UnknownJob: "UnknownJob",
     errors.NotFound: "NotFound",
     errors.Conflict: "Conflict",

@@ -109,7 +109,7 @@ def test_arguments_that_do_not_fit_put_the_job_off_and_do_not_count_as_begun():
     attempt = Attempt(
         job,
         unknown(job.name, job.queue),
-        RunningJob(job, None, print),
+        RunningJob(job, None, print, print),
         SimpleNamespace(worker="host:7"),
         SimpleNamespace(monotonic=lambda: 1.0, now=lambda: NOW),
     )

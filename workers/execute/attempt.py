@@ -8,7 +8,7 @@ from typing import Any, Final
 from dramatiq.errors import Retry as DramatiqRetry
 from dramatiq.middleware import SkipMessage, TimeLimitExceeded
 
-from callboard.jobs.attempts.context import EnqueueJob, RunningJob
+from callboard.jobs.attempts.context import EnqueueJob, ReadBody, RunningJob
 from callboard.jobs.attempts.put_off import Misfit, put_off
 from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
@@ -229,6 +229,7 @@ class AttemptFactory:
     """Makes the attempts of one worker child.
 
     on_progress: is called with a running job that has progress to write.
+    read_body:   returns the raw body of a webhook delivery.
     """
 
     def __init__(
@@ -236,8 +237,10 @@ class AttemptFactory:
         verdict: Verdict,
         enqueue_job: EnqueueJob,
         on_progress: Callable[[RunningJob], None],
+        read_body: ReadBody,
         clock: Clock,
     ) -> None:
+        self._read_body = read_body
         self._verdict = verdict
         self._enqueue_job = enqueue_job
         self._on_progress = on_progress
@@ -245,7 +248,7 @@ class AttemptFactory:
 
     def __call__(self, job: ClaimedJob, definition: JobDefinition) -> Attempt:
         """Return the attempt at a claimed job."""
-        running = RunningJob(job, self._enqueue_job, self._on_progress)
+        running = RunningJob(job, self._enqueue_job, self._on_progress, self._read_body)
         return Attempt(job, definition, running, self._verdict, self._clock)
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
-import orjson
 import structlog
 from dramatiq import Message
 
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.errors import CallboardError
+from callboard.jobs.model.basics.stored_json import parsed
 from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.job import DEFAULT_QUEUE
@@ -53,7 +53,7 @@ def _followers(
 
 
 def _after_success(broker: CallboardBroker, message: AttemptMessage, finish: Finish) -> Iterator[Dispatch]:
-    result = None if finish.result is None else orjson.loads(finish.result)
+    result = None if finish.result is None else parsed(finish.result)
     target = message.options.get("pipe_target")
     if target is not None:
         following: Message[Any] = Message(**target)

@@ -2,60 +2,88 @@
 
 import dataclasses
 import json
-from decimal import Decimal
+import re
 from enum import Enum
 from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel
 
-from callboard.jobs.errors import InvalidInput
+from callboard.jobs.errors import NotStorable
+from callboard.jobs.model.basics.exact_json import MOST_LEVELS, exact, plain, refusal
+from callboard.jobs.model.basics.stored_json import parsed
 
-#: The deepest nesting that is accepted, in levels.
-_MAX_DEPTH: Final = 100
+#: How much longer a value may be when its large floats are written out.
+_WRITTEN_OUT: Final = 2
+#: A cheap search that finds every float with an exponent, and some texts.
+_MAYBE_EXPONENT: Final = re.compile(rb"e[+1-9]")
+#: A float that jsonb would store as another value: with a positive exponent, or a negative zero.
+_CHANGES: Final = re.compile(rb"(?:^|[:,\[])-?(?:[0-9.]+e\+?[1-9]|(?<=-)0\.0(?![0-9]))")
 
 
 def encode(value: Any, *, limit: int, what: str) -> bytes:
-    """Encode a value as JSON for a jsonb column. Raises InvalidInput, whose message starts with `what`.
+    """Encode a value as JSON for a jsonb column. Raises NotStorable, whose message starts with `what`.
 
     limit: the most bytes that the JSON may have.
 
     Accepted besides JSON's own types: datetime, date, time, UUID, Enum, dataclasses, Decimal (written as
-    text) and pydantic models. ArgumentBinder converts them back. Refused: NaN and infinities (not in JSON),
-    NUL characters (not in jsonb), lone surrogates (not in UTF-8), integers of more than 64 bits, keys that
-    are not text, and more than 100 levels of nesting.
+    text) and pydantic models. ArgumentBinder converts them back. Integers are exact, and a float stays the
+    same float. Refused, with the place of the value: NaN and infinities (not in JSON), NUL characters (not in
+    jsonb), lone surrogates (not in UTF-8), numbers beyond the range of a double, keys that are not text, and
+    more than 100 levels of nesting.
     """
     try:
-        encoded = orjson.dumps(value, default=_plain)
-    except orjson.JSONEncodeError as error:
-        raise _refused(what, f"cannot be written as JSON: {str(error)[:100]}") from None
+        encoded = orjson.dumps(value, default=plain)
+    except orjson.JSONEncodeError:
+        return _rewritten(value, limit, what)
     if len(encoded) > limit:
-        raise _refused(what, f"is {len(encoded):,} bytes of JSON, at most {limit:,} are accepted")
-    # The checks below walk the whole value, which is slow. The encoded bytes show whether they are needed.
-    if b"null" in encoded and not _is_finite(value):
-        raise _refused(what, "holds NaN or an infinity, which JSON does not have")
-    if b"\\u0000" in encoded or (
-        len(encoded) > _MAX_DEPTH and encoded.count(b"[") + encoded.count(b"{") > _MAX_DEPTH
+        raise _too_long(encoded, limit, what)
+    # `exact` walks the whole value, which is slow. The encoded bytes show whether it is needed.
+    if (
+        (b"null" in encoded and not _is_finite(value))
+        or b"\\u0000" in encoded
+        or ((_MAYBE_EXPONENT.search(encoded) or b"-0.0" in encoded) and _CHANGES.search(encoded))
+        or (len(encoded) > MOST_LEVELS and _is_deep(encoded))
     ):
-        _inspect(orjson.loads(encoded), what)
+        # The limit is for the usual notation. Floats that are written out may take more.
+        return _rewritten(value, limit * _WRITTEN_OUT, what)
     return encoded
 
 
 def as_written(value: Any) -> Any:
-    """Return the value as a reader of `encode`'s JSON gets it. Raises InvalidInput when it is not JSON."""
+    """Return the value as a reader of `encode`'s JSON gets it. Raises NotStorable when it is not JSON."""
     try:
-        return orjson.loads(orjson.dumps(value, default=_plain))
-    except orjson.JSONEncodeError as error:
-        raise InvalidInput(f"not JSON: {str(error)[:100]}") from None
+        return orjson.loads(orjson.dumps(value, default=plain))
+    except orjson.JSONEncodeError:
+        return parsed(orjson.dumps(exact(value, "kwargs")))
 
 
-def _plain(value: Any) -> Any:
-    """Convert a value that orjson cannot write to one that it can."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError
+def _rewritten(value: Any, limit: int, what: str) -> bytes:
+    encoded = orjson.dumps(exact(value, what))
+    if len(encoded) > limit:
+        raise _too_long(encoded, limit, what)
+    return encoded
+
+
+def _too_long(encoded: bytes, limit: int, what: str) -> NotStorable:
+    return refusal((what,), f"is {len(encoded):,} bytes of JSON, at most {limit:,} are accepted")
+
+
+def _is_deep(encoded: bytes) -> bool:
+    """Whether the value is nested deeper than is accepted."""
+    if encoded.count(b"[") + encoded.count(b"{") <= MOST_LEVELS:
+        return False
+    level = [orjson.loads(encoded)]
+    for _ in range(MOST_LEVELS):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_finite(value: Any) -> bool:
@@ -77,29 +105,6 @@ def _contents(value: Any) -> Any:
 
 
 _STRICT: Final = json.JSONEncoder(allow_nan=False, default=_contents)
-
-
-def _inspect(decoded: Any, what: str) -> None:
-    """Raise InvalidInput for a NUL character in any text, or for nesting that is too deep."""
-    level, depth = [decoded], 0
-    while level:
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below.extend(value.keys())
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-            elif isinstance(value, str) and "\0" in value:
-                raise _refused(what, "holds a NUL character (\\u0000), which Postgres cannot store")
-        depth += any(isinstance(value, dict | list) for value in level)
-        if depth > _MAX_DEPTH:
-            raise _refused(what, f"is nested deeper than {_MAX_DEPTH} levels")
-        level = below
-
-
-def _refused(what: str, reason: str) -> InvalidInput:
-    return InvalidInput(f"{what} {reason}", fields={what: reason})
 
 
 def storable(text: str, limit: int) -> str:

@@ -6,11 +6,12 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 import base64
 import binascii
 import hmac
+import json
 import re
 import secrets as randomness
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -155,11 +156,19 @@ def _signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
+def _loosely(body: bytes) -> Any:
+    """Return the value of a body that is not strict JSON, such as one with NaN; None when there is none."""
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
 def _event(body: bytes) -> str:
     """Return the `type` in the body; "" when the body is not a JSON object or the type cannot be stored."""
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return ""
+        payload = _loosely(body)
     kind = payload.get("type") if isinstance(payload, dict) else None
     return kind if isinstance(kind, str) and len(kind) <= LONGEST_ID and kind.isprintable() else ""

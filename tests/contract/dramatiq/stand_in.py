@@ -127,7 +127,9 @@ class StandInWorker:
         def enqueue_job(request: JobRequest, source: Source) -> UUID:
             return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
 
-        make_attempt = AttemptFactory(verdict, enqueue_job, self._monitor.progressed, SYSTEM)
+        make_attempt = AttemptFactory(
+            verdict, enqueue_job, self._monitor.progressed, platform.deliveries.body, SYSTEM
+        )
         consumer = JobConsumer(
             claims=stores.claims, transport=platform.transport, definitions=Declared(broker),
             queues=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,

@@ -104,12 +104,26 @@ def test_a_delivery_is_shown_with_its_job(callboard, accepted):
     assert (document["job_id"], document["source"]) == (str(accepted.job_ids[0]), "gh")
 
 
+def test_a_kept_body_is_written_byte_by_byte(callboard, platform, tmp_path):
+    create(callboard, "github", GITHUB)
+    intake = platform.intake(SECRET)
+    body = b'{"a": 1, "a": 2}\r\n\x00\xff'
+    headers = {**SCHEMES["github"].sign(GITHUB, body), "x-github-event": "push", "x-github-delivery": "d"}
+    made = intake.receive(Incoming("gh", headers, body))
+    intake.close()
+    assert f"{len(body)} bytes" in callboard("webhook", "show", made.delivery_id).out
+    file = tmp_path / "body.bin"
+    assert callboard("webhook", "body", made.delivery_id, "--output", file).code == 0
+    assert file.read_bytes() == body
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["list", "--source", "nobody"], 3, "there is no webhook source 'nobody'"),
         (["list", "--cursor", "nonsense"], 2, "the cursor is not one that a list gave out"),
         (["show", "01a223cf-0cea-7164-b077-c4e5379c191c"], 3, "there is no webhook delivery 01a223cf"),
+        (["body", "01a223cf-0cea-7164-b077-c4e5379c191c"], 3, "no body is kept for the webhook delivery"),
     ],
 )
 def test_what_is_not_there_is_an_error_in_one_line(callboard, words, code, said):

@@ -115,7 +115,7 @@ def test_an_option_that_does_not_fit_is_invalid_input_that_names_it(client, plat
 
 @pytest.mark.parametrize(
     "value",
-    ["a\0b", {"k\0": 1}, ["x", {"y": "\0"}], "\ud800", float("nan"), float("inf"), 2**70, {1: "a"}, object(),
+    ["a\0b", {"k\0": 1}, ["x", {"y": "\0"}], "\ud800", float("nan"), float("inf"), 2**1024, {1: "a"}, object(),
      "x" * (ARGUMENTS_LIMIT + 1)],
 
 )  # fmt: skip
@@ -129,8 +129,11 @@ def test_values_that_cannot_be_stored_are_invalid_input(client, platform, value,
 
 
 def test_values_at_the_bounds_come_back_as_they_went_in(client):
-    largest = "é" * ((ARGUMENTS_LIMIT - 200) // 2)
-    kwargs = {"": largest, "n": [None, True, -(2**63), 2**64 - 1, 1.5e300, "\u2028\U0001f600\\u0000"]}
+    largest = "é" * ((ARGUMENTS_LIMIT - 700) // 2)
+    kwargs = {
+        "": largest,
+        "n": [None, True, -(2**63) - 1, 2**64, 10**308, 1.5e300, "\u2028\U0001f600\\u0000"],
+    }
     assert client.enqueue("anything", kwargs, unchecked=True, queue="q" * 100).kwargs == kwargs
 
 

@@ -121,10 +121,16 @@ def test_an_event_that_nobody_listens_to_is_kept_without_a_job(platform, intake)
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"{", b"\xff", b'"a\\u0000b"', b"[1e400]", b"[" * 2_000])
-def test_what_is_proven_and_yet_cannot_be_stored_keeps_nothing(platform, intake, secret, body):
-    with pytest.raises(InvalidInput):
-        receive(intake, "hub", signed(secret, body), body)
-    assert kept(platform) == (0, 0)
+def test_a_proven_body_that_arguments_cannot_hold_is_kept_and_its_job_has_no_payload(
+    platform, intake, secret, body
+):
+    accepted = receive(intake, "hub", signed(secret, body), body)
+    (job,) = platform.jobs.get_many(accepted.job_ids)
+    assert job.kwargs == {"event": "issues", "delivery_id": "d-1", "payload": None}
+    assert job.options == {"delivery": str(accepted.delivery_id)}
+    assert platform.deliveries.body(accepted.delivery_id) == body
+    assert receive(intake, "hub", signed(secret, body), body).duplicate
+    assert kept(platform) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from callboard.jobs.definitions import repository as job_types_repository
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import reading
 from callboard.jobs.retention.retention import RetentionSpans
@@ -64,6 +65,15 @@ def test_ticks_and_deliveries_are_deleted_after_their_own_spans(platform):
     assert (count(platform, "schedule_ticks"), count(platform, "webhook_deliveries")) == (2, 2)
     pruned = platform.retention.prune(RetentionSpans(ticks=DAY * 2, deliveries=DAY * 30))
     assert (pruned.ticks, pruned.deliveries) == (1, 0)
+
+
+@pytest.mark.parametrize(("state", "deleted"), [("queued", 0), ("succeeded", 1)])
+def test_a_body_is_kept_until_its_job_has_ended(platform, state, deleted):
+    deliveries(platform, 31)
+    with platform.database.transaction() as connection:
+        job = put_job(connection, JobState(state))
+    run_sql(platform, "UPDATE callboard.webhook_deliveries SET body = 'x', job_id = :id", id=job.id)
+    assert platform.retention.prune(SPANS).deliveries == deleted
 
 
 def test_all_rows_are_deleted_however_many(platform):
