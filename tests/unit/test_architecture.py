@@ -55,7 +55,10 @@ CLIENT = r"jobs/(async_)?client\.py"
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("sqlalchemy", rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/\w+\.py|{CLIENT}"),
+        (
+            "sqlalchemy",
+            rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/(?:sessions/)?\w+\.py|{CLIENT}",
+        ),
         # the embedded server is started by its own means
         (
             "psycopg",
