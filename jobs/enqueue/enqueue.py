@@ -36,8 +36,8 @@ from callboard.jobs.model.receipt import Receipt, Written, WrittenAlike, Written
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.postgres.kept_connections import KeptConnections
 from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.redis.transport import Transport, best_effort
 
 T = TypeVar("T")

@@ -26,7 +26,6 @@ from callboard.jobs.postgres.failures import (
     is_stale,
     retry_on_conflict,
 )
-from callboard.jobs.postgres.kept_connections import RECYCLE_AFTER, KeptConnection
 from callboard.jobs.postgres.schema import SchemaFit, SchemaStatus, read_status
 from callboard.jobs.postgres.server_address import server_address
 from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits
@@ -35,6 +34,7 @@ from callboard.jobs.postgres.sessions.pooler import PoolerRefused
 from callboard.jobs.postgres.sessions.session_opening import Sessions
 from callboard.jobs.postgres.sessions.session_settings import begin_statement
 from callboard.jobs.postgres.sql import in_schema
+from callboard.jobs.postgres.statements import RECYCLE_AFTER, KeptConnection
 
 T = TypeVar("T")
 

@@ -1,27 +1,39 @@
 """The connections of the repositories, and the fast kind: statements directly on the driver.
 
 SQLAlchemy's overhead for a statement takes as long as the statement itself. Here each text is compiled once,
-arrays are encoded here, and rows are read in Postgres's binary format.
+and rows are read in Postgres's binary format.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from functools import partial
-from struct import Struct
-from typing import Any, ClassVar, Final
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 
+from callboard.jobs.errors import Busy, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.metrics import STORE_SECONDS, PostgresOperation
+from callboard.jobs.postgres.failures import is_conflict, is_stale, retry_on_conflict
+from callboard.jobs.postgres.protocols import Pool, Statements
 from callboard.jobs.postgres.repeating import repeat
 from callboard.jobs.postgres.rows import tolerant
+from callboard.jobs.postgres.sessions.bounded_connection import begun_by
+from callboard.jobs.postgres.sessions.session_settings import begin_statement, change, kept_settings
 from callboard.jobs.postgres.sql import DIALECT, compiled
+
+T = TypeVar("T")
+Work = Callable[[Statements], T]
+
+#: An older connection is replaced, because a firewall may drop long-lived connections. Seconds.
+RECYCLE_AFTER: Final = 1800
 
 
 class DirectRows:
@@ -62,8 +74,19 @@ class DirectConnection:
     #: What runs a failed statement again, or raises its error.
     _again = staticmethod(repeat)
 
-    def __init__(self, connection: "psycopg.Connection[Any]", schema: str, *, binary: bool = True) -> None:
+    def __init__(
+        self,
+        connection: "psycopg.Connection[Any]",
+        schema: str,
+        *,
+        binary: bool = True,
+        begin: bytes | None = None,
+    ) -> None:
+        """begin: what begins each transaction of a pooler's connection. Then nothing is prepared."""
         self._connection = connection
+        self._transaction: Callable[[], Any] = connection.transaction
+        if begin is not None:
+            self._transaction, self._prepare = partial(begun_by, connection, begin), False
         self._schema = schema
         #: Not by `connection.cursor()`: a caller's connection may make another kind of cursor.
         self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
@@ -93,7 +116,7 @@ class DirectConnection:
     def transaction(self) -> Iterator[None]:
         """Open a transaction on a connection in autocommit."""
         try:
-            with self._connection.transaction():
+            with self._transaction():
                 yield
         except psycopg.Error as error:
             raise self._wrapped(error) from error
@@ -109,65 +132,127 @@ class DirectConnection:
         )  # fmt: skip
 
 
-# Arrays in Postgres's binary format: encoding them here costs less than the driver's own way. The format is
-# that of `array_recv` in Postgres's utils/adt/arrayfuncs.c: dimensions, whether there are nulls, the type of
-# the elements; then for the one dimension its length and lower bound; then each element behind its length.
-_HEAD: Final = Struct(">iiIii")
-_SIZE: Final = Struct(">i")
-_NULL: Final = _SIZE.pack(-1)
-_SIXTEEN: Final = _SIZE.pack(16)
-_NUMBER: Final = Struct(">ii")
+class KeptConnection:
+    """A connection that one thread keeps for many statements. It saves the checkout from the pool.
+
+    Each call is one transaction. A broken connection is replaced. Raises only Unavailable in an outage.
+    """
+
+    def __init__(
+        self, pool: Pool, operation: PostgresOperation, *, durable: bool, lock_timeout: timedelta | None
+    ) -> None:
+        self._pool, self._operation = pool, operation
+        self._settings = kept_settings(durable=durable, lock_timeout=lock_timeout)
+        self._opened = ExitStack()
+        self._connection: DirectConnection | None = None
+        self._opened_at, self._outages = 0.0, 0
+        self._of_parent: ExitStack | None = None
+        self._is_pooled = False
+
+    def run(self, work: Callable[[DirectConnection], T]) -> T:
+        """Run `work`, which may execute one statement, as one transaction. Repeats it after a deadlock."""
+
+        def once() -> T:
+            connection = self._ready(1)
+            if not self._is_pooled:
+                return work(connection)
+            with connection.transaction():
+                return work(connection)
+
+        return self._guarded(once)
+
+    def transaction(self, work: Callable[[DirectConnection], T]) -> T:
+        """Run `work`, with any number of statements, in one transaction. Repeats it after a deadlock."""
+
+        def once() -> T:
+            connection = self._ready(sys.maxsize)
+            with connection.transaction():
+                return work(connection)
+
+        return self._guarded(once)
+
+    def close(self) -> None:
+        """Close the connection. A later call opens a new one."""
+        opened, self._opened, self._connection = self._opened, ExitStack(), None
+        # A broken connection may fail once more when it is given back.
+        with suppress(Unavailable, DBAPIError):
+            opened.close()
+
+    def disown(self) -> None:
+        """In a forked process, drop the connection and send nothing on it: it belongs to the parent."""
+        self._of_parent, self._opened, self._connection = self._opened, ExitStack(), None
+
+    def _guarded(self, once: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            try:
+                return once()
+            except DBAPIError as error:
+                # After a rollback the driver prepares every statement again.
+                if not is_conflict(error) and not is_stale(error):
+                    raise
+            return retry_on_conflict(once)
+        except Exception as error:
+            meaning = self._pool.explained(error)
+            is_lost = self._connection is not None and self._connection.is_closed
+            if is_lost or not isinstance(meaning, Busy | InvalidInput | Duplicate):
+                self.close()
+            if meaning is error:
+                raise
+            raise meaning from error
+        except BaseException:
+            # An interrupt may have happened anywhere, so the connection's state is unknown.
+            self.close()
+            raise
+        finally:
+            STORE_SECONDS.labels("postgres", self._operation).observe(time.monotonic() - began)
+
+    def _ready(self, allowed: int) -> DirectConnection:
+        is_old = time.monotonic() - self._opened_at > RECYCLE_AFTER
+        if self._connection is not None and (is_old or self._outages != self._pool.outages):
+            self.close()
+        if self._connection is None:
+            self._connection = self._open()
+        self._connection.allowed = allowed
+        return self._connection
+
+    def _open(self) -> DirectConnection:
+        self._opened_at, self._outages = time.monotonic(), self._pool.outages
+        connection = self._opened.enter_context(self._pool.lasting())
+        # The connection gets its own settings, so it must not go back to the pool.
+        self._opened.callback(connection.invalidate)
+        driver: Any = connection.connection.driver_connection
+        self._is_pooled = driver.is_pooled
+        if self._is_pooled:
+            begin = begin_statement(tuple(self._settings.items()))
+            return DirectConnection(driver, self._pool.schema, begin=begin)
+        change(driver, self._settings)
+        return DirectConnection(driver, self._pool.schema)
 
 
-class _Array:
-    """An encoded array. The driver sends it unchanged."""
+class KeptConnections:
+    """Kept connections for several threads. When none is free, a thread uses a pooled connection."""
 
-    element: ClassVar[int]
-    __slots__ = ("data",)
+    def __init__(
+        self, make: Callable[[], KeptConnection], count: int, otherwise: "Callable[[Work[Any]], Any]"
+    ) -> None:
+        #: A stack: the last returned one is taken first, so as few connections as possible are open.
+        self._free = deque(make() for _ in range(count))
+        self._otherwise = otherwise
 
-    def __init__(self, parts: Sequence[bytes], *, nulls: bool = False) -> None:
-        head = _HEAD.pack(1, nulls, self.element, len(parts), 1)
-        empty = _HEAD.pack(0, 0, self.element, 0, 0)[:12]
-        self.data = head + b"".join(parts) if parts else empty
+    def run(self, work: "Work[T]", *, one_statement: bool) -> T:
+        """Run `work` in one transaction. one_statement: `work` executes one statement, in autocommit."""
+        try:
+            kept = self._free.pop()
+        except IndexError:
+            result: T = self._otherwise(work)
+            return result
+        try:
+            return kept.run(work) if one_statement else kept.transaction(work)
+        finally:
+            self._free.append(kept)
 
-
-class Uuids(_Array):
-    """A query parameter of the type uuid[]. An element that is None becomes NULL."""
-
-    element = psycopg.adapters.types["uuid"].oid
-
-    def __init__(self, values: Iterable[UUID | None]) -> None:
-        parts = [_NULL if one is None else _SIXTEEN + one.int.to_bytes(16) for one in values]
-        super().__init__(parts, nulls=_NULL in parts)
-
-
-class Integers(_Array):
-    """A query parameter of the type int4[]."""
-
-    element = psycopg.adapters.types["int4"].oid
-
-    def __init__(self, values: Iterable[int]) -> None:
-        super().__init__([_NUMBER.pack(4, one) for one in values])
-
-
-class Texts(_Array):
-    """A query parameter of the type text[], made of UTF-8 bytes. An element that is None becomes NULL."""
-
-    element = psycopg.adapters.types["text"].oid
-
-    def __init__(self, values: Iterable[bytes | None]) -> None:
-        parts = [_NULL if one is None else _SIZE.pack(len(one)) + one for one in values]
-        super().__init__(parts, nulls=_NULL in parts)
-
-
-class _Dumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Any) -> bytes:
-        data: bytes = obj.data
-        return data
-
-
-for _kind in (Uuids, Integers, Texts):
-    _oid = psycopg.adapters.types[_kind.element].array_oid
-    psycopg.adapters.register_dumper(_kind, type(f"{_kind.__name__}Dumper", (_Dumper,), {"oid": _oid}))
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        for kept in list(self._free):
+            kept.close()

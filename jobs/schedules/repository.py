@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 from callboard.jobs.model.basics.json_values import encode
 from callboard.jobs.model.new_job import ARGUMENTS_LIMIT
 from callboard.jobs.model.states import JobState
+from callboard.jobs.postgres.rows.binary_arrays import Texts, Uuids
 from callboard.jobs.postgres.sql import SCHEMA, columns, outside_years
-from callboard.jobs.postgres.statements import Texts, Uuids
 from callboard.jobs.schedules.schedule import Schedule, Tick
 
 _COLUMNS: Final = columns(Schedule)

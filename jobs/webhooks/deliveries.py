@@ -30,9 +30,9 @@ from callboard.jobs.model.new_job import NewJob, batch_of
 from callboard.jobs.model.receipt import Written, WrittenMixed
 from callboard.jobs.model.unreadable import RowProblem
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.postgres.kept_connections import KeptConnections
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.rows.ledger import LEDGER
+from callboard.jobs.postgres.statements import KeptConnections
 from callboard.jobs.webhooks import repository
 from callboard.jobs.webhooks.delivery import Accepted, Incoming, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.delivery_jobs import DeliveryJobs

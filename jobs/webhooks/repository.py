@@ -12,8 +12,8 @@ from sqlalchemy import Connection, text
 from callboard.jobs.model.states import ACTIVE
 from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.rows.binary_arrays import Integers, Texts, Uuids
 from callboard.jobs.postgres.sql import SCHEMA, columns, in_states, outside_years
-from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 from callboard.jobs.webhooks.delivery import Delivery, NewDelivery, StoredDelivery
 from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.jobs.webhooks.source import WebhookSource

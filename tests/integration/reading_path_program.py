@@ -17,8 +17,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-#: What a reader knows already: errors, metrics and values.
-NOT_COUNTED = ("jobs/errors.py", "jobs/metrics.py", "jobs/metric_labels.py", "jobs/model/")
+#: What a reader knows already: errors, metrics and values; and how a connection waits, decodes and fails,
+#: which lies beneath a statement or a command.
+NOT_COUNTED = (
+    "jobs/errors.py",
+    "jobs/metrics.py",
+    "jobs/metric_labels.py",
+    "jobs/model/",
+    "jobs/postgres/sessions/",
+    "jobs/postgres/rows/",
+    "jobs/redis/faults.py",
+    "jobs/redis/timed_connections.py",
+    "jobs/redis/typed_keys.py",
+)
 #: The threads of a worker child that claim, run and finish: those of Dramatiq, which have no names, and the
 #: flusher.
 ATTEMPT_THREADS = ("Thread-", "callboard-flusher")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from callboard.jobs.postgres.statements import Integers, Texts, Uuids
+from callboard.jobs.postgres.rows.binary_arrays import Integers, Texts, Uuids
 
 ONE = UUID("01a2151b-9782-70ea-9014-ae7d14d1d043")
 

@@ -17,8 +17,8 @@ from callboard.jobs.model.endings import Finish, Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.rows.binary_arrays import Integers, Texts, Uuids
 from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
-from callboard.jobs.postgres.statements import Integers, Texts, Uuids
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
 #: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: if a

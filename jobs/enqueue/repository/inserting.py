@@ -17,8 +17,8 @@ from callboard.jobs.model.new_job import AlikeJobs, NewJob
 from callboard.jobs.model.receipt import AlikeRow
 from callboard.jobs.model.states import ACTIVE, PENDING, JobState
 from callboard.jobs.postgres.protocols import Statements
+from callboard.jobs.postgres.rows.binary_arrays import Texts, Uuids
 from callboard.jobs.postgres.sql import SCHEMA, in_states
-from callboard.jobs.postgres.statements import Texts, Uuids
 
 #: The most rows of one INSERT. More jobs take several INSERTs in the same transaction.
 ROWS: Final = 2_000

@@ -1,6 +1,8 @@
 """A connection whose waits for the server have a limit: a server that falls silent counts as lost."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -97,3 +99,16 @@ class BoundedConnection(psycopg.Connection[Any]):
     def _is_late(self, began: float) -> bool:
         now = time.monotonic()
         return now > self.limits.until or now - began > (self.answer_within or self.limits.answer)
+
+
+@contextmanager
+def begun_by(connection: "psycopg.Connection[Any]", begin: bytes) -> Iterator[None]:
+    """Run the block in a transaction that `begin` begins. The connection is in autocommit."""
+    try:
+        connection.execute(begin, prepare=False)
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.rollback()
+        raise

@@ -6,6 +6,8 @@ from callboard.jobs.errors import Unavailable
 class PoolerRefused(Unavailable):
     """A connection pooler answers where Postgres itself is needed."""
 
+    stored_as = "PoolerRefused"
+
     def __init__(self) -> None:
         super().__init__(
             "the database's URL leads to a connection pooler such as PgBouncer, but workers, the scheduler"

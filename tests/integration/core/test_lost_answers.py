@@ -9,7 +9,7 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
-from callboard.jobs.postgres.kept_connections import KeptConnection
+from callboard.jobs.postgres.statements import KeptConnection
 from tests.integration.core.factories import claimed, enqueue, execution, run_sql
 
 
