@@ -53,7 +53,11 @@ class SilentPostgres:
 
     def _connect(self, client: socket.socket) -> None:
         generation = -1 if self._new_are_silent else self._generation
-        server = self._open()
+        try:
+            server = self._open()
+        except OSError:
+            client.close()
+            return
         for source, target in ((client, server), (server, client)):
             threading.Thread(target=self._pass_on, args=(source, target, generation), daemon=True).start()
 

@@ -273,7 +273,7 @@ def judge(trial: Trial) -> list[str]:
             "SELECT job, count(*) FROM public.ends GROUP BY 1 HAVING count(*) > 1"
         ).fetchall()
         ticks = admin.execute(
-            "SELECT count(*) - count(DISTINCT (schedule, nominal_at)) FROM callboard.schedule_ticks"
+            "SELECT count(*) - count(DISTINCT (schedule_id, nominal_at)) FROM callboard.schedule_ticks"
         ).fetchone()
         fired = admin.execute("SELECT count(*) FROM callboard.jobs WHERE source = 'schedule'").fetchone()
     lost = trial.ledger.acknowledged - kept
@@ -331,7 +331,7 @@ def run(minutes: float, seed: int) -> int:
             thread.join(120)
         trial.clock.jump(timedelta())
         platform.database.close()
-        platform.schedules().delete("beat")
+        platform.schedules().pause("beat")
         until(lambda: set(stage.states()) == {"succeeded"}, patience=120)
         for name in list(trial.processes):
             trial.stop(name)
