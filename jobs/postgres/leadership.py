@@ -12,8 +12,10 @@ from callboard.jobs.postgres import locks
 from callboard.jobs.postgres.database import Database, driver_of
 from callboard.jobs.postgres.sessions.session_settings import change
 
-#: How long the server keeps the lock for a leader that asks nothing.
-_IDLE_AT_MOST: Final = "30s"
+#: How long the server keeps the lock for a leader that asks nothing, and how long a leader waits for an
+#: answer, in seconds. While neither knows that the other is gone, nobody leads.
+_IDLE_AT_MOST: Final = "10s"
+_ANSWER_WITHIN: Final = 10.0
 T = TypeVar("T")
 
 
@@ -45,7 +47,9 @@ class Leadership:
             opened.callback(connection.invalidate)
             # A leader asks several times a second. One that is cut off frees the lock, even if something on
             # the way keeps its connection open.
-            change(driver_of(connection), {"idle_session_timeout": _IDLE_AT_MOST})
+            driver = driver_of(connection)
+            change(driver, {"idle_session_timeout": _IDLE_AT_MOST})
+            driver.answer_within = _ANSWER_WITHIN
             self._held = opened.pop_all()
             self._connection = connection
         return True

@@ -275,12 +275,16 @@ def judge(trial: Trial) -> list[str]:
         ticks = admin.execute(
             "SELECT count(*) - count(DISTINCT (schedule_id, nominal_at)) FROM callboard.schedule_ticks"
         ).fetchone()
+        decided = dict(
+            admin.execute("SELECT result, count(*) FROM callboard.schedule_ticks GROUP BY 1").fetchall()
+        )
         fired = admin.execute("SELECT count(*) FROM callboard.jobs WHERE source = 'schedule'").fetchone()
     lost = trial.ledger.acknowledged - kept
     slow = [(name, seconds) for name, seconds in trial.stops if seconds > GRACE + FEW_SECONDS]
     print(f"disturbances: {dict(trial.done)}")
     print(f"acknowledged: {len(trial.ledger.acknowledged):,}; refused: {dict(trial.ledger.refused)}")
     print(f"slowest answer: {trial.ledger.slowest:.1f} s; jobs by state: {states}; by schedule: {fired}")
+    print(f"ticks: {decided}")
     print(f"starts: {trial.stage.starts().total():,} of {len(trial.stage.starts()):,} jobs")
     print("stops: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in trial.stops))
     if lost:

@@ -89,7 +89,8 @@ def test_a_commit_waits_no_longer_than_the_limit(proxy, database):
         proxy.hush(new=False)
 
 
-def test_a_leader_notices_that_its_lock_is_out_of_reach(proxy, database):
+def test_a_leader_notices_that_its_lock_is_out_of_reach(proxy, database, monkeypatch):
+    monkeypatch.setattr("callboard.jobs.postgres.leadership._ANSWER_WITHIN", ANSWER)
     leadership = Leadership(database)
     assert leadership.take()
     proxy.hush(new=False)
