@@ -78,17 +78,18 @@ ALTERATIONS = (
 class Ledger:
     """What was acknowledged, and what was refused."""
 
-    acknowledged: set[str] = field(default_factory=set)
+    #: The door of each acknowledged job.
+    acknowledged: dict[str, str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
     _lock: Lock = field(default_factory=Lock)
 
-    def note(self, ids: list[str], began: float, refusal: str = "") -> None:
+    def note(self, door: str, ids: list[str], began: float, refusal: str = "") -> None:
         with self._lock:
-            self.acknowledged.update(ids)
+            self.acknowledged.update(dict.fromkeys(ids, door))
             self.slowest = max(self.slowest, time.monotonic() - began)
             if refusal:
-                self.refused[refusal] += 1
+                self.refused[f"{door} {refusal}"] += 1
 
 
 @dataclass
@@ -223,12 +224,12 @@ def load(trial: Trial, stop: Event, token: str, redis_url: str) -> list[Thread]:
                 try:
                     answer = http.post("/v1/jobs", json=body)
                 except httpx.HTTPError as error:
-                    ledger.note([], began, f"http {type(error).__name__}")
+                    ledger.note("http", [], began, type(error).__name__)
                     continue
                 if answer.status_code == 201:
-                    ledger.note([answer.json()["id"]], began)
+                    ledger.note("http", [answer.json()["id"]], began)
                 else:
-                    ledger.note([], began, f"http {answer.status_code}")
+                    ledger.note("http", [], began, str(answer.status_code))
                 time.sleep(0.02)
 
     def by_python() -> None:
@@ -239,9 +240,9 @@ def load(trial: Trial, stop: Event, token: str, redis_url: str) -> list[Thread]:
                 try:
                     many = client.enqueue_many("ledger", [{"n": n} for n in range(5)])
                     late = client.enqueue("ledger", {"n": 6}, delay="3s")
-                    ledger.note([str(one) for one in [*many, late.id]], began)
+                    ledger.note("python", [str(one) for one in [*many, late.id]], began)
                 except Unavailable:
-                    ledger.note([], began, "python Unavailable")
+                    ledger.note("python", [], began, "Unavailable")
                 time.sleep(0.1)
 
     def by_sql() -> None:
@@ -249,10 +250,12 @@ def load(trial: Trial, stop: Event, token: str, redis_url: str) -> list[Thread]:
             began = time.monotonic()
             try:
                 with trial.admin() as own:
+                    # In a session of one's own, this is one's own choice.
+                    own.execute("SET synchronous_commit = on")
                     row = own.execute("SELECT callboard.enqueue('ledger', '{\"n\": 9}')").fetchone()
-                ledger.note([str(row[0])] if row else [], began)
+                ledger.note("sql", [str(row[0])] if row else [], began)
             except psycopg.Error as error:
-                ledger.note([], began, f"sql {error.sqlstate}")
+                ledger.note("sql", [], began, str(error.sqlstate))
             time.sleep(0.1)
 
     threads = [Thread(target=each, daemon=True) for each in (by_http, by_http, by_python, by_sql)]
@@ -279,7 +282,7 @@ def judge(trial: Trial) -> list[str]:
             admin.execute("SELECT result, count(*) FROM callboard.schedule_ticks GROUP BY 1").fetchall()
         )
         fired = admin.execute("SELECT count(*) FROM callboard.jobs WHERE source = 'schedule'").fetchone()
-    lost = trial.ledger.acknowledged - kept
+    lost = trial.ledger.acknowledged.keys() - kept
     slow = [(name, seconds) for name, seconds in trial.stops if seconds > GRACE + FEW_SECONDS]
     print(f"disturbances: {dict(trial.done)}")
     print(f"acknowledged: {len(trial.ledger.acknowledged):,}; refused: {dict(trial.ledger.refused)}")
@@ -288,7 +291,9 @@ def judge(trial: Trial) -> list[str]:
     print(f"starts: {trial.stage.starts().total():,} of {len(trial.stage.starts()):,} jobs")
     print("stops: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in trial.stops))
     if lost:
-        wrong.append(f"{len(lost)} acknowledged jobs are lost, such as {min(lost)}")
+        wrong.append(
+            f"{len(lost)} acknowledged jobs are lost, such as {min(lost)} ({trial.ledger.acknowledged[min(lost)]})"
+        )
     if set(states) != {"succeeded"}:
         wrong.append(f"jobs did not succeed: {states}")
     if twice:
