@@ -129,6 +129,8 @@ _BEGINNINGS: Final = (
     # A pop that waited when its master became a replica.
     ("unblocked ", Cause.READ_ONLY),
     ("acl failure in script", Cause.NO_RIGHT),
+    # In Redis 7.0.
+    ("the user executing the script can't", Cause.NO_RIGHT),
     ("unknown command", Cause.NO_COMMAND),
     ("unknown redis command", Cause.NO_COMMAND),
     ("db index is out of range", Cause.NO_DATABASE),

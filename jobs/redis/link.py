@@ -12,15 +12,16 @@ import redis
 from callboard.jobs.metrics import STORE_SECONDS, RedisOperation
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.redis.faults import Cause, FaultLog, RedisUnavailable, unavailable
-from callboard.jobs.redis.timed_connections import CALL_TIMEOUT, make_client, within
+from callboard.jobs.redis.timed_connections import CALL_TIMEOUT, look_elsewhere, make_client, within
 
 #: After the n-th failure in a row, calls fail at once for 2 to the power of n times as long as the failed
 #: call took.
 _LONGEST_STREAK: Final = 6
 #: After a failure that took less than this there is no pause. Seconds.
 _CHEAP: Final = CALL_TIMEOUT / 4
-#: The server is no master any more. A new connection may reach another one: by Sentinel, or by DNS.
-_DEMOTED: Final = frozenset([Cause.READ_ONLY, Cause.MASTER_DOWN])
+#: The server is no master, or none that can be used. A new connection may reach another one: by another
+#: Sentinel, or by DNS.
+_WRONG_SERVER: Final = frozenset([Cause.READ_ONLY, Cause.MASTER_DOWN, Cause.AWAY, Cause.NOT_REDIS])
 
 
 class Link:
@@ -67,8 +68,8 @@ class Link:
             self._reason = error
             self._pause(self._clock.monotonic(), began)
             self._faults.put(error, operation)
-            if error.cause in _DEMOTED:
-                self.client.connection_pool.disconnect(inuse_connections=False)
+            if error.cause in _WRONG_SERVER:
+                look_elsewhere(self.client)
             raise
         finally:
             STORE_SECONDS.labels("redis", operation).observe(self._clock.monotonic() - began)

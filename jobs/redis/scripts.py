@@ -1,4 +1,4 @@
-"""The Lua scripts of the queues in Redis."""
+"""The Lua scripts of the keys in Redis."""
 
 from typing import Final
 
@@ -32,4 +32,18 @@ for place, key in ipairs(KEYS) do
   if #tokens > 0 then return tokens end
 end
 return {}
+"""
+# Move a value aside that has another type. A script, because another process may move it at the same time,
+# and begin to use the key: TYPE and RENAMENX must be one step.
+# KEYS[1]: the key. KEYS[2..]: the names that the value may get; the first free one counts.
+# ARGV[1]: the type that the key must have.
+# Returns the type of the value, and the number of its new name. 0: no value had to be moved. -1: no name is
+# free.
+MOVE_ASIDE: Final = """
+local found = redis.call('TYPE', KEYS[1]).ok
+if found == ARGV[1] or found == 'none' then return {found, 0} end
+for place = 2, #KEYS do
+  if redis.call('RENAMENX', KEYS[1], KEYS[place]) == 1 then return {found, place - 1} end
+end
+return {found, -1}
 """

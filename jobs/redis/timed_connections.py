@@ -123,6 +123,8 @@ else:
 class _Timed(_AnyConnection):
     """Makes connections whose sockets keep the deadline, and connects within it."""
 
+    _connecting = False
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         # No CLIENT SETINFO: redis-py ignores its answer, even if the server refuses the whole connection.
@@ -138,14 +140,22 @@ class _Timed(_AnyConnection):
         return readable
 
     def _connect(self) -> Any:
-        left = _deadline.left()
-        if left is not None:
-            # Both timeouts are set: a TLS handshake uses the second one.
-            self.socket_connect_timeout = self.socket_timeout = left
+        self._connecting = True
         try:
             return _TimedSocket(super()._connect())  # type: ignore[no-untyped-call]
         finally:
-            self.socket_connect_timeout = self.socket_timeout = CALL_TIMEOUT
+            self._connecting = False
+
+    def _timeout(self) -> float:
+        return (_deadline.left() if self._connecting else None) or CALL_TIMEOUT
+
+    def _set_timeout(self, _: float | None) -> None:
+        """Ignore what redis-py sets: it is CALL_TIMEOUT."""
+
+    # redis-py reads the first one for each address of the host, and the second one for the TLS handshake. All
+    # of these steps have one deadline.
+    socket_connect_timeout = property(_timeout, _set_timeout)
+    socket_timeout = property(_timeout, _set_timeout)
 
 
 class _Tcp(_Timed, Connection): ...
@@ -174,13 +184,21 @@ class _Sentinels(Sentinel):
                 with _at_most(_SENTINEL_TIMEOUT):
                     found: Any = sentinel.sentinel_get_master_addr_by_name(service_name)
                 if found:
-                    return found[0], found[1]
+                    host, port = found
+                    return host, int(port)
                 problems.append(f"unknown service {service_name}")
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - an answer of another form causes ValueError and others
                 problems.append(str(error) or type(error).__name__)
             # The next call begins with another Sentinel: this one may have cost all of the call's time.
-            self.sentinels = [*(one for one in self.sentinels if one is not sentinel), sentinel]
+            self._ask_last(sentinel)
         raise NoMaster("; ".join(dict.fromkeys(problems)))
+
+    def ask_another(self) -> None:
+        """Ask another Sentinel first: the server that this one named is no master, or does not answer."""
+        self._ask_last(self.sentinels[0])
+
+    def _ask_last(self, sentinel: redis.Redis) -> None:
+        self.sentinels = [*(one for one in self.sentinels if one is not sentinel), sentinel]
 
 
 def make_client(url: str) -> redis.Redis:
@@ -191,6 +209,14 @@ def make_client(url: str) -> redis.Redis:
     scheme = url.partition(":")[0]
     kind = {"unix": _Unix, "rediss": _Tls}.get(scheme, _Tcp)
     return redis.Redis.from_url(url, connection_class=kind, **_options(over_tcp=scheme != "unix"))
+
+
+def look_elsewhere(client: redis.Redis) -> None:
+    """Make the next calls connect anew, and ask another Sentinel if there are several."""
+    pool = client.connection_pool
+    pool.disconnect(inuse_connections=False)
+    if isinstance(pool, SentinelConnectionPool):
+        pool.sentinel_manager.ask_another()
 
 
 def _options(*, over_tcp: bool) -> dict[str, Any]:

@@ -7,11 +7,11 @@ value is renamed to `{prefix}:foreign:{name}:{number}`, where its owner can find
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-import redis
 import structlog
 
 from callboard.jobs.redis.faults import Cause, FaultLog, RedisUnavailable
 from callboard.jobs.redis.link import Link
+from callboard.jobs.redis.scripts import MOVE_ASIDE
 
 T = TypeVar("T")
 #: The types of keys that are used.
@@ -51,28 +51,21 @@ class TypedKeys:
         with self._link.call("other") as client:
             pipeline = client.pipeline(transaction=False)
             for key in keys:
-                pipeline.type(key)
-            types: list[Any] = pipeline.execute()
-            wrong = [
-                (key, found)
-                for key, raw in zip(keys, types, strict=True)
-                if (found := raw.decode()) not in {self._key_type, "none"}
-            ]
-            left = [key for key, found in wrong if not self._rename(client, key, found)]
-            return not left
+                names = [aside_key(self._prefix, key, number) for number in range(1, _MOST_ASIDE + 1)]
+                pipeline.eval(MOVE_ASIDE, 1 + len(names), key, *names, self._key_type)
+            results: list[Any] = pipeline.execute()
+        left = [
+            key
+            for key, (found, number) in zip(keys, results, strict=True)
+            if not self._is_free(key, found.decode(), number)
+        ]
+        return not left
 
-    def _rename(self, client: redis.Redis, key: str, found: str) -> bool:
-        for number in range(1, _MOST_ASIDE + 1):
+    def _is_free(self, key: str, found: str, number: int) -> bool:
+        """Log what was done with a value of this type; return whether the key can be used now."""
+        if number > 0:
             moved_to = aside_key(self._prefix, key, number)
-            try:
-                renamed = client.renamenx(key, moved_to)
-            except redis.ResponseError as error:
-                if "no such key" in str(error):
-                    return True
-                raise
-            if renamed:
-                log.warning("redis.foreign_key_moved", key=key, type=found, moved_to=moved_to)
-                return True
-        if self._faults.is_new("foreign_key_left", key):
+            log.warning("redis.foreign_key_moved", key=key, type=found, moved_to=moved_to)
+        elif number < 0 and self._faults.is_new("foreign_key_left", key):
             log.warning("redis.foreign_key_left", key=key, type=found, moved_before=_MOST_ASIDE)
-        return False
+        return number >= 0

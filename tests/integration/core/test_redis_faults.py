@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -205,6 +205,13 @@ def test_an_error_of_a_pipeline_is_told_without_the_command():
     assert told(error).message.endswith(": MISCONF no disk")
 
 
+@pytest.mark.parametrize("rest", ["run this command or subcommand", "access at least one of the keys"])
+def test_a_missing_right_in_a_script_is_told_in_the_words_of_redis_7_0(rest):
+    assert told(redis.ResponseError(f"The user executing the script can't {rest} script: 9f")).cause is (
+        Cause.NO_RIGHT
+    )
+
+
 def test_a_server_without_auth_does_not_bring_the_password_into_the_log_and_doctor(platform, tmp_path):
     make = with_settings('rename-command AUTH ""', account="app:hunter2@")
     with make(tmp_path / "server") as url, closing(Transport(url)) as transport:
@@ -334,6 +341,24 @@ def test_a_frozen_server_delays_no_call_for_more_than_a_moment(platform, server,
                 FROZEN[call](made)
             # Far more than it takes, and far less than without a timeout.
             assert SYSTEM.monotonic() - began < (50 * CALL_TIMEOUT)
+
+
+def test_a_host_with_many_addresses_that_do_not_answer_delays_a_call_only_once(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as opened:
+        place = full.getsockname()
+        # What fills the queue of connections; further ones get no answer.
+        for _ in range(3):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)] * 200
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: addresses)
+        with closing(Transport(f"redis://127.0.0.1:{place[1]}/0")) as transport:
+            began = SYSTEM.monotonic()
+            with pytest.raises(RedisUnavailable):
+                transport.check()
+            # Each address for the time of a call would be twice as long.
+            assert SYSTEM.monotonic() - began < 100 * CALL_TIMEOUT
 
 
 def test_a_subscription_to_a_frozen_server_goes_on_when_it_is_back(server):

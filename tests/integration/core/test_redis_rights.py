@@ -178,7 +178,7 @@ def test_a_user_that_may_not_move_a_foreign_value_leaves_it_and_works_without_th
         client.set("callboard:queue:reports", "mine")
         with closing(Platform(url_of(platform), user)) as made:
             [job] = enqueue(made)
-            with pytest.raises(Unavailable, match="'renamenx' command"):
+            with pytest.raises(Unavailable, match="lacks a right"):
                 made.transport.depth("reports")
             with execution(made) as worker:
                 assert [each.id for each in worker.claim_oldest("reports", 10)] == [job]
