@@ -85,6 +85,8 @@ class JobConsumer(dramatiq.Consumer):
         self._clock = clock
         #: Held during a claim. A drain takes it to make sure that no claim is running.
         self.claiming = Lock()
+        #: Whether the last claim failed. An outage is logged once when it begins and once when it ends.
+        self._waiting = False
 
     def __next__(self) -> None:
         if not self._draining.is_set():
@@ -92,8 +94,14 @@ class JobConsumer(dramatiq.Consumer):
                 self._fill()
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "claim").inc()
-                log.warning("consumer.waiting", reason=error.message)
+                if not self._waiting:
+                    log.warning("consumer.waiting", reason=error.message)
+                self._waiting = True
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
+            else:
+                if self._waiting:
+                    log.info("consumer.recovered")
+                self._waiting = False
         else:
             # The consumer claims nothing more, but it still gets the acks of running jobs.
             self._slots.wait_empty(_FALLBACK_PAUSE)

@@ -65,8 +65,9 @@ def downgrade() -> None:
 def _change(before: str, after: str) -> None:
     """Replace a part of the function's text. Raises RuntimeError unless the function has it once."""
     connection = op.get_bind()
-    [definition] = connection.exec_driver_sql(_FUNCTION).scalars()
-    if definition.count(before) != 1:
-        raise RuntimeError(f"the function {SCHEMA}.enqueue is not the one that this migration changes")
+    # Somebody may have added functions of the same name.
+    found = [one for one in connection.exec_driver_sql(_FUNCTION).scalars() if one.count(before) == 1]
+    if len(found) != 1:
+        raise RuntimeError(f"there is no function {SCHEMA}.enqueue as this migration expects it")
     # psycopg reads % as the start of a placeholder.
-    connection.exec_driver_sql(definition.replace(before, after).replace("%", "%%"))
+    connection.exec_driver_sql(found[0].replace(before, after).replace("%", "%%"))
