@@ -116,3 +116,18 @@ def test_up_leaves_no_process_behind_when_postgres_is_silent(stage: Stage, proxy
     up.send(signal.SIGTERM)
     assert up.ends(120) == 0
     assert not running(processes)
+
+
+@pytest.mark.parametrize("role", ["scheduler", "worker", "api", "up"])
+def test_a_process_that_starts_while_postgres_is_silent_ends_soon(
+    stage: Stage, proxy: SilentPostgres, role: str
+) -> None:
+    """Its first statements get no answer: a login is answered, and nothing after it."""
+    proxy.only_logins = True
+    process = stage.start(role, database_url=proxy.url, grace="0s", port=0, processes=1)
+    until(lambda: proxy.opened)
+    time.sleep(1)
+    process.send(signal.SIGTERM)
+    began = time.monotonic()
+    process.ends(120)
+    assert time.monotonic() - began < FEW_SECONDS
