@@ -46,14 +46,24 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, urls: ServerUrls) -> int:
     """Schedule until SIGTERM or SIGINT; return the exit code."""
     stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    left = min(settings.grace.total_seconds(), _LONGEST_STOP)
     with ExitStack() as opened:
         platform = Platform(
             sqlalchemy_url(urls.direct_url), urls.redis_url, lease=settings.lease_ttl, pool_size=8,
             application="callboard scheduler", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         opened.callback(platform.close)
+
+        def stop(*_: object) -> None:
+            if not stopping.is_set():
+                stopping.set()
+                # Here, because the main thread may wait for Postgres. The loops end after the statement that
+                # runs, whatever Postgres does.
+                platform.database.hurry(_STOP_ANSWER, left)
+                end_at_latest(left + _LAST_RESORT)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         platform.database.refuse_pooler()
         if settings.metrics_port is not None:
             opened.enter_context(serving(settings.metrics_host, settings.metrics_port, REGISTRY))
@@ -62,10 +72,6 @@ def run(settings: Settings, urls: ServerUrls) -> int:
         while not stopping.wait(0.2):
             pass
         log.info("scheduler.stopping")
-        # The loops end after the statement that runs, whatever Postgres does.
-        left = min(settings.grace.total_seconds(), _LONGEST_STOP)
-        platform.database.hurry(_STOP_ANSWER, left)
-        end_at_latest(left + _LAST_RESORT)
     return 0
 
 

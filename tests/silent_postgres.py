@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 _READ = 65536
 #: How often a pipe looks whether it has fallen silent. Seconds.
 _LOOK_EVERY = 0.02
+#: The end of a login: the server is ready for the first statement.
+_READY = b"Z\x00\x00\x00\x05I"
 
 
 @dataclass
@@ -19,6 +21,8 @@ class SilentPostgres:
     upstream: str
     #: How many connections have been opened.
     opened: int = 0
+    #: Whether new connections fall silent when their login is done.
+    only_logins: bool = False
     _new_are_silent: bool = False
     _generation: int = 0
     _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
@@ -77,6 +81,8 @@ class SilentPostgres:
                 data = source.recv(_READ)
                 if generation == self._generation:
                     target.sendall(data)
+                if self.only_logins and data.endswith(_READY):
+                    break
             except TimeoutError:
                 continue
             except OSError:

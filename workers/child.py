@@ -64,7 +64,7 @@ def main(plan: ChildPlan, board: Board) -> None:
     configure(plan.settings.log_format, plan.settings.log_level, other_level=plan.settings.job_log_level)
     # Dramatiq would print the traceback of every failed job. The platform stores it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
-    stop = StopSignal()
+    stop = StopSignal(plan.settings.grace.total_seconds())
     try:
         child = WorkerChild(plan, board)
         child.start()
@@ -82,7 +82,8 @@ class StopSignal:
     The first SIGTERM, or the end of the parent, asks for a drain. The second SIGTERM shortens it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
         self._requested = Event()
         self.hurry = Event()
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -104,6 +105,8 @@ class StopSignal:
         if parent is not None:
             wait([parent.sentinel])
             log.warning("worker.orphaned")
+            # The import of the jobs may hang, and no supervisor is left that would notice.
+            end_at_latest(self._grace + _LAST_RESORT)
             self._requested.set()
 
 

@@ -15,6 +15,7 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import PENDING, TERMINAL, JobState, Verb
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import moving, reading
+from callboard.jobs.operate.search_windows import windows
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
@@ -101,11 +102,19 @@ class Control:
         target = JobFilter(states, which.queue, which.name, which.tag, which.since, which.until, which.search)
         most = min(limit, BULK_LIMIT)
         if dry_run:
-            with self._database.autocommit() as connection:
-                found = reading.count(connection, target, limit=most + 1)
+            found = 0
+            for part in windows(self._database, target):
+                with self._database.autocommit() as connection:
+                    found += reading.count(connection, part, limit=most + 1 - found)
+                if found > most:
+                    break
             return Bulk(min(found, most), 0, dry_run, complete=found <= most)
-        with self._database.autocommit() as connection:
-            ids = reading.matching(connection, target, limit=most + 1)
+        ids: list[UUID] = []
+        for part in windows(self._database, target):
+            with self._database.autocommit() as connection:
+                ids += reading.matching(connection, part, limit=most + 1 - len(ids))
+            if len(ids) > most:
+                break
         complete, ids = len(ids) <= most, ids[:most]
         changed = 0
         for start in range(0, len(ids), _BATCH):

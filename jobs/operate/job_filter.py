@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.repository.searching import FOUND
@@ -14,6 +15,7 @@ class JobFilter:
 
     search: a text that is found, in any case, in the arguments, the result, the errors, the progress note,
             the keys, the tags or the log lines.
+    between: the lowest and the highest id. Callers of a search do not set it, see search_windows.py.
     """
 
     states: tuple[JobState, ...] = ()
@@ -23,6 +25,7 @@ class JobFilter:
     since: datetime | None = None
     until: datetime | None = None
     search: str | None = None
+    between: tuple[UUID, UUID] | None = None
 
     def conditions(self) -> tuple[list[str], dict[str, Any]]:
         """Return SQL conditions on the alias `j`, and their parameters."""
@@ -45,6 +48,9 @@ class JobFilter:
         if self.until is not None:
             clauses.append("j.enqueued_at < :until")
             parameters["until"] = self.until
+        if self.between is not None:
+            clauses.append("j.id BETWEEN :lowest AND :highest")
+            parameters["lowest"], parameters["highest"] = self.between
         if self.search is not None:
             clauses.append(FOUND)
             parameters["search"] = f"%{_escaped(self.search)}%"

@@ -9,12 +9,14 @@ from uuid import UUID
 import structlog
 
 from callboard.jobs.errors import NotFound, NotShown, Unavailable
+from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.new_job import Batch
 from callboard.jobs.model.paging import check_limit, read_cursor, write_cursor
 from callboard.jobs.model.receipt import Receipt, Written, job_as_known, job_as_written
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.repository import reading
+from callboard.jobs.operate.search_windows import windows
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Statements
 
@@ -22,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 #: The bytes of a position in a list of jobs: an id.
 CURSOR_SIZE: Final = 16
+#: A page of a search is returned after this time, also if it is not full. Seconds.
+_SEARCH_FOR: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +102,22 @@ class Jobs:
         return [job or _not_shown(receipt) for job, receipt in zip(jobs, receipts, strict=True)]
 
     def page(self, which: JobFilter, *, cursor: str | None = None, limit: int = 50) -> JobPage:
-        """Return jobs that match, newest first, up to 200."""
+        """Return jobs that match, newest first, up to 200.
+
+        A search ends after a time. Its page may have few jobs, or none, and a cursor to go on from.
+        """
         check_limit(limit)
         before = None if cursor is None else UUID(bytes=read_cursor(cursor, CURSOR_SIZE))
-        with self._database.autocommit() as connection:
-            items = reading.page(connection, which, before=before, limit=limit + 1)
-        more = len(items) > limit
-        items = items[:limit]
-        return JobPage(items, write_cursor(items[-1].id.bytes) if more else None)
+        ends_at = SYSTEM.monotonic() + _SEARCH_FOR
+        items: list[Job] = []
+        for part in windows(self._database, which, newest=True, after=before):
+            with self._database.autocommit() as connection:
+                items += reading.page(connection, part, before=before, limit=limit + 1 - len(items))
+            if len(items) > limit:
+                return JobPage(items[:limit], write_cursor(items[limit - 1].id.bytes))
+            if part.between is not None and SYSTEM.monotonic() >= ends_at:
+                return JobPage(items, write_cursor(part.between[0].bytes))
+        return JobPage(items, None)
 
 
 def _not_shown(receipt: Receipt) -> Job:

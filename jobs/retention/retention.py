@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from callboard.jobs.counters import repository as counters_repository
 from callboard.jobs.definitions import repository as job_types_repository
 from callboard.jobs.enqueue.repository import holding
+from callboard.jobs.errors import Busy
 from callboard.jobs.idempotency import repository as idempotency_repository
 from callboard.jobs.model.states import TERMINAL, JobState
 from callboard.jobs.operate.repository import pruning
@@ -20,6 +21,9 @@ from callboard.jobs.webhooks import repository as webhooks_repository
 _BATCH: Final = 1_000
 #: One call deletes at most this many batches of each kind. The next call continues.
 _MAX_BATCHES: Final = 100
+#: The log lines of a job are deleted with it, so a batch may take too long. A batch this many times smaller
+#: is tried then.
+_SMALLER: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,17 @@ class Retention:
         )
 
     def _delete(self, batch: Callable[..., int]) -> int:
-        deleted = 0
+        deleted, size = 0, _BATCH
         for _ in range(_MAX_BATCHES):
-            with self._database.autocommit() as connection:
-                count = batch(connection, limit=_BATCH)
+            try:
+                with self._database.autocommit() as connection:
+                    count = batch(connection, limit=size)
+            except Busy:
+                if size == 1:
+                    raise
+                size //= _SMALLER
+                continue
             deleted += count
-            if count < _BATCH:
+            if count < size:
                 break
         return deleted

@@ -42,9 +42,14 @@ def client_of(stage: Stage, api: Process) -> Iterator[httpx.Client]:
         yield client
 
 
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run."""
+    return [process for process in processes if process.is_running() and process.status() != "zombie"]
+
+
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that still run. They are killed, so that they do not disturb other tests."""
-    left = [process for process in processes if process.is_running() and process.status() != "zombie"]
+    left = alive(processes)
     for process in left:
         process.kill()
     return left
@@ -116,3 +121,34 @@ def test_up_leaves_no_process_behind_when_postgres_is_silent(stage: Stage, proxy
     up.send(signal.SIGTERM)
     assert up.ends(120) == 0
     assert not running(processes)
+
+
+@pytest.mark.parametrize("role", ["scheduler", "worker", "api", "up"])
+def test_a_process_that_starts_while_postgres_is_silent_ends_soon(
+    stage: Stage, proxy: SilentPostgres, role: str
+) -> None:
+    """Its first statements get no answer: a login is answered, and nothing after it."""
+    proxy.only_logins = True
+    process = stage.start(role, database_url=proxy.url, grace="0s", port=0, processes=1)
+    until(lambda: proxy.opened)
+    time.sleep(1)
+    process.send(signal.SIGTERM)
+    began = time.monotonic()
+    process.ends(120)
+    assert time.monotonic() - began < FEW_SECONDS
+
+
+def test_a_worker_that_hangs_at_its_start_does_not_outlive_its_supervisor(stage: Stage) -> None:
+    """Its jobs' module may wait for a database of its own."""
+    began = stage.folder / "began"
+    (stage.folder / "hanging_jobs.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(began)!r}).touch()\ntime.sleep(3600)\n"
+    )
+    worker = stage.start("worker", jobs="hanging_jobs", grace="0s", processes=1)
+    until(began.exists)
+    processes = psutil.Process(worker.pid).children(recursive=True)
+    worker.kill()
+    try:
+        until(lambda: not alive(processes))
+    finally:
+        running(processes)

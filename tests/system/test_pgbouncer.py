@@ -36,6 +36,7 @@ STRANGE = {
     "default_transaction_read_only": "on",
     "synchronous_commit": "off",
     "lock_timeout": "1ms",
+    "client_min_messages": "error",
     "array_nulls": "off",
     "transform_null_equals": "on",
     "enable_indexscan": "off",

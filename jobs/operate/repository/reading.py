@@ -1,6 +1,7 @@
 """Reads of jobs: one, many, a page, and counts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -76,6 +77,29 @@ def problems(connection: Connection, among: int) -> list[RowProblem]:
     among: how many unfinished jobs are read. Of the finished ones, those are read that are never pruned.
     """
     return [one for row in connection.execute(_ODD, {"among": among}) for one in problems_of(plain_job(row))]
+
+
+def window(
+    connection: Connection, which: JobFilter, *, after: UUID | None, newest: bool, size: int
+) -> tuple[UUID, UUID] | None:
+    """Return the lowest and the highest id of the next `size` jobs that a search reads; None at the end.
+
+    newest: from the newest job to the oldest one.
+    after:  begin after this job.
+    """
+    clauses, parameters = replace(which, search=None).conditions()
+    if after is not None:
+        clauses.append(f"j.id {'<' if newest else '>'} :after")
+        parameters["after"] = after
+    where = " AND ".join(clauses) or "true"
+    statement = text(
+        f"WITH part AS MATERIALIZED (SELECT j.id FROM {SCHEMA}.jobs j WHERE {where}"
+        f" ORDER BY j.id {'DESC' if newest else 'ASC'} LIMIT :size)"
+        " SELECT (SELECT id FROM part ORDER BY id LIMIT 1) AS lowest,"
+        " (SELECT id FROM part ORDER BY id DESC LIMIT 1) AS highest"
+    )
+    row = connection.execute(statement, {**parameters, "size": size}).one()
+    return None if row.lowest is None else (row.lowest, row.highest)
 
 
 def matching(connection: Connection, which: JobFilter, *, limit: int) -> list[UUID]:

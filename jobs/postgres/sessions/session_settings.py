@@ -65,6 +65,8 @@ SETTINGS: Final = (
     Setting("default_transaction_read_only", "off", begin=False),
     Setting("default_transaction_deferrable", "off", begin=False),
     Setting("synchronous_commit", "on", accepted=("remote_apply",), startup=False),
+    # A commit that the synchronous standby has not confirmed is known by a warning.
+    Setting("client_min_messages", "warning"),
     # Limits: the leader, the listener and the pool hold idle sessions. A migration sets its own limits.
     Setting("statement_timeout", f"{STATEMENT_TIMEOUT.seconds}s"),
     Setting("lock_timeout", "0"),

@@ -134,3 +134,34 @@ def test_what_python_asks_is_read_strictly(client, verb, which, says):
 def test_a_limit_out_of_bounds_is_refused(client):
     with pytest.raises(InvalidInput, match="limit"):
         client.bulk("cancel", queue="reports", limit=-1)
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """A statement of a search reads two jobs."""
+    monkeypatch.setattr("callboard.jobs.operate.search_windows._SIZE", 2)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_verb_with_a_search_goes_through_all_jobs_in_windows(platform):
+    for n in range(7):
+        enqueue(platform, kwargs={"account_id": n % 3})
+    found = JobFilter(search='"account_id": 1')
+    assert platform.control.bulk(Verb.CANCEL, found, dry_run=True).matched == 2
+    assert platform.control.bulk(Verb.CANCEL, found, limit=1, dry_run=True).complete is False
+    assert platform.control.bulk(Verb.CANCEL, found, limit=1).changed == 1
+    assert platform.control.bulk(Verb.CANCEL, found).changed == 1
+    assert platform.control.bulk(Verb.DELETE, found).changed == 2
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_page_of_a_search_that_ends_early_has_a_cursor(platform, monkeypatch, seconds):
+    monkeypatch.setattr("callboard.jobs.operate.listing._SEARCH_FOR", seconds)
+    ids = [enqueue(platform, kwargs={"account_id": n % 3})[0] for n in range(7)]
+    found, pages, cursor = [], 0, None
+    while cursor is not None or not pages:
+        page = platform.jobs.page(JobFilter(search='"account_id": 1'), cursor=cursor, limit=2)
+        found, pages, cursor = found + [job.id for job in page.items], pages + 1, page.next_cursor
+    assert found == [ids[4], ids[1]]
+    assert pages == (1 if seconds else 5)

@@ -9,7 +9,7 @@ from callboard.jobs.definitions import repository as job_types_repository
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
-from callboard.jobs.operate.repository import reading
+from callboard.jobs.operate.repository import pruning, reading
 from callboard.jobs.retention.retention import RetentionSpans
 from callboard.jobs.schedules import repository as schedules_repository
 from callboard.jobs.schedules.manage import schedule_request
@@ -223,3 +223,31 @@ def test_a_search_finds_a_text_in_log_lines(platform):
             )
     page = platform.jobs.page(JobFilter(search="ada@example.org"))
     assert [job.id for job in page.items] == [found]
+
+
+def test_a_batch_that_takes_too_long_is_deleted_in_smaller_ones(platform, monkeypatch):
+    """The log lines of a job are deleted with it, so a batch may be of any size."""
+    publish(platform)
+    run_sql(
+        platform,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_catalog.pg_sleep(0.01); RETURN OLD; END'",
+    )
+    run_sql(
+        platform,
+        "CREATE TRIGGER slow BEFORE DELETE ON callboard.jobs FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    with platform.database.transaction() as connection:
+        for _ in range(60):
+            put_job(connection, JobState.SUCCEEDED)
+    prune = pruning.prune
+
+    def limited(connection, **arguments):
+        connection.execute(text("SET statement_timeout = '300ms'"))
+        try:
+            return prune(connection, **arguments)
+        finally:
+            connection.execute(text("RESET statement_timeout"))
+
+    monkeypatch.setattr(pruning, "prune", limited)
+    assert platform.retention.prune(SPANS).jobs == 60

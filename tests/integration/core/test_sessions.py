@@ -44,6 +44,7 @@ HOSTILE = {
     "search_path": ("", 14),
     "standard_conforming_strings": ("off", 14),
     "backslash_quote": ("off", 14),
+    "client_min_messages": ("error", 14),
     "array_nulls": ("off", 14),
     "transform_null_equals": ("on", 14),
     "row_security": ("off", 14),

@@ -219,10 +219,17 @@ def test_a_migration_may_take_longer(platform, database_url, monkeypatch):
     assert seen == ["0", 3600.0]
 
 
-def test_a_commit_that_the_standby_has_not_confirmed_is_no_success(platform, server_urls, database_url):
-    """Postgres commits with a warning when somebody cancels its wait for the standby."""
+@pytest.mark.parametrize("messages", ["notice", "error"])
+def test_a_commit_that_the_standby_has_not_confirmed_is_no_success(
+    platform, server_urls, database_url, messages
+):
+    """Postgres commits with a warning when somebody cancels its wait for the standby.
+
+    messages: client_min_messages of the database. `error` hides warnings.
+    """
     with psycopg.connect(server_urls.database_url, autocommit=True) as admin:
         name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+        admin.execute(f'ALTER DATABASE "{name}" SET client_min_messages = {messages}')
         with closing(Database(sqlalchemy_url(database_url), application="waits for a standby")) as database:
             in_autocommit(database)
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
@@ -244,6 +251,7 @@ def test_a_commit_that_the_standby_has_not_confirmed_is_no_success(platform, ser
                     connection.execute(text("INSERT INTO callboard.queues (name) VALUES ('unconfirmed')"))
             finally:
                 canceller.join(30)
+                admin.execute(f'ALTER DATABASE "{name}" RESET client_min_messages')
                 admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
                 admin.execute("SELECT pg_reload_conf()")
             # The error says "may be committed", and here it is.
