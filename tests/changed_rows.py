@@ -55,7 +55,7 @@ SPOILED_JOBS = [
     ),
     *(f"errors = {value}" for value in quoted(("null", "5", "{}", "[5]", '[{"class": 5}]'), "jsonb")),
     "tags = ARRAY[NULL, 'a']", "tags = ARRAY[ARRAY['a'], ARRAY['b']]", "result = 'null'::jsonb",
-    "attempt = 2147483647", "attempt = 0", "put_off = 32767", "crash_count = 32767",
+    "attempt = 2147483647", "attempt = 0", "epoch = 2147483647", "put_off = 32767", "crash_count = 32767",
     "name = E'a\\nb'", "queue = E'a\\nb'", "args = '[1e400]'::jsonb",
 ]  # fmt: skip
 

@@ -10,14 +10,24 @@ from callboard.jobs.model.endings import Finished
 from callboard.jobs.model.hint import FeedRow, Hint
 from callboard.jobs.model.states import PENDING, JobState
 from callboard.jobs.postgres.schema import VERSION
-from callboard.jobs.postgres.sql import FEED_ROW, HINT, SCHEMA, URGENCY, by_id, columns, hints_of, in_states
+from callboard.jobs.postgres.sql import (
+    FEED_ROW,
+    HINT,
+    NEXT_EPOCH,
+    SCHEMA,
+    URGENCY,
+    by_id,
+    columns,
+    hints_of,
+    in_states,
+)
 
 _STAGE: Final = text(f"""
 WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') AND run_at <= statement_timestamp()
   ORDER BY run_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = {NEXT_EPOCH},
   run_at = CASE WHEN isfinite(j.run_at) THEN j.run_at ELSE statement_timestamp() END FROM target
   WHERE {by_id("target.id")} RETURNING {HINT}
 """)

@@ -13,6 +13,9 @@ from callboard.jobs.model.states import JobState
 
 #: Stands for the schema in every statement of this code base. A connection replaces it by its schema's name.
 SCHEMA: Final = "__schema__"
+#: The next epoch of the job `j`. A job whose epoch was set to the largest integer by hand must not fail the
+#: statement, which is about other jobs as well.
+NEXT_EPOCH: Final = "least(j.epoch, 2147483646) + 1"
 #: How SQLAlchemy writes statements for the driver.
 DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 

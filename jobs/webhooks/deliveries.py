@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 
 from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import isolate_failures
@@ -171,6 +172,9 @@ class Deliveries:
                 job, aside = self._jobs.make(source.job, verified, payload, delivery_id, digest)
             except CallboardError as error:
                 refusal = error
+            except ValidationError:
+                # The source's job was changed by hand. The sender is not at fault, and should try again.
+                refusal = Unavailable(f"the job of the webhook source {source.name!r} is not a job's name")
         delivery = NewDelivery(
             id=delivery_id,
             source_id=source.id,

@@ -1,6 +1,7 @@
 """The body of a webhook: which media types are accepted, and the JSON in it."""
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -17,9 +18,14 @@ _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELD: Final = b"payload"
 #: Makes every digit and point a 0, and E an e. A number that a double or 64 bits do not hold has one of the
-#: runs.
+#: runs, or is a long fraction.
 _DIGITS: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
-_LONG_RUNS: Final = (b"0" * 19, b"0" * 18 + b"e", b"e-000")
+_LONG_RUNS: Final = (b"0" * 19, b"0" * 16 + b"e", b"e-000")
+#: A double holds every number of 15 digits.
+_LONG: Final = 17
+_MAYBE_LONG: Final = b"0" * _LONG
+_LONG_FRACTION: Final = re.compile(rb"(?<![0-9.])(?=[0-9.]{%d})[0-9]+\.[0-9]+" % _LONG)
+#: The most digits that senders write for a double.
 _DOUBLE_DIGITS: Final = 17
 
 
@@ -108,15 +114,20 @@ def _read(text: bytes, where: str) -> Payload:
         value = orjson.loads(text)
         if _holds_all(orjson.dumps(value), text):
             return Payload(value)
-    except orjson.JSONDecodeError:
-        pass  # The strict parser names the reason, and reads longer integers.
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        # The strict parser names the reason, and reads longer integers. orjson writes fewer levels than it
+        # reads.
+        pass
     try:
         value = parse(text)
+        digits = _first_rounded(text)
     except NotJson as error:
         return Payload.unreadable(f"{where} cannot be read as JSON: {error.reason}")
-    if digits := _first_rounded(text):
-        return Payload(value, Aside(AsideResult.ROUNDED, f"the number {digits[:40]} is rounded to a double"))
-    return Payload(value)
+    except RecursionError:
+        return Payload.unreadable(f"{where} cannot be read as JSON: nested too deeply")
+    if digits is None:
+        return Payload(value)
+    return Payload(value, Aside(AsideResult.ROUNDED, f"the number {digits[:40]} is rounded to a double"))
 
 
 def _holds_all(written: bytes, text: bytes) -> bool:
@@ -131,7 +142,11 @@ def _holds_all(written: bytes, text: bytes) -> bool:
     if written.count(b":") != text.count(b":") or b"\\u003a" in text or b"\\u003A" in text:
         return False
     digits = text.translate(_DIGITS)
-    return not any(run in digits for run in _LONG_RUNS)
+    if any(run in digits for run in _LONG_RUNS):
+        return False
+    return _MAYBE_LONG not in digits or all(
+        repr(float(one)).encode() == one for one in _LONG_FRACTION.findall(text)
+    )
 
 
 def _first_rounded(text: bytes) -> str | None:
@@ -149,13 +164,17 @@ def _first_rounded(text: bytes) -> str | None:
 
 
 def _is_rounded(digits: str, number: float) -> bool:
-    written = Decimal(digits)
+    if repr(number) == digits:
+        return False
     if number == 0:
-        return written != 0
-    # Up to 17 significant digits are what a sender writes for a double.
-    return len(written.as_tuple().digits) > _DOUBLE_DIGITS and written not in {
-        Decimal(number), Decimal(repr(number))
-    }  # fmt: skip
+        # Decimal refuses very long exponents.
+        return digits.lower().partition("e")[0].strip("-0.") != ""
+    written = Decimal(digits)
+    length = len(written.as_tuple().digits)
+    if length <= _DOUBLE_DIGITS:
+        # A sender may write more digits than needed: 0.10000000000000001 is the double 0.1.
+        return written != Decimal(f"{number:.{length - 1}e}")
+    return written != Decimal(repr(number)) and written != Decimal(number)
 
 
 def _refused(header: str, value: str, advice: str) -> UnsupportedMediaType:

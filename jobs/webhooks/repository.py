@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from callboard.jobs.model.basics.fields import is_job_name
 from callboard.jobs.model.states import ACTIVE
 from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.postgres.protocols import Statements
@@ -76,6 +77,10 @@ def _problems_of(source: WebhookSource) -> dict[str, str]:
     for column in ("events", "secrets"):
         if not all(isinstance(each, str) for each in getattr(source, column)):
             found[column] = "an array of texts is expected"
+    if not is_job_name(source.job):
+        found["job"] = "it is not a job's name"
+    if not source.secrets:
+        found["secrets"] = "a secret is expected"
     if source.scheme not in SCHEMES:
         found["scheme"] = f"one of {', '.join(SCHEMES)} is expected"
     return found

@@ -72,6 +72,37 @@ def test_what_the_binder_reads_can_be_written():
     }  # fmt: skip
 
 
+class Number(int): ...
+
+
+class Ratio(float):
+    def __float__(self) -> float:
+        return math.inf
+
+
+class Word(str):  # noqa: SLOT000
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+def test_a_subclass_of_a_plain_type_is_written_as_its_plain_value():
+    for value in (5, -(2**63), 2**64, 2**70):
+        # 1e16: such a float has the whole value rewritten.
+        assert repr(written([Number(value), 1e16])) == repr([value, 1e16])
+    assert repr(written([Ratio(1.5), Ratio(1e300), Word("a"), 1e16])) == "[1.5, 1e+300, 'a', 1e+16]"
+    assert "NUL" in refusal([Word("\0")])
+
+
+def test_a_field_of_a_dataclass_that_is_not_set_is_left_out():
+    @dataclasses.dataclass
+    class Order:
+        note: float | None
+        total: int = dataclasses.field(init=False)
+
+    assert written([Order(None), Order(1e16)]) == [{"note": None}, {"note": 1e16}]
+    assert "is NaN" in refusal(Order(math.nan))
+
+
 def test_the_limit_is_in_bytes_and_exact():
     assert written("é", limit=4) == "é"
     assert "is 4 bytes of JSON, at most 3 are accepted" in refusal("é", limit=3)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.postgres.protocols import Rows, Statements
-from callboard.jobs.postgres.sql import SCHEMA, URGENCY, by_id, columns
+from callboard.jobs.postgres.sql import NEXT_EPOCH, SCHEMA, URGENCY, by_id, columns
 
 #: A job's id and the epoch in which it may be claimed.
 Token = tuple[UUID | str, int]
@@ -62,7 +62,8 @@ _LEASE: Final = f"""lease AS MATERIALIZED (
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
 )"""
 _TAKE: Final = f"""
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = least(j.attempt, 2147483646) + 1, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = 'running', epoch = {NEXT_EPOCH},
+  attempt = least(j.attempt, 2147483646) + 1,
   worker_id = lease.id,
   claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
 FROM target, lease WHERE {by_id("target.id")}
@@ -90,7 +91,8 @@ _CLAIM_FREE: Final = text(f"""
 WITH {_LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
-UPDATE {SCHEMA}.jobs j SET state = 'running', attempt = least(j.attempt, 2147483646) + 1, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = 'running', epoch = {NEXT_EPOCH},
+  attempt = least(j.attempt, 2147483646) + 1,
   worker_id = (SELECT id FROM lease), claim_id = :claim, started_at = clock_timestamp(), progress = NULL,
     progress_note = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)

@@ -18,7 +18,7 @@ from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.rows.binary_arrays import Integers, Texts, Uuids
-from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
+from callboard.jobs.postgres.sql import HINT, NEXT_EPOCH, SCHEMA, by_id
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
 #: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: if a
@@ -159,7 +159,7 @@ WITH target AS MATERIALIZED (
 )
 UPDATE {SCHEMA}.jobs j SET state = CASE WHEN t.cancelled THEN 'cancelled' ELSE 'queued' END,
   attempt = greatest(j.attempt - 1, 0),
-  epoch = j.epoch + 1, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
+  epoch = {NEXT_EPOCH}, started_at = NULL, finished_at = CASE WHEN t.cancelled THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")} RETURNING {HINT}, j.state
 """)
 

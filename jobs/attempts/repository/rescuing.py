@@ -11,7 +11,7 @@ from callboard.jobs.attempts.repository.ending import moved
 from callboard.jobs.model.endings import TakenBack
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState
-from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id
+from callboard.jobs.postgres.sql import HINT, NEXT_EPOCH, SCHEMA, by_id
 
 #: The third crash quarantines a job.
 CRASHES_BEFORE_QUARANTINE: Final = 3
@@ -61,7 +61,7 @@ UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspect
   solo = v.solo,
   errors = CASE WHEN v.blame = 'sole' THEN j.errors || {_DIED} ELSE j.errors END,
   attempt = greatest(j.attempt - 1, 0),
-  epoch = j.epoch + 1, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
+  epoch = {NEXT_EPOCH}, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM verdict v WHERE {by_id("v.id")}
 RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo
 """)
@@ -111,7 +111,7 @@ WITH target AS MATERIALIZED (
       AND (j.state || '') = 'running' FOR UPDATE OF j
   ) AS found
 )
-UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = j.epoch + 1,
+UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch = {NEXT_EPOCH},
   errors = j.errors || {_KILLED},
   run_at = CASE WHEN t.state <> 'retrying' THEN j.run_at
     ELSE clock_timestamp() + interval '1 second' * greatest({_bound("min_backoff")},

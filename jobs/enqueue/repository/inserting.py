@@ -18,7 +18,7 @@ from callboard.jobs.model.receipt import AlikeRow
 from callboard.jobs.model.states import ACTIVE, PENDING, JobState
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.rows.binary_arrays import Texts, Uuids
-from callboard.jobs.postgres.sql import SCHEMA, in_states
+from callboard.jobs.postgres.sql import NEXT_EPOCH, SCHEMA, in_states
 
 #: The most rows of one INSERT. More jobs take several INSERTs in the same transaction.
 ROWS: Final = 2_000
@@ -147,7 +147,7 @@ _REPLACE: Final = text(f"""{_INPUT}
 UPDATE {SCHEMA}.jobs j SET
   state = CASE WHEN j.state = 'waiting' THEN 'waiting'
     WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
-  epoch = j.epoch + 1, attempt = 0, args = i.args, kwargs = i.kwargs, priority = i.priority,
+  epoch = {NEXT_EPOCH}, attempt = 0, args = i.args, kwargs = i.kwargs, priority = i.priority,
   max_attempts = i.max_attempts, run_at = i.run_at, expires_at = i.expires_at,
   tags = ARRAY(SELECT jsonb_array_elements_text(i.tags)), timeout = i.timeout * interval '1 second',
   hard_timeout = i.hard_timeout * interval '1 second', options = i.options, limit_key = i.limit_key,

@@ -76,12 +76,13 @@ def _exact(value: Any, path: _Path, level: int) -> Any:
             return value
         case Enum():
             return _exact(value.value, path, level)
+        # A subclass of these types may have methods of its own. Only its plain value counts.
         case str():
-            return _text(value, path)
+            return _text(str.__str__(value), path)
         case int():
-            return _integer(value, path)
+            return _integer(int.__pos__(value), path)
         case float():
-            return _float(value, path)
+            return _float(float.__pos__(value), path)
         case dict():
             _check_level(level, path)
             return {_key(key, path): _exact(one, (*path, key), level + 1) for key, one in value.items()}
@@ -91,7 +92,7 @@ def _exact(value: Any, path: _Path, level: int) -> Any:
     if type(value) is tuple:
         return _exact(list(value), path, level)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _exact(_fields(value), path, level)
+        return _exact(written_fields(value), path, level)
     if isinstance(value, BaseModel):
         return _exact(_dumped(value, path), path, level)
     return _other(value, path)
@@ -124,7 +125,7 @@ def _text(value: str, path: _Path, subject: str = "") -> str:
 
 def _integer(value: int, path: _Path) -> Any:
     if value in _WORD:
-        return int(value)
+        return value
     if abs(value) > LARGEST:
         raise refusal(path, f"is {BEYOND_DOUBLE}; pass it as text")
     return orjson.Fragment(b"%d" % value)
@@ -134,16 +135,16 @@ def _float(value: float, path: _Path) -> Any:
     if not math.isfinite(value):
         raise refusal(path, f"is NaN or an infinity, or {BEYOND_DOUBLE}")
     if abs(value) >= _EXPONENT_FROM:
-        return orjson.Fragment(f"{Decimal(repr(float(value))):f}.0")
+        return orjson.Fragment(f"{Decimal(repr(value)):f}.0")
     if value == 0 and math.copysign(1, value) < 0:
         return orjson.Fragment(_NEGATIVE_ZERO)
-    return float(value)
+    return value
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that orjson writes."""
+def written_fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that orjson writes: those that are set, and public."""
     names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
-    return {name: getattr(value, name) for name in names}
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _dumped(model: BaseModel, path: _Path) -> Any:

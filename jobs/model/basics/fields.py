@@ -208,6 +208,10 @@ Tag = TypeAliasType(
 )
 
 
+def is_job_name(text: str) -> bool:
+    return re.fullmatch(_NAME, text) is not None
+
+
 def invalid_input(error: ValidationError, *, prefix: str = "") -> InvalidInput:
     """Convert a pydantic error. The message names the first bad field; `fields` has every bad field.
 

@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel
 
 from callboard.jobs.errors import NotStorable
-from callboard.jobs.model.basics.exact_json import MOST_LEVELS, exact, plain, refusal
+from callboard.jobs.model.basics.exact_json import MOST_LEVELS, exact, plain, refusal, written_fields
 from callboard.jobs.model.basics.stored_json import parsed
 
 #: How much longer a value may be when its large floats are written out.
@@ -100,7 +100,7 @@ def _contents(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return written_fields(value)
     return value.value if isinstance(value, Enum) else None
 
 

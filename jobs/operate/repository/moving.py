@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from callboard.jobs.model.endings import Cancelled, Finished
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import ACTIVE, TERMINAL, JobState
-from callboard.jobs.postgres.sql import HINT, SCHEMA, by_id, columns, hints_of, in_states
+from callboard.jobs.postgres.sql import HINT, NEXT_EPOCH, SCHEMA, by_id, columns, hints_of, in_states
 
 _RELEASE: Final = text(f"""
 WITH target AS (
@@ -63,7 +63,7 @@ _RERUN: Final = text(f"""
 WITH target AS (
   SELECT id FROM {SCHEMA}.jobs WHERE id = ANY(:ids) AND {in_states(TERMINAL)} ORDER BY id FOR UPDATE
 )
-UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = j.epoch + 1, attempt = 0, crash_count = 0,
+UPDATE {SCHEMA}.jobs j SET state = 'queued', epoch = {NEXT_EPOCH}, attempt = 0, crash_count = 0,
   run_at = statement_timestamp(), finished_at = NULL, started_at = NULL, expires_at = NULL,
   cancel_requested_at = NULL,
   result = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL,

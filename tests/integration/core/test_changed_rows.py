@@ -6,11 +6,14 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import text
 
-from callboard.jobs.errors import Conflict, Unauthorized
+from callboard.jobs.errors import Conflict, Unauthorized, Unavailable
 from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.schedules.ticker import Ticker
+from callboard.jobs.webhooks.delivery import Incoming
+from callboard.jobs.webhooks.intake import source_request
+from callboard.jobs.webhooks.schemes import SCHEMES
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.gauges import Gauges
 from tests.changed_rows import (
@@ -22,6 +25,7 @@ from tests.changed_rows import (
     quoted,
     unconstrained,
 )
+from tests.integration.api_client import SECRET
 from tests.integration.core.factories import (
     FakeClock,
     enqueue,
@@ -33,6 +37,7 @@ from tests.integration.core.factories import (
 )
 
 MANY = 18
+SHARED = "it's a secret to everybody"
 
 
 def _is_refused(assignment: str) -> bool:
@@ -288,3 +293,26 @@ def test_the_constraints_refuse_a_spoiled_schedule(platform, assignment):
     )
     with pytest.raises(Conflict, match="schedules_"):
         change(platform, "schedules", "name = 's07'", assignment)
+
+
+@pytest.mark.parametrize("job", ["", "a\nb", "x" * 100_000])
+def test_a_source_whose_job_is_no_name_asks_its_sender_to_try_again(platform, unchecked, job):
+    intake = platform.intake(SECRET)
+    intake.create(
+        source_request(
+            {"name": "hub", "scheme": "github", "job": "build_report", "secret": SHARED, "unchecked": True}
+        )
+    )
+    change(platform, "webhook_sources", "name = 'hub'", "job = :job", job=job)
+    headers = {
+        **{name.lower(): value for name, value in SCHEMES["github"].sign(SHARED, b"{}").items()},
+        "x-github-event": "push", "x-github-delivery": "d-1", "content-type": "application/json",
+    }  # fmt: skip
+    incoming = Incoming("hub", headers, b"{}")
+    with pytest.raises(Unavailable, match="is not a job's name"):
+        intake.receive(incoming)
+    assert [one.column for one in platform.inspection.problems()] == ["job"]
+    # Once it is mended, it accepts the delivery at once.
+    change(platform, "webhook_sources", "name = 'hub'", "job = 'build_report'")
+    assert intake.receive(incoming).result == "accepted"
+    intake.close()

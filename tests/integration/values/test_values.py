@@ -54,6 +54,10 @@ class Doors(NamedTuple):
     hook: Callable[[bytes], UUID]
 
 
+#: Decimal refuses such an exponent.
+TINY = "-1e-" + "9" * 30
+
+
 def nested(levels: int) -> str:
     return "[" * levels + "]" * levels
 
@@ -65,7 +69,7 @@ ACCEPTED: dict[str, Any] = {
     str(-(2**63) - 1): -(2**63) - 1, "1" + "0" * 25: 10**25, str(LARGEST): LARGEST, str(-LARGEST): -LARGEST,
     "[1, 184467440737095516160, 1.5]": [1, 2**64 * 10, 1.5], "1.0": 1.0, "0.1": 0.1,
     "12345678901234567.0": 12345678901234567.0, "1234567890123456789.5": 1234567890123456789.5,
-    "5e-324": 5e-324, "-2.5e-7": -2.5e-7, "-0.05": -0.05, "1e-400": 0.0,
+    "5e-324": 5e-324, "-2.5e-7": -2.5e-7, "-0.05": -0.05, "1e-400": 0.0, TINY: -0.0,
     '"\\ud83d\\ude00"': "\N{GRINNING FACE}", '"\\u2028\\\\u0000 1e+16 -0.0"': "\u2028\\u0000 1e+16 -0.0",
     '"6e+12,-0.0,[1e+16"': "6e+12,-0.0,[1e+16", '{"": {"": []}}': {"": {"": []}}, "null": None,
     '{"b": 1, "a": [true, false, null]}': {"b": 1, "a": [True, False, None]},
@@ -93,6 +97,9 @@ class Colour(Enum):
     HUGE = 2**70
 
 
+class Account(int): ...
+
+
 class Level(IntEnum):
     HIGH = 3
 
@@ -115,7 +122,7 @@ PYTHON: list[tuple[Any, Any]] = [
     ((1, 2.0), [1, 2.0]), (Decimal("1.10"), "1.10"), (UUID(int=7), str(UUID(int=7))), (Colour.RED, "red"),
     (Colour.HUGE, 2**70), (Level.HIGH, 3), (datetime(2026, 10, 1, tzinfo=UTC), "2026-10-01T00:00:00+00:00"),
     (Point(2**64, 1e16), {"x": 2**64, "y": 1e16}), (Address(street="Main"), {"street": "Main", "number": 2**65}),
-    ([Point(1, -0.0), 2**80], [{"x": 1, "y": -0.0}, 2**80]),
+    ([Point(1, -0.0), 2**80], [{"x": 1, "y": -0.0}, 2**80]), ([Account(7), Account(2**70), 1e16], [7, 2**70, 1e16]),
 ]  # fmt: skip
 NOT_JSON: list[Any] = [
     float("nan"), [float("inf")], Point(1, float("nan")), "a\0b", {"k\0": 1}, "\ud800", {"\udfff": 1}, {1: 2},
@@ -299,6 +306,8 @@ def _ordered(value: Any) -> str:
 @pytest.mark.parametrize("door", [*TEXT_DOORS, by_sql], ids=lambda door: door.__name__)
 def test_json_arrives_as_the_same_value(doors, door):
     for text, expected in ACCEPTED.items():
+        if (door, text) == (by_sql, TINY):
+            continue  # jsonb refuses it: numeric_value_out_of_range.
         found = seen(doors, door(doors, text))
         assert same(found, expected), (text[:60], found if len(text) < 60 else "")
         run_sql(doors.platform, "DELETE FROM callboard.schedules")
@@ -369,13 +378,21 @@ def test_a_webhooks_payload_is_the_json_that_was_sent(doors, text):
     assert same(payload, expected)
     (delivery,) = doors.platform.deliveries.page().items
     # Only digits that a double does not hold need the body.
-    rounded = {"1e-400", "1234567890123456789.5", "12345678901234567.0"}
+    rounded = {"1e-400", TINY, "1234567890123456789.5", "12345678901234567.0"}
     assert (delivery.kept_bytes is not None) == (text in rounded)
 
 
 @pytest.mark.parametrize(
     "body",
-    [*(text.encode() for text in REFUSED), b"\xff\xfe", b"payload=%7B%7D", bytes(range(256)), b"<xml/>"],
+    [
+        *(text.encode() for text in REFUSED),
+        b"\xff\xfe",
+        nested(300).encode(),
+        nested(993).encode(),
+        b"payload=%7B%7D",
+        bytes(range(256)),
+        b"<xml/>",
+    ],
     ids=lambda body: repr(body[:16]),
 )
 def test_a_webhooks_body_that_no_job_can_hold_is_kept_for_the_job(doors, body):
