@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import tracemalloc
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from callboard.jobs.definitions.arguments import encode
-from callboard.jobs.errors import InvalidInput
+from callboard.jobs.errors import InvalidInput, NotStorable
 from callboard.jobs.model.basics.stored_json import parsed
 
 ID = UUID("0190f1d2-0000-7000-8000-000000000000")
@@ -178,3 +179,14 @@ def test_a_value_whose_own_code_fails_is_refused():
             raise ZeroDivisionError
 
     assert "Broken" in refusal(Broken())
+
+
+@pytest.mark.parametrize("number", [-0.0, 1e300, 10**300])
+def test_numbers_that_would_fill_the_memory_when_written_out_are_refused(number):
+    tracemalloc.start()
+    with pytest.raises(NotStorable, match="too many numbers that take hundreds of digits"):
+        encode([number] * 400_000, limit=2 * 1024 * 1024, what="kwargs")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The list itself and a copy of it take 6.4 MB.
+    assert peak < 32 * 1024 * 1024

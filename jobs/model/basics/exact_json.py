@@ -30,6 +30,8 @@ _EXPONENT_FROM: Final = 1e16
 #: jsonb has no negative zero. Every reader of doubles rounds this number (-1e-325) to it.
 _NEGATIVE_ZERO: Final = b"-0." + b"0" * 324 + b"1"
 _MOST_STEPS: Final = 12
+#: Room for written-out numbers where the caller has no limit of its own. Bytes.
+_MOST_WRITTEN: Final = 16 * 1024 * 1024
 
 _Path = tuple[str | int, ...]
 
@@ -42,13 +44,15 @@ def write(value: Any, *, default: Callable[[Any], Any] | None = None, option: in
         return orjson.dumps(_with_long_integers(value), default=default, option=option)
 
 
-def exact(value: Any, what: str) -> Any:
+def exact(value: Any, what: str, *, limit: int = _MOST_WRITTEN) -> Any:
     """Return a copy that orjson writes so that Postgres stores and returns the same value.
+
+    limit: the most bytes of numbers that have to be written out: 2 MiB of `-0.0` would become 138 MB.
 
     Raises NotStorable, which names the place of the first value that cannot be stored, such as
     `kwargs.lines[3].price`.
     """
-    return _exact(value, (what,), 0)
+    return _Copy(limit).of(value, (what,), 0)
 
 
 def plain(value: Any) -> Any:
@@ -70,32 +74,60 @@ def refusal(path: _Path, reason: str) -> NotStorable:
     return NotStorable(f"{place} {reason}", fields={place: reason})
 
 
-def _exact(value: Any, path: _Path, level: int) -> Any:
-    match value:
-        case None | bool():
+class _Copy:
+    """Makes the copy of one value. Numbers that are written out may have `room` bytes together."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    def of(self, value: Any, path: _Path, level: int) -> Any:
+        match value:
+            case None | bool():
+                return value
+            case Enum():
+                return self.of(value.value, path, level)
+            # A subclass of these types may have methods of its own. Only its plain value counts.
+            case str():
+                return _text(str.__str__(value), path)
+            case int():
+                return self._integer(int.__pos__(value), path)
+            case float():
+                return self._float(float.__pos__(value), path)
+            case dict():
+                _check_level(level, path)
+                return {_key(key, path): self.of(one, (*path, key), level + 1) for key, one in value.items()}
+            case list():
+                _check_level(level, path)
+                return [self.of(one, (*path, index), level + 1) for index, one in enumerate(value)]
+        if type(value) is tuple:
+            return self.of(list(value), path, level)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self.of(written_fields(value), path, level)
+        if isinstance(value, BaseModel):
+            return self.of(_dumped(value, path), path, level)
+        return _other(value, path)
+
+    def _integer(self, value: int, path: _Path) -> Any:
+        if value in _WORD:
             return value
-        case Enum():
-            return _exact(value.value, path, level)
-        # A subclass of these types may have methods of its own. Only its plain value counts.
-        case str():
-            return _text(str.__str__(value), path)
-        case int():
-            return _integer(int.__pos__(value), path)
-        case float():
-            return _float(float.__pos__(value), path)
-        case dict():
-            _check_level(level, path)
-            return {_key(key, path): _exact(one, (*path, key), level + 1) for key, one in value.items()}
-        case list():
-            _check_level(level, path)
-            return [_exact(one, (*path, index), level + 1) for index, one in enumerate(value)]
-    if type(value) is tuple:
-        return _exact(list(value), path, level)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _exact(written_fields(value), path, level)
-    if isinstance(value, BaseModel):
-        return _exact(_dumped(value, path), path, level)
-    return _other(value, path)
+        if abs(value) > LARGEST:
+            raise refusal(path, f"is {BEYOND_DOUBLE}; pass it as text")
+        return self._written(b"%d" % value, path)
+
+    def _float(self, value: float, path: _Path) -> Any:
+        if not math.isfinite(value):
+            raise refusal(path, f"is NaN or an infinity, or {BEYOND_DOUBLE}")
+        if abs(value) >= _EXPONENT_FROM:
+            return self._written(f"{Decimal(repr(value)):f}.0".encode(), path)
+        if value == 0 and math.copysign(1, value) < 0:
+            return self._written(_NEGATIVE_ZERO, path)
+        return value
+
+    def _written(self, digits: bytes, path: _Path) -> Any:
+        self._room -= len(digits)
+        if self._room < 0:
+            raise refusal(path, "is one of too many numbers that take hundreds of digits; pass them as text")
+        return orjson.Fragment(digits)
 
 
 def _check_level(level: int, path: _Path) -> None:
@@ -120,24 +152,6 @@ def _text(value: str, path: _Path, subject: str = "") -> str:
     except UnicodeEncodeError:
         reason = "cannot be written as JSON: it has a lone surrogate, which UTF-8 does not have"
         raise refusal(path, f"{subject} {reason}".lstrip()) from None
-    return value
-
-
-def _integer(value: int, path: _Path) -> Any:
-    if value in _WORD:
-        return value
-    if abs(value) > LARGEST:
-        raise refusal(path, f"is {BEYOND_DOUBLE}; pass it as text")
-    return orjson.Fragment(b"%d" % value)
-
-
-def _float(value: float, path: _Path) -> Any:
-    if not math.isfinite(value):
-        raise refusal(path, f"is NaN or an infinity, or {BEYOND_DOUBLE}")
-    if abs(value) >= _EXPONENT_FROM:
-        return orjson.Fragment(f"{Decimal(repr(value)):f}.0")
-    if value == 0 and math.copysign(1, value) < 0:
-        return orjson.Fragment(_NEGATIVE_ZERO)
     return value
 
 

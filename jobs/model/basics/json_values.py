@@ -59,7 +59,7 @@ def as_written(value: Any) -> Any:
 
 
 def _rewritten(value: Any, limit: int, what: str) -> bytes:
-    encoded = orjson.dumps(exact(value, what))
+    encoded = orjson.dumps(exact(value, what, limit=limit))
     if len(encoded) > limit:
         raise _too_long(encoded, limit, what)
     return encoded
