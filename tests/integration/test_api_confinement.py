@@ -65,6 +65,7 @@ DOORS = {
     "GET /v1/workers": "workers",
     "GET /v1/webhook-deliveries": "unrestricted",
     "GET /v1/webhook-deliveries/{id}": "unrestricted",
+    "GET /v1/webhook-deliveries/{id}/body": "unrestricted",
     "GET /v1/me": "me",
 }
 
