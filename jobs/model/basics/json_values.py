@@ -19,6 +19,8 @@ _WRITTEN_OUT: Final = 2
 _MAYBE_EXPONENT: Final = re.compile(rb"e[+1-9]")
 #: A float that jsonb would store as another value: with a positive exponent, or a negative zero.
 _CHANGES: Final = re.compile(rb"(?:^|[:,\[])-?(?:[0-9.]+e\+?[1-9]|(?<=-)0\.0(?![0-9]))")
+#: The same where there are no strings.
+_CHANGES_OUTSIDE: Final = re.compile(rb"[0-9]e\+?[1-9]|-0\.0(?![0-9])")
 
 
 def encode(value: Any, *, limit: int, what: str) -> bytes:
@@ -42,7 +44,7 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
     if (
         (b"null" in encoded and not _is_finite(value))
         or b"\\u0000" in encoded
-        or ((_MAYBE_EXPONENT.search(encoded) or b"-0.0" in encoded) and _CHANGES.search(encoded))
+        or ((_MAYBE_EXPONENT.search(encoded) or b"-0.0" in encoded) and _changes(encoded))
         or (len(encoded) > MOST_LEVELS and _is_deep(encoded))
     ):
         # The limit is for the usual notation. Floats that are written out may take more.
@@ -56,6 +58,14 @@ def as_written(value: Any) -> Any:
         return orjson.loads(orjson.dumps(value, default=plain))
     except orjson.JSONEncodeError:
         return parsed(orjson.dumps(exact(value, "kwargs")))
+
+
+def _changes(encoded: bytes) -> bool:
+    """Whether jsonb may store a number as another value. Hexadecimal ids in strings look like exponents."""
+    if b"\\" in encoded:
+        return _CHANGES.search(encoded) is not None
+    outside = b"".join(encoded.split(b'"')[::2])
+    return _CHANGES_OUTSIDE.search(outside) is not None
 
 
 def _rewritten(value: Any, limit: int, what: str) -> bytes:
