@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test test-system matrix lint lint-openapi contract fuzz bench siege endurance bench-peers docs
+.PHONY: help setup demo up test test-long test-system matrix lint lint-openapi contract fuzz bench siege endurance bench-peers docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,17 +22,20 @@ demo: .venv/.installed ## Run the whole platform for a minute, with real jobs of
 up: .venv/.installed ## Run the platform until Ctrl-C, with the jobs of examples/jobs.py
 	@$(BIN)/callboard up
 
-test: .venv/.installed ## Run all tests
+test: .venv/.installed ## Run the tests
 	@status=0; \
-	$(BIN)/pytest -n auto --maxprocesses 4 tests/unit tests/contract tests/integration || status=$$?; \
-	$(BIN)/pytest -n 2 --dist worksteal tests/e2e || status=$$?; \
+	$(BIN)/pytest -n auto --maxprocesses 4 -m "not long" tests/unit tests/contract tests/integration || status=$$?; \
+	$(BIN)/pytest -n 3 --dist worksteal -m "not long" tests/e2e || status=$$?; \
 	exit $$status
+
+test-long: .venv/.installed ## Run the tests that `make test` leaves out because they take long
+	@$(BIN)/pytest -n 2 --dist worksteal -m long tests/integration tests/e2e tests/system
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
 	@$(BIN)/python .ci/debian_packages.py postgresql pgbouncer redis-server nginx gcc libc6-dev
-	@$(BIN)/pytest tests/system
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not long" tests/system
 	@$(MAKE) lint-openapi
-	@$(MAKE) fuzz SECONDS=45 SEED=1
+	@$(MAKE) fuzz SECONDS=30 SEED=1
 
 matrix: .venv/.installed ## Run the tests on each Python, and on Debian's Postgres and Redis
 	@$(BIN)/python .ci/matrix.py

@@ -45,6 +45,7 @@ def test_the_doors_are_measured_beside_an_endpoint_that_does_nothing(tmp_path):
     assert all(record["figures"]["rate"] > 0 for record in records if "subject" in record)
 
 
+@pytest.mark.long
 def test_a_quick_siege_has_a_row_for_each_attack():
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CALLBOARD_", "PYTEST_"))}
     done = subprocess.run(
@@ -59,6 +60,7 @@ def test_a_quick_siege_has_a_row_for_each_attack():
 
 
 @pytest.mark.parametrize("case", ["tables", "idle"])
+@pytest.mark.long
 def test_big_tables_and_an_idle_platform_are_measured(tmp_path, case):
     records, _ = quick(tmp_path, case)
     verdicts = [record for record in records if "target" in record]

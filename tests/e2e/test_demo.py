@@ -74,6 +74,7 @@ def test_the_demo_succeeds_on_servers_of_its_own(environment):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_the_demo_succeeds_on_given_servers_and_leaves_only_rows(
     environment, platform, database_url, redis_url
 ):

@@ -14,7 +14,14 @@ SIBLINGS = 30
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize(("how", "told"), [("exit", "code 0"), ("segfault", "SIGSEGV"), ("kill", "SIGKILL")])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        pytest.param("exit", "code 0", marks=pytest.mark.long),
+        pytest.param("segfault", "SIGSEGV", marks=pytest.mark.long),
+        ("kill", "SIGKILL"),
+    ],
+)
 def test_a_job_that_kills_its_process_dies_three_times_and_its_siblings_succeed(
     stage: Stage, how: str, told: str
 ) -> None:

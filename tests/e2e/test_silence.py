@@ -62,6 +62,7 @@ def post(client: httpx.Client, n: int) -> tuple[int, float, str | None]:
     return answer.status_code, time.monotonic() - began, answer.json().get("id")
 
 
+@pytest.mark.long
 def test_connections_that_died_without_a_word_are_replaced_within_half_a_minute(
     stage: Stage, proxy: SilentPostgres
 ) -> None:

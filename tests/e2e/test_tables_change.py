@@ -175,7 +175,14 @@ def all_end_once(stage: Stage, threads: list[Door]) -> None:
     assert [job for job, times in starts.items() if times > 1] == []
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        # It takes a minute, as each job that waits for a table does.
+        pytest.param(name, marks=pytest.mark.long) if name == "tables are rewritten" else name
+        for name in CHANGES
+    ],
+)
 def test_jobs_flow_while_a_dba_changes_the_tables(stage: Stage, change: str) -> None:
     worker, scheduler, api, url = platform_of(stage)
     database = stage.platform.database.engine.url.set(drivername="postgresql")
