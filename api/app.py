@@ -114,7 +114,6 @@ def create_app(
                     BulkBody,
                     BulkCancelBody,
                     CancelBody,
-                    webhook_routes.WebhookForm,
                 ],
             )
         )
