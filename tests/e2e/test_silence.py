@@ -48,8 +48,11 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run. They are killed, so that they do not disturb other tests."""
-    left = alive(processes)
+    """Those that still run after a moment: a supervisor's resource tracker ends after it.
+
+    They are killed, so that they do not disturb other tests.
+    """
+    _, left = psutil.wait_procs(processes, timeout=10)
     for process in left:
         process.kill()
     return left
