@@ -118,7 +118,13 @@ class Database:
 
         A pooler's connection is in a transaction of the block, as soon as it executes a statement.
         """
-        with self.explaining(), self.engine.connect() as connection:
+        with self.explaining(), self._opened() as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self) -> Iterator[Connection]:
+        """Yield what `lasting` yields, with the driver's errors."""
+        with self.engine.connect() as connection:
             is_pooled = driver_of(connection).is_pooled
             if not is_pooled:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -224,7 +230,8 @@ class Database:
         return explained(error, where=server_address(self.engine.url), schema=self.schema)
 
     def _read_status(self) -> SchemaStatus:
-        with self.lasting() as connection:
+        # Not by `lasting`: this explains an error, and an error of its own must not be explained by it again.
+        with self._opened() as connection:
             return read_status(connection)
 
     def _connect(

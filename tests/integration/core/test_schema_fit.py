@@ -8,7 +8,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from callboard import Client
-from callboard.jobs.errors import SchemaMismatch
+from callboard.jobs.errors import SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
@@ -194,3 +194,14 @@ def test_a_refused_statement_keeps_its_meaning_when_the_version_is_right(platfor
     with pytest.raises(Exception, match="nothing_like_it") as refused, platform.database.autocommit() as to:
         to.execute(text("SELECT nothing_like_it()"))
     assert not isinstance(refused.value, SchemaMismatch)
+
+
+def test_a_version_that_cannot_be_read_leaves_the_first_error(platform):
+    """The table of the version lost its column, so reading it fails as the statement did."""
+    run_sql(platform, "ALTER TABLE callboard.alembic_version RENAME COLUMN version_num TO other")
+    try:
+        platform.database.fit._read = None
+        with pytest.raises(Unavailable, match="no_such_column"), platform.database.autocommit() as connection:
+            connection.execute(text("SELECT no_such_column FROM callboard.jobs"))
+    finally:
+        run_sql(platform, "ALTER TABLE callboard.alembic_version RENAME COLUMN other TO version_num")
