@@ -79,7 +79,7 @@ def read_webhook_delivery_body(id: UuidText, caller: Operator) -> Response:  # n
     """
     caller.check_unrestricted("deliveries")
     delivery_id = parse_id(id)
-    # Whoever knows the secret chose these bytes: a browser must neither show nor guess them.
+    # The sender chose these bytes. A browser must not show them, nor guess their type.
     headers = {
         "Content-Disposition": f'attachment; filename="delivery-{delivery_id}.bin"',
         "X-Content-Type-Options": "nosniff",

@@ -134,7 +134,7 @@ def has_options(connection: "psycopg.Connection[Any]") -> bool:
 def state(connection: "psycopg.Connection[Any]") -> None:
     """Read the settings back; set those that differ. Raises Unavailable if one cannot be set.
 
-    The connection is in autocommit, and its session serves nobody else.
+    The connection must be in autocommit. Its session must be our own, not a pooler's.
     """
     different = _different(connection)
     if different:

@@ -79,7 +79,7 @@ def cluster(folder: Path) -> Iterator[str]:
 
 
 def answering(answer: bytes, *, read_first: bool = True) -> Sick:
-    """A server that is no Redis, or refuses everybody: it answers this to whoever connects, and hangs up."""
+    """A server that is not Redis, or that refuses every client: it sends this text and closes."""
 
     @contextmanager
     def run(_: Path) -> Iterator[str]:

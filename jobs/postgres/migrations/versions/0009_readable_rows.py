@@ -1,7 +1,8 @@
 """Schedules, queues and webhook sources hold only values that the code can read.
 
 Each constraint is added without a look at the rows that exist, and then validated. If a row does not meet it,
-it stays not valid: the upgrade succeeds, and only new and changed rows are checked.
+it stays not valid: the upgrade succeeds, and only new and changed rows are checked. These tables are small,
+so both steps are in one migration.
 
 Revision: 0009
 Follows: 0008

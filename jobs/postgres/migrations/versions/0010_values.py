@@ -8,6 +8,7 @@ from typing import Final
 
 from alembic import op
 
+from callboard.jobs.errors import Conflict
 from callboard.jobs.postgres.sql import SCHEMA
 
 revision = "0010"
@@ -63,11 +64,11 @@ def downgrade() -> None:
 
 
 def _change(before: str, after: str) -> None:
-    """Replace a part of the function's text. Raises RuntimeError unless the function has it once."""
+    """Replace a part of the function's text. Raises Conflict unless one function has it once."""
     connection = op.get_bind()
     # Somebody may have added functions of the same name.
     found = [one for one in connection.exec_driver_sql(_FUNCTION).scalars() if one.count(before) == 1]
     if len(found) != 1:
-        raise RuntimeError(f"there is no function {SCHEMA}.enqueue as this migration expects it")
+        raise Conflict("the SQL function enqueue was changed by hand; restore the one of version 0009 first")
     # psycopg reads % as the start of a placeholder.
     connection.exec_driver_sql(found[0].replace(before, after).replace("%", "%%"))
