@@ -47,9 +47,8 @@ class Leadership:
             opened.callback(connection.invalidate)
             # A leader asks several times a second. One that is cut off frees the lock, even if something on
             # the way keeps its connection open.
-            driver = driver_of(connection)
-            change(driver, {"idle_session_timeout": _IDLE_AT_MOST})
-            driver.answer_within = _ANSWER_WITHIN
+            change(connection, {"idle_session_timeout": _IDLE_AT_MOST})
+            driver_of(connection).answer_within = _ANSWER_WITHIN
             self._held = opened.pop_all()
             self._connection = connection
         return True

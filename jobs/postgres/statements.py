@@ -226,7 +226,7 @@ class KeptConnection:
         if self._is_pooled:
             begin = begin_statement(tuple(self._settings.items()))
             return DirectConnection(driver, self._pool.schema, begin=begin)
-        change(driver, self._settings)
+        change(connection, self._settings)
         return DirectConnection(driver, self._pool.schema)
 
 

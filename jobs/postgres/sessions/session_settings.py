@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 import psycopg
+from sqlalchemy import Connection
 
 from callboard.jobs.errors import Unavailable
 
@@ -155,10 +156,10 @@ def begin_statement(extra: tuple[tuple[str, str], ...] = ()) -> bytes:
     return _BEGIN.format(values=values).encode()
 
 
-def change(connection: "psycopg.Connection[Any]", settings: Mapping[str, str]) -> None:
+def change(connection: Connection, settings: Mapping[str, str]) -> None:
     """Set further settings of a connection in autocommit, which does not go back to the pool."""
     for name, value in settings.items():
-        connection.execute(_SET, (name, value), prepare=False)
+        connection.exec_driver_sql(_SET, (name, value))
 
 
 def kept_settings(*, durable: bool, lock_timeout: timedelta | None) -> dict[str, str]:

@@ -14,6 +14,8 @@ from callboard.jobs.errors import NotShown, Unavailable
 from callboard.jobs.operate.job_filter import JobFilter
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.platform import Platform
+from callboard.jobs.postgres import statements
+from callboard.jobs.postgres.sessions import session_settings
 from tests.integration.core.factories import at_once, count, publish, run_sql, until
 
 OURS = "callboard test of connections"
@@ -97,6 +99,22 @@ def test_a_kept_connection_that_breaks_is_an_outage_and_logs_nothing(platform, o
     assert kept.run(lambda statements: statements.execute(text("SELECT 7")).scalar_one()) == 7
     kept.close()
     assert caplog.messages == []
+
+
+def test_a_kept_connection_that_breaks_while_it_opens_is_an_outage(platform, own, monkeypatch):
+    kept = own.database.kept("enqueue")
+
+    def break_off(connection, settings):
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        run_sql(platform, "SELECT pg_terminate_backend(:pid)", pid=pid)
+        session_settings.change(connection, settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(statements, "change", break_off)
+        with pytest.raises(Unavailable, match="terminating connection"):
+            kept.run(lambda connection: connection.execute(text("SELECT 1")))
+    assert kept.run(lambda connection: connection.execute(text("SELECT 7")).scalar_one()) == 7
+    kept.close()
 
 
 def test_a_kept_connection_runs_one_statement_unless_it_is_in_a_transaction(own):
