@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
 
-.PHONY: help setup demo up test test-long test-system matrix lint lint-openapi contract fuzz bench siege endurance bench-peers docs
+.PHONY: help setup demo up test test-long test-system matrix lint lint-openapi contract fuzz bench siege endurance drill bench-peers docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ siege: .venv/.installed ## Attack an API process; show its memory and latency (A
 endurance: .venv/.installed ## Run all disturbances together, under load (ARGS="--minutes 10 --seed 1"; root)
 	@$(BIN)/python .ci/debian_packages.py postgresql pgbouncer redis-server gcc libc6-dev
 	@$(BIN)/python -m tests.system.endurance $(ARGS)
+
+drill: .venv/.installed ## Kill workers at random under hostile jobs, and check a ledger (ARGS="--minutes 10 --seed 1")
+	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
 bench-peers: .venv-peers/.installed ## Install other projects for comparison (make bench ARGS=--peers)
 

@@ -54,7 +54,10 @@ def until(holds: Callable[[], T], patience: float = PATIENCE) -> T:
 class Process:
     """One `callboard run ...`, or `callboard up`, in a session of its own, with its log."""
 
-    def __init__(self, role: str, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, role: str, folder: Path, environment: dict[str, str], *, stderr: int | None = None
+    ) -> None:
+        """stderr: a descriptor that takes its log instead of the file."""
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -63,7 +66,7 @@ class Process:
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out,
+                stderr=out if stderr is None else stderr,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -132,12 +135,19 @@ class Stage:
         actors = (value for value in vars(stage_jobs).values() if hasattr(value, "actor_name"))
         platform.catalogue.publish([define(actor).type for actor in actors])
 
-    def start(self, role: str, *, extra: Mapping[str, str] = NOTHING, **settings: object) -> Process:
+    def start(
+        self,
+        role: str,
+        *,
+        extra: Mapping[str, str] = NOTHING,
+        stderr: int | None = None,
+        **settings: object,
+    ) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for.
 
-        extra: further variables of its environment.
+        extra: further variables of its environment. stderr: a descriptor that takes its log.
         """
-        process = Process(role, self.folder, self.environment(**settings) | dict(extra))
+        process = Process(role, self.folder, self.environment(**settings) | dict(extra), stderr=stderr)
         self.processes.append(process)
         return process
 
@@ -151,7 +161,7 @@ class Stage:
         self, *, processes: int = 1, extra: Mapping[str, str] = NOTHING, **settings: object
     ) -> Process:
         """Start a worker, and wait until all its children hold a lease."""
-        process = self.start("worker", extra=extra, processes=processes, **settings)
+        process = self.start("worker", extra=extra, stderr=None, processes=processes, **settings)
         until(lambda: not process.alive or len(self.leases(process)) == processes)
         assert process.alive, process.log.read_text()
         return process

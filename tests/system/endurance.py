@@ -29,6 +29,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.platform import Platform
 from callboard.jobs.schedules.manage import schedule_request
 from tests.e2e.stage import Process, Stage, staged, until
+from tests.e2e.witness import WITNESS
 from tests.silent_postgres import SilentPostgres, silent_postgres
 from tests.system.cluster import Cluster, cluster
 from tests.system.debian_servers import debian_servers
@@ -54,15 +55,6 @@ HOSTILE = {
     "synchronous_commit": "off",
     "standard_conforming_strings": "off",
 }
-#: Every end of a job leaves a row, also one that should not have happened.
-WITNESS = """
-CREATE TABLE public.ends (job uuid, state text, at timestamptz DEFAULT clock_timestamp());
-CREATE FUNCTION public.note_end() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN INSERT INTO public.ends (job, state) VALUES (NEW.id, NEW.state); RETURN NEW; END $$;
-CREATE TRIGGER note_end AFTER UPDATE OF state ON callboard.jobs FOR EACH ROW
-  WHEN (NEW.state IN ('succeeded', 'failed', 'cancelled', 'quarantined') AND OLD.state <> NEW.state)
-  EXECUTE FUNCTION public.note_end();
-"""
 ALTERATIONS = (
     "ALTER TABLE callboard.jobs ADD COLUMN IF NOT EXISTS note text",
     "ALTER TABLE callboard.jobs DROP COLUMN IF EXISTS note",
