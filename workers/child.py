@@ -30,6 +30,7 @@ from callboard.workers.board import Board
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
 from callboard.workers.execute.interrupts import ShutdownInterrupt
+from callboard.workers.execute.job_threads import carry_jobs_into_threads
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.report.monitor import interrupt
 
@@ -137,6 +138,7 @@ class WorkerChild:
     def start(self) -> None:
         """Register the worker and start its threads."""
         forks.watch()
+        carry_jobs_into_threads()
         settings = self._plan.settings
         card = WorkerCard(
             id=self._plan.worker_id,

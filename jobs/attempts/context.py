@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
@@ -35,6 +35,13 @@ class NotInAJob(CallboardError):
     stored_as = "NotInAJob"
 
 
+class JobEnded(CallboardError):
+    """A thread or task that a job left behind used the job after its end."""
+
+    code = "JOB_ENDED"
+    stored_as = "JobEnded"
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookDelivery:
     """The webhook delivery that became this job, and whose raw body is kept."""
@@ -63,6 +70,10 @@ class RunningJob:
     #: True while `reported` is not written and the worker is already notified of it.
     unwritten = False
     cancel_requested = False
+    #: True when the job's function has ended. Then nothing may use the job any more.
+    ended = False
+    #: True in a copy of the worker's process that a job forked.
+    is_copy = False
 
     def __init__(
         self,
@@ -109,7 +120,7 @@ class RunningJob:
     def delivery(self) -> WebhookDelivery | None:
         """The webhook delivery with the raw body; None when the job's `payload` has all of it."""
         delivery_id = (self._job.options or {}).get(DELIVERY_OPTION)
-        return None if delivery_id is None else WebhookDelivery(UUID(delivery_id), self._read_body)
+        return None if delivery_id is None else WebhookDelivery(UUID(delivery_id), self._read_own_body)
 
     @property
     def log(self) -> Any:
@@ -125,9 +136,10 @@ class RunningJob:
         The call is cheap; a write happens at most once a second.
 
         The last report before the attempt ends is written too. A fraction outside 0..1 is set to the nearer
-        bound. NaN keeps the fraction of the last report. Raises Cancel when a stop was requested.
+        bound. NaN keeps the fraction of the last report. Raises Cancel when a stop was requested, and
+        JobEnded after the job's end.
         """
-        if self.cancel_requested:
+        if self.cancel_requested or self.ended:
             self.check()
         part = float(fraction)
         if not 0.0 <= part <= 1.0:
@@ -150,30 +162,81 @@ class RunningJob:
         return min(max(part, 0.0), 1.0)
 
     def check(self) -> None:
-        """Raise Cancel when a stop of the job was requested."""
+        """Raise Cancel when a stop of the job was requested, and JobEnded after the job's end."""
+        self.verify()
         if self.cancel_requested:
             raise Cancel("cancelled while running")
 
     def enqueue(self, name: str, kwargs: dict[str, Any] | None = None, **options: Any) -> UUID:
         """Enqueue another job and return its id. Its source is this job. Options as for `Client.enqueue`."""
+        self.verify()
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
         return self._enqueue_job(request, Source("job", str(self.id)))
 
+    def verify(self) -> None:
+        """Raise JobEnded after the job's end, and NotInAJob in a copy of the process that the job forked."""
+        if self.is_copy:
+            raise NotInAJob(
+                f"this process is a copy that the job {self.id} forked, and the job runs only in the process"
+                " that it was copied from; return the data to that process, or enqueue with Client or .send()"
+            )
+        if self.ended:
+            raise JobEnded(
+                f"the job {self.id} has ended, and a thread or task that it left behind still uses it;"
+                " let the job wait for its threads and tasks before it returns"
+            )
+
+    def _read_own_body(self, delivery_id: UUID) -> bytes:
+        self.verify()
+        return self._read_body(delivery_id)
+
 
 def current_job() -> RunningJob:
-    """Return the job that this thread or task runs. Raises NotInAJob outside a job."""
-    job = running_job()
+    """Return the job that this thread or task runs.
+
+    Raises NotInAJob outside a job, and JobEnded in what a job left behind after its end.
+    """
+    job = _running.get()
     if job is None:
-        raise NotInAJob("current_job() works only inside a running job")
+        raise NotInAJob(
+            "current_job() works only inside a running job, and in the tasks and threads that it starts; give"
+            " work to the threads of others with callboard.carry(function)"
+        )
+    if job.ended:
+        job.verify()
     return job
 
 
 def running_job() -> RunningJob | None:
-    """Return the job that this thread or task runs; None outside a job."""
-    return _running.get()
+    """Return the job that this thread or task runs; None outside a job and after the job's end."""
+    job = _running.get()
+    return None if job is None or job.ended else job
+
+
+def disown_jobs() -> None:
+    """In a forked process: end the use of every job, because they run in the process that was copied."""
+    RunningJob.ended = RunningJob.is_copy = True
 
 
 _running = cast("ContextVar[RunningJob | None]", running_here)
-#: The worker calls these around a job's function.
-enter = _running.set
-leave = _running.reset
+
+
+def enter(job: RunningJob | None) -> Token[RunningJob | None]:
+    """Make this the job that runs here. The worker calls it before a job's function.
+
+    A job that was left may be entered again: what a function in a thread returned is awaited on the loop.
+    """
+    if job is not None and "ended" in vars(job):
+        del job.ended
+    return _running.set(job)
+
+
+def leave(token: Token[RunningJob | None]) -> None:
+    """End the use of the job that runs here, in all threads and tasks that it started.
+
+    The worker calls it after a job's function, in the same context.
+    """
+    job = _running.get()
+    if job is not None:
+        job.ended = True
+    _running.reset(token)

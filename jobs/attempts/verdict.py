@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 import structlog
@@ -54,7 +55,8 @@ class Verdict:
         try:
             result = self._encoded(value)
         except CallboardError as error:
-            if needed:
+            # A generator that was returned has not run, and neither has the job.
+            if needed or isinstance(value, GeneratorType | AsyncGeneratorType):
                 return self.raised(job, error, policy, now)
             log.warning("job.result_dropped", job_id=str(job.id), job=job.name, reason=error.message)
             return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)

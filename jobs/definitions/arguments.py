@@ -15,6 +15,7 @@ from callboard.jobs.definitions.signatures import (
     ArgumentSpec,
     adapter_of,
     describe,
+    passed_on,
     read_parameters,
 )
 from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape, root_of
@@ -43,6 +44,9 @@ class ArgumentBinder:
 
     coerce: True: validate each value and convert it to its annotated type (datetime, UUID, models, Enum ...).
             False: check the names only, and pass the values as JSON has them.
+
+    A decorator's wrapper gets all that it takes. A value that it takes by `*args` or `**kwargs` is converted
+    to the annotated type of the wrapped function's parameter if it fits, and passed unchanged if not.
     """
 
     def __init__(self, function: Callable[..., Any], *, coerce: bool) -> None:
@@ -55,6 +59,14 @@ class ArgumentBinder:
         self._more_positional = others.get(inspect.Parameter.VAR_POSITIONAL)
         self._named = {name: readers[name] for name in self._shape.named}
         self._more_named = others.get(inspect.Parameter.VAR_KEYWORD)
+        passed = passed_on(function, parameters) if coerce else {}
+        hints = {name: _lenient(_reader(item.annotation)) for name, item in passed.items()}
+        self._passed = Shape.of(passed)
+        self._passed_positional = (
+            [] if self._positional else [hints[name] for name in self._passed.positional]
+        )
+        self._named |= {name: hints[name] for name in self._passed.named}
+        self._reads_nothing = self._reads_nothing and not any(hints.values())
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and the named values for the call. Raises InvalidArguments.
@@ -67,9 +79,13 @@ class ArgumentBinder:
             raise refused(fields)
         if self._reads_nothing:
             return tuple(args), dict(kwargs)
-        known = len(self._positional)
+        readers = self._positional
+        if self._passed_positional and not self._passed.problems(len(args), kwargs):
+            # The wrapped function takes exactly these arguments, so they belong to its parameters.
+            readers = self._passed_positional
+        known = len(readers)
         positional = [
-            _read(self._positional[index] if index < known else self._more_positional, value, index, fields)
+            _read(readers[index] if index < known else self._more_positional, value, index, fields)
             for index, value in enumerate(args)
         ]
         named = {
@@ -89,6 +105,20 @@ def _read(read: Callable[[Any], Any] | None, value: Any, place: str | int, field
     except (ValidationError, pydantic_core.PydanticSerializationError) as error:
         describe_pydantic(error, f"args[{place}]" if isinstance(place, int) else root_of(place), fields)
         return None
+
+
+def _lenient(read: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """Return a function that converts a value if it fits, and returns it unchanged if not."""
+    if read is None:
+        return None
+
+    def convert(value: Any) -> Any:
+        try:
+            return read(value)
+        except (ValidationError, pydantic_core.PydanticSerializationError):
+            return value
+
+    return convert
 
 
 def _reader(annotation: Any) -> Callable[[Any], Any] | None:

@@ -19,6 +19,7 @@ from pydantic import AnyUrl, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from callboard.jobs.definitions.argument_errors import MASK
+from callboard.jobs.definitions.callables import own_signature, wrapped_by
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.call_shape import Parameters, Shape
 
@@ -28,6 +29,8 @@ Adapter = TypeAdapter[Any]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LONGEST_DEFAULT: Final = 1_000
 _MISSING: Final = inspect.Parameter.empty
+_BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC: Final = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,9 @@ class ArgumentSpec:
             `x-positional-only`: the parameters that can only be given by position.
             `x-var-positional`: true when the function has `*args`. Only the worker checks the values of
             `*args`.
+
+    A decorator's wrapper that takes `*args, **kwargs` accepts any arguments. The schema then has the names of
+    the wrapped function's parameters, and no types.
     """
 
     schema: Json
@@ -67,13 +73,16 @@ def describe(function: Callable[..., Any]) -> ArgumentSpec:
         elif item.kind is not inspect.Parameter.VAR_POSITIONAL:
             properties[name] = accepted | _default(item.default)
     positional_only = [name for name in shape.positional if name not in shape.named]
+    passed = passed_on(function, parameters)
+    for name, item in passed.items():
+        properties.setdefault(name, _default(item.default))
     schema = {
         "$schema": _DIALECT,
         "type": "object",
         "properties": properties,
         "required": list(shape.required),
         "additionalProperties": others,
-        "x-parameters": list(shape.positional),
+        "x-parameters": list(shape.positional or Shape.of(passed).positional),
         "x-var-positional": shape.var_positional,
         **({"x-positional-only": positional_only} if positional_only else {}),
         **shared,
@@ -82,13 +91,13 @@ def describe(function: Callable[..., Any]) -> ArgumentSpec:
 
 
 def read_parameters(function: Callable[..., Any]) -> Parameters:
-    """Return the function's parameters, with annotations resolved to types.
+    """Return the parameters of the function itself, with annotations resolved to types.
 
     An annotation that cannot be resolved counts as no annotation. Raises InvalidInput for a callable that has
     no signature.
     """
     try:
-        signature = inspect.signature(function)
+        signature = own_signature(function)
     except (TypeError, ValueError):
         raise InvalidInput(f"{function!r:.100} has no signature; wrap it in a function") from None
     inner: Any = function
@@ -98,10 +107,33 @@ def read_parameters(function: Callable[..., Any]) -> Parameters:
     if not hasattr(inner, "__globals__"):
         inner = getattr(inner, "__init__" if isinstance(inner, type) else "__call__", inner)
     namespace = getattr(inspect.unwrap(inner), "__globals__", {})
+    wrapped = wrapped_by(function) is not None
     return {
-        name: item.replace(annotation=_annotation(item, namespace))
+        # functools.wraps copies the wrapped function's annotations: they are not about a wrapper's `*args`.
+        name: item.replace(
+            annotation=Any if wrapped and item.kind in _VARIADIC else _annotation(item, namespace)
+        )
         for name, item in signature.parameters.items()
     }
+
+
+def passed_on(function: Callable[..., Any], own: Parameters) -> Parameters:
+    """Return the parameters of the wrapped function that a wrapper may pass on by `*args` and `**kwargs`.
+
+    own: the wrapper's own parameters. Whether it passes arguments on unchanged cannot be seen: it may add or
+    change some.
+    """
+    wrapped = wrapped_by(function)
+    if wrapped is None or _VARIADIC.isdisjoint(item.kind for item in own.values()):
+        return {}
+    try:
+        inner = read_parameters(wrapped.function)
+    except InvalidInput:
+        return {}
+    inner = {**inner, **passed_on(wrapped.function, inner)}
+    filled = [name for name, item in inner.items() if item.kind in _BY_POSITION][: wrapped.positions]
+    left_out = {*own, *filled, *wrapped.names}
+    return {name: item for name, item in inner.items() if item.kind not in _VARIADIC and name not in left_out}
 
 
 def adapter_of(annotation: Any) -> Adapter | None:

@@ -10,6 +10,7 @@ import dramatiq
 from dramatiq import Message
 from dramatiq import broker as dramatiq_broker
 
+from callboard.jobs.definitions.callables import check_callable, check_decorated, name_of, place_of
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import parse_duration
@@ -156,7 +157,7 @@ def job(
     limit_by:     the arguments whose values make the limit key, such as a tenant's id: each key has its own
                   limits in the queue.
 
-    Raises InvalidInput when an option is not valid.
+    Raises InvalidInput when an option is not valid, and for what cannot be a job, such as a generator.
     """
     if not isinstance(priority, int) or not 0 <= priority <= 9:  # noqa: PLR2004 - as documented
         raise InvalidInput("a job's priority is between 0 (first) and 9", fields={"priority": "0 to 9"})
@@ -173,10 +174,39 @@ def job(
         dramatiq.set_broker(broker)
         # The broker must be set first, because a middleware module may define jobs too.
         broker.add_configured()
-    declare = dramatiq.actor(
-        actor_class=partial(JobActor, job_options=options), actor_name=name, queue_name=queue
-    )
+
+    def declare(function: Callable[..., Any]) -> Any:
+        actor = dramatiq.actor(
+            actor_class=partial(JobActor, job_options=options),
+            actor_name=_checked(function, name),
+            queue_name=queue,
+        )
+        return actor(function)
+
     return declare if fn is None else declare(fn)
+
+
+def _checked(function: Any, given: str | None) -> str:
+    """Return the name of the job. Raises InvalidInput when no job can be made of the function."""
+    if isinstance(function, dramatiq.Actor):
+        raise InvalidInput(
+            f"{function.actor_name!r} is a job already; decorate the function once, or make another job of"
+            " its function: job(name=...)(the_function)"
+        )
+    check_decorated(function)
+    name = name_of(function, given)
+    check_callable(function, what=f"the job {name!r}")
+    if not hasattr(function, "__module__"):
+        raise InvalidInput(f"{function!r:.100} belongs to no module; wrap it in a function")
+    known = dramatiq.get_broker().actors.get(name)
+    if known is not None:
+        old = known.function if isinstance(known, JobActor) else known.fn
+        raise InvalidInput(
+            f"two jobs have the name {name!r}: {place_of(old)} and {place_of(function)};"
+            " give one of them another name: @job(name=...)",
+            fields={"name": "taken"},
+        )
+    return name
 
 
 def _refuse(options: Mapping[str, Any], *names: str) -> None:

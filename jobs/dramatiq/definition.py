@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 import dramatiq
+from dramatiq.asyncio import async_to_sync
 
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
+from callboard.jobs.definitions.callables import check_callable, starts_coroutine
 from callboard.jobs.dramatiq.actor import JobActor, JobOptions
 from callboard.jobs.dramatiq.broker import priority_of
 from callboard.jobs.model.derived_keys import check_names
@@ -23,11 +25,18 @@ _OF_MESSAGES: Final = (
 )  # fmt: skip
 
 
+async def _nothing() -> None: ...
+
+
+#: The code of the wrapper by which Dramatiq's own workers run a coroutine function.
+_BLOCKING: Final = async_to_sync(_nothing).__code__
+
+
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
     """A job that this process can run.
 
-    `call` is the function itself. `is_async`: whether it is a coroutine function.
+    `call` is the decorated callable itself. `is_async`: whether a call makes a coroutine, for the event loop.
     """
 
     name: str
@@ -51,6 +60,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     options (max_retries, min_backoff, max_backoff, throws, time_limit) have the same meaning as in Dramatiq.
     """
     call = _function(actor)
+    check_callable(call, what=f"the job {actor.actor_name!r}")
     ours = isinstance(actor, JobActor)
     options = actor.job_options if isinstance(actor, JobActor) else _plain_options(actor)
     timeout = options.timeout.total_seconds() if options.timeout else None
@@ -73,7 +83,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         queue=actor.queue_name,
         options=options,
         call=call,
-        is_async=inspect.iscoroutinefunction(call),
+        is_async=starts_coroutine(call),
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
         needs_result=ours or bool(actor.options.get("store_results")),
@@ -99,11 +109,15 @@ def unknown(name: str, queue: str) -> JobDefinition:
 
 
 def _function(actor: dramatiq.Actor[..., Any]) -> Callable[..., Any]:
-    """Return the decorated function: Dramatiq wraps coroutine functions, and keeps the original."""
+    """Return the decorated callable.
+
+    Around a coroutine function, a plain actor has Dramatiq's blocking wrapper; it is the only wrapper that we
+    do not call.
+    """
     if isinstance(actor, JobActor):
         return actor.function
-    wrapped = getattr(actor.fn, "__wrapped__", None)
-    return wrapped if inspect.iscoroutinefunction(wrapped) else actor.fn
+    is_blocking = getattr(actor.fn, "__code__", None) is _BLOCKING
+    return actor.fn.__wrapped__ if is_blocking else actor.fn  # type: ignore[attr-defined]
 
 
 def _plain_options(actor: dramatiq.Actor[..., Any]) -> JobOptions:

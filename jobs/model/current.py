@@ -12,6 +12,8 @@ class Running(Protocol):
 
     @property
     def id(self) -> UUID: ...
+    @property
+    def ended(self) -> bool: ...
 
 
 running_here: Final[ContextVar[Running | None]] = ContextVar("callboard_current_job", default=None)
@@ -20,6 +22,9 @@ _PYTHON: Final = Source("python")
 
 
 def current_source() -> Source:
-    """Return the source of an enqueue from this thread or task: the running job, or plain Python."""
+    """Return the source of an enqueue from this thread or task: the running job, or plain Python.
+
+    After the job's end, and in a copy of its process that it forked, the source is plain Python.
+    """
     running = running_here.get()
-    return _PYTHON if running is None else Source("job", str(running.id))
+    return _PYTHON if running is None or running.ended else Source("job", str(running.id))

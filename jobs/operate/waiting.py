@@ -7,6 +7,7 @@ each waiter reads its job once a second.
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from typing import Final
@@ -59,7 +60,8 @@ class Waiting:
             self._waiters[job_id].append(wake)
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="callboard-waiting", daemon=True)
-                self._thread.start()
+                # The thread serves all callers, so it must not belong to the job that the first one runs.
+                Context().run(self._thread.start)
         try:
             yield
         finally:

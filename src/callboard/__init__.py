@@ -7,6 +7,7 @@ Each name is loaded when it is first used, so `import callboard` costs next to n
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from callboard.jobs.attempts.carrying import carry
     from callboard.jobs.attempts.context import RunningJob, current_job
     from callboard.jobs.client import Client
     from callboard.jobs.dramatiq.actor import job
@@ -29,6 +30,7 @@ __all__ = [
     "RunningJob",
     "Snooze",
     "Unique",
+    "carry",
     "current_job",
     "job",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "RunningJob": "attempts.context",
     "Snooze": "model.outcomes",
     "Unique": "model.unique",
+    "carry": "attempts.carrying",
     "current_job": "attempts.context",
     "job": "dramatiq.actor",
 }

@@ -22,6 +22,7 @@ PUBLIC = [
     "RunningJob",
     "Snooze",
     "Unique",
+    "carry",
     "current_job",
     "job",
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from callboard import jobs
 from callboard.jobs import errors
-from callboard.jobs.attempts.context import NotInAJob
+from callboard.jobs.attempts.context import JobEnded, NotInAJob
 from callboard.jobs.attempts.repository import rescuing
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.errors import CallboardError
@@ -40,6 +40,7 @@ STORED = {
     outcomes.Cancel: "Cancelled",
     outcomes.Fail: "Failed",
     NotInAJob: "NotInAJob",
+    JobEnded: "JobEnded",
     RedisUnavailable: "RedisUnavailable",
     TimedOut: "TimedOut",
 }

@@ -4,13 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from threading import Event, Thread
 from typing import Final
 
 import uvloop
 from dramatiq.middleware import MiddlewareError, SkipMessage
 
-from callboard.jobs.attempts.context import enter
+from callboard.jobs.attempts.context import enter, leave
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
@@ -73,7 +74,10 @@ class AsyncRunner(Thread):
         with suppress(IndexError):
             while len(self._tasks) < self._at_once:
                 interruption = Interruption(self._loop)
-                task = self._loop.create_task(self._run(self._waiting.popleft(), interruption))
+                # In an empty context: what submitted the attempt, or ran before it, must not be seen by it.
+                task = self._loop.create_task(
+                    self._run(self._waiting.popleft(), interruption), context=Context()
+                )
                 interruption.task = task
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
@@ -119,10 +123,12 @@ class AsyncRunner(Thread):
         attempt.begin(self._put_on_board)
         try:
             args, kwargs = attempt.arguments()
-            # Each task has its own context, so the variable need not be reset.
-            enter(attempt.running)
+            token = enter(attempt.running)
             attempt.interrupt = interruption.send
-            value = await attempt.definition.call(*args, **kwargs)
+            try:
+                value = await attempt.definition.call(*args, **kwargs)
+            finally:
+                leave(token)
             if forks.PROCESS.is_copy:
                 forks.exit_copy()
             attempt.returned(value)

@@ -1,12 +1,15 @@
 """Jobs that fork: the copy of the worker process runs the rest of the job's code, and nothing else.
 
 A fork copies the memory but not the threads. Without this module, the copy would go on with the work queue
-that it inherited, and remove jobs from the board that it shares with the supervisor.
+that it inherited, and remove jobs from the board that it shares with the supervisor. In a copy,
+`current_job()` and its uses raise NotInAJob. A `Client` and `.send()` open connections of their own there.
 """
 
 import os
 import signal
 from typing import Final
+
+from callboard.jobs.attempts.context import disown_jobs
 
 
 class ProcessRole:
@@ -23,6 +26,7 @@ def watch() -> None:
 
     def in_copy() -> None:
         PROCESS.is_copy = True
+        disown_jobs()
         # The threads that act on the worker's signals do not exist in the copy.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import Event, Lock, get_ident
 from typing import Any, Self, cast
 
@@ -86,8 +87,13 @@ class JobThread(WorkerThread):
         self._end = end
 
     def process_message(self, message: Any) -> None:
-        """Run an attempt and pass it on. The items of the work queue are attempts."""
-        attempt: Attempt = message
+        """Run an attempt, in a context of its own, and pass it on. The items of the work queue are attempts.
+
+        What a job or its hooks set in the context, no other job sees.
+        """
+        copy_context().run(self._process, message)
+
+    def _process(self, attempt: Attempt) -> None:
         if attempt.has_message_options or self._job_broker.watched:
             super().process_message(AttemptMessage(attempt))
             return
