@@ -12,6 +12,7 @@ import structlog
 from callboard.jobs.attempts.log_lines import LogLines
 from callboard.jobs.attempts.progress import LONGEST_NOTE
 from callboard.jobs.errors import CallboardError
+from callboard.jobs.model.basics.plain_text import plain_text
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.current import running_here
 from callboard.jobs.model.job import Source
@@ -144,7 +145,7 @@ class RunningJob:
         part = float(fraction)
         if not 0.0 <= part <= 1.0:
             part = self._bounded(part)
-        self.reported = (part, None if note is None else str(note)[:LONGEST_NOTE])
+        self.reported = (part, None if note is None else plain_text(note)[:LONGEST_NOTE])
         if not self.unwritten:
             self.unwritten = True
             self._on_progress(self)

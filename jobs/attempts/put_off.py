@@ -3,7 +3,6 @@
 The attempt is not counted, and the job's function is not called.
 """
 
-import random
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import structlog
 
 from callboard.jobs.metrics import JOBS_PUT_OFF
+from callboard.jobs.model.basics.jitter import JITTER
 from callboard.jobs.model.basics.json_values import storable
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
@@ -53,5 +53,5 @@ def delay_after(times: int) -> timedelta:
     """Return the delay of a job that was already put off `times` times in a row."""
     plain = min(_FIRST * 2.0 ** min(times, _DOUBLINGS), _LONGEST)
     # The variation keeps jobs from coming back all at once.
-    spread = random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311 - jitter
+    spread = JITTER.uniform(1 - _SPREAD, 1 + _SPREAD)
     return min(plain * spread, _LONGEST)

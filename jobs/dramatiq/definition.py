@@ -46,11 +46,19 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
-    #: Whether a result that cannot be stored fails the attempt. False for a plain actor without
-    #: store_results.
+    #: Whether a result that cannot be stored fails the job. False for a plain actor: Dramatiq's job succeeds.
     needs_result: bool = True
     #: The actor's options that the worker uses, such as callbacks and max_age.
     message_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def ignores_result(self, target: Any) -> bool:
+        """Return whether the next message of a pipeline, `target`, does not take this job's result.
+
+        Dramatiq reads pipe_ignore from the next message or from this job's actor, not from this message.
+        """
+        options = target.get("options") if isinstance(target, Mapping) else None
+        following = options.get("pipe_ignore") if isinstance(options, Mapping) else None
+        return bool(following or self.message_options.get("pipe_ignore"))
 
 
 def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
@@ -86,7 +94,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         is_async=starts_coroutine(call),
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
-        needs_result=ours or bool(actor.options.get("store_results")),
+        needs_result=ours,
         message_options={name: actor.options[name] for name in _OF_MESSAGES if actor.options.get(name)},
     )
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import LONGEST, format_duration, parse_duration
+from callboard.jobs.model.basics.plain_text import plain_text, readable, shortened
 
 _LONGEST_REASON: Final = 1_000
 
@@ -25,7 +26,7 @@ class Outcome(Exception):
     stored_as: ClassVar[str]
 
     def __init__(self, reason: str = "") -> None:
-        self.reason = str(reason)[:_LONGEST_REASON]
+        self.reason = shortened(readable(reason), _LONGEST_REASON)
         super().__init__(self.reason)
 
 
@@ -71,9 +72,9 @@ class Fail(Outcome):
 
 
 def _duration(value: str | timedelta) -> timedelta:
-    if not isinstance(value, str | timedelta):
+    if not issubclass(type(value), str | timedelta):
         raise InvalidInput(f"a delay is a timedelta or a text such as '30s', not {type(value).__name__}")
-    delay = parse_duration(value) if isinstance(value, str) else value
+    delay = value if isinstance(value, timedelta) else parse_duration(plain_text(value))
     if not timedelta(0) <= delay <= LONGEST:
         raise InvalidInput(f"the delay {format_duration(delay)} is negative or longer than ten years")
     return delay

@@ -5,8 +5,8 @@ attempt.
 """
 
 import math
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -17,6 +17,9 @@ from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT, wait_base, wait_random_exponential
 
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.jitter import JITTER
+from callboard.jobs.model.basics.plain_text import class_path, readable, shortened
+from callboard.jobs.model.basics.waits import KNOWN, seconds_of, with_our_jitter
 from callboard.jobs.model.outcomes import Retry
 
 #: Stands for "no limit" in the integer column `max_attempts`.
@@ -31,7 +34,17 @@ MAX_RETRIES: Final = 20
 _DRAMATIQ_MIN_BACKOFF_MS: Final = 15_000
 _DRAMATIQ_MAX_BACKOFF_MS: Final = 7 * 86_400_000
 
+#: The longest text about a policy that failed. Characters.
+_LONGEST_PROBLEM: Final = 400
+
 Exceptions = tuple[type[BaseException], ...]
+
+
+class PolicyFailed(Exception):
+    """A part of a retry policy raised an error or returned a value that cannot be used.
+
+    The message is one line that names the part and the error.
+    """
 
 
 class Bounds(NamedTuple):
@@ -105,38 +118,55 @@ class RetryPolicy:
         delay:        the delay that the error itself asks for, if there is a next attempt; None: `wait`
                       decides.
 
-        When the exception is Retry, `retry` and `retry_on` are not used. Its own delay is used if it has one.
+        When the exception is Retry, `retry` and `retry_on` are not used.
 
-        The strategies are the user's code and may raise any exception. The caller must handle that as an
-        error of the policy, not of the job, and must still end the attempt.
+        The strategies are the user's code and may raise any exception, SystemExit too. It is raised again as
+        PolicyFailed. The caller must handle that as an error of the policy, not of the job, and must still
+        end the attempt.
         """
-        if isinstance(exception, self.never_on):
-            return None
+        with _part("never_on"):
+            if isinstance(exception, self.never_on):
+                return None
         if attempt >= (self.max_attempts if max_attempts is None else max_attempts):
             return None
         state = _call_state(attempt, exception, since_first)
-        if not isinstance(exception, Retry) and not self._is_retried(state, exception):
+        if not issubclass(type(exception), Retry) and not self._is_retried(state, exception):
             return None
-        requested = exception.delay if isinstance(exception, Retry) else delay
-        state.upcoming_sleep = self._wait(state, bounds) if requested is None else requested.total_seconds()
-        if self.stop is not None and self.stop(state):
-            return None
-        # With the arguments in this order, max() turns NaN into 0.
-        return timedelta(seconds=min(max(0.0, state.upcoming_sleep), LONGEST_DELAY.total_seconds()))
+        with _part("wait"):
+            seconds = self._wait(state, bounds) if delay is None else delay.total_seconds()
+            state.upcoming_sleep = seconds_of(seconds, LONGEST_DELAY.total_seconds())
+        with _part("stop"):
+            if self.stop is not None and self.stop(state):
+                return None
+        return timedelta(seconds=state.upcoming_sleep)
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether `decide` may run code of the user's: functions, and classes that are not tenacity's."""
+        classes = (*self.never_on, *(self.retry_on or ()))
+        return (
+            type(self.wait) not in _KNOWN_WAITS
+            or self.retry is not None
+            or (self.stop is not None and type(self.stop) not in _KNOWN_STOPS)
+            or any(type(one) is not type for one in classes)
+        )
 
     def _wait(self, state: tenacity.RetryCallState, bounds: "Bounds | None") -> float:
-        if bounds is None:
-            return self.wait(state)
         if isinstance(self.wait, DramatiqBackoff):
-            return self.wait.within(bounds)(state)
+            return (self.wait if bounds is None else self.wait.within(bounds))(state)
+        seconds: float = with_our_jitter(self.wait)(state)
+        if bounds is None:
+            return seconds
         least = bounds.least or 0.0
         most = math.inf if bounds.most is None else max(bounds.most, least)
-        return min(max(self.wait(state), least), most)
+        return min(max(seconds_of(seconds, math.inf), least), most)
 
     def _is_retried(self, state: tenacity.RetryCallState, exception: BaseException) -> bool:
-        if self.retry_on is not None and not isinstance(exception, self.retry_on):
-            return False
-        return self.retry is None or bool(self.retry(state))
+        with _part("retry_on"):
+            if self.retry_on is not None and not isinstance(exception, self.retry_on):
+                return False
+        with _part("retry"):
+            return self.retry is None or bool(self.retry(state))
 
     @classmethod
     def from_dramatiq(
@@ -187,7 +217,7 @@ class DramatiqBackoff(wait_base):
         for name, value in (("min_backoff", min_backoff_ms), ("max_backoff", max_backoff_ms)):
             if type(value) is not int or value < 0:
                 raise _bad(name, "a number of milliseconds, 0 or more")
-        self._min = min_backoff_ms
+        self._min = min(min_backoff_ms, _DRAMATIQ_MAX_BACKOFF_MS)
         self._max = min(max_backoff_ms, _DRAMATIQ_MAX_BACKOFF_MS)
 
     def within(self, bounds: Bounds) -> "DramatiqBackoff":
@@ -199,10 +229,16 @@ class DramatiqBackoff(wait_base):
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         retries = min(retry_state.attempt_number - 1, 32)
-        milliseconds = int(self._min * 2**retries * random.uniform(1, 2))  # noqa: S311 - jitter
+        milliseconds = int(self._min * 2**retries * JITTER.uniform(1, 2))
         if milliseconds > self._max:
-            milliseconds = int(self._max * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            milliseconds = int(self._max * JITTER.uniform(0.5, 1))
         return milliseconds / 1000
+
+
+_KNOWN_WAITS: Final = KNOWN | {DramatiqBackoff}
+_KNOWN_STOPS: Final = frozenset(
+    {tenacity.stop_after_attempt, tenacity.stop_after_delay, tenacity.stop_before_delay}
+)
 
 
 class _RetryWhen(retry_base):
@@ -214,6 +250,16 @@ class _RetryWhen(retry_base):
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         exception = retry_state.outcome.exception() if retry_state.outcome is not None else None
         return exception is not None and self._predicate(retry_state.attempt_number - 1, exception)
+
+
+@contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Raise PolicyFailed for any error of this part of a policy."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - the user's code may also exit
+        failed = f"{name} of the retry policy failed: {class_path(type(error))}: {readable(error)}"
+        raise PolicyFailed(shortened(failed, _LONGEST_PROBLEM)) from None
 
 
 def _call_state(attempt: int, exception: BaseException, since_first: timedelta) -> tenacity.RetryCallState:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from callboard.jobs.errors import Busy, Conflict, Duplicate, InvalidInput, Unavailable
+from callboard.jobs.model.basics.waits import with_our_jitter
 from callboard.jobs.postgres.repeating import FIRST_PAUSE, LONGEST_PAUSE, MOST_ATTEMPTS
 from callboard.jobs.postgres.sqlstates import (
     CHECK_VIOLATION,
@@ -71,7 +72,7 @@ def retry_on_conflict(work: Callable[[], T]) -> T:
     return Retrying(
         retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(MOST_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        wait=with_our_jitter(wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)),
         reraise=True,
     )(work)
 

@@ -1,6 +1,5 @@
 """Versions of the schema: upgrade, downgrade, and read the current one."""
 
-import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.event import listen
 
 from callboard.jobs.errors import Busy, InvalidInput
+from callboard.jobs.model.basics.jitter import JITTER
 from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.failures import is_conflict, is_lock_timeout
@@ -83,7 +83,7 @@ class Migrations:
                     if time.monotonic() > deadline:
                         raise Busy(_LOCKED) from error
                     log.warning("migration.waiting", reason="another transaction has locked a table")
-                    time.sleep(random.uniform(*_PAUSES))  # noqa: S311
+                    time.sleep(JITTER.uniform(*_PAUSES))
                 else:
                     return
 

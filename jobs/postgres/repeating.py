@@ -1,6 +1,5 @@
 """The cursor of pooled connections: it repeats a statement that Postgres refused for a passing reason."""
 
-import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from callboard.jobs.model.basics.jitter import JITTER
 from callboard.jobs.postgres.rows import tolerant
 from callboard.jobs.postgres.sqlstates import CONFLICTS, STALE
 
@@ -55,7 +55,7 @@ def repeat(cursor: "psycopg.Cursor[Any]", error: psycopg.Error, run: Callable[[]
         if not _is_alone(cursor.connection) or error.sqlstate not in CONFLICTS | STALE:
             break
         if error.sqlstate in CONFLICTS:
-            time.sleep(random.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))  # noqa: S311
+            time.sleep(JITTER.uniform(0, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))
         elif is_fresh:
             break
         else:

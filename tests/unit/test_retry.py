@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 
 import dramatiq
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from tenacity.wait import wait_chain, wait_exponential, wait_fixed, wait_random_exponential
 
 from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model import retry
 from callboard.jobs.model.outcomes import Retry
-from callboard.jobs.model.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, RetryPolicy
-from callboard.workers.execute.attempt import dramatiq_delay
+from callboard.jobs.model.retry import LONGEST_DELAY, UNLIMITED_ATTEMPTS, Bounds, PolicyFailed, RetryPolicy
+from callboard.workers.execute.attempt import delay_of
 
 SOON = timedelta(seconds=5)
 BOOM = ValueError("boom")
@@ -110,18 +112,35 @@ def test_an_error_that_is_no_exception_is_judged_alike():
 
 def test_a_job_that_asks_for_a_retry_gets_it_within_its_attempts():
     policy = fixed(max_attempts=3, retry_on=(OSError,), retry=tenacity.retry_never)
-    assert policy.decide(1, Retry("30s"), SOON) == timedelta(seconds=30)
+    assert policy.decide(1, Retry("30s"), SOON, delay=timedelta(seconds=30)) == timedelta(seconds=30)
     assert policy.decide(1, Retry(), SOON) == timedelta(seconds=7)
-    assert policy.decide(1, Retry(timedelta(0)), SOON) == timedelta(0)
-    assert policy.decide(3, Retry("30s"), SOON) is None
+    assert policy.decide(1, Retry(timedelta(0)), SOON, delay=timedelta(0)) == timedelta(0)
+    assert policy.decide(3, Retry("30s"), SOON, delay=timedelta(seconds=30)) is None
 
 
 @pytest.mark.parametrize(
     ("wait", "delay"),
-    [(-5, timedelta(0)), (float("nan"), timedelta(0)), (float("inf"), LONGEST_DELAY), (1e300, LONGEST_DELAY)],
+    [
+        (-5, timedelta(0)),
+        (float("inf"), LONGEST_DELAY),
+        (1e300, LONGEST_DELAY),
+        (10**400, LONGEST_DELAY),
+        (float("-inf"), timedelta(0)),
+        (Decimal("1.5"), timedelta(seconds=1.5)),
+        (Decimal("1e9"), LONGEST_DELAY),
+    ],
 )
 def test_a_delay_is_bounded(wait, delay):
     assert RetryPolicy(wait=lambda _: wait).decide(1, BOOM, SOON) == delay
+
+
+@pytest.mark.parametrize("bounds", [None, Bounds(1.0, 5.0)])
+@pytest.mark.parametrize("wait", [None, "x", float("nan"), Decimal("NaN"), timedelta(seconds=1), [1], 1j])
+def test_a_delay_that_is_no_number_is_an_error_of_the_policy(wait, bounds):
+    with pytest.raises(
+        PolicyFailed, match=r"^wait of the retry policy failed: TypeError: a delay is a number"
+    ):
+        RetryPolicy(wait=lambda _: wait).decide(1, BOOM, SOON, bounds=bounds)
 
 
 @settings(deadline=None)
@@ -135,11 +154,11 @@ def test_every_attempt_of_an_endless_policy_has_a_delay_within_bounds(attempt, s
 
 
 @pytest.mark.parametrize("strategy", ["wait", "stop", "retry"])
-def test_an_error_in_a_strategy_reaches_the_caller(strategy):
+def test_an_error_in_a_strategy_is_named_to_the_caller(strategy):
     def broken(_: tenacity.RetryCallState) -> float:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PolicyFailed, match=f"^{strategy} of the retry policy failed: ZeroDivisionError"):
         RetryPolicy(**{strategy: broken}).decide(1, BOOM, SOON)
 
 
@@ -209,11 +228,13 @@ def test_a_policy_from_dramatiqs_options_decides_as_dramatiq_does(attempt, error
     try:
         random.seed(seed)
         expected = dramatiqs_answer(attempt, error, **options)
-        random.seed(seed)
-        policy = RetryPolicy.from_dramatiq(**renamed)
-        assert policy.decide(attempt, error, SOON, delay=dramatiq_delay(error)) == expected
     finally:
         random.setstate(state)
+    policy = RetryPolicy.from_dramatiq(**renamed)
+    ask = delay_of(error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retry, "JITTER", random.Random(seed))
+        assert policy.decide(attempt, error, SOON, delay=None if ask is None else ask()) == expected
 
 
 def test_dramatiqs_defaults_are_its_own():
@@ -243,7 +264,9 @@ def test_a_jobs_own_bounds_hold_the_delay_of_any_policy():
     assert fixed(7).decide(1, BOOM, SOON, None, Bounds(most=3)) == timedelta(seconds=3)
     assert fixed(7).decide(1, BOOM, SOON, None, Bounds(5, 10)) == timedelta(seconds=7)
     # a delay that the job itself names is not bounded
-    assert fixed(7).decide(1, Retry("2s"), SOON, None, Bounds(least=30)) == timedelta(seconds=2)
+    assert fixed(7).decide(1, BOOM, SOON, None, Bounds(least=30), delay=timedelta(seconds=2)) == timedelta(
+        seconds=2
+    )
 
 
 def test_a_messages_bounds_stand_in_for_those_of_its_dramatiq_actor():

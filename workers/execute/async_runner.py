@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from threading import Event, Thread
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from dramatiq.middleware import MiddlewareError, SkipMessage
@@ -111,7 +111,7 @@ class AsyncRunner(Thread):
                 error = await self._attempt(attempt, interruption)
         except MiddlewareError as refusal:
             error = refusal
-        if isinstance(error, SkipMessage):
+        if error is not None and issubclass(type(error), SkipMessage):
             self._around.skipped(message)
         else:
             self._around.after(message, error)
@@ -131,18 +131,44 @@ class AsyncRunner(Thread):
                 leave(token)
             if forks.PROCESS.is_copy:
                 forks.exit_copy()
-            attempt.returned(value)
+            await self._end(attempt, attempt.returned, value, interruption)
         except asyncio.CancelledError as error:
             interruption.withdraw()
             ended = interruption.reason() if interruption.reason else error
-            attempt.raised(ended)
+            await self._end(attempt, attempt.raised, ended, interruption)
             return ended
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
             if forks.PROCESS.is_copy:
                 forks.exit_copy(error)
-            attempt.raised(error)
+            await self._end(attempt, attempt.raised, error, interruption)
             return error
         return None
+
+    async def _end(
+        self, attempt: Attempt, record: Callable[[Any], None], ended: Any, interruption: "Interruption"
+    ) -> None:
+        """Record what the job returned or raised.
+
+        Code of an exception or of a retry policy may block, so it does not run in the loop's thread.
+        """
+        if not attempt.may_run_code_of(ended):
+            record(ended)
+            return
+        attempt.interrupt = None
+        recorded = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                record(ended)
+            finally:
+                self._loop.call_soon_threadsafe(recorded.set_result, None)
+
+        Thread(target=copy_context().run, args=(run,), name="callboard-async-end", daemon=True).start()
+        while not recorded.done():
+            # The job's own tasks may cancel this one. Its end is recorded all the same.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([recorded])
+        interruption.withdraw()
 
 
 class Interruption:

@@ -3,20 +3,24 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from dramatiq.errors import Retry as DramatiqRetry
 from dramatiq.middleware import SkipMessage, TimeLimitExceeded
 
 from callboard.jobs.attempts.context import EnqueueJob, ReadBody, RunningJob
+from callboard.jobs.attempts.error_text import runs_own_code
 from callboard.jobs.attempts.put_off import Misfit, put_off
 from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.model.basics.waits import seconds_of
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.outcomes import Cancel, Fail
+from callboard.jobs.model.retry import LONGEST_DELAY
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute.interrupts import (
     CancelInterrupt,
@@ -130,6 +134,12 @@ class Attempt:
         sent = (self.job.options or {}).get("message") or {}
         return sent[name] if name in sent else self.definition.message_options.get(name)
 
+    def _is_piped(self) -> bool:
+        """Return whether the next job of a pipeline gets the result."""
+        sent = (self.job.options or {}).get("message") or {}
+        target = sent.get("pipe_target")
+        return target is not None and not self.definition.ignores_result(target)
+
     def _check_age(self) -> None:
         """Raise SkipMessage when the message is older than its max_age.
 
@@ -163,8 +173,9 @@ class Attempt:
         self.value = value
         definition = self.definition
         self.finish = self._verdict.returned(
-            self.job, value, definition.options.retry, self._now(), needed=definition.needs_result
-        )
+            self.job, value, definition.options.retry, self._now(),
+            needed=definition.needs_result or (self.has_message_options and self._is_piped()),
+        )  # fmt: skip
         self._ended()
 
     def raised(self, error: BaseException) -> None:
@@ -172,23 +183,30 @@ class Attempt:
 
         An interrupt is replaced by the error it stands for.
         """
-        match error:
-            case ShutdownInterrupt():
-                self.unstarted = True
-            case CancelInterrupt():
-                error = Cancel("cancelled while running")
-            case TimeoutInterrupt():
-                limit = self.job.timeout or self.definition.options.timeout or timedelta()
-                error = _TimedOut(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
-        if isinstance(error, PutOff):
+        # The class itself is asked: `isinstance` may call code of the exception's own.
+        kind = type(error)
+        if issubclass(kind, ShutdownInterrupt):
+            self.unstarted = True
+        elif issubclass(kind, CancelInterrupt):
+            error = Cancel("cancelled while running")
+        elif issubclass(kind, TimeoutInterrupt):
+            limit = self.job.timeout or self.definition.options.timeout or timedelta()
+            error = _TimedOut(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
+        if type(error) is PutOff:
             self.put_off(error)
-        elif isinstance(error, SkipMessage):
+        elif issubclass(kind, SkipMessage):
             self.skipped(error)
         elif not self.unstarted:
             self.finish = self._verdict.raised(
-                self.job, error, self.definition.options.retry, self._now(), delay=dramatiq_delay(error)
+                self.job, error, self.definition.options.retry, self._now(), delay=delay_of(error)
             )
         self._ended()
+
+    def may_run_code_of(self, ended: Any) -> bool:
+        """Return whether recording this end may run code of an exception, or of the job's retry policy."""
+        if not issubclass(type(ended), BaseException):
+            return False
+        return self.definition.options.retry.runs_own_code or runs_own_code(ended)
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
         """Record that the job was skipped: by a Dramatiq middleware, or because it raised SkipMessage.
@@ -208,9 +226,10 @@ class Attempt:
         self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
 
     def unwritable(self, error: Exception) -> None:
-        """Record that Postgres refused the outcome. The attempt fails for that reason."""
-        reason = Fail(f"the outcome could not be stored: {type(error).__name__}")
-        self.finish = self._verdict.raised(self.job, reason, self.definition.options.retry, self._now())
+        """Record that Postgres refused the outcome. It keeps its verb, and loses what may be at fault."""
+        if self.finish is not None:
+            reason = f"Postgres refused it ({type(error).__name__})"
+            self.finish = self._verdict.unwritable(self.job, self.finish, reason, self._now())
 
     def _ended(self) -> None:
         self.interrupt = None
@@ -252,8 +271,13 @@ class AttemptFactory:
         return Attempt(job, definition, running, self._verdict, self._clock)
 
 
-def dramatiq_delay(error: BaseException) -> timedelta | None:
-    """Return the delay before the next attempt that Dramatiq's Retry names."""
-    if isinstance(error, DramatiqRetry) and error.delay is not None:
-        return timedelta(milliseconds=error.delay)
-    return None
+def delay_of(error: BaseException) -> Callable[[], timedelta | None] | None:
+    """Return a function that reads the delay of Dramatiq's Retry; None for any other exception."""
+    return partial(_read_delay, error) if issubclass(type(error), DramatiqRetry) else None
+
+
+def _read_delay(error: Any) -> timedelta | None:
+    milliseconds = error.delay
+    if milliseconds is None:
+        return None
+    return timedelta(milliseconds=seconds_of(milliseconds, LONGEST_DELAY / timedelta(milliseconds=1)))

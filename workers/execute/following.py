@@ -11,9 +11,12 @@ import dramatiq
 import structlog
 from dramatiq import Message
 
+from callboard.jobs.attempts.error_text import LONGEST_CLASS
+from callboard.jobs.attempts.users_code import UsersCodeFailed, bounded
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.dramatiq.broker import CallboardBroker
-from callboard.jobs.errors import CallboardError
+from callboard.jobs.model.basics.json_values import storable
+from callboard.jobs.model.basics.plain_text import class_path, readable, shortened
 from callboard.jobs.model.basics.stored_json import parsed
 from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
@@ -36,9 +39,10 @@ def followers(
     """
     try:
         return tuple(_followers(broker, message, finish, error))
-    except (CallboardError, KeyError, TypeError) as problem:
-        # The options come from the sender of the message. Bad ones must not keep the attempt from ending.
-        reason = repr(problem)[:300]
+    except BaseException as problem:  # noqa: BLE001
+        # The options come from the sender of the message, and middleware is the user's. Neither must keep the
+        # attempt from ending.
+        reason = f"{class_path(type(problem))}: {readable(problem)}"[:300]
         log.error("job.next_jobs_not_enqueued", job_id=message.message_id, reason=reason)  # noqa: TRY400
         return ()
 
@@ -57,10 +61,7 @@ def _after_success(broker: CallboardBroker, message: AttemptMessage, finish: Fin
     target = message.options.get("pipe_target")
     if target is not None:
         following: Message[Any] = Message(**target)
-        # Dramatiq reads pipe_ignore from the following message or from this message's actor, not from this
-        # message.
-        own = message.attempt.definition.message_options.get("pipe_ignore")
-        if not (following.options.get("pipe_ignore") or own):
+        if not message.attempt.definition.ignores_result(target):
             following = following.copy(args=(*following.args, result))
         yield _sent(broker, following, following.options.get("delay"))
     callback = _option(message, "on_success")
@@ -76,10 +77,10 @@ def _after_failure(
 ) -> Iterator[Dispatch]:
     entry = finish.error
     timed_out = entry is not None and entry.error_class == TimedOut.stored_as
-    kind = _TIME_LIMIT if timed_out else type(error).__name__
+    kind = _TIME_LIMIT if timed_out else _bare_name(type(error))
     data = message.asdict()
     throws = _option(message, "throws")
-    expected = isinstance(throws, type | tuple) and isinstance(error, throws)
+    expected = isinstance(throws, type | tuple) and _is_one_of(error, throws)
     if not expected:
         # Dramatiq's Retries would leave the message in this state.
         data["options"] = {
@@ -88,7 +89,7 @@ def _after_failure(
             "traceback": entry.traceback if entry else "",
         }
     exhausted = _option(message, "on_retry_exhausted")
-    if exhausted and finish.verb is Verb.FAIL and not expected and not isinstance(error, Outcome):
+    if exhausted and finish.verb is Verb.FAIL and not expected and not issubclass(type(error), Outcome):
         counts = {
             "retries": message.attempt.job.attempt - 1,
             "max_retries": message.attempt.job.max_attempts - 1,
@@ -96,9 +97,19 @@ def _after_failure(
         yield _callback(broker, exhausted, data, counts)
     callback = _option(message, "on_failure")
     if callback:
-        yield _callback(
-            broker, callback, data, {"type": kind, "message": entry.message if entry else str(error)}
-        )
+        yield _callback(broker, callback, data, {"type": kind, "message": entry.message if entry else ""})
+
+
+def _bare_name(kind: type[BaseException]) -> str:
+    return storable(shortened(class_path(kind).rpartition(".")[2], LONGEST_CLASS), LONGEST_CLASS)
+
+
+def _is_one_of(error: BaseException, throws: Any) -> bool:
+    """Return whether the error is one that the actor expects. The classes may run code of the user's."""
+    try:
+        return bounded(lambda: isinstance(error, throws), own_thread=True)
+    except UsersCodeFailed:
+        return False
 
 
 def _option(message: AttemptMessage, name: str) -> Any:

@@ -101,8 +101,10 @@ class Hooks:
                 attempt.skipped(SkipMessage("failed by middleware"), failed=True)
         if attempt.finish is not None and attempt.has_message_options:
             # A returned outcome has the same effect as a raised one.
-            returned = attempt.value if isinstance(attempt.value, Outcome) else None
-            children = followers(self._broker, message, attempt.finish, exception or returned)
+            returned = attempt.value if issubclass(type(attempt.value), Outcome) else None
+            children = followers(
+                self._broker, message, attempt.finish, returned if exception is None else exception
+            )
             if children:
                 attempt.finish = attempt.finish._replace(children=children)
         attempt.value = None

@@ -13,6 +13,7 @@ from dramatiq.threading import raise_thread_exception
 from dramatiq.worker import WorkerThread
 
 from callboard.jobs.attempts.context import enter, leave
+from callboard.jobs.attempts.error_text import context_of
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
@@ -156,10 +157,13 @@ def _cleans_up(thread: int) -> bool:
     handled: Any = sys._current_exceptions().get(thread)  # noqa: SLF001 - documented, despite its name
     # A triple up to Python 3.11.
     error: BaseException | None = handled[1] if isinstance(handled, tuple) else handled
-    while error is not None:
-        if isinstance(error, JobInterrupt):
+    seen: set[int] = set()
+    # A job may have made a circle of causes.
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if issubclass(type(error), JobInterrupt):
             return True
-        error = error.__context__
+        error = context_of(error)
     return False
 
 

@@ -15,6 +15,8 @@ import structlog
 from callboard.jobs.attempts.ends import Ends
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import JOB_DURATION, JOB_RETRIES, JOB_WAIT, JOBS_FINISHED, STORE_ERRORS
+from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.basics.pauses import Pauses
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.redis.transport import Transport
@@ -49,6 +51,10 @@ class Flusher(Thread):
     While one batch commits, the next gathers; an idle worker's outcome is written at once.
 
     While Postgres is away, outcomes are kept and tried again. Their slots stay taken.
+
+    An outcome that Postgres refuses is written without what it may have been refused for. If that is refused
+    as well, it is set aside and tried again with growing pauses: its job must neither run again nor stay
+    running for ever. The others do not wait for it.
     """
 
     def __init__(self, ends: Ends, slots: Slots, announcer: "Announcer") -> None:
@@ -59,6 +65,9 @@ class Flusher(Thread):
         self._waiting: deque[Attempt] = deque()
         self._some = Event()
         self._stopping = Event()
+        #: What Postgres refuses, by the job's claim.
+        self._refused: dict[UUID, Attempt] = {}
+        self._pauses: Pauses[UUID] = Pauses(SYSTEM)
 
     def put(self, attempt: Attempt) -> None:
         """Write the outcome of an attempt soon, or hand its job back if it was not started."""
@@ -73,13 +82,15 @@ class Flusher(Thread):
             while self._waiting:
                 self._gather()
                 self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
+            if self._refused:
+                self._write_refused()
 
     def stop(self, timeout: float) -> bool:
         """Write the waiting outcomes and end; return whether all were written within `timeout` seconds."""
         self._stopping.set()
         self._some.set()
         self.join(timeout)
-        return not self.is_alive()
+        return not self.is_alive() and not self._refused
 
     def _gather(self) -> None:
         """Let a batch grow under load: until half of the held attempts
@@ -106,8 +117,12 @@ class Flusher(Thread):
             except Exception:  # the thread must go on, because it frees the slots
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("flusher.refused", outcomes=len(batch))
-                self._write_one_by_one(batch)
+                batch = self._write_one_by_one(batch)
             break
+        self._ended(batch)
+
+    def _ended(self, batch: list[Attempt]) -> None:
+        """Free the slots of attempts whose ends are written, and count them."""
         self._slots.release(batch)
         count_ends(batch)
         self._ends.notify_freed({attempt.job.queue for attempt in batch if attempt.job.limited})
@@ -134,25 +149,27 @@ class Flusher(Thread):
                 delay=end.delay.total_seconds() if end.delay else None,
             )  # fmt: skip
 
-    def _write_one_by_one(self, attempts: list[Attempt]) -> None:
-        """Write each outcome alone after Postgres refused the batch.
-
-        One that is refused again becomes a failure.
-        """
+    def _write_one_by_one(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Write each outcome alone after Postgres refused the batch; return those that were written."""
+        written = []
         for attempt in attempts:
-            if attempt.finish is None:
-                continue
             try:
-                self._write_alone(attempt.finish)
+                self._write_alone(attempt)
             except Exception as error:  # noqa: BLE001 - logged for the batch
-                attempt.unwritable(error)
-                self._write_failure(attempt.finish)
+                if self._write_bare(attempt, error):
+                    written.append(attempt)
+            else:
+                written.append(attempt)
+        return written
 
-    def _write_alone(self, end: Finish) -> None:
-        """Write an outcome. An outage does not make it a failure: it is written when Postgres is back."""
+    def _write_alone(self, attempt: Attempt) -> None:
+        """Write an outcome, or hand a job back. An outage is waited for: it is no refusal."""
         for pause in chain(_RETRY_AFTER, repeat(_RETRY_AFTER[-1])):
             try:
-                self._ends.finish([end])
+                if attempt.finish is None:
+                    self._ends.hand_back([attempt.job])
+                else:
+                    self._write([attempt.finish], [attempt])
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
                 log.warning("flusher.waiting", reason=error.message, outcomes=1)
@@ -160,11 +177,38 @@ class Flusher(Thread):
             else:
                 return
 
-    def _write_failure(self, end: Finish) -> None:
+    def _write_bare(self, attempt: Attempt, error: Exception) -> bool:
+        """Write a refused outcome without what it may have been refused for; return whether it was written.
+
+        If not, the attempt is set aside and keeps its slot.
+        """
+        attempt.unwritable(error)
         try:
-            self._write_alone(end)
-        except Exception:  # the job stays running until this worker's lease ends, and is rescued then
-            log.exception("flusher.lost", job_id=str(end.id))
+            self._write_alone(attempt)
+        except Exception:  # Postgres may refuse anything, for example by a trigger or a missing right
+            log.exception("flusher.set_aside", job_id=str(attempt.job.id))
+            self._refused[attempt.job.claim_id] = attempt
+            self._pauses.failed(attempt.job.claim_id)
+            return False
+        return True
+
+    def _write_refused(self) -> None:
+        """Try once more to write what was set aside and whose pause is over; at the end, all of it."""
+        waiting = () if self._stopping.is_set() else self._pauses.waiting()
+        for claim, attempt in list(self._refused.items()):
+            if claim in waiting:
+                continue
+            try:
+                self._write_alone(attempt)
+            except Exception as error:  # noqa: BLE001 - as above; its traceback was logged the first time
+                log.error(  # noqa: TRY400
+                    "flusher.still_refused", job_id=str(attempt.job.id), error=type(error).__name__
+                )
+                self._pauses.failed(claim)
+            else:
+                self._pauses.worked(claim)
+                del self._refused[claim]
+                self._ended([attempt])
 
 
 class Announcer(Thread):

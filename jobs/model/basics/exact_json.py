@@ -95,10 +95,12 @@ class _Copy:
                 return self._float(float.__pos__(value), path)
             case dict():
                 _check_level(level, path)
-                return {_key(key, path): self.of(one, (*path, key), level + 1) for key, one in value.items()}
+                return {
+                    _key(key, path): self.of(one, (*path, key), level + 1) for key, one in dict.items(value)
+                }
             case list():
                 _check_level(level, path)
-                return [self.of(one, (*path, index), level + 1) for index, one in enumerate(value)]
+                return [self.of(one, (*path, index), level + 1) for index, one in enumerate(list.copy(value))]
         if type(value) is tuple:
             return self.of(list(value), path, level)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -175,6 +177,34 @@ def _other(value: Any, path: _Path) -> Any:
         return orjson.loads(orjson.dumps(value, default=plain))
     except orjson.JSONEncodeError:
         raise refusal(path, f"cannot be written as JSON: it is of the type {_type(value)}") from None
+
+
+def with_text_keys(value: Any, level: int = 0) -> Any:
+    """Return a copy of a value with the keys that Python's `json` writes: numbers, bools and None as text.
+
+    A subclass of tuple, such as a named tuple, becomes a list, as there.
+    """
+    if level > MOST_LEVELS:
+        return value
+    if issubclass(type(value), dict):
+        return {_text_key(key): with_text_keys(one, level + 1) for key, one in dict.items(value)}
+    if issubclass(type(value), list | tuple):
+        return [with_text_keys(one, level + 1) for one in (*value,)]
+    return value
+
+
+def _text_key(key: Any) -> Any:
+    kind = type(key)
+    if key is None or kind is bool:
+        return _CONSTANT_KEYS[key]
+    if issubclass(kind, str):
+        return str.__str__(key)
+    if issubclass(kind, int):
+        return int.__repr__(key)
+    return float.__repr__(key) if issubclass(kind, float) else key
+
+
+_CONSTANT_KEYS: Final = {None: "null", True: "true", False: "false"}
 
 
 def _with_long_integers(value: Any) -> Any:

@@ -10,7 +10,15 @@ import orjson
 from pydantic import BaseModel
 
 from callboard.jobs.errors import NotStorable
-from callboard.jobs.model.basics.exact_json import MOST_LEVELS, exact, plain, refusal, written_fields
+from callboard.jobs.model.basics.exact_json import (
+    MOST_LEVELS,
+    exact,
+    plain,
+    refusal,
+    with_text_keys,
+    written_fields,
+)
+from callboard.jobs.model.basics.plain_text import plain_text
 from callboard.jobs.model.basics.stored_json import parsed
 
 #: How much longer a value may be when its large floats are written out.
@@ -23,10 +31,11 @@ _CHANGES: Final = re.compile(rb"(?:^|[:,\[])-?(?:[0-9.]+e\+?[1-9]|(?<=-)0\.0(?![
 _CHANGES_OUTSIDE: Final = re.compile(rb"[0-9]e\+?[1-9]|-0\.0(?![0-9])")
 
 
-def encode(value: Any, *, limit: int, what: str) -> bytes:
+def encode(value: Any, *, limit: int, what: str, text_keys: bool = False) -> bytes:
     """Encode a value as JSON for a jsonb column. Raises NotStorable, whose message starts with `what`.
 
-    limit: the most bytes that the JSON may have.
+    limit:     the most bytes that the JSON may have.
+    text_keys: True: keys become text where Python's own JSON does that, such as `{1: 2}`.
 
     Accepted besides JSON's own types: datetime, date, time, UUID, Enum, dataclasses, Decimal (written as
     text) and pydantic models. ArgumentBinder converts them back. Integers are exact, and a float stays the
@@ -37,7 +46,7 @@ def encode(value: Any, *, limit: int, what: str) -> bytes:
     try:
         encoded = orjson.dumps(value, default=plain)
     except orjson.JSONEncodeError:
-        return _rewritten(value, limit, what)
+        return _rewritten(with_text_keys(value) if text_keys else value, limit, what)
     if len(encoded) > limit:
         raise _too_long(encoded, limit, what)
     # `exact` walks the whole value, which is slow. The encoded bytes show whether it is needed.
@@ -119,4 +128,9 @@ _STRICT: Final = json.JSONEncoder(allow_nan=False, default=_contents)
 
 def storable(text: str, limit: int) -> str:
     """Return the text as Postgres can store it: at most `limit` characters, no NUL, no lone surrogates."""
-    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return (
+        plain_text(text)[:limit]
+        .replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        .encode("utf-8", "replace")
+        .decode()
+    )
