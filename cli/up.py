@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from callboard.cli.console.options import json_option
-from callboard.cli.console.output import print_json, print_rich
+from callboard.cli.console.output import print_json, rich_text
 from callboard.jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def up(*, as_json: bool) -> None:
     from callboard.cli.console.processes import Parent
     from callboard.cli.console.runtime import direct_platform, server_settings
     from callboard.config.embedded import secret_key
+    from callboard.config.log_writer import put_text
 
     settings = server_settings()
     _check_metrics_ports(settings)
@@ -61,7 +62,8 @@ def up(*, as_json: bool) -> None:
                 print_json({"url": address, "pid": os.getpid()})
                 sys.stdout.flush()
             else:
-                print_rich(_ready_message(settings, address), err=True)
+                # Between the log lines: the reader of stderr may be slow.
+                put_text(rich_text(_ready_message(settings, address), stream=sys.stderr))
 
         # Workers of an earlier run that was killed may still hold leases; they do not count as started.
         earlier = _live_workers(platform)

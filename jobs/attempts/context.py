@@ -1,9 +1,11 @@
 """The interface of a running job for its own code: progress, logs, cancellation, enqueueing more jobs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -119,6 +121,13 @@ class RunningJob:
             job_id=str(self.id), job=self.name, attempt=self.attempt
         )
 
+    @cached_property
+    def log_fields(self) -> dict[str, object]:
+        """The fields of each line that is logged while this attempt runs."""
+        return {
+            "job_id": str(self.id), "job": self.name, "attempt": self.attempt, "queue": self.queue,
+        }  # fmt: skip
+
     def progress(self, fraction: float, note: str | None = None) -> None:
         """Report the part that is done (0..1) and a note.
 
@@ -173,6 +182,13 @@ def running_job() -> RunningJob | None:
     return _running.get()
 
 
+def job_log_fields() -> Mapping[str, object]:
+    """Return the fields of the lines of the job that this thread or task runs; none outside a job."""
+    job = running_job()
+    return _NO_FIELDS if job is None else job.log_fields
+
+
+_NO_FIELDS: Final[Mapping[str, object]] = MappingProxyType({})
 _running = cast("ContextVar[RunningJob | None]", running_here)
 #: The worker calls these around a job's function.
 enter = _running.set
