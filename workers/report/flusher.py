@@ -17,6 +17,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import JOB_DURATION, JOB_RETRIES, JOB_WAIT, JOBS_FINISHED, STORE_ERRORS
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import Transport
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.slots import Slots
@@ -59,6 +60,7 @@ class Flusher(Thread):
         self._waiting: deque[Attempt] = deque()
         self._some = Event()
         self._stopping = Event()
+        self._outage = Outage(log, "flusher.waiting", "flusher.recovered")
 
     def put(self, attempt: Attempt) -> None:
         """Write the outcome of an attempt soon, or hand its job back if it was not started."""
@@ -100,14 +102,15 @@ class Flusher(Thread):
                 self._write(ends, batch)
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
-                log.warning("flusher.waiting", reason=error.message, outcomes=len(batch))
-                self._stopping.wait(pause)
+                self._outage.failed(error.message, outcomes=len(batch))
+                self._pause(pause)
                 continue
             except Exception:  # the thread must go on, because it frees the slots
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("flusher.refused", outcomes=len(batch))
                 self._write_one_by_one(batch)
             break
+        self._outage.over()
         self._slots.release(batch)
         count_ends(batch)
         self._ends.notify_freed({attempt.job.queue for attempt in batch if attempt.job.limited})
@@ -155,10 +158,15 @@ class Flusher(Thread):
                 self._ends.finish([end])
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
-                log.warning("flusher.waiting", reason=error.message, outcomes=1)
-                self._stopping.wait(pause)
+                self._outage.failed(error.message, outcomes=1)
+                self._pause(pause)
             else:
                 return
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next try: briefly when the worker stops."""
+        if self._stopping.wait(seconds):
+            time.sleep(_RETRY_AFTER[0])
 
     def _write_failure(self, end: Finish) -> None:
         try:
