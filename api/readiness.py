@@ -14,6 +14,7 @@ from prometheus_client import Gauge
 from callboard.jobs.errors import Busy, SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.operate.health import check_writable
+from callboard.jobs.outage import Outage
 from callboard.jobs.platform import Platform
 
 READY: Final = Gauge("callboard_ready", "1 if the API can accept jobs.")
@@ -86,6 +87,7 @@ class ReadinessCheck:
         self._running: asyncio.Future[Readiness] | None = None
         self._last: Readiness | None = None
         self._stopping = False
+        self._refused = Outage(log, "api.readiness_refused", clock=clock)
 
     async def current(self) -> Readiness:
         """Return the result, which is at most about a second old. Takes at most a few seconds.
@@ -162,7 +164,7 @@ class ReadinessCheck:
             schema = self._platform.migrations.status()
         except Busy as error:
             # The database answers: it refused one statement. What is known of the tables still holds.
-            log.info("api.readiness_refused", reason=error.message)
+            self._refused.failed(error.message)
             known = self._last.checks["migrations"] if self._last else _UNKNOWN
             return {"database": _OK, "migrations": known}
         except Unavailable as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from callboard.cli.console.options import json_option
-from callboard.cli.console.output import print_json, print_rich
+from callboard.cli.console.output import print_json, rich_text
 from callboard.jobs.errors import CallboardError, Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from callboard.cli.console.processes import Child
     from callboard.config.embedded import EmbeddedServers, ServerUrls
     from callboard.config.settings import Settings
+    from callboard.jobs.outage import Outage
     from callboard.jobs.platform import Platform
 
 #: After the grace period, a worker needs this long to kill jobs that do not stop. Seconds.
@@ -43,9 +44,13 @@ def up(*, as_json: bool) -> None:
     /readyz answers 200 when everything is ready. Ctrl-C stops everything; a second
     Ctrl-C stops it faster.
     """
+    import structlog
+
     from callboard.cli.console.processes import Parent
     from callboard.cli.console.runtime import direct_platform, server_settings
     from callboard.config.embedded import secret_key
+    from callboard.config.log_writer import put_text
+    from callboard.jobs.outage import Outage
 
     settings = server_settings()
     _check_metrics_ports(settings)
@@ -61,10 +66,13 @@ def up(*, as_json: bool) -> None:
                 print_json({"url": address, "pid": os.getpid()})
                 sys.stdout.flush()
             else:
-                print_rich(_ready_message(settings, address), err=True)
+                # Between the log lines: the reader of stderr may be slow.
+                put_text(rich_text(_ready_message(settings, address), stream=sys.stderr))
 
         # Workers of an earlier run that was killed may still hold leases; they do not count as started.
         earlier = _live_workers(platform)
+
+        down = Outage(structlog.get_logger(__name__), "server.down", "server.up")
 
         def has_workers() -> bool:
             """Return whether a worker has started: it publishes its job types before it gets a lease."""
@@ -83,7 +91,7 @@ def up(*, as_json: bool) -> None:
             ),
             is_ready=lambda: _answers_ready(address),
             on_ready=on_ready,
-            upkeep=lambda: _restart_dead_servers(settings, embedded),
+            upkeep=lambda: _restart_dead_servers(settings, embedded, down),
         )
         code = parent.run()
     raise click.exceptions.Exit(code)
@@ -113,19 +121,26 @@ def _servers(settings: "Settings") -> "Iterator[tuple[ServerUrls, EmbeddedServer
         embedded.leave()
 
 
-def _restart_dead_servers(settings: "Settings", embedded: "EmbeddedServers | None") -> None:
+def _restart_dead_servers(settings: "Settings", embedded: "EmbeddedServers | None", down: "Outage") -> None:
     """Restart an embedded server that died. It has the same URL as before."""
     if embedded is None:
         return
-    import structlog
+    with down:
+        _ensure(settings, embedded)
 
+
+def _ensure(settings: "Settings", embedded: "EmbeddedServers") -> None:
+    """Restart the servers that are down. Raises Unavailable when one cannot be started."""
+    failed: list[Unavailable] = []
     for server, given in ((embedded.postgres, settings.database_url), (embedded.valkey, settings.redis_url)):
         if given is None:
             try:
                 server.ensure()
             except CallboardError as error:
                 # The parent retries in a second. The other processes wait, as in any outage.
-                structlog.get_logger(__name__).warning("server.down", reason=error.message)
+                failed.append(Unavailable(error.message))
+    if failed:
+        raise failed[0]
 
 
 def _children(

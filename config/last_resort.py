@@ -2,15 +2,18 @@
 
 import faulthandler
 import os
-import sys
+import tempfile
 import time
 from threading import Thread
 from typing import Final
 
 import structlog
 
+from callboard.config import log_writer
+
 #: The exit code of a process that a hanging thread kept from its end.
 EXIT_OVERDUE: Final = 1
+_LONGEST_STACKS: Final = 32_000
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,14 @@ def end_at_latest(seconds: float) -> None:
 
 def _end(seconds: float) -> None:
     time.sleep(seconds)
-    log.error("process.stop_overdue", after=seconds, reason="a thread hangs; the stacks are on stderr")
-    faulthandler.dump_traceback(sys.__stderr__ or 2)
+    log.error("process.stop_overdue", after=seconds, reason="a thread hangs", stacks=_stacks())
+    log_writer.flush()
     os._exit(EXIT_OVERDUE)
+
+
+def _stacks() -> list[str]:
+    """Return the stacks of all threads. They go into the log, because the reader of stderr may hang too."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        return file.read(_LONGEST_STACKS).decode("utf-8", "replace").splitlines()

@@ -1,12 +1,11 @@
-"""Write log lines, and format them for people.
+"""Format log lines for people.
 
 A line for people has the time, the event and the fields. It names the level only for warnings and errors.
 On a terminal long lines are folded.
 """
 
-import logging
 import shutil
-from typing import Final, TextIO
+from typing import Final
 
 from structlog.typing import EventDict, WrappedLogger
 
@@ -22,30 +21,6 @@ _STYLES: Final = {
 _EVENT_WIDTH: Final = 24
 _INDENT: Final = 10
 _MIN_WIDTH: Final = 60
-
-
-class Lines:
-    """A logger that writes finished lines to a handler's stream, under the handler's lock.
-
-    An error of the stream is ignored, because the program must not fail when a log line cannot be written.
-    """
-
-    def __init__(self, handler: "logging.StreamHandler[TextIO]", name: str) -> None:
-        self.name = name
-        self._handler = handler
-
-    def write(self, line: str) -> None:
-        handler = self._handler
-        handler.acquire()
-        try:
-            handler.stream.write(f"{line}\n")
-            handler.flush()
-        except (OSError, ValueError):
-            pass
-        finally:
-            handler.release()
-
-    debug = info = warning = error = critical = write
 
 
 class HumanLines:

@@ -3,18 +3,24 @@
 Each process calls `configure` once at its start. Other modules use `log = structlog.get_logger(__name__)` and
 `log.info("job.retried", job_id=...)`. Records of the standard library's `logging` (Dramatiq, APScheduler,
 SQLAlchemy, uvicorn) go the same way. Every event is redacted before it is formatted or cut.
+
+The loggers of our own modules write directly to the sink. Nothing that a job's module configures in `logging`
+or structlog changes that.
 """
 
 import logging
 import os
 import sys
-from typing import Final, Literal, TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from callboard.config.log_format import HumanLines, Lines
+from callboard.config import log_capture, log_hooks, own_loggers
+from callboard.config.log_format import HumanLines
+from callboard.config.log_writer import Background, LineSink, LogWriter, StreamLines
 from callboard.config.redaction import MASK, is_secret_key, is_suspect, mask_text
 
 LogFormat = Literal["auto", "json", "human"]
@@ -50,51 +56,119 @@ def configure(
     format: LogFormat = "auto",  # noqa: A002 - the setting's own name
     level: str = "info",
     stream: TextIO | None = None,
-    other_level: str | None = None,
+    *,
+    background: Background | None = None,
 ) -> None:
     """Write all logs of this process to `stream` (default: stderr), as JSON lines or as text for people.
 
-    format:      `auto` is text on a terminal and JSON otherwise
-    other_level: the level from which handlers that are added later want our events. Without it they get none:
-                 our events are written directly, which costs a third of a `logging` record.
+    format:     `auto` is text on a terminal and JSON otherwise
+    background: write in a thread, so that no log call waits for the stream; also log uncaught errors and
+                warnings. For processes that run long.
     """
-    lowest = min(_LEVELS[level], _LEVELS[other_level or level])
-    out = sys.stderr if stream is None else stream
+    out = _stderr() if stream is None else stream
+    line = _line_processors(format, out)
+    _use(line, level, _sink(out, line, background), [])
+
+
+def configure_for_jobs(
+    format: LogFormat,  # noqa: A002 - the setting's own name
+    level: str,
+    job_fields: Callable[[], Mapping[str, object]],
+    *,
+    background: Background | None = None,
+) -> None:
+    """Configure a process that runs jobs: as `configure` does, whatever jobs do to `logging` and structlog.
+
+    job_fields: returns the fields that each line of the job running here gets; none outside a job.
+    """
+
+    def add_job_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        fields = job_fields()
+        if fields and event.get("job_id", fields.get("job_id")) == fields.get("job_id"):
+            return {**event, **{key: value for key, value in fields.items() if key not in event}}
+        return event
+
+    out = _stderr()
+    line = _line_processors(format, out)
+    shown = _use(line, level, _sink(out, line, background), [add_job_fields])
+    log_capture.start(shown)
+    log_capture.start_structlog(job_fields)
+    root = logging.getLogger()
+    # A handler must stay: without one, `basicConfig` of a job's module adds one that shows each line again.
+    root.handlers = [logging.NullHandler()]
+    root.setLevel(_LEVELS["debug"] if level == "debug" else logging.INFO)
+
+
+def _stderr() -> TextIO:
+    """Return stderr, or nowhere: a process may start with a closed stderr."""
+    return sys.stderr or open(os.devnull, "w")  # noqa: PTH123 - open until the process exits
+
+
+def _line_processors(format_: LogFormat, out: TextIO) -> list[Processor]:
+    """Return the processors that stamp an event, clean it and make it a line."""
     terminal = out.isatty()
-    human = format == "human" or (format == "auto" and terminal)
+    human = format_ == "human" or (format_ == "auto" and terminal)
+    colour = terminal and not os.environ.get("NO_COLOR")
+    return [
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
+        structlog.processors.format_exc_info,
+        redact,
+        HumanLines(terminal=terminal, colour=colour) if human else _json,
+    ]
+
+
+def _sink(out: TextIO, processors: list[Processor], background: Background | None) -> LineSink:
+    if background is None:
+        return StreamLines(out)
+
+    def notice(count: int) -> str:
+        reason = "nobody read the log, or it could not be written"
+        event = {"level": "warning", "event": "log.lines_dropped", "logger": __name__}
+        line: Any = {**event, "count": count, "reason": reason}
+        for processor in processors:
+            line = processor(None, "warning", line)
+        return str(line)
+
+    log_hooks.install()
+    return LogWriter(out, notice, background)
+
+
+def _use(line: list[Processor], level: str, sink: LineSink, more: list[Processor]) -> logging.Handler:
+    """Make loggers of all kinds write to the sink; return the handler for records of `logging`."""
+    stamp, *final = line
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
+        *more,
+        stamp,
     ]
-    lines = HumanLines(terminal=terminal, colour=terminal and not os.environ.get("NO_COLOR"))
-    final: list[Processor] = [structlog.processors.format_exc_info, redact, lines if human else _json]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
-    handler = logging.StreamHandler(out)
+    handler = log_capture.SinkHandler(sink)
     handler.setFormatter(formatter)
     handler.setLevel(_LEVELS[level])
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(lowest)
+    root.setLevel(_LEVELS[level])
     for name in _NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(
             max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.INFO
         )
+    own_loggers.configure(sink, [*common, *final], _LEVELS[level])
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,
             *common,
-            *([structlog.stdlib.ProcessorFormatter.wrap_for_formatter] if other_level else final),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=structlog.stdlib.LoggerFactory()
-        if other_level
-        else lambda name="": Lines(handler, name),
-        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
     )
+    return handler
 
 
 def defer_to_host() -> None:

@@ -114,6 +114,10 @@ JOB_LOG_LINES = Counter(
     "Lines that jobs logged: written, or dropped because there was no room.",
     ["result"],
 )
+LOG_LINES_DROPPED = Counter(
+    "callboard_log_lines_dropped_total",
+    "Lines of the process's own log that were dropped: nobody read them, or the disk was full.",
+)
 JOB_RESCUES = Bounded(
     Counter("callboard_job_rescues_total", "Jobs taken back from workers that died.", ["queue"])
 )

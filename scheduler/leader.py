@@ -7,6 +7,7 @@ import structlog
 from prometheus_client import Gauge
 
 from callboard.jobs.errors import Busy, SchemaMismatch
+from callboard.jobs.outage import Outage
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.leadership import Leadership
 
@@ -24,6 +25,7 @@ class Leader:
 
     def __init__(self, database: Database) -> None:
         self._leadership = Leadership(database)
+        self._outage = Outage(log, "scheduler.waiting", "scheduler.recovered", loop="lead")
         LEADER.set(0)
 
     @property
@@ -38,6 +40,7 @@ class Leader:
             elif self._leadership.take():
                 LEADER.set(1)
                 log.info("scheduler.leading")
+            self._outage.over()
         except Exception as error:  # noqa: BLE001 - after almost any error the lock counts as lost
             self._failed(error)
 
@@ -57,8 +60,13 @@ class Leader:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Busy | SchemaMismatch) and self._leadership.is_connected:
             return
+        led = self.leads
         self.resign()
-        log.warning("scheduler.leadership_lost", reason=str(error)[:200])
+        reason = str(error)[:200]
+        if led:
+            log.warning("scheduler.leadership_lost", reason=reason)
+        else:
+            self._outage.failed(reason)
 
     def resign(self) -> None:
         """Release the lock."""

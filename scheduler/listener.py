@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.outage import Outage
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.listening import listening
 from callboard.scheduler.feeder import Feeder
@@ -28,13 +29,14 @@ class Listener(Thread):
         self._feeder = feeder
         self._leader = leader
         self._stopping = Event()
+        self._outage = Outage(log, "listener.waiting", "listener.recovered")
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._listen()
             except Unavailable as error:
-                log.debug("listener.waiting", reason=error.message)
+                self._outage.failed(error.message)
                 self._stopping.wait(_RETRY_AFTER)
             except Exception:  # if this thread ended, every SQL enqueue would become slower without a message
                 log.exception("listener.failed")
@@ -47,6 +49,7 @@ class Listener(Thread):
 
     def _listen(self) -> None:
         with listening(self._database) as wait_for_queues:
+            self._outage.over()
             while not self._stopping.is_set():
                 names = wait_for_queues(_WAIT)
                 if names and self._leader.leads:

@@ -8,6 +8,7 @@ import structlog
 
 from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
+from callboard.jobs.outage import Outage
 from callboard.jobs.redis.faults import RedisUnavailable
 
 T = TypeVar("T")
@@ -81,12 +82,12 @@ class Loops:
 class LoopWork:
     """Runs the work of a loop. An error does not end the loop.
 
-    An outage is logged once when it begins and once when it ends.
+    An outage is logged as `Outage` says.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._away = False
+        self._outage = Outage(log, "scheduler.waiting", "scheduler.recovered", loop=name)
 
     def __call__(self, work: Callable[[], T]) -> T | None:
         """Return what the work returned, and None after an error."""
@@ -100,16 +101,12 @@ class LoopWork:
         except Unavailable as error:
             store = "redis" if isinstance(error, RedisUnavailable) else "postgres"
             STORE_ERRORS.labels(store, self._name).inc()
-            if not self._away:
-                log.warning("scheduler.waiting", loop=self._name, reason=error.message)
-            self._away = True
+            self._outage.failed(error.message)
             return None
         except Exception:  # a loop that ended would stop the platform without a message
             log.exception("scheduler.loop_failed", loop=self._name)
             return None
-        if self._away:
-            log.info("scheduler.recovered", loop=self._name)
-        self._away = False
+        self._outage.over()
         return result
 
 

@@ -19,11 +19,14 @@ import structlog
 
 from callboard.config import garbage
 from callboard.config.last_resort import end_at_latest
-from callboard.config.logging import configure
+from callboard.config.log_writer import Background
+from callboard.config.logging import configure_for_jobs
 from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.jobs.attempts.context import job_log_fields
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
+from callboard.jobs.metrics import LOG_LINES_DROPPED
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
@@ -62,7 +65,12 @@ class ChildPlan:
 
 def main(plan: ChildPlan, board: Board) -> None:
     """Run jobs until SIGTERM or the end of the parent process. The exit code says how the process ended."""
-    configure(plan.settings.log_format, plan.settings.log_level, other_level=plan.settings.job_log_level)
+    configure_for_jobs(
+        plan.settings.log_format,
+        plan.settings.log_level,
+        job_log_fields,
+        background=Background(LOG_LINES_DROPPED.inc),
+    )
     # Dramatiq would print the traceback of every failed job. The platform stores it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
     stop = StopSignal(plan.settings.grace.total_seconds())
@@ -72,6 +80,9 @@ def main(plan: ChildPlan, board: Board) -> None:
     except CallboardError as error:
         log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - the message is enough
         sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
+    except Exception:  # multiprocessing would print it, and might wait for the reader of stderr
+        log.exception("worker.boot_failed")
+        sys.exit(1)
     stop.wait(child.is_done)
     child.drain(stop)
     sys.exit(0)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import dramatiq
 
+from callboard.config import log_capture
 from callboard.config.setting_types import LOG_LEVELS
 from callboard.config.settings import Settings
 from callboard.jobs.attempts.claims import Claims
@@ -72,7 +73,7 @@ class Reporting:
         self.flusher = Flusher(stores.ends, slots, self.announcer)
         self.job_logs = JobLogFlusher(stores.job_logs, self.flusher, SYSTEM)
         self.monitor = Monitor(stores.reports, slots, board, SYSTEM)
-        JobLogHandler(LOG_LEVELS[settings.job_log_level], self.job_logs.register).install()
+        log_capture.start(JobLogHandler(LOG_LEVELS[settings.job_log_level], self.job_logs.register))
 
     def start(self) -> None:
         """Start the threads, except the monitor: its first beat says that the child is ready."""

@@ -19,6 +19,7 @@ from callboard.jobs.errors import (
     SchemaMismatch,
     Unavailable,
 )
+from callboard.jobs.outage import Outage
 
 #: The status of each public code. An error with any other code becomes an INTERNAL_ERROR.
 STATUS: Final = {
@@ -51,6 +52,7 @@ _MAX_FIELDS: Final = 50
 _MAX_TEXT: Final = 500
 
 log = structlog.get_logger(__name__)
+_UNAVAILABLE: Final = Outage(log, "http.unavailable")
 
 
 def error_response(
@@ -90,7 +92,7 @@ async def callboard_error(request: Request, error: Exception) -> Response:
     shown = Busy | SchemaMismatch
     if isinstance(error, Unavailable) and not isinstance(error, shown) and error.__cause__ is not None:
         # Addresses and driver messages go only to the log. Those shown have neither.
-        log.warning("http.unavailable", reason=error.message)
+        _UNAVAILABLE.failed(error.message)
         message = error.advice if isinstance(error, NotShown) else _OUTAGE
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else None
     return _response(request, error.code, message, fields=error.fields, headers=headers)

@@ -234,9 +234,14 @@ def state_text(state: str, more: str = "") -> "Text":
 
 def print_rich(*parts: "RenderableType", err: bool = False) -> None:
     """Print rich renderables to stdout, or to stderr if `err`. Use colours only if `coloured` allows them."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(rich_text(*parts, stream=stream), err=err, color=coloured(stream))
+
+
+def rich_text(*parts: "RenderableType", stream: TextIO) -> str:
+    """Return rich renderables as text for this stream."""
     from rich.console import Console
 
-    stream = sys.stderr if err else sys.stdout
     buffer = StringIO()
     console = Console(
         file=buffer,
@@ -249,8 +254,7 @@ def print_rich(*parts: "RenderableType", err: bool = False) -> None:
         legacy_windows=False,
     )
     console.print(*parts, sep="\n")
-    text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
-    click.echo(text, err=err, color=coloured(stream))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
 def coloured(stream: TextIO) -> bool:

@@ -87,19 +87,25 @@ def quiet_settings() -> "Settings":
 
     Its stderr is for its own messages, so the log level is warning unless CALLBOARD_LOG_LEVEL is set.
     """
-    return _settings("warning")
+    return _settings("warning", background=False)
 
 
 def server_settings() -> "Settings":
     """Return the settings and configure logging for a long-running process: level info unless set."""
-    return _settings("info")
+    return _settings("info", background=True)
 
 
-def _settings(level: str) -> "Settings":
+def _settings(level: str, *, background: bool) -> "Settings":
+    from callboard.config.log_writer import Background
     from callboard.config.logging import configure
     from callboard.config.settings import load_settings
 
     settings = load_settings()
     chosen = settings.source("log_level") != "default"
-    configure(settings.log_format, settings.log_level if chosen else level)
+    wish = None
+    if background:
+        from callboard.jobs.metrics import LOG_LINES_DROPPED
+
+        wish = Background(LOG_LINES_DROPPED.inc)
+    configure(settings.log_format, settings.log_level if chosen else level, background=wish)
     return settings

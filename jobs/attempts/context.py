@@ -1,9 +1,11 @@
 """The interface of a running job for its own code: progress, logs, cancellation, enqueueing more jobs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -131,6 +133,13 @@ class RunningJob:
             job_id=str(self.id), job=self.name, attempt=self.attempt
         )
 
+    @cached_property
+    def log_fields(self) -> dict[str, object]:
+        """The fields of each line that is logged while this attempt runs."""
+        return {
+            "job_id": str(self.id), "job": self.name, "attempt": self.attempt, "queue": self.queue,
+        }  # fmt: skip
+
     def progress(self, fraction: float, note: str | None = None) -> None:
         """Report the part that is done (0..1) and a note.
 
@@ -219,6 +228,13 @@ def disown_jobs() -> None:
     RunningJob.ended = RunningJob.is_copy = True
 
 
+def job_log_fields() -> Mapping[str, object]:
+    """Return the fields of the lines of the job that this thread or task runs; none outside a job."""
+    job = running_job()
+    return _NO_FIELDS if job is None else job.log_fields
+
+
+_NO_FIELDS: Final[Mapping[str, object]] = MappingProxyType({})
 _running = cast("ContextVar[RunningJob | None]", running_here)
 
 

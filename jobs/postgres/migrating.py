@@ -16,6 +16,7 @@ from sqlalchemy.event import listen
 
 from callboard.jobs.errors import Busy, InvalidInput
 from callboard.jobs.model.basics.jitter import JITTER
+from callboard.jobs.outage import Outage
 from callboard.jobs.postgres import schema
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.failures import is_conflict, is_lock_timeout
@@ -73,6 +74,7 @@ class Migrations:
         database = self._database
         with _one_at_a_time, database.explaining(), schema.exclusive(database.engine) as verify:
             current = self.status().current
+            outage = Outage(log, "migration.waiting")
             while True:
                 verify()
                 try:
@@ -82,7 +84,7 @@ class Migrations:
                         raise
                     if time.monotonic() > deadline:
                         raise Busy(_LOCKED) from error
-                    log.warning("migration.waiting", reason="another transaction has locked a table")
+                    outage.failed("another transaction has locked a table")
                     time.sleep(JITTER.uniform(*_PAUSES))
                 else:
                     return

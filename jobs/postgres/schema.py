@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from callboard.jobs.errors import SchemaMismatch
 from callboard.jobs.metrics import SCHEMA_VERSION
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
+from callboard.jobs.outage import Outage
 from callboard.jobs.postgres.locks import MIGRATION, check, try_lock_transaction
 from callboard.jobs.postgres.sql import SCHEMA
 
@@ -139,15 +140,13 @@ def exclusive(engine: Engine) -> Iterator[Callable[[], None]]:
     statement would have a snapshot, and CREATE INDEX CONCURRENTLY waits for each snapshot: so this asks again
     and again instead.
     """
-    pause, waited = Event(), False
+    pause, outage = Event(), Outage(log, "migration.waiting")
     with engine.connect() as connection:
         connection.execute(_HOLD)
         while not try_lock_transaction(connection, MIGRATION):
             connection.rollback()
             connection.execute(_HOLD)
-            if not waited:
-                waited = True
-                log.warning("migration.waiting", reason="another process migrates this schema")
+            outage.failed("another process migrates this schema")
             pause.wait(_LOCK_EVERY)
         yield lambda: check(connection)
 

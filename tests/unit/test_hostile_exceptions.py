@@ -390,7 +390,9 @@ def test_dramatiqs_backoff_holds_its_cap_at_any_attempt(attempt, least, most):
     policy = RetryPolicy.from_dramatiq(max_retries=None, min_backoff_ms=least, max_backoff_ms=most)
     end = end_of(ValueError("words"), policy, attempt=attempt, max_attempts=5_000)
     assert end.error.message == "words"
-    assert timedelta(0) <= end.delay <= timedelta(days=7 if most is None or most > 10**9 else most / 86_400_000)
+    assert (
+        timedelta(0) <= end.delay <= timedelta(days=7 if most is None or most > 10**9 else most / 86_400_000)
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 import structlog
 
 from callboard.cli.job.job_log_commands import folded
-from callboard.config.logging import configure
-from callboard.jobs.attempts.context import RunningJob, enter, leave
+from callboard.config import log_capture, own_loggers
+from callboard.config.logging import configure_for_jobs
+from callboard.jobs.attempts.context import RunningJob, enter, job_log_fields, leave
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
 from callboard.jobs.attempts.progress import Progress
@@ -176,8 +177,8 @@ def running(scribe: JobLogFlusher) -> Iterator[RunningJob]:
     """A job that runs here, where everything from INFO up is heard."""
     root = logging.getLogger()
     handlers, level, before = list(root.handlers), root.level, structlog.get_config()
-    configure("json", "error", other_level="info")
-    JobLogHandler(logging.INFO, scribe.register).install()
+    configure_for_jobs("json", "error", job_log_fields)
+    log_capture.start(JobLogHandler(logging.INFO, scribe.register))
     running = job_running()
     token = enter(running)
     yield running
@@ -185,6 +186,8 @@ def running(scribe: JobLogFlusher) -> Iterator[RunningJob]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**before)
+    own_loggers.reset()
+    log_capture.stop()
 
 
 def messages(running: RunningJob) -> list[str]:
@@ -257,7 +260,7 @@ def test_a_traceback_is_part_of_its_line_and_its_end_is_kept(running):
 
 
 def handler_of_jobs() -> JobLogHandler:
-    (handler,) = [one for one in logging.getLogger().handlers if isinstance(one, JobLogHandler)]
+    (handler,) = [one for one in log_capture._handlers if isinstance(one, JobLogHandler)]
     return handler
 
 

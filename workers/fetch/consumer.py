@@ -19,6 +19,7 @@ from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
+from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import AGEING, Transport, read_token
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt import Attempt, AttemptFactory, JobKind, PutOff
@@ -85,8 +86,7 @@ class JobConsumer(dramatiq.Consumer):
         self._clock = clock
         #: Held during a claim. A drain takes it to make sure that no claim is running.
         self.claiming = Lock()
-        #: Whether the last claim failed. An outage is logged once when it begins and once when it ends.
-        self._waiting = False
+        self._outage = Outage(log, "consumer.waiting", "consumer.recovered", clock=clock)
 
     def __next__(self) -> None:
         if not self._draining.is_set():
@@ -94,14 +94,10 @@ class JobConsumer(dramatiq.Consumer):
                 self._fill()
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "claim").inc()
-                if not self._waiting:
-                    log.warning("consumer.waiting", reason=error.message)
-                self._waiting = True
+                self._outage.failed(error.message)
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
             else:
-                if self._waiting:
-                    log.info("consumer.recovered")
-                self._waiting = False
+                self._outage.over()
         else:
             # The consumer claims nothing more, but it still gets the acks of running jobs.
             self._slots.wait_empty(_FALLBACK_PAUSE)

@@ -14,6 +14,7 @@ from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import WAKE, Transport
 from callboard.workers.execute.attempt import JobKind
 from callboard.workers.fetch.slots import Slots
@@ -148,6 +149,7 @@ class TokenSource:
         self._queues = queues
         self._transport = transport
         self._worker = worker
+        self._outage = Outage(log, "consumer.without_redis", "consumer.redis_back")
         #: Redis did not answer the last pop.
         self.away = False
         # The last claim without tokens found jobs, so there may be more.
@@ -177,11 +179,10 @@ class TokenSource:
         except Unavailable as error:
             if not self.away:
                 STORE_ERRORS.labels("redis", "pop").inc()
-                log.warning("consumer.without_redis", reason=error.message)
+            self._outage.failed(error.message)
             self.away = True
             return None
-        if self.away:
-            log.info("consumer.redis_back")
+        self._outage.over()
         self.away = False
         if raw == [WAKE]:
             self._queues.read()

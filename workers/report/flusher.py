@@ -19,6 +19,7 @@ from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.pauses import Pauses
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
+from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import Transport
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.slots import Slots
@@ -68,6 +69,7 @@ class Flusher(Thread):
         #: What Postgres refuses, by the job's claim.
         self._refused: dict[UUID, Attempt] = {}
         self._pauses: Pauses[UUID] = Pauses(SYSTEM)
+        self._outage = Outage(log, "flusher.waiting", "flusher.recovered")
 
     def put(self, attempt: Attempt) -> None:
         """Write the outcome of an attempt soon, or hand its job back if it was not started."""
@@ -111,14 +113,15 @@ class Flusher(Thread):
                 self._write(ends, batch)
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
-                log.warning("flusher.waiting", reason=error.message, outcomes=len(batch))
-                self._stopping.wait(pause)
+                self._outage.failed(error.message, outcomes=len(batch))
+                self._pause(pause)
                 continue
             except Exception:  # the thread must go on, because it frees the slots
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("flusher.refused", outcomes=len(batch))
                 batch = self._write_one_by_one(batch)
             break
+        self._outage.over()
         self._ended(batch)
 
     def _ended(self, batch: list[Attempt]) -> None:
@@ -172,10 +175,15 @@ class Flusher(Thread):
                     self._write([attempt.finish], [attempt])
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
-                log.warning("flusher.waiting", reason=error.message, outcomes=1)
-                self._stopping.wait(pause)
+                self._outage.failed(error.message, outcomes=1)
+                self._pause(pause)
             else:
                 return
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next try: briefly when the worker stops."""
+        if self._stopping.wait(seconds):
+            time.sleep(_RETRY_AFTER[0])
 
     def _write_bare(self, attempt: Attempt, error: Exception) -> bool:
         """Write a refused outcome without what it may have been refused for; return whether it was written.

@@ -13,6 +13,7 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.outage import Outage
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.consumer import EndSink
 
@@ -40,6 +41,7 @@ class JobLogFlusher(Thread):
         self._ended: deque[Attempt] = deque()
         self._some = Event()
         self._stopping = Event()
+        self._outage = Outage(log, "scribe.waiting", "scribe.recovered", clock=clock)
 
     def register(self, lines: LogLines) -> None:
         """Write these lines in the next round."""
@@ -92,7 +94,7 @@ class JobLogFlusher(Thread):
                 self._write_once(list(portions.values()), reported)
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "words").inc()
-                log.debug("scribe.waiting", reason=error.message)
+                self._outage.failed(error.message)
                 if ended and not self._stopping.wait(_RETRY_AFTER):
                     continue
                 self._registered.extend(portions)
@@ -100,6 +102,7 @@ class JobLogFlusher(Thread):
             except Exception:  # the attempts that wait here must end in any case
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("scribe.refused", attempts=len(portions))
+            self._outage.over()
             for one in portions:
                 one.written()
             for job, report in reported:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
+from callboard.config.log_capture import UnlockedHandler
 from callboard.config.logging import redact
 from callboard.config.redaction import mask_text
 from callboard.jobs.attempts.context import RunningJob, running_job
@@ -20,7 +21,7 @@ _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctim
 _COLUMNS: Final = frozenset({"event", "level", "logger", "timestamp", "exc_info", "stack_info"})
 
 
-class JobLogHandler(logging.Handler):
+class JobLogHandler(UnlockedHandler):
     """Adds what is logged while a job runs, by whatever logger, to the job's lines.
 
     Other records cost one lookup.
@@ -31,31 +32,6 @@ class JobLogHandler(logging.Handler):
     def __init__(self, level: int, register: Callable[[LogLines], None]) -> None:
         super().__init__(level)
         self._register = register
-
-    def install(self) -> None:
-        """Add the handler to the root logger, for records from its own level up.
-
-        Other handlers show what they did.
-        """
-        root = logging.getLogger()
-        for handler in root.handlers:
-            handler.setLevel(max(handler.level, root.level))
-        root.addHandler(self)
-        root.setLevel(min(root.level, self.level))
-
-    def createLock(self) -> None:  # noqa: N802 - the name that logging calls
-        # An interrupt may end a job inside this handler. A lock would stay locked for ever.
-        self.lock = None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Emit the record unless a filter drops it. The method of Python 3.13 needs a lock."""
-        kept: bool | logging.LogRecord = self.filter(record)
-        if isinstance(kept, logging.LogRecord):
-            # since Python 3.12 a filter may replace the record
-            record = kept
-        if kept:
-            self.emit(record)
-        return bool(kept)
 
     def emit(self, record: logging.LogRecord) -> None:
         running = running_job()
@@ -85,7 +61,7 @@ def _text(record: logging.LogRecord, running: RunningJob) -> str:
     if isinstance(record.msg, dict):
         # An event of structlog, which it passed to the standard library.
         message, fields, error = str(record.msg.get("event", "")), record.msg, record.msg.get("exc_info")
-        own: dict[str, object] = {"job_id": str(running.id), "job": running.name, "attempt": running.attempt}
+        own = running.log_fields
         fields = {
             key: value
             for key, value in fields.items()

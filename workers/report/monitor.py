@@ -12,6 +12,7 @@ from callboard.jobs.attempts.reports import Reports
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.outage import Outage
 from callboard.workers.board import Board
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.interrupts import CancelInterrupt, JobInterrupt, TimeoutInterrupt
@@ -40,6 +41,7 @@ class Monitor(Thread):
         self._board = board
         self._clock = clock
         self._stopping = Event()
+        self._outage = Outage(log, "monitor.waiting", "monitor.recovered", clock=clock)
         #: The jobs that have reported progress since the last write.
         self._progressed: deque[RunningJob] = deque()
         #: The attempts whose cancel is forced, each with its deadline.
@@ -92,8 +94,9 @@ class Monitor(Thread):
             # The progress is written with the next report, or at the latest before the outcome.
             self._progressed.extend(job for job, _ in reported)
             STORE_ERRORS.labels("postgres", "report").inc()
-            log.debug("monitor.waiting", reason=error.message)
+            self._outage.failed(error.message)
             return
+        self._outage.over()
         for job, report in reported:
             job.written(report)
         forced = []

@@ -14,6 +14,7 @@ from callboard.config.settings import Settings
 from callboard.jobs.errors import SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.outage import Outage
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
 from callboard.workers.child import EXIT_CONFIG, ChildPlan
@@ -74,6 +75,10 @@ class Supervisor:
         self._ask_at = 0.0
         self._solo_at = 0.0
         self._exit_code = 0
+        self._outages = {
+            task: Outage(log, "supervisor.waiting", "supervisor.recovered", clock=clock, task=task)
+            for task in ("ask", "rescue", "renew")
+        }
 
     def run(self) -> int:
         """Keep the children running until SIGTERM or SIGINT; return the exit code."""
@@ -155,11 +160,9 @@ class Supervisor:
         if now < self._ask_at:
             return
         self._ask_at = now + _ASK_EVERY
-        try:
+        with self._outages["ask"]:
             self._start_solo(now)
             self._force_cancels(now)
-        except Unavailable as error:
-            log.warning("supervisor.waiting", reason=error.message)
 
     def _start_solo(self, now: float) -> None:
         """Start a new child for each job that must run alone, few at a time."""
@@ -227,16 +230,14 @@ class Supervisor:
                 self._exit_code = code if code and code > 0 else 1
 
     def _rescue(self) -> None:
-        try:
+        # After an outage the next round tries again. If this process dies before, the reaper does it.
+        with self._outages["rescue"]:
             while self._dead:
                 dead = self._dead[0]
                 self._platform.workers.end(dead.worker_id, dead.suspects, how=dead.how, overdue=dead.overdue)
                 self._dead.pop(0)
                 if dead.suspects:
                     self._ask_at = self._clock.monotonic()
-        except Unavailable as error:
-            # The next round tries again. If this process dies before, the reaper does it.
-            log.warning("supervisor.waiting", reason=error.message)
 
     def _renew(self) -> None:
         now = self._clock.monotonic()
@@ -253,8 +254,9 @@ class Supervisor:
         try:
             held = self._platform.workers.renew([child.worker_id for child in alive])
         except Unavailable as error:
-            log.warning("supervisor.waiting", reason=error.message)
+            self._outages["renew"].failed(error.message)
             return
+        self._outages["renew"].over()
         for child in alive:
             # A child that was asked to stop, or has run its one job, ends its lease itself.
             ended = self._stopping.is_set() or (child.solo and not child.board.started())
