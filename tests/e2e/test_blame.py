@@ -60,7 +60,9 @@ def test_several_jobs_that_kill_their_process_are_convicted_at_their_third_death
     began = time.monotonic()
     until(lambda: stage.states() == {"quarantined": 4, "succeeded": 72}, PATIENCE)
     print(f"four of 76 jobs were convicted after {time.monotonic() - began:.1f} s")
-    assert {(stage.job(job).crash_count, stage.starts()[str(job)]) for job in poisons} == {(3, 3)}
+    # One that began beside another's death counts it too, and has itself died less often.
+    assert {stage.job(job).crash_count for job in poisons} == {3}
+    assert max(stage.starts()[str(job)] for job in poisons) <= 3
     ended = [stage.job(job) for job in [*siblings, *sync]]
     assert {(job.crash_count, job.attempt, job.solo) for job in ended} == {(0, 1, False)}
     assert worker.alive

@@ -75,8 +75,8 @@ def booted(supervisor, **more):
     supervisor._look()
 
 
-def test_five_failed_starts_in_a_row_are_given_up(supervisor):
-    for _ in range(4):
+def test_six_failed_starts_in_a_row_are_given_up(supervisor):
+    for _ in range(5):
         die(supervisor)
     assert supervisor._exit_code == 0
     die(supervisor, code=EXIT_UNAVAILABLE)
@@ -181,6 +181,18 @@ def test_a_lone_child_that_is_killed_is_replaced_at_once(supervisor, begun):
     die(supervisor, code=-signal.SIGKILL, solo=True, ready=bool(begun), begun=begun)
     assert supervisor._ask_at <= supervisor._clock.now
     assert supervisor._lone_failed.room(0, supervisor._clock.now) is None
+
+
+def test_a_stop_does_not_wait_for_a_child_that_imports_its_jobs(supervisor):
+    importing = child(step="imported the module 'x'")
+    ended = []
+    importing.process.is_alive = lambda: not ended
+    importing.process.kill = lambda: ended.append(True)
+    importing.process.terminate = lambda: None
+    supervisor._children.append(importing)
+    supervisor._stop()
+    assert supervisor._children == []
+    assert (supervisor._failed.count, supervisor._exit_code) == (0, 0)
 
 
 def lone(count, **more):

@@ -24,7 +24,7 @@ _RENEW_EVERY: Final = 5.0
 #: child is killed. Seconds.
 _STILL: Final = 10.0
 #: After this many failed starts in a row the supervisor gives up, unless a child has been ready before.
-_MOST_FAILED_STARTS: Final = 5
+_MOST_FAILED_STARTS: Final = 6
 #: After the grace period, the children have this time to write their last data. Then they are killed.
 #: Seconds.
 _KILL_AFTER: Final = 6.0
