@@ -18,6 +18,9 @@ QUEUE_OLDEST = GaugeTable(
 QUEUE_GRANTED = GaugeTable(
     "callboard_queue_granted", "Jobs of a limited queue that may start and have not.", ["queue"]
 )
+SUSPECTS = GaugeTable(
+    "callboard_queue_suspects", "Jobs that wait to run alone, because workers died while they ran.", ["queue"]
+)
 #: A queue without workers is what an alarm looks for, so the smallest numbers are shown.
 WORKERS = GaugeTable("callboard_workers", "Workers with a lease that serve the queue.", ["queue"], rest=min)
 
@@ -47,20 +50,21 @@ class Gauges:
         began = self._clock.monotonic()
         if began < self._not_before:
             return
-        found = self._queues.gauged()
+        found, suspects = self._queues.gauged(), self._queues.suspects()
         self._not_before = self._clock.monotonic() + (self._clock.monotonic() - began) * _PAUSE_FACTOR
         current = [each for each in found if each.in_use]
         QUEUE_JOBS.replace(
             {(each.counts.name, state): getattr(each.counts, state) for each in current for state in _STATES}
         )
         QUEUE_GRANTED.replace({(each.counts.name,): each.counts.granted for each in current})
+        SUSPECTS.replace({(each.counts.name,): suspects.get(each.counts.name, 0) for each in current})
         QUEUE_OLDEST.replace({(each.counts.name,): _age(each.at, each.counts.oldest_at) for each in current})
         WORKERS.replace({(each.counts.name,): each.workers for each in current})
 
     @staticmethod
     def clear() -> None:
         """Remove all values."""
-        for gauge in (QUEUE_JOBS, QUEUE_OLDEST, QUEUE_GRANTED, WORKERS):
+        for gauge in (QUEUE_JOBS, QUEUE_OLDEST, QUEUE_GRANTED, SUSPECTS, WORKERS):
             gauge.clear()
 
 

@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from typing import Any, Final
 from uuid import UUID
 
+from callboard.workers.boot_report import BootReport
+
 _ID_BYTES: Final = 16
 _EMPTY: Final = bytes(_ID_BYTES)
 _NEVER: Final = 0.0
@@ -36,6 +38,8 @@ class Board:
         self._forced_ids: Any = context.RawArray(ctypes.c_char, _MAX_FORCED * _ID_BYTES)
         self._forced_deadlines: Any = context.RawArray(ctypes.c_double, _MAX_FORCED)
         self._size = size
+        #: How the start of the child went.
+        self.boot = BootReport()
 
     @property
     def pulse(self) -> int:

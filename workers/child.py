@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from threading import Event, Thread
@@ -25,21 +24,22 @@ from callboard.config.settings import Settings, sqlalchemy_url
 from callboard.jobs.attempts.context import job_log_fields
 from callboard.jobs.attempts.worker import WorkerCard
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
-from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
+from callboard.jobs.dramatiq.import_faults import described
+from callboard.jobs.errors import CallboardError, Unavailable
 from callboard.jobs.metrics import LOG_LINES_DROPPED
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
+from callboard.workers.boot_report import IMPORTING
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.execute.job_threads import carry_jobs_into_threads
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
 from callboard.workers.fetch.slots import Slots
+from callboard.workers.job_imports import import_jobs
 from callboard.workers.report.monitor import interrupt
 
-#: Exit codes that the supervisor knows.
-EXIT_CONFIG: Final = 2
-EXIT_UNAVAILABLE: Final = 7
 #: Interrupted jobs have this time to clean up after the grace period. Seconds.
 _CLEANUP_TIME: Final = 2.0
 #: While it stops: how long a statement waits; from the end of the grace period, how long all of them wait,
@@ -59,7 +59,7 @@ class ChildPlan:
     settings: Settings
     database_url: str
     redis_url: str
-    #: Run one job that must run alone, and end.
+    #: Run the jobs that must run alone, one after another, and end when there are none.
     solo: bool = False
 
 
@@ -75,17 +75,21 @@ def main(plan: ChildPlan, board: Board) -> None:
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
     stop = StopSignal(plan.settings.grace.total_seconds())
     try:
-        child = WorkerChild(plan, board)
-        child.start()
+        with board.boot.watching():
+            child = WorkerChild(plan, board)
+            child.start()
     except CallboardError as error:
-        log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - the message is enough
+        # The supervisor logs it, once for all its children.
+        board.boot.fail(error.message)
+        log.debug("worker.boot_failed", exc_info=True)
         sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
-    except Exception:  # multiprocessing would print it, and might wait for the reader of stderr
+    except Exception as error:  # multiprocessing would print it, and might wait for the reader of stderr
+        board.boot.fail(described(error))
         log.exception("worker.boot_failed")
         sys.exit(1)
     stop.wait(child.is_done)
     child.drain(stop)
-    sys.exit(0)
+    sys.exit(EXIT_OK)
 
 
 class StopSignal:
@@ -98,6 +102,8 @@ class StopSignal:
         self._grace = grace
         self._requested = Event()
         self.hurry = Event()
+        #: Set when the supervisor has died. It renews the lease no more.
+        self.orphaned = Event()
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -117,6 +123,7 @@ class StopSignal:
         if parent is not None:
             wait([parent.sentinel])
             log.warning("worker.orphaned")
+            self.orphaned.set()
             # The import of the jobs may hang, and no supervisor is left that would notice.
             end_at_latest(self._grace + _LAST_RESORT)
             self._requested.set()
@@ -133,8 +140,11 @@ class WorkerChild:
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         self._draining = Event()
+        if settings.middleware:
+            board.boot.begin(f"{IMPORTING} the middleware of CALLBOARD_MIDDLEWARE")
         self._broker = make_broker(self._platform, self._draining, settings)
-        import_jobs(settings.jobs)
+        import_jobs(settings.jobs, board.boot)
+        board.boot.begin("published its jobs")
         self._definitions = self._broker.definitions()
         self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
         self._slots = Slots(settings.slots, settings.async_slots, settings.threads, SYSTEM)
@@ -171,7 +181,7 @@ class WorkerChild:
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
     def is_done(self) -> bool:
-        """Return whether this child was for one job, and that job has ended."""
+        """Return whether this child was for jobs that run alone, and there are none."""
         return self._runners.is_settled() and not self._slots.count()
 
     def drain(self, stop: StopSignal) -> None:
@@ -188,7 +198,13 @@ class WorkerChild:
         for attempt in self._slots.held():
             if attempt.option("notify_shutdown"):
                 interrupt(attempt, ShutdownInterrupt)
+        renew_at = 0.0
         while not self._slots.wait_empty(0.1):
+            if stop.orphaned.is_set() and SYSTEM.monotonic() > renew_at:
+                # Without the lease, these jobs would be taken for those of a dead worker.
+                renew_at = SYSTEM.monotonic() + self._platform.workers.ttl.total_seconds() / 4
+                with suppress(Unavailable):
+                    self._platform.workers.renew([self._plan.worker_id])
             # Attempts that were between the claim and the threads before may be in the work queue now.
             self._hand_back()
             if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
@@ -215,22 +231,3 @@ class WorkerChild:
         for attempt in self._slots.held():
             interrupt(attempt, ShutdownInterrupt)
         self._slots.wait_empty(_CLEANUP_TIME)
-
-
-def import_jobs(modules: tuple[str, ...]) -> None:
-    """Import the modules that define jobs.
-
-    Raises InvalidInput that names a module that cannot be imported.
-    """
-    if not modules:
-        raise InvalidInput(
-            "CALLBOARD_JOBS names no module that defines jobs (for example: CALLBOARD_JOBS=myapp.jobs)"
-        )
-    for name in modules:
-        try:
-            import_module(name)
-        except Exception as error:
-            log.debug("worker.import_failed", module=name, exc_info=True)
-            raise InvalidInput(
-                f"CALLBOARD_JOBS: the module {name!r} cannot be imported: {type(error).__name__}: {error}"
-            ) from error

@@ -46,6 +46,11 @@ class Claims:
         #: Claims whose answer did not arrive, with the time of the outage. They may have been committed.
         self._unanswered: dict[UUID, float] = {}
 
+    @property
+    def has_unanswered(self) -> bool:
+        """Return whether the answer to a claim was lost. The claim may have been committed."""
+        return bool(self._unanswered)
+
     def claim(self, tokens: Sequence[Token]) -> list[ClaimedJob]:
         """Claim the jobs of these tokens. A job whose token is out of date is missing from the result."""
         if not tokens:

@@ -6,6 +6,7 @@ from operator import attrgetter
 
 from dramatiq.middleware import Middleware
 
+from callboard.jobs.dramatiq.import_faults import naming_faults
 from callboard.jobs.errors import InvalidInput
 
 
@@ -19,13 +20,9 @@ def load_middleware(names: Iterable[str]) -> list[Middleware]:
 
 def _load(name: str) -> Middleware:
     module, _, attribute = name.partition(":")
-    try:
+    with naming_faults(f"CALLBOARD_MIDDLEWARE: {name!r} cannot be loaded"):
         found = attrgetter(attribute)(import_module(module))
         made = found() if isinstance(found, type) else found
-    except Exception as error:  # importing runs user code, which may raise anything
-        raise InvalidInput(
-            f"CALLBOARD_MIDDLEWARE: {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(made, Middleware):
         raise InvalidInput(
             f"CALLBOARD_MIDDLEWARE: {name!r} is not middleware"

@@ -162,6 +162,7 @@ class HealthChecks:
             unknown = diagnosing.unknown_jobs(connection) if live else {}
             put_off = diagnosing.put_off(connection)
             paused = diagnosing.paused_queues(connection)
+            suspects = diagnosing.suspects(connection)
         if live:
             yield Check("workers", "ok", f"{live} live")
         else:
@@ -188,6 +189,12 @@ class HealthChecks:
             yield Check(
                 "put off", "warn", f"and jobs of {len(put_off) - _MAX_NAMED} more names",
                 "'callboard job why ID' explains each job",
+            )  # fmt: skip
+        if suspects:
+            yield Check(
+                "suspects", "warn",
+                f"jobs wait for their run alone, because workers died while they ran: {_some(suspects)}",
+                "workers run each alone to find the cause; docs/how-to/crashes.md explains it",
             )  # fmt: skip
         if paused:
             yield Check(

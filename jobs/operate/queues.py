@@ -43,6 +43,11 @@ class Queues:
         with self._database.autocommit() as connection:
             return queue_rows.gauged(connection)
 
+    def suspects(self) -> dict[str, int]:
+        """Return the queues in which jobs wait to run alone, with the number of jobs."""
+        with self._database.autocommit() as connection:
+            return queue_rows.suspects(connection)
+
     def get(self, name: str) -> QueueCounts:
         """Return one queue. Raises NotFound."""
         with self._database.autocommit() as connection:

@@ -152,9 +152,11 @@ def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime
 
 
 def solo(servers: Sequence[ServingWorker]) -> Reason:
-    """Return that the job runs alone next."""
+    """Return that the job waits for its run alone."""
     hosts = list(dict.fromkeys(server.place.rpartition(":")[0] for server in servers))
-    told = "a worker died while it ran, so it runs alone next, in a process of its own"
+    told = (
+        "it waits for its run alone, because workers died while it ran: it runs next in a process of its own"
+    )
     if hosts:
         more = f" and {len(hosts) - _HOSTS_NAMED} more" if len(hosts) > _HOSTS_NAMED else ""
         told += f", which a worker on {', '.join(hosts[:_HOSTS_NAMED])}{more} starts"

@@ -72,8 +72,8 @@ def test_every_code_is_a_word_that_stays():
         (reasons.put_off(a_job(put_off=1, put_off_reason="h:1: no")),
          "it was put off once by workers that cannot run it (h:1: no)"),
         (reasons.solo([ServingWorker(f"host{n}:1", True, 8, 64, 0) for n in range(5)]),
-         ("a worker died while it ran, so it runs alone next, in a process of its own, which a worker on host0, host1, "
-         "host2 and 2 more starts")),
+         ("it waits for its run alone, because workers died while it ran: it runs next in a process of its own, which a"
+          " worker on host0, host1, host2 and 2 more starts")),
         (reasons.workers_busy([ServingWorker("h:1", True, 8, 64, 20), ServingWorker("h:2", True, 8, 64, 30)]),
          "all 2 workers that can run it are busy: 50 jobs for 16 threads"),
         (reasons.job_unknown(a_job(), [ServingWorker("h:1", False, 8, 64, 0)]),

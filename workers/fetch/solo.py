@@ -1,36 +1,55 @@
-"""Run one job alone, in a child that ends after it.
+"""Run suspects one after another, each alone in this process.
 
-If the job kills its process, no other job is harmed.
+If one of them kills the process, no other job is harmed, and the cause is known.
 """
 
 from collections.abc import Sequence
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.workers.fetch.consumer import JobConsumer
 
+#: How often a child without a job asks for one, and after how long without any it ends. Seconds.
+_ASK_EVERY: Final = 0.5
+_KEPT_FOR: Final = 30.0
+
 
 class SoloConsumer(JobConsumer):
-    """Claims one job that must run alone, and nothing after it."""
+    """Claims a job that must run alone, and the next one when the outcome of that one is committed."""
 
     def __init__(self, *, definitions: dict[str, JobDefinition], queues: Sequence[str], **parts: Any) -> None:
         super().__init__(definitions=definitions, queues=queues, **parts)
         self._queue_names = queues
-        #: Set when the job is claimed, or when there is none. The child is done when the slots are empty
-        #: then.
+        self._idle_since = self._clock.monotonic()
+        #: Set when there was nothing to claim for a while, or when the answer to a claim was lost. The child
+        #: is done when the slots are empty then.
         self.settled = Event()
 
     def _fill(self) -> None:
         if self.settled.is_set():
-            self._draining.wait(1.0)
-            return
+            self._draining.wait(_ASK_EVERY)
+        elif self._slots.count():
+            self._slots.wait_empty(_ASK_EVERY)
+            self._idle_since = self._clock.monotonic()
+        elif not self._claim():
+            if self._clock.monotonic() - self._idle_since > _KEPT_FOR:
+                self.settled.set()
+            self._draining.wait(_ASK_EVERY)
+
+    def _claim(self) -> bool:
+        """Claim a job; return whether there was one."""
         # The queues are of no interest, but this fails while the tables do not fit.
         self._claims.served_queues(self._queue_names)
         with self.claiming:
+            if self._draining.is_set():
+                return False
             try:
-                if not self._draining.is_set():
-                    self._accept(self._claims.claim_solo(sorted(self._definitions), self._queue_names))
+                claimed = self._claims.claim_solo(sorted(self._definitions), self._queue_names)
             finally:
-                # A claim whose answer was lost is not searched for. When the lease ends, its job is rescued.
-                self.settled.set()
+                # A second claim could put two jobs into this process. When its lease ends, the job of the
+                # lost claim is rescued.
+                if self._claims.has_unanswered:
+                    self.settled.set()
+            self._accept(claimed)
+        return bool(claimed)

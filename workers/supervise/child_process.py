@@ -3,16 +3,25 @@
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from typing import Final
 from uuid import UUID
 
 import structlog
 
+from callboard.config.settings import Settings
+from callboard.jobs.model.basics.ids import new_id
 from callboard.workers.board import Board
+from callboard.workers.boot_report import LONGEST_BOOT
+from callboard.workers.child import ChildPlan
+from callboard.workers.child import main as run_child
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
 
-#: A child must show its first pulse within this time after its start. It imports the jobs meanwhile. Seconds.
-LONGEST_BOOT: Final = 60.0
+#: A child that ends this soon after it was ready, and ran no job, counts as a failed start. Seconds.
+_QUICK_DEATH: Final = 5.0
+#: A crash of the interpreter: the same code crashes again.
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 log = structlog.get_logger(__name__)
 
@@ -41,18 +50,35 @@ class ChildProcess:
     board: Board
     process: SpawnProcess
     born_at: float
-    #: It runs one job alone, and ends.
+    #: It runs suspects one after another, each alone.
     solo: bool = False
     pulse: int = 0
     moved_at: float = 0.0
+    #: When its first pulse was seen.
+    ready_at: float | None = None
+    #: The jobs that ran when the board was read last, and since when they run. Only of a lone child.
+    runs: list[UUID] = field(default_factory=list)
+    runs_since: float = 0.0
+    #: It was ready, and then ran a job or lived for a while: its start has not failed.
+    proven: bool = False
     #: Its lease was lost, or it is being stopped. Its lease is not renewed, and its death has no suspects.
     dismissed: bool = False
     #: It was killed because its pulse did not start in time.
     hung: bool = False
-    #: The supervisor has seen one of its jobs run.
-    worked: bool = False
     #: The jobs for which it was killed, each with its hard timeout in seconds; 0 for a forced cancel.
     killed_for: Mapping[UUID, float] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, settings: Settings, urls: tuple[str, str], now: float, *, solo: bool) -> "ChildProcess":
+        """Start a child. urls: of Postgres and of Redis. A lone child runs one job at a time."""
+        if solo:
+            settings = settings.model_copy(update={"threads": 1, "slots": 1, "async_slots": 1})
+        board = Board(settings.threads + settings.async_slots)
+        plan = ChildPlan(new_id(), settings, *urls, solo=solo)
+        process = get_context("spawn").Process(target=run_child, args=(plan, board), name="callboard-worker")
+        process.start()
+        log.info("worker.started", worker_id=str(plan.worker_id), pid=process.pid, solo=solo)
+        return cls(plan.worker_id, board, process, now, solo, moved_at=now)
 
     def look(self, now: float, *, trusted: bool) -> Mapping[UUID, float]:
         """Read the pulse; return the jobs for which the child must be killed now.
@@ -62,13 +88,57 @@ class ChildProcess:
         pulse = self.board.pulse
         if pulse != self.pulse or not trusted:
             self.pulse, self.moved_at = pulse, now
-        if self.solo and not self.worked:
-            self.worked = bool(self.board.started())
+        if pulse and self.ready_at is None:
+            self.ready_at = now
+        if self.solo and (runs := self.board.started()) != self.runs:
+            self.runs, self.runs_since = runs, now
         return {} if self.killed_for else self.board.overdue(now)
+
+    def proves_itself(self, now: float) -> bool:
+        """Return whether it has just become clear that the start of this child has not failed."""
+        if self.proven or self.ready_at is None:
+            return False
+        self.proven = bool(now - self.ready_at > _QUICK_DEATH or self.runs or self.board.started())
+        return self.proven
+
+    @property
+    def is_booting(self) -> bool:
+        """Return whether the child has not been ready yet."""
+        return not self.board.pulse
+
+    def has_failed(self, *, stopping: bool) -> bool:
+        """Return whether this dead child is a failed start: it ended before it could work.
+
+        The crash of a job is no failed start.
+        """
+        if self.proven or self.dismissed or self.board.started():
+            return False
+        clean = self.process.exitcode == EXIT_OK and (stopping or not self.is_booting)
+        return not clean
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Return whether the next start would fail in the same way: a setting or a module is at fault."""
+        code = self.process.exitcode or 0
+        if not self.is_booting or code == EXIT_UNAVAILABLE:
+            return False
+        broken = self.hung or code >= 0 or -code in _CRASHES
+        return code == EXIT_CONFIG or (self.board.boot.is_importing and broken)
+
+    def boot_fault(self) -> str:
+        """Return why this dead child did not start, in one sentence."""
+        report, code = self.board.boot, self.process.exitcode
+        if report.fault:
+            return report.fault
+        end = f"was not ready after {LONGEST_BOOT:g} s" if self.hung else how_ended(code)
+        place = report.place()
+        return f"the process {end}{f' while it {report.step}' if report.step else ''}" + (
+            f" ({place})" if place else ""
+        )
 
     def hangs(self, now: float) -> bool:
         """Return whether the first pulse of the child is overdue."""
-        return not self.hung and not self.board.pulse and now - self.born_at > LONGEST_BOOT
+        return not self.hung and self.is_booting and now - self.born_at > LONGEST_BOOT
 
     def still(self, now: float) -> float:
         """Return for how many seconds the pulse has not changed; 0 while the child starts."""
@@ -95,15 +165,18 @@ class ChildProcess:
             return ChildDeath(self.worker_id, [], overdue, "")
         # Without a stop, exit code 0 is no clean end: a job may call os._exit(0).
         clean = self.dismissed or (code == 0 and stopping)
-        return ChildDeath(self.worker_id, [] if clean else started, {}, _how(code))
+        return ChildDeath(
+            self.worker_id, [] if clean else started, {}, f"the process that ran it {how_ended(code)}"
+        )
 
 
-def _how(code: int | None) -> str:
+def how_ended(code: int | None) -> str:
+    """Return how a process ended, as a verb in the past tense."""
     if code is None or code >= 0:
-        return f"the process that ran it exited with code {code}"
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
     why = ", as happens when memory runs out" if code == -signal.SIGKILL else ""
-    return f"the process that ran it was killed by {name}{why}"
+    return f"was killed by {name}{why}"

@@ -4,7 +4,6 @@ It renews their leases and replaces dead children.
 """
 
 import signal
-from multiprocessing import get_context
 from threading import Event
 from typing import Final
 
@@ -13,23 +12,20 @@ import structlog
 from callboard.config.settings import Settings
 from callboard.jobs.errors import SchemaMismatch, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
-from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.outage import Outage
 from callboard.jobs.platform import Platform
-from callboard.workers.board import Board
-from callboard.workers.child import EXIT_CONFIG, ChildPlan
-from callboard.workers.child import main as run_child
+from callboard.workers.exit_codes import EXIT_CONFIG
+from callboard.workers.supervise import lone_children
 from callboard.workers.supervise.child_process import ChildDeath, ChildProcess
+from callboard.workers.supervise.failed_starts import FailedStarts
 
 _LOOK_EVERY: Final = 0.2
 _RENEW_EVERY: Final = 5.0
 #: The lease of a child is not renewed while its pulse is older than this. When the lease has run out too, the
 #: child is killed. Seconds.
 _STILL: Final = 10.0
-#: A child that ends within this time counts as a failed start. After this many in a row the supervisor gives
-#: up. Seconds.
-_QUICK_DEATH: Final = 5.0
-_MOST_QUICK_DEATHS: Final = 5
+#: After this many failed starts in a row the supervisor gives up, unless a child has been ready before.
+_MOST_FAILED_STARTS: Final = 6
 #: After the grace period, the children have this time to write their last data. Then they are killed.
 #: Seconds.
 _KILL_AFTER: Final = 6.0
@@ -38,10 +34,6 @@ _STOP_ANSWER: Final = 2.0
 #: How often the supervisor reads jobs that must run alone, forced cancels that a child cannot handle, and
 #: whether tables that did not fit do so now. Seconds.
 _ASK_EVERY: Final = 2.0
-#: This many children that run one job alone may exist beside the others.
-_SOLO_AT_ONCE: Final = 2
-#: The pause after such a child failed to start. Seconds.
-_SOLO_PAUSE: Final = 30.0
 #: A child whose pulse is older than this may not notice a forced cancel. Seconds.
 _UNRESPONSIVE: Final = 3.0
 
@@ -68,12 +60,15 @@ class Supervisor:
         self._dead: list[ChildDeath] = []
         self._stopping = Event()
         self._hurrying = Event()
-        self._quick_deaths = 0
-        self._restart_at = 0.0
+        #: The failed starts of ordinary children, and of lone ones.
+        self._failed = FailedStarts()
+        self._lone_failed = FailedStarts()
+        #: Whether a child has been ready. Then its configuration works, and the supervisor does not give up.
+        self._ever_ready = False
+        self._tables_at = 0.0
         self._renew_at = 0.0
         self._looked_at = 0.0
         self._ask_at = 0.0
-        self._solo_at = 0.0
         self._exit_code = 0
         self._outages = {
             task: Outage(log, "supervisor.waiting", "supervisor.recovered", clock=clock, task=task)
@@ -115,28 +110,27 @@ class Supervisor:
         return self._settings.grace.total_seconds() + _KILL_AFTER
 
     def _start_missing(self) -> None:
-        missing = self._settings.processes - sum(not child.solo for child in self._children)
-        if missing > 0 and self._clock.monotonic() >= self._restart_at and self._tables_fit():
-            for _ in range(missing):
-                self._start(self._settings)
+        ordinary = [child for child in self._children if not child.solo]
+        missing = self._settings.processes - len(ordinary)
+        now = self._clock.monotonic()
+        room = self._failed.room(sum(child.is_booting for child in ordinary), now)
+        number = missing if room is None else min(missing, room)
+        if number > 0 and now >= self._tables_at and self._tables_fit():
+            for _ in range(number):
+                self._start(solo=False)
 
     def _tables_fit(self) -> bool:
         """Return whether children can start. Without an answer they start, and report the outage."""
         try:
             self._platform.database.verify_tables()
         except Unavailable as error:
-            self._restart_at = self._clock.monotonic() + _ASK_EVERY
+            self._tables_at = self._clock.monotonic() + _ASK_EVERY
             return not isinstance(error, SchemaMismatch)
         return True
 
-    def _start(self, settings: Settings, *, solo: bool = False) -> None:
-        board = Board(settings.threads + settings.async_slots)
-        plan = ChildPlan(new_id(), settings, *self._urls, solo=solo)
-        process = get_context("spawn").Process(target=run_child, args=(plan, board), name="callboard-worker")
-        process.start()
+    def _start(self, *, solo: bool) -> None:
         now = self._clock.monotonic()
-        self._children.append(ChildProcess(plan.worker_id, board, process, now, solo, moved_at=now))
-        log.info("worker.started", worker_id=str(plan.worker_id), pid=process.pid, solo=solo)
+        self._children.append(ChildProcess.start(self._settings, self._urls, now, solo=solo))
 
     def _look(self) -> None:
         """Read every pulse.
@@ -147,10 +141,12 @@ class Supervisor:
         trusted, self._looked_at = now - self._looked_at < _STILL, now
         for child in self._children:
             overdue = child.look(now, trusted=trusted)
+            self._ever_ready = self._ever_ready or child.ready_at is not None
+            if child.proves_itself(now):
+                (self._lone_failed if child.solo else self._failed).clear()
             if overdue:
                 child.kill_for(overdue)
             elif child.hangs(now):
-                log.error("worker.boot_hung", worker_id=str(child.worker_id), pid=child.process.pid)
                 child.hung = True
                 child.process.kill()
 
@@ -165,16 +161,15 @@ class Supervisor:
             self._force_cancels(now)
 
     def _start_solo(self, now: float) -> None:
-        """Start a new child for each job that must run alone, few at a time."""
-        solo = [child for child in self._children if child.solo]
-        known = [child.worker_id for child in self._children if child.board.pulse]
-        if len(solo) >= _SOLO_AT_ONCE or not known or now < self._solo_at:
+        """Start lone children while jobs wait that must run alone."""
+        known = [child.worker_id for child in self._children if not child.is_booting]
+        room = self._lone_failed.room(sum(child.is_booting for child in self._children if child.solo), now)
+        if not known or room == 0:
             return
-        waiting = self._platform.workers.solo_waiting(known, self._settings.queues, _SOLO_AT_ONCE)
-        starting = sum(not child.worked for child in solo)
-        settings = self._settings.model_copy(update={"threads": 1, "slots": 1, "async_slots": 1})
-        for _ in range(min(_SOLO_AT_ONCE - len(solo), waiting - starting)):
-            self._start(settings, solo=True)
+        waiting = self._platform.workers.solo_waiting(known, self._settings.queues, lone_children.COUNTED)
+        number = lone_children.missing(self._children, waiting, now)
+        for _ in range(number if room is None else min(number, room)):
+            self._start(solo=True)
 
     def _force_cancels(self, now: float) -> None:
         """Kill children that cannot notice a forced cancel because a job's C call blocks them."""
@@ -186,48 +181,43 @@ class Supervisor:
 
     def _remove_dead(self) -> None:
         """Remove children that have ended, and take their jobs back."""
+        now, stopping = self._clock.monotonic(), self._stopping.is_set() or bool(self._exit_code)
         for child in [each for each in self._children if not each.process.is_alive()]:
             self._children.remove(child)
-            code, death = child.process.exitcode, child.death(stopping=self._stopping.is_set())
+            code, death = child.process.exitcode, child.death(stopping=stopping)
+            failed = child.has_failed(stopping=stopping)
+            quiet = code == 0 or (child.is_booting and child.dismissed)
             log.log(
-                20 if code == 0 and not death.suspects else 40,
+                20 if quiet and not death.suspects and not failed else 40,
                 "worker.exited",
                 worker_id=str(child.worker_id),
                 pid=child.process.pid,
                 code=code,
             )
             self._dead.append(death)
-            booted = bool(child.board.pulse or child.board.started())
-            self._judge(child, code, booted=booted)
+            if failed:
+                self._judge(child, now)
+            if child.solo:
+                # Suspects may wait.
+                self._ask_at = now
         self._rescue()
 
-    def _judge(self, child: ChildProcess, code: int | None, *, booted: bool) -> None:
-        """Count failed starts. After several in a row the supervisor gives up.
-
-        The crash of a job is not one of them.
-        """
-        now = self._clock.monotonic()
+    def _judge(self, child: ChildProcess, now: float) -> None:
+        """Count a failed start. Give up if no child can ever start."""
         if child.solo:
-            if child.worked or child.board.started():
-                self._ask_at = now
-            elif code != 0:
-                self._solo_at = now + _SOLO_PAUSE
+            self._lone_failed.add(child, now)
             return
-        if code == EXIT_CONFIG:
+        if self._ever_ready or not child.is_booting:
+            self._failed.add(child, now)
+            return
+        hopeless = child.is_hopeless
+        if hopeless:
             self._exit_code = EXIT_CONFIG
-            return
-        quick = child.hung or now - child.born_at <= _QUICK_DEATH
-        if code == 0 or child.dismissed or not quick:
-            self._quick_deaths = 0
-            return
-        if not booted:
-            self._quick_deaths += 1
-            self._restart_at = now + min(2.0 ** (self._quick_deaths - 1), 30.0)
-            if self._quick_deaths >= _MOST_QUICK_DEATHS:
-                log.error(
-                    "worker.gave_up", deaths=self._quick_deaths, reason="processes die before they start"
-                )
-                self._exit_code = code if code and code > 0 else 1
+        self._failed.add(child, now, is_final=hopeless)
+        if not self._exit_code and self._failed.count >= _MOST_FAILED_STARTS:
+            log.error("worker.gave_up", failures=self._failed.count, reason="processes die before they start")
+            code = child.process.exitcode or 0
+            self._exit_code = code if code > 0 else 1
 
     def _rescue(self) -> None:
         # After an outage the next round tries again. If this process dies before, the reaper does it.
@@ -258,16 +248,22 @@ class Supervisor:
             return
         self._outages["renew"].over()
         for child in alive:
-            # A child that was asked to stop, or has run its one job, ends its lease itself.
-            ended = self._stopping.is_set() or (child.solo and not child.board.started())
-            if child.worker_id not in held and not ended:
-                # Its jobs have been given to other workers: its writes are refused.
-                log.error("worker.lease_lost", worker_id=str(child.worker_id), pid=child.process.pid)
+            # A child that was asked to stop ends its lease itself.
+            if child.worker_id not in held and not self._stopping.is_set():
+                # A lone child that runs nothing may have ended its lease itself. Otherwise its jobs have been
+                # given to other workers: its writes are refused.
+                if not child.solo or child.board.started():
+                    log.error("worker.lease_lost", worker_id=str(child.worker_id), pid=child.process.pid)
                 child.dismissed = True
                 child.process.terminate()
 
     def _stop(self) -> None:
         """Stop the children, wait for the grace period, then kill them. A second signal shortens the wait."""
+        for child in self._children:
+            if child.is_booting:
+                # It has no job, and the import of the jobs may take long.
+                child.dismissed = True
+                child.process.kill()
         self._terminate()
         deadline = self._clock.monotonic() + self._stop_time()
         hurried, pause = False, Event()

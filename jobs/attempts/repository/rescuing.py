@@ -30,8 +30,8 @@ _ENTRY: Final = f"""jsonb_build_object('attempt', j.attempt,
 _DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
 
 # Rows are locked in id order. The cast keeps Postgres from reading the whole index of ids for it, as it would
-# while its statistics say that the table is empty. Blame: sole (the only job that had started), shared
-# (others had started too), vague (it is not known which jobs had started), none.
+# while its statistics say that the table is empty. Blame: sole (the only job that had started, or the
+# only one that was held when it is not known which had started), shared (others had started too), none.
 _RESCUE: Final = text(f"""
 WITH held AS MATERIALIZED (
   SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
@@ -40,7 +40,7 @@ WITH held AS MATERIALIZED (
 ), blamed AS (
   SELECT h.*, CASE
     WHEN CAST(:suspects AS uuid[]) IS NULL
-      THEN CASE WHEN count(*) OVER (PARTITION BY h.worker_id) = 1 THEN 'sole' ELSE 'vague' END
+      THEN CASE WHEN count(*) OVER (PARTITION BY h.worker_id) = 1 THEN 'sole' ELSE 'shared' END
     WHEN h.id <> ALL(CAST(:suspects AS uuid[])) THEN 'none'
     WHEN cardinality(CAST(:suspects AS uuid[])) = 1 THEN 'sole' ELSE 'shared' END AS blame
   FROM held h
@@ -50,7 +50,8 @@ WITH held AS MATERIALIZED (
       END AS crash_count,
     CASE b.blame WHEN 'sole' THEN 0 WHEN 'none' THEN b.suspected ELSE least(b.suspected + 1, 32767)
       END AS suspected,
-    CASE b.blame WHEN 'none' THEN b.solo WHEN 'vague' THEN b.solo OR b.suspected > 0 ELSE true END AS solo
+    CASE b.blame WHEN 'none' THEN b.solo WHEN 'sole' THEN true
+      ELSE b.solo OR b.suspected > 0 OR b.crash_count > 0 END AS solo
   FROM blamed b
 ), verdict AS (
   SELECT c.*, CASE WHEN c.cancel_requested_at IS NOT NULL THEN 'cancelled'
@@ -76,9 +77,9 @@ def rescue(
     how:      how the worker died. The text goes into the errors of the job that caused it.
 
     A single suspect is the cause: its crash_count grows by 1, and by the number of earlier crashes of which
-    it was a suspect. Several suspects run alone from now on, which will show the cause. When the suspects are
-    not known, a job runs alone from its second suspicion on. No attempt of these jobs counts; epoch+1. Jobs
-    that run alone have no hints.
+    it was a suspect; it runs alone from now on. Of several suspects, each gets a suspicion and runs on
+    normally. It runs alone from its second suspicion on, or after a crash of its own, which will show the
+    cause. No attempt of these jobs counts; epoch+1. Jobs that run alone have no hints.
     """
     parameters = {
         "workers": list(workers),

@@ -144,6 +144,18 @@ def put_off(connection: Connection) -> list[PutOffCount]:
     return [PutOffCount(*row) for row in connection.execute(_PUT_OFF, {"limit": _MAX_READ})]
 
 
+_SUSPECTS: Final = text(f"""
+SELECT name, count(*) AS n FROM (
+  SELECT name FROM {SCHEMA}.jobs WHERE state = 'queued' AND solo LIMIT :limit
+) AS waiting GROUP BY name ORDER BY n DESC, name LIMIT 100
+""")
+
+
+def suspects(connection: Connection) -> dict[str, int]:
+    """Return the names of jobs that wait to run alone, with the number of jobs, most frequent first."""
+    return {row.name: row.n for row in connection.execute(_SUSPECTS, {"limit": _MAX_READ})}
+
+
 _PAUSED: Final = text(f"SELECT name FROM {SCHEMA}.queues WHERE paused_at IS NOT NULL ORDER BY name LIMIT 100")
 
 

@@ -100,6 +100,16 @@ def gauged(connection: Connection) -> list[Gauged]:
     return [Gauged(_counted(row), row.at, row.workers, row.named) for row in connection.execute(_GAUGED)]
 
 
+_SUSPECTS: Final = text(
+    f"SELECT queue, count(*) FROM {SCHEMA}.jobs WHERE state = 'queued' AND solo GROUP BY queue"
+)
+
+
+def suspects(connection: Connection) -> dict[str, int]:
+    """Return the queues in which jobs wait to run alone, with the number of jobs."""
+    return {row[0]: row[1] for row in connection.execute(_SUSPECTS)}
+
+
 _PAUSE: Final = text(f"""
 UPDATE {SCHEMA}.queues SET paused_at = coalesce(paused_at, statement_timestamp()) WHERE name = :name
 """)

@@ -161,6 +161,8 @@ HOT = {
     "limits_outstanding": Hot(lambda c: limits_repository.outstanding(c, "mail"), BY_ID),
     "look": Hot(lambda c: c.execute(feed_repository._LOOK), {"jobs_queued", "jobs_due", "jobs_expiring"}),
     "queues_gauged": Hot(queue_rows.gauged, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "queue_suspects": Hot(queue_rows.suspects, {"jobs_solo"}, walks=True),
+    "suspects": Hot(diagnosing.suspects, {"jobs_solo"}, walks=True),
     "queue_counts": Hot(queue_rows.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
     "purgeable": Hot(lambda c: queue_rows.purgeable(c, "mail", 1000), {"jobs_queued"}),
     "workers_live": Hot(lease_rows.live, {"jobs_running"}),

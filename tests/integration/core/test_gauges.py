@@ -17,6 +17,7 @@ from tests.samples import sample, series
 NAMES = (
     "callboard_queue_jobs",
     "callboard_queue_granted",
+    "callboard_queue_suspects",
     "callboard_queue_oldest_seconds",
     "callboard_workers",
 )
@@ -110,3 +111,13 @@ def test_a_scheduler_that_does_not_lead_has_no_gauges_of_queues_and_does_not_lag
             assert sample("callboard_scheduler_leader") == 0
     finally:
         leader.resign()
+
+
+def test_jobs_that_wait_to_run_alone_are_gauged_by_queue(platform, gauges):
+    waiting, _ = enqueue(platform, 2)
+    run_sql(platform, "UPDATE callboard.jobs SET solo = true WHERE id = :id", id=waiting)
+    gauges.round()
+    assert sample("callboard_queue_suspects", queue="reports") == 1
+    run_sql(platform, "UPDATE callboard.jobs SET state = 'running' WHERE id = :id", id=waiting)
+    gauges.round()
+    assert sample("callboard_queue_suspects", queue="reports") == 0

@@ -91,50 +91,90 @@ def test_when_nobody_knows_what_had_begun_a_lone_job_is_the_cause(platform, work
     assert "lease" in error["message"]
 
 
-def test_when_nobody_knows_what_had_begun_several_are_suspected_and_run_alone_from_the_second_time_on(
-    platform,
-):
+@pytest.mark.parametrize("known", [True, False])
+def test_several_suspects_run_on_normally_and_alone_from_their_second_suspicion_on(platform, known):
     jobs = enqueue(platform, 2)
     for suspected, solo in ((1, False), (2, True)):
         with execution(platform) as doomed:
             assert len(doomed.claim_oldest("reports", 2)) == 2
-            run_out(platform, doomed.worker)
-            platform.workers.reap()
+            if known:
+                platform.workers.end(doomed.worker, jobs)
+            else:
+                run_out(platform, doomed.worker)
+                platform.workers.reap()
         assert standing(platform, jobs) == [("queued", 0, suspected, solo)] * 2
     assert [platform.jobs.get(job).errors for job in jobs] == [[], []]
 
 
-def test_of_several_suspects_each_is_suspected_and_runs_alone(platform, worker):
+def test_what_had_not_begun_is_not_suspected(platform, worker):
     guilty, other, idle = claimed(platform, worker, 3)
     platform.workers.end(worker.worker, [guilty.id, other.id])
     assert standing(platform, [guilty.id, other.id, idle.id]) == [
-        ("queued", 0, 1, True),
-        ("queued", 0, 1, True),
+        ("queued", 0, 1, False),
+        ("queued", 0, 1, False),
         ("queued", 0, 0, False),
     ]
 
 
-def test_running_alone_clears_the_innocent_and_convicts_the_cause_with_all_its_crashes(platform, worker):
-    guilty, other = claimed(platform, worker, 2)
-    platform.workers.end(worker.worker, ids([guilty, other]))
+#: Deaths of the process of one job, in order: `beside` others that had begun, `alone`, or `idle`, when the job
+#: had not begun; `ended` is an attempt that ended by itself and is followed by another. With them: the crashes
+#: that count, the suspicions, and where the job stands then.
+DEATHS = [
+    (["beside"], ("queued", 0, 1, False)),
+    (["beside", "beside"], ("queued", 0, 2, True)),
+    (["beside", "beside", "alone"], ("quarantined", 3, 0, True)),
+    (["beside", "alone"], ("queued", 2, 0, True)),
+    (["beside", "alone", "alone"], ("quarantined", 3, 0, True)),
+    (["alone"], ("queued", 1, 0, True)),
+    (["alone", "alone"], ("queued", 2, 0, True)),
+    (["alone", "alone", "alone"], ("quarantined", 3, 0, True)),
+    (["alone", "beside"], ("queued", 1, 1, True)),
+    (["beside", "ended", "beside"], ("queued", 0, 1, False)),
+    (["beside", "beside", "ended", "beside"], ("queued", 0, 1, False)),
+    (["alone", "ended", "beside"], ("queued", 1, 1, True)),
+    (["beside", "idle", "idle"], ("queued", 0, 1, False)),
+    (["beside", "beside", "idle"], ("queued", 0, 2, True)),
+    (["idle", "idle", "idle"], ("queued", 0, 0, False)),
+    (["beside"] * 5, ("queued", 0, 5, True)),
+    (["beside"] * 5 + ["alone"], ("quarantined", 6, 0, True)),
+]
+
+
+@pytest.mark.parametrize(("deaths", "stands"), DEATHS, ids=lambda value: "-".join(map(str, value)))
+def test_the_deaths_of_its_processes_decide_what_becomes_of_a_job(platform, deaths, stands):
+    (job,) = enqueue(platform)
+    for death in deaths:
+        with execution(platform) as doomed:
+            (held,) = doomed.claim_oldest("reports", 1) or doomed.claim_solo(["build_report"], [])
+            if death == "ended":
+                doomed.finish([Finish(held.id, held.epoch, held.claim_id, Verb.SNOOZE)])
+                run_sql(platform, "UPDATE callboard.jobs SET state = 'queued' WHERE id = :id", id=job)
+            else:
+                suspects = {"beside": [job, new_id()], "alone": [job], "idle": [new_id()]}[death]
+                platform.workers.end(doomed.worker, suspects)
+    assert standing(platform, [job]) == [stands]
+
+
+def test_a_run_alone_clears_the_innocent_and_convicts_the_cause_with_all_its_deaths(platform):
+    guilty, other = enqueue(platform, 2)
+    for _ in range(2):
+        with execution(platform) as doomed:
+            doomed.claim_oldest("reports", 2)
+            platform.workers.end(doomed.worker, [guilty, other])
     crashes = JOB_CRASHES.labels("reports", "build_report")._value.get()
     quarantined = JOBS_QUARANTINED.labels("reports", "build_report")._value.get()
-    for _ in range(3):
+    for _ in range(2):
         with execution(platform) as alone:
             for job in alone.claim_solo(["build_report"], ["reports"]):
-                if job.id == other.id:
+                if job.id == other:
                     alone.finish([Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE)])
                 else:
                     platform.workers.end(alone.worker, [job.id], how="the process was killed by SIGSEGV")
-    assert standing(platform, ids([guilty, other])) == [
-        ("quarantined", 3, 0, True),
-        ("succeeded", 0, 0, False),
-    ]
-    errors = platform.jobs.get(guilty.id).errors
-    assert [(one["class"], one["message"]) for one in errors] == [
+    assert standing(platform, [guilty, other]) == [("quarantined", 3, 0, True), ("succeeded", 0, 0, False)]
+    assert [(one["class"], one["message"]) for one in platform.jobs.get(guilty).errors] == [
         ("WorkerDied", "the process was killed by SIGSEGV")
-    ] * 2
-    assert JOB_CRASHES.labels("reports", "build_report")._value.get() == crashes + 2
+    ]
+    assert JOB_CRASHES.labels("reports", "build_report")._value.get() == crashes + 1
     assert JOBS_QUARANTINED.labels("reports", "build_report")._value.get() == quarantined + 1
 
 

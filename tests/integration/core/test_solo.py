@@ -11,7 +11,7 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.states import Verb
 from callboard.scheduler.feeder import Feeder
-from tests.integration.core.factories import FakeClock, at_once, claimed, execution
+from tests.integration.core.factories import FakeClock, at_once, claimed, enqueue, execution
 
 
 @pytest.fixture
@@ -29,6 +29,16 @@ def standing(platform, job_ids):
     statement = text("SELECT state, crash_count, suspected, solo FROM callboard.jobs WHERE id = :id")
     with platform.database.autocommit() as connection:
         return [tuple(connection.execute(statement, {"id": job}).one()) for job in job_ids]
+
+
+def suspects(platform, count=2):
+    """Jobs that have been suspected twice, so they run alone."""
+    jobs = enqueue(platform, count)
+    for _ in range(2):
+        with execution(platform) as doomed:
+            assert len(doomed.claim_oldest("reports", count)) == count
+            platform.workers.end(doomed.worker, jobs)
+    return jobs
 
 
 def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platform, worker):
@@ -51,29 +61,26 @@ def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platfo
         assert (wanted([]), other.claim_solo(["build_report"], [])) == (0, [])
 
 
-def test_a_suspect_that_is_handed_back_stays_one(platform, worker):
-    jobs = claimed(platform, worker, 2)
-    platform.workers.end(worker.worker, ids(jobs))
+def test_a_suspect_that_is_handed_back_stays_one(platform):
+    suspects(platform)
     with execution(platform) as alone:
         (held,) = alone.claim_solo(["build_report"], [])
         alone.hand_back([held])
-    assert standing(platform, [held.id]) == [("queued", 0, 1, True)]
+    assert standing(platform, [held.id]) == [("queued", 0, 2, True)]
 
 
 @pytest.mark.parametrize("verb", [Verb.COMPLETE, Verb.RETRY, Verb.SNOOZE, Verb.FAIL, Verb.STOP])
-def test_whatever_end_an_attempt_comes_to_by_itself_clears_it(platform, worker, verb):
-    jobs = claimed(platform, worker, 2)
-    platform.workers.end(worker.worker, ids(jobs))
+def test_whatever_end_an_attempt_comes_to_by_itself_clears_it(platform, verb):
+    suspects(platform)
     with execution(platform) as alone:
         (held,) = alone.claim_solo(["build_report"], [])
         alone.finish([Finish(held.id, held.epoch, held.claim_id, verb, delay=timedelta(hours=1))])
     assert standing(platform, [held.id])[0][1:] == (0, 0, False)
 
 
-def test_in_a_limited_queue_they_start_as_far_as_the_limits_allow(platform, worker):
-    jobs = claimed(platform, worker, 2)
+def test_in_a_limited_queue_they_start_as_far_as_the_limits_allow(platform):
+    jobs = suspects(platform)
     platform.queues.limit("reports", Limits.read(concurrency=1))
-    platform.workers.end(worker.worker, ids(jobs))
     feeder = Feeder(platform, FakeClock())
     with execution(platform) as alone:
         assert alone.claim_solo(["build_report"], []) == []
@@ -84,15 +91,31 @@ def test_in_a_limited_queue_they_start_as_far_as_the_limits_allow(platform, work
         assert alone.claim_solo(["build_report"], []) == []
         alone.finish([Finish(held.id, held.epoch, held.claim_id, Verb.COMPLETE)])
         feeder.round()
-        assert {held.id, *ids(alone.claim_solo(["build_report"], []))} == set(ids(jobs))
+        assert {held.id, *ids(alone.claim_solo(["build_report"], []))} == set(jobs)
 
 
-def test_many_that_ask_at_once_get_one_each(platform, worker):
-    jobs = claimed(platform, worker, 4)
-    platform.workers.end(worker.worker, ids(jobs))
+def test_many_that_ask_at_once_get_one_each(platform):
+    suspects(platform, 4)
     with ExitStack() as opened:
         alone = [opened.enter_context(execution(platform)) for _ in range(4)]
         got = at_once(4, lambda turn: alone[turn].claim_solo(["build_report"], []))
     held = [job.id for one in got for job in one]
     assert len(held) == len(set(held))
     assert max(len(one) for one in got) == 1
+
+
+def test_a_death_during_a_run_alone_gives_its_place_in_a_limited_queue_back(platform):
+    jobs = suspects(platform)
+    platform.queues.limit("reports", Limits.read(concurrency=1))
+    feeder = Feeder(platform, FakeClock())
+    begun = []
+    for _ in jobs:
+        feeder.round()
+        with execution(platform) as alone:
+            (held,) = alone.claim_solo(["build_report"], [])
+            begun.append(held.id)
+            feeder.round()
+            assert platform.workers.solo_waiting([alone.worker], [], 2) == 0
+            platform.workers.end(alone.worker, [held.id])
+    assert set(begun) == set(jobs)
+    assert standing(platform, jobs) == [("quarantined", 3, 0, True)] * 2

@@ -1,0 +1,10 @@
+"""The exit codes of worker children. The supervisor decides by them what follows."""
+
+from typing import Final
+
+#: The end of a child that was asked to stop, or of a lone child without work.
+EXIT_OK: Final = 0
+#: The child cannot run as it is configured: a setting, or a module that cannot be imported.
+EXIT_CONFIG: Final = 2
+#: Postgres or Redis did not answer while the child started.
+EXIT_UNAVAILABLE: Final = 7

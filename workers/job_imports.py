@@ -1,0 +1,22 @@
+"""Imports the modules that define jobs, and names the one that fails."""
+
+from importlib import import_module
+
+from callboard.jobs.dramatiq.import_faults import naming_faults
+from callboard.jobs.errors import InvalidInput
+from callboard.workers.boot_report import IMPORTING, BootReport
+
+
+def import_jobs(modules: tuple[str, ...], report: BootReport) -> None:
+    """Import the modules that define jobs.
+
+    Raises InvalidInput that names a module that cannot be imported, and the line of the fault.
+    """
+    if not modules:
+        raise InvalidInput(
+            "CALLBOARD_JOBS names no module that defines jobs (for example: CALLBOARD_JOBS=myapp.jobs)"
+        )
+    for name in modules:
+        report.begin(f"{IMPORTING} the module {name!r} of CALLBOARD_JOBS")
+        with naming_faults(f"CALLBOARD_JOBS: the module {name!r} cannot be imported"):
+            import_module(name)
