@@ -1,0 +1,94 @@
+"""Jobs whose exceptions, policies and results fail themselves. Copied to where the workers run."""
+
+import time
+
+import dramatiq
+import tenacity
+from stage_jobs import note_start
+
+from callboard import Fail, RetryPolicy, job
+
+TWICE = RetryPolicy(max_attempts=2, wait=tenacity.wait_fixed(0))
+
+
+def exits(*_):
+    raise SystemExit(3)
+
+
+def sleeps(*_):
+    time.sleep(10)
+    return "late"
+
+
+def error(text="words", **methods):
+    return type("Hostile", (Exception,), methods)(text)
+
+
+ERRORS = {
+    "str exits": lambda: error(__str__=exits),
+    "str sleeps": lambda: error(__str__=sleeps),
+    "bool exits": lambda: error(__bool__=exits),
+    "class exits": lambda: error(__class__=property(exits)),
+    "attributes exit": lambda: error(__getattribute__=exits),
+    "NUL": lambda: error("a\x00b"),
+    "surrogate": lambda: error("\ud800", __qualname__="Hostile"),
+    "name": lambda: type("H" * 10_000, (Exception,), {"__module__": "\ud800\x00"})("words"),
+    "large": lambda: error("x" * 20_000_000),
+    "no UTF-8": lambda: UnicodeDecodeError("utf-8", b"\xff" * 1_000, 0, 1, "bad"),
+    "group": lambda: ExceptionGroup("many", [error(str(n)) for n in range(2_000)]),
+    "recursion": lambda: RecursionError("words"),
+}
+
+
+@job(retry=TWICE)
+def raises(which: str) -> None:
+    note_start()
+    made = ERRORS[which]()
+    raise made
+
+
+@job(retry=TWICE, queue="async")
+async def raises_async(which: str) -> None:
+    note_start()
+    made = ERRORS[which]()
+    raise made
+
+
+@job(retry=RetryPolicy(max_attempts=2, wait=exits, retry=tenacity.retry_if_exception(exits)))
+def policy_exits() -> None:
+    note_start()
+    raise ValueError("words")
+
+
+@job(retry=RetryPolicy(max_attempts=5, wait=tenacity.wait_fixed(0)))
+def returns(which: str) -> object:
+    note_start()
+    return {"set": {1}, "NUL": "a\x00", "NaN": float("nan"), "exits": error(__class__=property(exits))}[which]
+
+
+@job(queue="async", retry=RetryPolicy(max_attempts=5, wait=tenacity.wait_fixed(0)))
+async def returns_async() -> object:
+    note_start()
+    return {1}
+
+
+@dramatiq.actor
+def returns_plain(which):
+    note_start()
+    return {"set": {1}, "keys": {1: 2}}[which]
+
+
+@dramatiq.actor
+def takes(value):
+    note_start()
+    return value
+
+
+@job
+def good(n: int) -> int:
+    return n
+
+
+@job
+def fails_for_a_reason() -> None:
+    raise Fail(error(__str__=exits))  # type: ignore[arg-type]
