@@ -1,30 +1,33 @@
 """Jobs whose exceptions, policies and results fail themselves. Copied to where the workers run."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import dramatiq
 import tenacity
-from stage_jobs import note_start
+from stage_jobs import note_start  # type: ignore[import-not-found]
 
 from callboard import Fail, RetryPolicy, job
 
 TWICE = RetryPolicy(max_attempts=2, wait=tenacity.wait_fixed(0))
 
 
-def exits(*_):
+def exits(*_: object) -> Any:
     raise SystemExit(3)
 
 
-def sleeps(*_):
+def sleeps(*_: object) -> str:
     time.sleep(10)
     return "late"
 
 
-def error(text="words", **methods):
-    return type("Hostile", (Exception,), methods)(text)
+def error(text: str = "words", **methods: Any) -> Exception:
+    kind: type[Exception] = type("Hostile", (Exception,), methods)
+    return kind(text)
 
 
-ERRORS = {
+ERRORS: dict[str, Callable[[], BaseException]] = {
     "str exits": lambda: error(__str__=exits),
     "str sleeps": lambda: error(__str__=sleeps),
     "bool exits": lambda: error(__bool__=exits),
@@ -73,13 +76,13 @@ async def returns_async() -> object:
 
 
 @dramatiq.actor
-def returns_plain(which):
+def returns_plain(which: str) -> object:
     note_start()
     return {"set": {1}, "keys": {1: 2}}[which]
 
 
 @dramatiq.actor
-def takes(value):
+def takes(value: object) -> object:
     note_start()
     return value
 
