@@ -92,6 +92,17 @@ def error_text(error: BaseException, *, with_traceback: bool = True) -> ErrorTex
     )
 
 
+def is_readable(error: BaseException) -> bool:
+    """Return whether others can log an exception and compare its class. Its own code may prevent that."""
+    if not runs_own_code(error):
+        return True
+    try:
+        bounded(lambda: (_traceback(error), isinstance(error, ErrorText)), own_thread=True)
+    except UsersCodeFailed:
+        return False
+    return True
+
+
 def with_problems(message: str, problems: tuple[str, ...]) -> str:
     """Return the message of an error with what else failed, one line each, within the same limit."""
     if not problems:

@@ -87,6 +87,18 @@ def takes(value: object) -> object:
     return value
 
 
+@dramatiq.actor(max_retries=0)
+def told(data: dict[str, Any], failure: dict[str, str]) -> object:
+    return [data["args"], failure["type"]]
+
+
+@dramatiq.actor(max_retries=0, on_failure="told")
+def raises_plain(which: str) -> None:
+    note_start()
+    made = ERRORS[which]()
+    raise made
+
+
 @job
 def good(n: int) -> int:
     return n

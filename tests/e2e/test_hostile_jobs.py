@@ -13,7 +13,8 @@ from callboard.jobs.dramatiq.definition import define
 from callboard.jobs.model.basics.ids import id_of
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
-from tests.e2e.stage import HERE, PATIENCE, Stage
+from callboard.jobs.operate.job_filter import JobFilter
+from tests.e2e.stage import HERE, PATIENCE, Stage, until
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def ended(stage: Stage, job_id) -> Job:
     return stage.platform.waiting.wait(job_id, timedelta(seconds=PATIENCE))
 
 
+def finished(stage: Stage, name: str, count: int) -> list[Job]:
+    """The jobs of this name, when so many have ended."""
+    jobs = [job for job in stage.platform.jobs.page(JobFilter(name=name), limit=200).items if job.finished]
+    return jobs if len(jobs) == count else []
+
+
 def test_an_attempt_ends_whatever_its_exception_does_and_its_neighbours_are_unharmed(
     stage: Stage, hostile
 ) -> None:
@@ -55,6 +62,11 @@ def test_an_attempt_ends_whatever_its_exception_does_and_its_neighbours_are_unha
             job.errors,
         )
         assert stage.starts()[str(job_id)] == 2
+    for which in hostile.ERRORS:
+        hostile.raises_plain.send(which)
+    callbacks = until(lambda: finished(stage, "told", len(hostile.ERRORS)))
+    assert {job.result[0][0] for job in callbacks} == set(hostile.ERRORS)
+    assert "Hostile" in {job.result[1] for job in callbacks}
     message = ended(stage, odd["raises", "str sleeps"]).errors[0]["message"]
     assert "it took longer than 1 s" in message
 
