@@ -72,23 +72,35 @@ def error_text(error: BaseException, *, with_traceback: bool = True) -> ErrorTex
     trace: str | None = None
     try:
         message = bounded(lambda: plain_text(error), own_thread=own_thread)
-        if with_traceback:
+        if with_traceback and len(message) <= LONGEST_TRACEBACK // 2:
             trace = bounded(lambda: _traceback(error), own_thread=own_thread)
     except UsersCodeFailed as failed:
         if not message and all(type(value) is str for value in _ARGS(error)):
             message = BaseException.__str__(error)
         problems = (f"the text of the exception could not be read: {failed}",)
+    message = shortened(message, LONGEST_MESSAGE)
     if trace is None and with_traceback:
-        # The frames alone: their lines do not need the exception's own code.
-        frames = "".join(traceback.format_tb(_TRACEBACK(error), limit=_FRAMES))
-        trace = f"Traceback (most recent call last):\n{frames}{name}: {message}\n"
+        # The frames alone. They do not need the exception's own code, and a long message leaves no room for
+        # more.
+        trace = f"Traceback (most recent call last):\n{_frames(error)}{name}: {message}\n"
     return ErrorText(
         name,
-        _stored(shortened(message, LONGEST_MESSAGE)),
+        _stored(message),
         # The end of a traceback has the most useful lines.
         _stored(shortened_to_end(trace or "", LONGEST_TRACEBACK)),
         problems,
     )
+
+
+def is_readable(error: BaseException) -> bool:
+    """Return whether others can log an exception and compare its class. Its own code may prevent that."""
+    if not runs_own_code(error):
+        return True
+    try:
+        bounded(lambda: (_traceback(error), isinstance(error, ErrorText)), own_thread=True)
+    except UsersCodeFailed:
+        return False
+    return True
 
 
 def with_problems(message: str, problems: tuple[str, ...]) -> str:
@@ -146,6 +158,15 @@ def _is_plain_value(value: Any) -> bool:
 
 def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error, limit=_FRAMES))
+
+
+def _frames(error: BaseException) -> str:
+    try:
+        return bounded(
+            lambda: "".join(traceback.format_tb(_TRACEBACK(error), limit=_FRAMES)), own_thread=False
+        )
+    except UsersCodeFailed as failed:  # the loader of the user's module reads its lines
+        return f"  (the frames could not be read: {failed})\n"
 
 
 def _stored(text: str) -> str:

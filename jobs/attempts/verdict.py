@@ -19,15 +19,13 @@ from callboard.jobs.model.basics.json_values import encode, storable
 from callboard.jobs.model.basics.plain_text import class_path
 from callboard.jobs.model.basics.waits import seconds_of
 from callboard.jobs.model.claimed_job import ClaimedJob
-from callboard.jobs.model.endings import AttemptError, Finish
+from callboard.jobs.model.endings import REFUSED_RESULT, AttemptError, Finish
 from callboard.jobs.model.outcomes import Cancel, Fail, Outcome, Retry, Snooze
 from callboard.jobs.model.retry import Bounds, PolicyFailed, RetryPolicy
 from callboard.jobs.model.states import Verb
 
 #: The default limit of a job's result. Bytes of JSON.
 RESULT_LIMIT: Final = 256 * 1024
-#: The key of the object that stands in the place of a result that could not be stored.
-REFUSED: Final = "result_refused"
 #: The delay before the next attempt when a job's own retry policy raises an error.
 _FALLBACK_DELAY: Final = timedelta(minutes=1)
 
@@ -179,7 +177,7 @@ class Verdict:
 
 def refused_result(reason: str) -> bytes:
     """Return the JSON that stands in the place of a result that could not be stored."""
-    return orjson.dumps({REFUSED: reason})
+    return orjson.dumps({REFUSED_RESULT: reason})
 
 
 def _reason(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from dramatiq.results.backend import DEFAULT_TIMEOUT, Missing
 from callboard.jobs.errors import NotFound
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import id_of
+from callboard.jobs.model.endings import REFUSED_RESULT
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 
@@ -79,8 +80,16 @@ class PostgresResults(ResultBackend):
 
 
 def _result(job: Job) -> Any:
-    """Return the result of a job that has ended. Raises ResultFailure unless it succeeded or was skipped."""
+    """Return the result of a job that has ended.
+
+    Raises ResultFailure unless it succeeded or was skipped, and when its result could not be stored.
+    """
     if job.state is JobState.SUCCEEDED:
+        if isinstance(job.result, dict) and job.result.keys() == {REFUSED_RESULT}:
+            reason = str(job.result[REFUSED_RESULT])
+            raise ResultFailure(  # type: ignore[no-untyped-call]
+                f"the actor succeeded, but its result was refused: {reason}", "ResultRefused", reason
+            )
         return job.result
     error = job.errors[-1] if job.errors else {}
     error_class = str(error.get("class", "")).rpartition(".")[2]

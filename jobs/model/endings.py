@@ -5,13 +5,17 @@ The values that every attempt makes are named tuples. They cost a third of a fro
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from callboard.jobs.model.states import JobState, Verb
 
 if TYPE_CHECKING:
     from callboard.jobs.model.dispatch import Dispatch
+
+#: The key of the object that stands in the place of a result that could not be stored, when the job succeeded
+#: all the same. Its value is the reason.
+REFUSED_RESULT: Final = "result_refused"
 
 
 @dataclass(frozen=True, slots=True)

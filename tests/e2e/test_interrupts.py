@@ -55,8 +55,11 @@ def test_a_result_that_is_too_large_fails_the_job_and_says_why(stage: Stage) -> 
     done = ended(stage, stage.enqueue("too_much", size=300_000))
     assert (done.state, done.result) == ("failed", None)
     assert done.errors[0]["message"] == (
+        "the job's work was done, but its result was refused: "
         "the result is 300,002 bytes of JSON, at most 262,144 are kept (CALLBOARD_RESULT_LIMIT);"
-        " return where it can be found instead, or raise the limit on the workers"
+        " return where it can be found instead, or raise the limit on the workers."
+        " The job is not tried again, because that would repeat its work."
+        " Let the function return what JSON can hold, or nothing"
     )
 
 

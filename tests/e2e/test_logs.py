@@ -121,8 +121,11 @@ def test_a_result_beyond_the_limit_fails_the_attempt_and_says_how_to_mend_it(
     beyond, _ = ended(stage, "returns", size=2047)
     assert (beyond.state, beyond.result) == (JobState.FAILED, None)
     assert beyond.errors[0]["message"] == (
+        "the job's work was done, but its result was refused: "
         "the result is 2,049 bytes of JSON, at most 2,048 are kept (CALLBOARD_RESULT_LIMIT);"
-        " return where it can be found instead, or raise the limit on the workers"
+        " return where it can be found instead, or raise the limit on the workers."
+        " The job is not tried again, because that would repeat its work."
+        " Let the function return what JSON can hold, or nothing"
     )
 
 

@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context
+from functools import partial
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.hooks import Hooks
 from callboard.workers.execute.interrupts import JobInterrupt
+from callboard.workers.execute.off_loop import off_loop
 
 #: A task is cancelled again with every 5th interrupt for the same reason. Interrupts come a second apart.
 _CANCEL_EVERY: Final = 5
@@ -131,43 +133,28 @@ class AsyncRunner(Thread):
                 leave(token)
             if forks.PROCESS.is_copy:
                 forks.exit_copy()
-            await self._end(attempt, attempt.returned, value, interruption)
+            await self._record(attempt, attempt.returned, value, interruption)
         except asyncio.CancelledError as error:
             interruption.withdraw()
             ended = interruption.reason() if interruption.reason else error
-            await self._end(attempt, attempt.raised, ended, interruption)
+            await self._record(attempt, attempt.raised, ended, interruption)
             return ended
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
             if forks.PROCESS.is_copy:
                 forks.exit_copy(error)
-            await self._end(attempt, attempt.raised, error, interruption)
+            await self._record(attempt, attempt.raised, error, interruption)
             return error
         return None
 
-    async def _end(
+    async def _record(
         self, attempt: Attempt, record: Callable[[Any], None], ended: Any, interruption: "Interruption"
     ) -> None:
-        """Record what the job returned or raised.
-
-        Code of an exception or of a retry policy may block, so it does not run in the loop's thread.
-        """
+        """Record what the job returned or raised, in another thread if code of the user's may block there."""
         if not attempt.may_run_code_of(ended):
             record(ended)
             return
         attempt.interrupt = None
-        recorded = self._loop.create_future()
-
-        def run() -> None:
-            try:
-                record(ended)
-            finally:
-                self._loop.call_soon_threadsafe(recorded.set_result, None)
-
-        Thread(target=copy_context().run, args=(run,), name="callboard-async-end", daemon=True).start()
-        while not recorded.done():
-            # The job's own tasks may cancel this one. Its end is recorded all the same.
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([recorded])
+        await off_loop(partial(record, ended))
         interruption.withdraw()
 
 

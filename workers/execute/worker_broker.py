@@ -8,6 +8,7 @@ import dramatiq
 from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 
+from callboard.jobs.attempts.error_text import class_name, is_readable
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.definition import JobDefinition, define
 from callboard.workers.board import PutOnBoard
@@ -62,7 +63,8 @@ class WorkerBroker(CallboardBroker):
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal == "process_message":
             self.current.take()
-            self.around.after(args[0], kwargs.get("exception"))
+            error = kwargs.get("exception")
+            self.around.after(args[0], error.original if type(error) is Unreadable else error)
         elif signal == "skip_message":
             self.around.skipped(args[0])
         elif self.watched or signal not in _ATTEMPT_SIGNALS:
@@ -94,6 +96,14 @@ class WorkerBroker(CallboardBroker):
         return self._consumer
 
 
+class Unreadable(Exception):
+    """Stands for an exception whose own code fails, while Dramatiq logs it and compares its class."""
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(f"an exception whose text cannot be read: {class_name(type(original))}")
+        self.original = original
+
+
 class Runner:
     """Takes an actor's place in Dramatiq's worker: runs the attempt, keeps its outcome, and returns nothing.
 
@@ -123,4 +133,4 @@ class Runner:
             raise RuntimeError("only the worker's threads may call a runner")
         error = run(attempt, self._put_on_board, self._draining)
         if error is not None:
-            raise error
+            raise error if is_readable(error) else Unreadable(error)
