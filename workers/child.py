@@ -29,6 +29,7 @@ from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
+from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.execute.job_threads import carry_jobs_into_threads
 from callboard.workers.fetch.slots import Slots
@@ -137,7 +138,7 @@ class WorkerChild:
 
     def start(self) -> None:
         """Register the worker and start its threads."""
-        forks.watch()
+        forks.watch(AsyncRunner.run.__code__)
         carry_jobs_into_threads()
         settings = self._plan.settings
         card = WorkerCard(
