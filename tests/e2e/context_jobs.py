@@ -209,9 +209,9 @@ async def forks_on_the_loop(way: str) -> int:
             return 0
         if way == "raise":
             sys.exit(7)
-        # Others are about to run on the loop.
-        await asyncio.sleep(0 if way == "yield" else _NAP)
-        await asyncio.sleep(1)
+        for _ in range(20):
+            # Needs nothing of the loop but that it goes on.
+            await asyncio.sleep(0)
         os._exit(9)
     return await asyncio.to_thread(lambda: os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
 
@@ -223,6 +223,7 @@ async def ticks(path: str) -> None:
         with Path(path).open("a") as file:  # noqa: ASYNC230 - short
             file.write(f"{os.getpid()}\n")
         await asyncio.sleep(_NAP)
+        await asyncio.sleep(0)
 
 
 def in_a_copy(_: object = None) -> dict[str, str]:

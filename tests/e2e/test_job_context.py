@@ -81,7 +81,7 @@ def test_a_copy_that_a_job_forks_is_not_the_job_and_enqueues_by_itself(stage: St
 
 
 def test_a_copy_that_an_async_job_forks_runs_no_step_of_another_job(stage: Stage, tmp_path: Path) -> None:
-    ways = {"return": 0, "raise": 7, "yield": 1, "await": 1}
+    ways = {"return": 0, "raise": 7, "await": 1}
     noted = tmp_path / "noted"
     others = [stage.enqueue("ticks", path=str(noted)) for _ in range(30)]
     copies = {stage.enqueue("forks_on_the_loop", way=way): code for way, code in [*ways.items()] * 2}
