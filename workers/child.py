@@ -33,6 +33,7 @@ from callboard.workers.board import Board
 from callboard.workers.boot_report import IMPORTING
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
+from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.execute.job_threads import carry_jobs_into_threads
 from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
@@ -158,7 +159,7 @@ class WorkerChild:
 
     def start(self) -> None:
         """Register the worker and start its threads."""
-        forks.watch()
+        forks.watch(AsyncRunner.run.__code__)
         carry_jobs_into_threads()
         settings = self._plan.settings
         card = WorkerCard(

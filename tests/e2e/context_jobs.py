@@ -5,6 +5,7 @@ import functools
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -198,6 +199,31 @@ def forks_and_asks(path: str) -> None:
     assert os.waitpid(copy, 0)[1] == 0
     held.progress(0.5)
     assert me() == str(held.id)
+
+
+@job(queue="async", retry=ONCE)
+async def forks_on_the_loop(way: str) -> int:
+    copy = os.fork()
+    if copy == 0:
+        if way == "return":
+            return 0
+        if way == "raise":
+            sys.exit(7)
+        for _ in range(20):
+            # Needs nothing of the loop but that it goes on.
+            await asyncio.sleep(0)
+        os._exit(9)
+    return await asyncio.to_thread(lambda: os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
+
+
+@job(queue="async")
+async def ticks(path: str) -> None:
+    """Note in which processes it ran."""
+    for _ in range(10):
+        with Path(path).open("a") as file:  # noqa: ASYNC230 - short
+            file.write(f"{os.getpid()}\n")
+        await asyncio.sleep(_NAP)
+        await asyncio.sleep(0)
 
 
 def in_a_copy(_: object = None) -> dict[str, str]:

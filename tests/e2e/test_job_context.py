@@ -80,6 +80,19 @@ def test_a_copy_that_a_job_forks_is_not_the_job_and_enqueues_by_itself(stage: St
     assert json.loads(said.read_text()) == IN_A_COPY
 
 
+def test_a_copy_that_an_async_job_forks_runs_no_step_of_another_job(stage: Stage, tmp_path: Path) -> None:
+    ways = {"return": 0, "raise": 7, "await": 1}
+    noted = tmp_path / "noted"
+    others = [stage.enqueue("ticks", path=str(noted)) for _ in range(30)]
+    copies = {stage.enqueue("forks_on_the_loop", way=way): code for way, code in [*ways.items()] * 2}
+    for job, code in copies.items():
+        assert ended(stage, job).result == code
+    for job in others:
+        ended(stage, job)
+    processes = noted.read_text().split()
+    assert (len(processes), len(set(processes))) == (300, 1)
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("kind", ["pool", "executor"])
 def test_processes_of_a_pool_are_not_the_job_and_enqueue_by_themselves(

@@ -19,6 +19,7 @@ from callboard.cli.console.error_lines import exit_code
 from callboard.cli.main import cli
 from callboard.config.settings import Settings
 from callboard.jobs import metrics
+from callboard.jobs.attempts.context import JobEnded, NotInAJob
 from callboard.jobs.attempts.verdict import ResultRefused, TimedOut
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.model.outcomes import Cancel, Fail, Outcome, Retry
@@ -123,7 +124,14 @@ def test_the_files_that_the_architecture_names_exist():
 def test_every_stored_error_that_is_named_is_one_of_the_code():
     stored = {
         error.stored_as
-        for error in (*subclasses(CallboardError), *subclasses(Outcome), TimedOut, ResultRefused)
+        for error in (
+            *subclasses(CallboardError),
+            *subclasses(Outcome),
+            TimedOut,
+            ResultRefused,
+            JobEnded,
+            NotInAJob,
+        )
     }
     told = {cells[0].strip("`") for cells in rows("docs/reference/errors.md", "`class`", "meaning")}
     assert told - {"WorkerDied"} <= stored

@@ -7,7 +7,9 @@ that it inherited, and remove jobs from the board that it shares with the superv
 
 import os
 import signal
-from typing import Final
+import sys
+from types import CodeType, FrameType
+from typing import Any, Final
 
 from callboard.jobs.attempts.context import disown_jobs
 
@@ -21,8 +23,11 @@ class ProcessRole:
 PROCESS: Final = ProcessRole()
 
 
-def watch() -> None:
-    """From now on, mark copies of this process."""
+def watch(loop: CodeType) -> None:
+    """From now on, mark copies of this process.
+
+    loop: the code that runs the event loop of async jobs. A copy must not go back to it.
+    """
 
     def in_copy() -> None:
         PROCESS.is_copy = True
@@ -30,8 +35,30 @@ def watch() -> None:
         # The threads that act on the worker's signals do not exist in the copy.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _keep_from(loop)
 
     os.register_at_fork(after_in_child=in_copy)
+
+
+def _keep_from(loop: CodeType) -> None:
+    """In a copy, end the process when the code that forked it returns to the event loop.
+
+    The loop shares its sockets with the process that was copied, and would run other jobs here.
+    """
+    frame: FrameType = sys._getframe()  # noqa: SLF001 - documented, despite its name
+    while frame.f_back is not None and frame.f_back.f_code is not loop:
+        frame = frame.f_back
+    if frame.f_back is None:
+        return
+    step = frame
+
+    def end_at_return(frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame is step:
+            os.write(2, b"callboard: a copy that an async job forked ends, because it cannot await\n")
+            os._exit(1)
+
+    # The end of a coroutine's step, such as an await that waits, is a return to the profiler.
+    sys.setprofile(end_at_return)
 
 
 def exit_copy(error: BaseException | None = None) -> None:
