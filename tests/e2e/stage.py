@@ -54,7 +54,9 @@ def until(holds: Callable[[], T], patience: float = PATIENCE) -> T:
 class Process:
     """One `callboard run ...`, or `callboard up`, in a session of its own, with its log."""
 
-    def __init__(self, role: str, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, role: str, folder: Path, environment: dict[str, str], *, stalled: bool = False
+    ) -> None:
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -63,9 +65,11 @@ class Process:
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out,
+                stderr=subprocess.PIPE if stalled else out,
                 start_new_session=True,
             )
+        #: Its stderr, when nobody reads it.
+        self.stalled = self._process.stderr
         self.pid = self._process.pid
 
     def send(self, number: signal.Signals) -> None:
@@ -132,12 +136,15 @@ class Stage:
         actors = (value for value in vars(stage_jobs).values() if hasattr(value, "actor_name"))
         platform.catalogue.publish([define(actor).type for actor in actors])
 
-    def start(self, role: str, *, extra: Mapping[str, str] = NOTHING, **settings: object) -> Process:
+    def start(
+        self, role: str, *, extra: Mapping[str, str] = NOTHING, stalled: bool = False, **settings: object
+    ) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for.
 
-        extra: further variables of its environment.
+        extra:   further variables of its environment.
+        stalled: nobody reads its stderr.
         """
-        process = Process(role, self.folder, self.environment(**settings) | dict(extra))
+        process = Process(role, self.folder, self.environment(**settings) | dict(extra), stalled=stalled)
         self.processes.append(process)
         return process
 
