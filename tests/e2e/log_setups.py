@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def reset_structlog() -> None:
     structlog.reset_defaults()
 
 
-SETUPS = {
+SETUPS: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,
     "dictConfig": dict_config,
     "fileConfig": file_config,

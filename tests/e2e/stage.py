@@ -158,7 +158,7 @@ class Stage:
         self, *, processes: int = 1, extra: Mapping[str, str] = NOTHING, **settings: object
     ) -> Process:
         """Start a worker, and wait until all its children hold a lease."""
-        process = self.start("worker", extra=extra, processes=processes, **settings)
+        process = self.start("worker", extra=extra, stalled=False, processes=processes, **settings)
         until(lambda: not process.alive or len(self.leases(process)) == processes)
         assert process.alive, process.log.read_text()
         return process
