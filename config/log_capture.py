@@ -61,7 +61,8 @@ class SinkHandler(UnlockedHandler):
         self._sink.put(line)
 
 
-_LEVELS: Final = {
+#: The levels of the methods of loggers, except info.
+LEVELS: Final = {
     "debug": logging.DEBUG,
     "warning": logging.WARNING,
     "warn": logging.WARNING,
@@ -151,7 +152,7 @@ def _pass_event(logger: BoundLoggerBase, method: str, event: Any, fields: dict[s
     fields = {**logger._context, **fields}  # noqa: SLF001 - structlog has no public name for it
     error = fields.pop("exc_info", method == "exception")
     name = str(fields.pop("logger", None) or getattr(logger._logger, "name", None) or "structlog")  # noqa: SLF001
-    level = _LEVELS.get(method, logging.INFO)
+    level = LEVELS.get(method, logging.INFO)
     record = logging.LogRecord(name, level, "", 0, "%s", (event,), _exc_info(error))
     for key, value in fields.items():
         setattr(record, f"{key}_" if key in _RESERVED else key, value)

@@ -160,7 +160,7 @@ def _use(line: list[Processor], level: str, sink: LineSink, more: list[Processor
     own_loggers.configure(sink, [*common, *final], _LEVELS[level])
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level,
+            _drop_unwanted,
             *common,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -169,6 +169,13 @@ def _use(line: list[Processor], level: str, sink: LineSink, more: list[Processor
         cache_logger_on_first_use=False,
     )
     return handler
+
+
+def _drop_unwanted(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Drop an event that nobody wants. structlog's own filter reads the levels past the log capture."""
+    if not logger.isEnabledFor(log_capture.LEVELS.get(method, logging.INFO)):
+        raise structlog.DropEvent
+    return event
 
 
 def defer_to_host() -> None:

@@ -101,7 +101,7 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
         method = method_label(method)
         count_request(route, method, code, seconds)
-        extra = {name: state[name] for name in ("error", "key") if name in state}
+        extra = {name: state[name] for name in ("error", "key", "job_id") if name in state}
         (log.debug if route in _MONITORING_PATHS else log.info)(
             "http.request",
             method=method,

@@ -73,6 +73,8 @@ async def create_job(
         batch = await run_in_threadpool(_checked, caller, asked, source)
     written = await enqueue.accept_async(batch, size=size)
     [receipt] = written.receipts
+    # The log line of the request has both ids: the lines of the worker have the job's.
+    request.state.job_id = str(receipt.id)
     if not caller.key.sees_job(receipt.name, receipt.queue):
         raise _held_elsewhere(batch)
     jobs = caller.platform.jobs.as_written(batch, written)

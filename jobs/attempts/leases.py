@@ -99,8 +99,17 @@ class Workers:
         for job in ended:
             HARD_TIMEOUTS.labels(job.queue, job.name).inc()
             event, limit = _EVENTS[job.state], overdue[job.id]
-            log.warning(event, job_id=str(job.id), job=job.name, hard_timeout=limit or None, killed=True)
-        return self._taken_back([*ended, *moved], moved, hints)
+            (log.error if job.state is JobState.FAILED else log.warning)(
+                event,
+                job_id=str(job.id),
+                job=job.name,
+                queue=job.queue,
+                error=rescuing.CANCELLED if job.state is JobState.CANCELLED else rescuing.TIMED_OUT,
+                message=_overrun(limit),
+                hard_timeout=limit or None,
+                killed=True,
+            )
+        return self._taken_back([*ended, *moved], moved, hints, how)
 
     def reap(self) -> int:
         """End all leases that have run out and take the workers' jobs back; return how many jobs."""
@@ -112,7 +121,7 @@ class Workers:
             return _rescue(connection, held, None, rescuing.LEASE_RAN_OUT)
 
         moved, hints = self._database.retrying(work)
-        return self._taken_back(moved, moved, hints)
+        return self._taken_back(moved, moved, hints, rescuing.LEASE_RAN_OUT)
 
     def solo_waiting(self, ids: Sequence[UUID], queues: Sequence[str], limit: int) -> int:
         """Return how many jobs wait to run alone and are known to these workers, up to a limit.
@@ -133,29 +142,29 @@ class Workers:
             return lease_rows.ids(connection)
 
     def _taken_back(
-        self, all_: Sequence[TakenBack], rescued: Sequence[TakenBack], hints: Sequence[Hint]
+        self, all_: Sequence[TakenBack], rescued: Sequence[TakenBack], hints: Sequence[Hint], how: str
     ) -> int:
         for job in rescued:
-            _log(job)
+            _log(job, how)
         with best_effort("push", count=len(hints)):
             self._transport.push(hints)
             self._transport.announce([job.id for job in all_ if job.state.is_terminal])
         return len(all_)
 
 
-def _log(job: TakenBack) -> None:
+def _log(job: TakenBack, how: str) -> None:
     which = {"job_id": str(job.id), "job": job.name, "queue": job.queue, "crash_count": job.crash_count}
     if job.blamed and job.suspected:
         log.warning("job.suspected", **which, suspected=job.suspected, solo=job.solo)
     elif job.blamed:
         JOB_CRASHES.labels(job.queue, job.name).inc()
-        log.warning("job.crashed", **which)
+        log.warning("job.crashed", **which, message=how)
     if job.state is JobState.QUEUED:
         JOB_RESCUES.labels(job.queue).inc()
         log.warning("job.rescued", **which)
     elif job.state is JobState.QUARANTINED:
         JOBS_QUARANTINED.labels(job.queue, job.name).inc()
-        log.error("job.quarantined", **which)
+        log.error("job.quarantined", **which, error=rescuing.WORKER_DIED, message=how)
     else:
         log.warning("job.cancelled", **which)
 

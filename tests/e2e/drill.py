@@ -7,7 +7,6 @@ shows at the end that no job was lost and that none is recorded as what it was n
 """
 
 import argparse
-import os
 import random
 import shutil
 import signal
@@ -40,25 +39,16 @@ PAUSE = 6.0
 class Drill:
     stage: Stage
     random: random.Random
-    #: The reading end of the log that nobody reads.
-    unread: int
     #: What each job is, and how it must end.
     expected: dict[UUID, tuple[str, str]] = field(default_factory=dict)
     workers: dict[str, Process] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
 
     def start(self, name: str) -> None:
-        stderr = None
-        if name == "stalled":
-            with suppress(OSError):
-                os.close(self.unread)
-            self.unread, stderr = os.pipe()
         self.workers[name] = self.stage.start(
-            "worker", stderr=stderr, jobs="stage_jobs,hostile_jobs", processes=2, threads=4, grace="5s",
+            "worker", stalled=name == "stalled", jobs="stage_jobs,hostile_jobs", processes=2, threads=4, grace="5s",
             lease_ttl="10s",
         )  # fmt: skip
-        if stderr is not None:
-            os.close(stderr)
 
     def enqueue(self, what: str, state: str, name: str, /, **kwargs: object) -> UUID:
         job = self.stage.enqueue(name, **kwargs)
@@ -173,8 +163,7 @@ def run(minutes: float, seed: int) -> int:
         shutil.copytree(HERE / "hostile_jobs", stage.folder / "hostile_jobs")
         with psycopg.connect(urls.database_url, autocommit=True) as admin:
             admin.execute(WITNESS)
-        unread, _ = os.pipe()
-        drill = Drill(stage, random.Random(seed), unread)
+        drill = Drill(stage, random.Random(seed))
         stage.start("scheduler")
         for name in ("read", "stalled"):
             drill.start(name)

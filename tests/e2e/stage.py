@@ -55,9 +55,8 @@ class Process:
     """One `callboard run ...`, or `callboard up`, in a session of its own, with its log."""
 
     def __init__(
-        self, role: str, folder: Path, environment: dict[str, str], *, stderr: int | None = None
+        self, role: str, folder: Path, environment: dict[str, str], *, stalled: bool = False
     ) -> None:
-        """stderr: a descriptor that takes its log instead of the file."""
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -66,9 +65,11 @@ class Process:
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out if stderr is None else stderr,
+                stderr=subprocess.PIPE if stalled else out,
                 start_new_session=True,
             )
+        #: Its stderr, when nobody reads it.
+        self.stalled = self._process.stderr
         self.pid = self._process.pid
 
     def send(self, number: signal.Signals) -> None:
@@ -136,18 +137,14 @@ class Stage:
         platform.catalogue.publish([define(actor).type for actor in actors])
 
     def start(
-        self,
-        role: str,
-        *,
-        extra: Mapping[str, str] = NOTHING,
-        stderr: int | None = None,
-        **settings: object,
+        self, role: str, *, extra: Mapping[str, str] = NOTHING, stalled: bool = False, **settings: object
     ) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for.
 
-        extra: further variables of its environment. stderr: a descriptor that takes its log.
+        extra:   further variables of its environment.
+        stalled: nobody reads its stderr.
         """
-        process = Process(role, self.folder, self.environment(**settings) | dict(extra), stderr=stderr)
+        process = Process(role, self.folder, self.environment(**settings) | dict(extra), stalled=stalled)
         self.processes.append(process)
         return process
 
@@ -161,7 +158,7 @@ class Stage:
         self, *, processes: int = 1, extra: Mapping[str, str] = NOTHING, **settings: object
     ) -> Process:
         """Start a worker, and wait until all its children hold a lease."""
-        process = self.start("worker", extra=extra, stderr=None, processes=processes, **settings)
+        process = self.start("worker", extra=extra, stalled=False, processes=processes, **settings)
         until(lambda: not process.alive or len(self.leases(process)) == processes)
         assert process.alive, process.log.read_text()
         return process

@@ -6,6 +6,7 @@ import pytest
 import structlog
 
 from callboard.jobs.errors import Unavailable
+from callboard.jobs.outage import Outage
 from tests.integration.api_client import api_in_process, error_of
 
 HOSTILE = [
@@ -127,7 +128,8 @@ def lines(monkeypatch):
         logger, processors=processors, wrapper_class=structlog.make_filtering_bound_logger(0)
     )
     monkeypatch.setattr("callboard.api.http.middleware.log", log)
-    monkeypatch.setattr("callboard.api.http.error_responses.log", log)
+    outage = Outage(log, "http.unavailable")
+    monkeypatch.setattr("callboard.api.http.error_responses._UNAVAILABLE", outage)
     return logger
 
 
@@ -178,6 +180,13 @@ def test_a_request_leaves_one_line_with_its_route_and_who_asked(api, lines):
         "key": "viewer",
         "request_id": "trace-8",
     }
+
+
+def test_the_line_of_a_request_that_enqueued_has_the_ids_of_both(api, lines):
+    job = api.operator.enqueue()
+    line = logged(lines, "http.request")
+    assert line["job_id"] == job["id"]
+    assert line["request_id"]
 
 
 def test_a_sane_request_id_is_taken_over(api):

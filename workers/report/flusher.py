@@ -23,6 +23,7 @@ from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import Transport
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.slots import Slots
+from callboard.workers.report.end_log import log_end
 
 #: The maximum number of outcomes in one statement.
 _BATCH: Final = 512
@@ -37,13 +38,6 @@ _ANNOUNCE_PAUSE_UNHEARD: Final = 0.1
 _ANNOUNCE_BATCH: Final = 1_000
 
 log = structlog.get_logger(__name__)
-
-_EVENTS: Final = {
-    Verb.RETRY: "job.retried",
-    Verb.SNOOZE: "job.snoozed",
-    Verb.FAIL: "job.failed",
-    Verb.STOP: "job.cancelled",
-}
 
 
 class Flusher(Thread):
@@ -145,12 +139,7 @@ class Flusher(Thread):
                 continue
             if state is JobState.RETRYING:
                 JOB_RETRIES.labels(attempt.job.queue, attempt.job.name).inc()
-            log.info(
-                _EVENTS[end.verb] if state is not JobState.CANCELLED else "job.cancelled",
-                job_id=str(end.id), job=attempt.job.name, attempt=attempt.job.attempt,
-                error=end.error.error_class if end.error else None,
-                delay=end.delay.total_seconds() if end.delay else None,
-            )  # fmt: skip
+            log_end(attempt, end, state)
 
     def _write_one_by_one(self, attempts: list[Attempt]) -> list[Attempt]:
         """Write each outcome alone after Postgres refused the batch; return those that were written."""

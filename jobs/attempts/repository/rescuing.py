@@ -20,6 +20,8 @@ LEASE_RAN_OUT: Final = "the lease of the worker that ran it ran out: its process
 #: The stored error names of attempts whose process was killed. A live worker uses the same names.
 TIMED_OUT: Final = "TimedOut"
 CANCELLED: Final = "Cancelled"
+#: The stored error name of an attempt that ended with its process.
+WORKER_DIED: Final = "WorkerDied"
 _LONGEST_BACK_OFF: Final = timedelta(hours=1)
 
 #: An entry of a job's errors, for an attempt whose worker cannot write it.
@@ -27,7 +29,7 @@ _ENTRY: Final = f"""jsonb_build_object('attempt', j.attempt,
     'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'class', CAST({{kind}} AS text), 'message', CAST({{message}} AS text), 'traceback', '', 'worker',
     coalesce((SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id), ''))"""
-_DIED: Final = _ENTRY.format(kind="'WorkerDied'", message=":how")
+_DIED: Final = _ENTRY.format(kind=f"'{WORKER_DIED}'", message=":how")
 
 # Rows are locked in id order. The cast keeps Postgres from reading the whole index of ids for it, as it would
 # while its statistics say that the table is empty. Blame: sole (the only job that had started, or the
