@@ -147,6 +147,7 @@ def test_only_a_first_start_that_would_fail_again_in_the_same_way_ends_the_worke
     [
         ({"code": EXIT_CONFIG, "fault": "a setting is wrong"}, "a setting is wrong"),
         ({"code": 3}, "the process exited with code 3"),
+        ({"code": 0, "ready": True}, "the process exited with code 0 soon after it was ready"),
         (
             {"code": -signal.SIGKILL, "step": "published its jobs"},
             "the process was killed by SIGKILL, as happens when memory runs out while it published its jobs",
@@ -163,7 +164,12 @@ def test_the_message_says_how_far_a_child_came_and_how_it_ended(dead, told):
 
 @pytest.mark.parametrize(
     "more",
-    [{"begun": [uuid4()], "ready": True}, {"solo": True}, {"dismissed": True}, {"code": 0, "ready": True}],
+    [
+        {"begun": [uuid4()], "ready": True},
+        {"solo": True},
+        {"dismissed": True},
+        {"code": 0, "ready": True, "solo": True},
+    ],
 )
 def test_other_deaths_are_no_failed_starts_however_many(supervisor, more):
     for _ in range(9):

@@ -113,8 +113,8 @@ class ChildProcess:
         """
         if self.proven or self.dismissed or self.board.started():
             return False
-        clean = self.process.exitcode == EXIT_OK and (stopping or not self.is_booting)
-        return not clean
+        # A lone child ends when there are no suspects. Any other must not end by itself.
+        return self.process.exitcode != EXIT_OK or not (stopping or (self.solo and not self.is_booting))
 
     @property
     def is_hopeless(self) -> bool:
@@ -130,6 +130,8 @@ class ChildProcess:
         report, code = self.board.boot, self.process.exitcode
         if report.fault:
             return report.fault
+        if not self.is_booting:
+            return f"the process {how_ended(code)} soon after it was ready"
         end = f"was not ready after {LONGEST_BOOT:g} s" if self.hung else how_ended(code)
         place = report.place()
         return f"the process {end}{f' while it {report.step}' if report.step else ''}" + (
