@@ -8,7 +8,7 @@ import pytest
 
 from callboard.config.settings import Settings
 from callboard.workers.board import Board
-from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_UNAVAILABLE
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE
 from callboard.workers.supervise.child_process import ChildProcess
 from callboard.workers.supervise.lone_children import missing
 from callboard.workers.supervise.supervisor import Supervisor
@@ -244,6 +244,11 @@ def test_what_had_begun_is_suspected_whatever_the_code_unless_a_stop_was_asked_f
     supervisor._stopping.set()
     die(supervisor, code=0, begun=[job], ready=True)
     assert [suspects for _, suspects, _ in ended.told] == [[job], []]
+
+
+def test_a_child_that_asks_to_be_replaced_blames_no_job(supervisor, ended):
+    die(supervisor, code=EXIT_REPLACED, begun=[uuid4()], ready=True)
+    assert [suspects for _, suspects, _ in ended.told] == [[]]
 
 
 def test_who_is_condemned_is_blamed_alone(supervisor, ended):

@@ -16,7 +16,7 @@ from callboard.workers.board import Board
 from callboard.workers.boot_report import LONGEST_BOOT
 from callboard.workers.child import ChildPlan
 from callboard.workers.child import main as run_child
-from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_REPLACED, EXIT_UNAVAILABLE
 
 #: A child that ends this soon after it was ready, and ran no job, counts as a failed start. Seconds.
 _QUICK_DEATH: Final = 5.0
@@ -166,7 +166,7 @@ class ChildProcess:
             overdue = {job: limit for job, limit in self.killed_for.items() if job in started}
             return ChildDeath(self.worker_id, [], overdue, "")
         # Without a stop, exit code 0 is no clean end: a job may call os._exit(0).
-        clean = self.dismissed or (code == 0 and stopping)
+        clean = self.dismissed or (code == EXIT_OK and stopping) or code == EXIT_REPLACED
         return ChildDeath(
             self.worker_id, [] if clean else started, {}, f"the process that ran it {how_ended(code)}"
         )
