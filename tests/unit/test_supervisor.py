@@ -8,7 +8,7 @@ import pytest
 
 from callboard.config.settings import Settings
 from callboard.workers.board import Board
-from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_UNAVAILABLE
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE
 from callboard.workers.supervise.child_process import ChildProcess
 from callboard.workers.supervise.lone_children import missing
 from callboard.workers.supervise.supervisor import Supervisor
@@ -147,6 +147,7 @@ def test_only_a_first_start_that_would_fail_again_in_the_same_way_ends_the_worke
     [
         ({"code": EXIT_CONFIG, "fault": "a setting is wrong"}, "a setting is wrong"),
         ({"code": 3}, "the process exited with code 3"),
+        ({"code": 0, "ready": True}, "the process exited with code 0 soon after it was ready"),
         (
             {"code": -signal.SIGKILL, "step": "published its jobs"},
             "the process was killed by SIGKILL, as happens when memory runs out while it published its jobs",
@@ -163,7 +164,12 @@ def test_the_message_says_how_far_a_child_came_and_how_it_ended(dead, told):
 
 @pytest.mark.parametrize(
     "more",
-    [{"begun": [uuid4()], "ready": True}, {"solo": True}, {"dismissed": True}, {"code": 0, "ready": True}],
+    [
+        {"begun": [uuid4()], "ready": True},
+        {"solo": True},
+        {"dismissed": True},
+        {"code": 0, "ready": True, "solo": True},
+    ],
 )
 def test_other_deaths_are_no_failed_starts_however_many(supervisor, more):
     for _ in range(9):
@@ -238,6 +244,11 @@ def test_what_had_begun_is_suspected_whatever_the_code_unless_a_stop_was_asked_f
     supervisor._stopping.set()
     die(supervisor, code=0, begun=[job], ready=True)
     assert [suspects for _, suspects, _ in ended.told] == [[job], []]
+
+
+def test_a_child_that_asks_to_be_replaced_blames_no_job(supervisor, ended):
+    die(supervisor, code=EXIT_REPLACED, begun=[uuid4()], ready=True)
+    assert [suspects for _, suspects, _ in ended.told] == [[]]
 
 
 def test_who_is_condemned_is_blamed_alone(supervisor, ended):

@@ -16,7 +16,7 @@ from callboard.workers.board import Board
 from callboard.workers.boot_report import LONGEST_BOOT
 from callboard.workers.child import ChildPlan
 from callboard.workers.child import main as run_child
-from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_REPLACED, EXIT_UNAVAILABLE
 
 #: A child that ends this soon after it was ready, and ran no job, counts as a failed start. Seconds.
 _QUICK_DEATH: Final = 5.0
@@ -113,8 +113,8 @@ class ChildProcess:
         """
         if self.proven or self.dismissed or self.board.started():
             return False
-        clean = self.process.exitcode == EXIT_OK and (stopping or not self.is_booting)
-        return not clean
+        # A lone child ends when there are no suspects. Any other must not end by itself.
+        return self.process.exitcode != EXIT_OK or not (stopping or (self.solo and not self.is_booting))
 
     @property
     def is_hopeless(self) -> bool:
@@ -130,6 +130,8 @@ class ChildProcess:
         report, code = self.board.boot, self.process.exitcode
         if report.fault:
             return report.fault
+        if not self.is_booting:
+            return f"the process {how_ended(code)} soon after it was ready"
         end = f"was not ready after {LONGEST_BOOT:g} s" if self.hung else how_ended(code)
         place = report.place()
         return f"the process {end}{f' while it {report.step}' if report.step else ''}" + (
@@ -164,7 +166,7 @@ class ChildProcess:
             overdue = {job: limit for job, limit in self.killed_for.items() if job in started}
             return ChildDeath(self.worker_id, [], overdue, "")
         # Without a stop, exit code 0 is no clean end: a job may call os._exit(0).
-        clean = self.dismissed or (code == 0 and stopping)
+        clean = self.dismissed or (code == EXIT_OK and stopping) or code == EXIT_REPLACED
         return ChildDeath(
             self.worker_id, [] if clean else started, {}, f"the process that ran it {how_ended(code)}"
         )

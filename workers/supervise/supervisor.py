@@ -186,9 +186,9 @@ class Supervisor:
             self._children.remove(child)
             code, death = child.process.exitcode, child.death(stopping=stopping)
             failed = child.has_failed(stopping=stopping)
-            quiet = code == 0 or (child.is_booting and child.dismissed)
+            expected = (code == 0 and (stopping or child.solo)) or child.dismissed
             log.log(
-                20 if quiet and not death.suspects and not failed else 40,
+                20 if expected and not death.suspects and not failed else 40,
                 "worker.exited",
                 worker_id=str(child.worker_id),
                 pid=child.process.pid,

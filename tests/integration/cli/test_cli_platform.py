@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import text
 
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.postgres.locks import LEADER, try_lock
@@ -161,6 +162,16 @@ def test_doctor_names_what_nobody_leads_runs_or_knows(callboard, worker, platfor
     assert told["jobs"] == "jobs are queued that no live worker defines: lost (1)"
     assert told["paused"] == "paused queues: mail"
     assert all(check["mend"] for check in outcome.json["checks"] if check["status"] != "ok")
+
+
+def test_doctor_says_how_many_jobs_wait_to_run_alone(callboard, platform, worker, enqueued):
+    enqueued()
+    with platform.database.transaction() as connection:
+        connection.execute(text("UPDATE callboard.jobs SET solo = true"))
+    told = {check["name"]: check["message"] for check in callboard("doctor", "--json").json["checks"]}
+    assert told["suspects"] == (
+        "jobs wait for their run alone, because workers died while they ran: build_report (1)"
+    )
 
 
 def test_doctor_names_queues_that_no_worker_serves(callboard, platform, worker, enqueued):

@@ -118,6 +118,6 @@ def test_jobs_that_wait_to_run_alone_are_gauged_by_queue(platform, gauges):
     run_sql(platform, "UPDATE callboard.jobs SET solo = true WHERE id = :id", id=waiting)
     gauges.round()
     assert sample("callboard_queue_suspects", queue="reports") == 1
-    run_sql(platform, "UPDATE callboard.jobs SET state = 'running' WHERE id = :id", id=waiting)
+    run_sql(platform, "UPDATE callboard.jobs SET solo = false WHERE id = :id", id=waiting)
     gauges.round()
     assert sample("callboard_queue_suspects", queue="reports") == 0
