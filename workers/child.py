@@ -31,6 +31,7 @@ from callboard.workers.child_parts import Reporting, Runners, Stores, make_broke
 from callboard.workers.execute import forks
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.fetch.slots import Slots
+from callboard.workers.process import green_threads
 from callboard.workers.report.monitor import interrupt
 
 #: Exit codes that the supervisor knows.
@@ -121,8 +122,12 @@ class WorkerChild:
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         self._draining = Event()
-        self._broker = make_broker(self._platform, self._draining, settings)
-        import_jobs(settings.jobs)
+        try:
+            self._broker = make_broker(self._platform, self._draining, settings)
+            import_jobs(settings.jobs)
+        finally:
+            # Patched threads may make the import fail too, with an error that does not name them.
+            green_threads.refuse()
         self._definitions = self._broker.definitions()
         self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
         self._slots = Slots(settings.slots, settings.async_slots, settings.threads, SYSTEM)
