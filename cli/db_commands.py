@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from callboard.cli.console.error_lines import FAILED
 from callboard.cli.console.options import json_option, yes_option
-from callboard.cli.console.output import confirmed, note, print_json
+from callboard.cli.console.output import confirmed, note, print_json, require_consent
 
 if TYPE_CHECKING:
     from callboard.jobs.postgres.schema import SchemaStatus
@@ -36,6 +37,7 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
 
     'base' removes the tables and all their data.
     """
+    require_consent(yes=yes)
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime(direct=True) as runtime:
@@ -52,11 +54,17 @@ def downgrade(*, revision: str, yes: bool, as_json: bool) -> None:
 @db.command()
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show the version of the tables, and the version needed."""
+    """Show the version of the tables, and the version needed.
+
+    Exit with 1 unless they are the same.
+    """
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:
-        _print(runtime.platform.migrations.status(), as_json=as_json)
+        found = runtime.platform.migrations.status()
+    _print(found, as_json=as_json)
+    if not found.up_to_date:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _print(status: "SchemaStatus", *, as_json: bool) -> None:
@@ -66,5 +74,9 @@ def _print(status: "SchemaStatus", *, as_json: bool) -> None:
     click.echo(status.current or "none")
     if status.up_to_date:
         note("the tables are up to date")
+    elif status.is_newer:
+        note(
+            f"the tables are newer than this code, which has version {status.needed}: install the newer code"
+        )
     else:
         note(f"this code needs version {status.needed}: run 'callboard db upgrade'")

@@ -13,6 +13,7 @@ from callboard.cli.console.output import (
     print_items,
     print_json,
     print_table,
+    require_consent,
     state_text,
 )
 from callboard.cli.console.text import ago, count
@@ -186,6 +187,7 @@ def purge(*, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
 
     Scheduled, retrying and running jobs stay.
     """
+    require_consent(yes=yes or dry_run)
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:

@@ -7,7 +7,7 @@ import click
 
 from callboard.cli.console.arguments_option import read_arguments
 from callboard.cli.console.options import DURATION, TIME, json_option, yes_option
-from callboard.cli.console.output import confirmed, note, print_json
+from callboard.cli.console.output import confirmed, note, print_json, require_consent
 from callboard.cli.schedule_views import (
     print_fires,
     print_schedule,
@@ -172,6 +172,7 @@ def delete(*, name: str, yes: bool, as_json: bool) -> None:
 
     The history of its ticks is deleted too; its jobs stay.
     """
+    require_consent(yes=yes)
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:

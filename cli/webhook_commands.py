@@ -11,7 +11,15 @@ import click
 
 from callboard.cli.console.arguments_option import read_text
 from callboard.cli.console.options import ID, json_option, yes_option
-from callboard.cli.console.output import Column, confirmed, note, print_items, print_json, print_table
+from callboard.cli.console.output import (
+    Column,
+    confirmed,
+    note,
+    print_items,
+    print_json,
+    print_table,
+    require_consent,
+)
 from callboard.cli.console.text import ago, one_line
 from callboard.cli.webhook_views import print_deliveries, print_delivery
 from callboard.jobs.model.basics.clock import SYSTEM
@@ -199,6 +207,7 @@ def delete(*, name: str, yes: bool, as_json: bool) -> None:
 
     The history of its deliveries is deleted too; its jobs stay.
     """
+    require_consent(yes=yes)
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:

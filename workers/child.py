@@ -39,6 +39,7 @@ from callboard.workers.execute.job_threads import carry_jobs_into_threads
 from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.job_imports import import_jobs
+from callboard.workers.process import green_threads
 from callboard.workers.report.monitor import interrupt
 
 #: Interrupted jobs have this time to clean up after the grace period. Seconds.
@@ -141,10 +142,14 @@ class WorkerChild:
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
         self._draining = Event()
-        if settings.middleware:
-            board.boot.begin(f"{IMPORTING} the middleware of CALLBOARD_MIDDLEWARE")
-        self._broker = make_broker(self._platform, self._draining, settings)
-        import_jobs(settings.jobs, board.boot)
+        try:
+            if settings.middleware:
+                board.boot.begin(f"{IMPORTING} the middleware of CALLBOARD_MIDDLEWARE")
+            self._broker = make_broker(self._platform, self._draining, settings)
+            import_jobs(settings.jobs, board.boot)
+        finally:
+            # Patched threads may make the import fail too, with an error that does not name them.
+            green_threads.refuse()
         board.boot.begin("published its jobs")
         self._definitions = self._broker.definitions()
         self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])

@@ -89,5 +89,5 @@ def json_option(command: Command) -> Command:
 def yes_option(command: Command) -> Command:
     """Add `--yes` to a command that asks before it acts."""
     return click.option(
-        "--yes", "-y", is_flag=True, help="Do not ask for confirmation (never asked without a terminal)."
+        "--yes", "-y", is_flag=True, help="Do not ask for confirmation; required without a terminal."
     )(command)

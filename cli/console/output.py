@@ -135,9 +135,20 @@ def interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def require_consent(*, yes: bool) -> None:
+    """Raise UsageError without a terminal and without `--yes`: nobody can be asked.
+
+    A command that asks calls it first, so a script without `--yes` fails on its first run, and not only when
+    there is something to destroy.
+    """
+    if not yes and not interactive():
+        raise click.UsageError("this needs --yes without a terminal, where nobody is asked; nothing was done")
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Return whether to go on. Ask only on a terminal and without `--yes`; otherwise return True."""
-    if yes or not interactive():
+    """Return whether to go on: `--yes`, or the answer on the terminal. Raise UsageError without both."""
+    require_consent(yes=yes)
+    if yes:
         return True
     if click.confirm(one_line(question), err=True):
         return True

@@ -164,6 +164,10 @@ def _conflict_note(receipt: "Receipt", key: str | None) -> str:
 def _wait(platform: "Platform", job_id: UUID, timeout: timedelta | None, *, as_json: bool) -> None:
     try:
         finished = platform.waiting.wait(job_id, timeout)
+    except (KeyboardInterrupt, SystemExit):
+        # The wait ends, by Ctrl-C or SIGTERM. The job does not.
+        note(f"job {job_id} is not stopped; to wait on: callboard job wait {job_id}")
+        raise
     except WaitTimeout:
         print_job(platform.jobs.get(job_id), as_json=as_json)
         raise

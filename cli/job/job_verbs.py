@@ -10,7 +10,7 @@ import click
 from callboard.cli.console.error_lines import exit_code, print_error
 from callboard.cli.console.filter_options import Criteria, filter_options
 from callboard.cli.console.options import ID, json_option, yes_option
-from callboard.cli.console.output import confirmed, note, print_json
+from callboard.cli.console.output import confirmed, note, print_json, require_consent
 from callboard.cli.console.text import count
 from callboard.cli.job.job_views import print_job_objects
 from callboard.jobs.errors import CallboardError
@@ -86,6 +86,8 @@ def _command(action: _Action, text: str) -> click.Command:
             raise click.UsageError("give job ids, or a filter such as --state or --queue")
         if len(ids) > _MAX_IDS:
             raise click.UsageError(f"at most {_MAX_IDS} ids at once; use a filter for more")
+        if not ids:
+            require_consent(yes=yes or dry_run)
         from callboard.cli.console.runtime import open_runtime
 
         chosen = replace(action, one=_cancel_by_force, force=True) if force else action
@@ -182,16 +184,17 @@ cancel = _command(
     "Cancel jobs by id, or all jobs that match a filter.\n\n"
     "A job that has not started is cancelled. A running job is asked to stop; --force ends one that does not"
     " stop by killing its process, and the other jobs of that process go back to their queues. With a filter,"
-    " the jobs are counted first; on a terminal you are asked to confirm.",
+    " the jobs are counted first and you are asked to confirm. Without a terminal, that needs --yes.",
 )
 retry = _command(
     _Action(Verb.RERUN, "retry", "queued again", _retry),
     "Run finished jobs again, by id or all that match a filter.\n\n"
     "A retried job is queued again with its full number of attempts; its errors are kept. With a filter, the"
-    " jobs are counted first; on a terminal you are asked to confirm.",
+    " jobs are counted first and you are asked to confirm. Without a terminal, that needs --yes.",
 )
 delete = _command(
     _Action(Verb.DELETE, "delete", "deleted", _delete),
     "Delete finished jobs by id, or all that match a filter.\n\n"
-    "With a filter, the jobs are counted first; on a terminal you are asked to confirm.",
+    "With a filter, the jobs are counted first and you are asked to confirm. Without a terminal, that needs"
+    " --yes.",
 )

@@ -1,5 +1,6 @@
 """Start the platform, enqueue jobs through every door and show what ran. Exit with 0 only if all succeed."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -28,7 +29,8 @@ _TERMINATED: Final = 143
 
 def main() -> int:
     """Run the demo and return the exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(_DEADLINE)
     show, started = Show(), SYSTEM.monotonic()
@@ -37,7 +39,7 @@ def main() -> int:
         folder = Path(name)
         # if root runs the demo, Postgres runs as nobody, and must be able to enter the folder
         folder.chmod(0o711)
-        stage = None
+        stage, before = None, Path.cwd()
         try:
             configure("auto", "warning")
             stage = Stage(folder)
@@ -49,6 +51,9 @@ def main() -> int:
         except KeyboardInterrupt:
             show.say("\nInterrupted. Everything is stopped.\n")
             return _INTERRUPTED
+        finally:
+            # The folder is about to be deleted.
+            os.chdir(before)
     return conclude(show, ran, SYSTEM.monotonic() - started)
 
 
@@ -75,9 +80,6 @@ def perform(show: Show, stage: Stage) -> list[Ran]:
         ):
             with show.step(title, doing) as step:
                 ran += door(step)
-        if stage.borrowed:
-            with show.step("Clean-up", "deleting the schedule, the source and the key"):
-                doors.clear()
         show.table(ran)
         with show.step("Platform", "stopping") as step:
             opened.close()

@@ -147,12 +147,6 @@ class Doors:
         step.done = f"ticked {len(ran)} times; the load is {ran[0].result['load']}"
         return ran
 
-    def clear(self) -> None:
-        """Delete the demo's schedule, source and key from a database that is kept. Its jobs stay."""
-        self._stage.callboard("schedule", "delete", self.run, "--yes")
-        self._stage.callboard("webhook", "source", "delete", self.run, "--yes")
-        self._stage.callboard("key", "revoke", self.run)
-
     def close(self) -> None:
         self._http.close()
 

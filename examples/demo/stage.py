@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-
-from callboard.config.settings import load_settings
 
 CHECKOUT: Final = Path(__file__).parents[2]
 _CALLBOARD: Final = (sys.executable, "-m", "callboard")
@@ -28,31 +25,32 @@ class DemoFailed(Exception):
 class Stage:
     """A running platform.
 
+    It runs in a folder of its own, on servers of its own. Settings of the shell and of a callboard.toml are
+    left out: with them, the demo could write to the database of a real platform.
+
     url:      the URL of its api
-    borrowed: whether the database is the user's and outlives the demo
     last_log: the last lines of its log when a step failed
     """
 
     def __init__(self, folder: Path) -> None:
         self.url = ""
         self.last_log: list[str] = []
-        settings = load_settings()
-        self.borrowed = settings.database_url is not None
         self._log = folder / "up.log"
-        ours = {
+        for name in [name for name in os.environ if name.startswith("CALLBOARD_")]:
+            del os.environ[name]
+        # This process is a client of the platform, so it needs the settings and the folder too.
+        os.chdir(folder)
+        os.environ |= {
             "CALLBOARD_DATA_DIR": str(folder / "data"),
             "CALLBOARD_HOST": "127.0.0.1",
             "CALLBOARD_PORT": "0",
             "CALLBOARD_JOBS": "examples.jobs",
             "CALLBOARD_QUEUES": "default,hooks,reports,files,numbers",
             "CALLBOARD_LOG_FORMAT": "human",
+            "CALLBOARD_PROCESSES": str(min(2, os.cpu_count() or 1)),
+            # The folder does not have `examples`.
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
         }
-        if self.borrowed and settings.secret_key is None:
-            ours["CALLBOARD_SECRET_KEY"] = secrets.token_urlsafe(32)
-        if settings.source("processes") == "default":
-            ours["CALLBOARD_PROCESSES"] = str(min(2, os.cpu_count() or 1))
-        # this process needs the settings too, because it is a client of the platform
-        os.environ.update(ours)
 
     @contextmanager
     def up(self) -> Iterator[None]:
@@ -61,7 +59,6 @@ class Stage:
             self._log.open("wb") as log,
             subprocess.Popen(  # noqa: S603 - our own program
                 [*_CALLBOARD, "up", "--json"],
-                cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -94,7 +91,6 @@ class Stage:
         try:
             done = subprocess.run(  # noqa: S603 - our own program
                 [*_CALLBOARD, *words, "--json"],
-                cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -114,6 +110,9 @@ class Stage:
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:
+    # Another Ctrl-C makes the stop faster. It does not leave processes behind.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: child.terminate())
     child.terminate()
     try:
         child.wait(_STOP_SECONDS)

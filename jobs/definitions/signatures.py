@@ -3,8 +3,8 @@
 import inspect
 import typing
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import jsonschema_rs
 import orjson
-from pydantic import AnyUrl, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import AnyUrl, TypeAdapter, ValidationError
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from callboard.jobs.definitions.argument_errors import MASK
@@ -28,6 +28,7 @@ Adapter = TypeAdapter[Any]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LONGEST_DEFAULT: Final = 1_000
+_LONGEST_REASON: Final = 300
 _MISSING: Final = inspect.Parameter.empty
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC: Final = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
@@ -42,26 +43,29 @@ class ArgumentSpec:
             `x-positional-only`: the parameters that can only be given by position.
             `x-var-positional`: true when the function has `*args`. Only the worker checks the values of
             `*args`.
+    unchecked: the parameters whose annotation cannot be used, each with the reason. They accept any value.
 
     A decorator's wrapper that takes `*args, **kwargs` accepts any arguments. The schema then has the names of
     the wrapped function's parameters, and no types.
     """
 
     schema: Json
+    unchecked: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe(function: Callable[..., Any]) -> ArgumentSpec:
     """Describe the arguments of a function. A parameter whose type has no JSON Schema accepts any value."""
-    parameters = read_parameters(function)
+    unchecked: dict[str, str] = {}
+    parameters = read_parameters(function, unchecked)
     shape = Shape.of(parameters)
-    adapters = {name: adapter_of(item.annotation) for name, item in parameters.items()}
+    adapters = {name: adapter_of(item.annotation, unchecked, name) for name, item in parameters.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
         found, shared = TypeAdapter.json_schemas(
             [
                 (name, "validation", adapter)
                 for name, adapter in adapters.items()
-                if adapter is not None and _has_schema(adapter)
+                if adapter is not None and _has_schema(adapter, unchecked, name)
             ]
         )
     properties: Json = {}
@@ -87,14 +91,14 @@ def describe(function: Callable[..., Any]) -> ArgumentSpec:
         **({"x-positional-only": positional_only} if positional_only else {}),
         **shared,
     }
-    return ArgumentSpec(orjson.loads(orjson.dumps(schema)))
+    return ArgumentSpec(orjson.loads(orjson.dumps(schema)), unchecked)
 
 
-def read_parameters(function: Callable[..., Any]) -> Parameters:
+def read_parameters(function: Callable[..., Any], unchecked: dict[str, str] | None = None) -> Parameters:
     """Return the parameters of the function itself, with annotations resolved to types.
 
-    An annotation that cannot be resolved counts as no annotation. Raises InvalidInput for a callable that has
-    no signature.
+    An annotation that cannot be resolved counts as no annotation; `unchecked` gets the reason. Raises
+    InvalidInput for a callable that has no signature.
     """
     try:
         signature = own_signature(function)
@@ -108,10 +112,11 @@ def read_parameters(function: Callable[..., Any]) -> Parameters:
         inner = getattr(inner, "__init__" if isinstance(inner, type) else "__call__", inner)
     namespace = getattr(inspect.unwrap(inner), "__globals__", {})
     wrapped = wrapped_by(function) is not None
+    reasons = {} if unchecked is None else unchecked
     return {
         # functools.wraps copies the wrapped function's annotations: they are not about a wrapper's `*args`.
         name: item.replace(
-            annotation=Any if wrapped and item.kind in _VARIADIC else _annotation(item, namespace)
+            annotation=Any if wrapped and item.kind in _VARIADIC else _annotation(item, namespace, reasons)
         )
         for name, item in signature.parameters.items()
     }
@@ -136,14 +141,24 @@ def passed_on(function: Callable[..., Any], own: Parameters) -> Parameters:
     return {name: item for name, item in inner.items() if item.kind not in _VARIADIC and name not in left_out}
 
 
-def adapter_of(annotation: Any) -> Adapter | None:
-    """Return pydantic's adapter for an annotation; None when any value is accepted or pydantic has none."""
+def adapter_of(annotation: Any, unchecked: dict[str, str] | None = None, name: str = "") -> Adapter | None:
+    """Return pydantic's adapter for an annotation; None when any value is accepted or pydantic has none.
+
+    When pydantic has none, `unchecked` gets the reason under `name`.
+    """
     if annotation is Any or annotation is object:
         return None
     try:
-        return TypeAdapter(annotation)
-    except (PydanticUserError, TypeError):
+        adapter = TypeAdapter(annotation)
+        # Pydantic puts off the error about a type that is not defined yet.
+        adapter.rebuild()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - types run user code, which may raise or exit
+        if unchecked is not None:
+            unchecked[name] = _reason(error)
         return None
+    return adapter
 
 
 def compile_schema(schema: Json) -> jsonschema_rs.Validator:
@@ -156,27 +171,45 @@ def compile_schema(schema: Json) -> jsonschema_rs.Validator:
     )
 
 
-def _annotation(item: inspect.Parameter, namespace: Json) -> Any:
+def _annotation(item: inspect.Parameter, namespace: Json, unchecked: dict[str, str]) -> Any:
     if item.annotation is _MISSING:
         return Any
     holder = SimpleNamespace(__annotations__={"it": item.annotation})
     try:
         found = typing.get_type_hints(holder, globalns=namespace, include_extras=True)["it"]
-    except Exception:  # noqa: BLE001 - evaluating an annotation runs user code, which may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an annotation is user code, which may raise or exit
+        unchecked[item.name] = _reason(error)
         return Any
     # Many people write an optional argument as `month: str = None`.
     optional = item.default is None and found is not Any
     return typing.Optional[found] if optional else found  # noqa: UP045 - `|` fails on a few types
 
 
-def _has_schema(adapter: Adapter) -> bool:
-    """Whether the type has a JSON Schema that our validator can compile."""
+def _reason(error: BaseException) -> str:
+    """Return an error as one short line. Its own text may fail."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the text of an error is user code
+        text = ""
+    return f"{type(error).__name__}: {text}"[:_LONGEST_REASON].rstrip(": ")
+
+
+def _has_schema(adapter: Adapter, unchecked: dict[str, str], name: str) -> bool:
+    """Whether the type has a JSON Schema that our validator can compile; `unchecked` gets the reason if not.
+
+    Then enqueues accept any value, and only the worker checks it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
             schema = adapter.json_schema()
         compile_schema(orjson.loads(orjson.dumps(schema)))
-    except (PydanticUserError, TypeError, ValueError):
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - types run user code, which may raise or exit
+        unchecked[name] = f"no JSON Schema, so only the worker checks it: {_reason(error)}"
         return False
     return True
 

@@ -14,6 +14,7 @@ import structlog
 from dramatiq import Actor, Message
 from dramatiq.middleware import Middleware, MiddlewareError
 
+from callboard.jobs.dramatiq.declarations import ActorsByName, Declarations
 from callboard.jobs.dramatiq.loading import load_middleware
 from callboard.jobs.dramatiq.stock import REPLACED, StandIn, is_live, stand_ins
 from callboard.jobs.errors import Duplicate
@@ -67,6 +68,8 @@ class CallboardBroker(dramatiq.Broker):
         # Jobs store this option, but no middleware of Dramatiq declares it.
         self.actor_options |= {"jitter"}
         self.queues: dict[str, None] = {}
+        self.actors = ActorsByName()
+        self._declarations = Declarations()
         if middleware is None:
             self.add_configured()
         for one in middleware or ():
@@ -111,6 +114,11 @@ class CallboardBroker(dramatiq.Broker):
                 hook(self, *args, **kwargs)
             except Exception:  # as in Dramatiq, a hook that fails does not fail the message
                 log.exception("middleware.failed", middleware=repr(middleware), hook="after_" + signal)
+
+    def declare_actor(self, actor: Actor[..., Any]) -> None:
+        """Declare an actor. Raises JobNameTaken if another function has its name."""
+        self._declarations.add(actor.actor_name, getattr(actor, "function", actor.fn))
+        super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:  # noqa: ARG002
         """Declare the one virtual queue, once.

@@ -50,6 +50,8 @@ class JobDefinition:
     needs_result: bool = True
     #: The actor's options that the worker uses, such as callbacks and max_age.
     message_options: Mapping[str, Any] = field(default_factory=dict)
+    #: The parameters whose annotation cannot be used, each with the reason.
+    unchecked: Mapping[str, str] = field(default_factory=dict)
 
     def ignores_result(self, target: Any) -> bool:
         """Return whether the next message of a pipeline, `target`, does not take this job's result.
@@ -72,7 +74,8 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     ours = isinstance(actor, JobActor)
     options = actor.job_options if isinstance(actor, JobActor) else _plain_options(actor)
     timeout = options.timeout.total_seconds() if options.timeout else None
-    schema = describe(call).schema
+    spec = describe(call)
+    schema = spec.schema
     check_names(actor.actor_name, schema, (*(options.unique.by if options.unique else ()), *options.limit_by))
     kind = JobType(
         name=actor.actor_name,
@@ -96,6 +99,7 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
         type=kind,
         needs_result=ours,
         message_options={name: actor.options[name] for name in _OF_MESSAGES if actor.options.get(name)},
+        unchecked=spec.unchecked,
     )
 
 

@@ -5,6 +5,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
+import structlog
 from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Middleware
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Signals that are sent for every attempt. They are skipped while no middleware listens.
 _ATTEMPT_SIGNALS: Final = frozenset({"ack", "nack"})
+
+log = structlog.get_logger(__name__)
 
 
 class WorkerBroker(CallboardBroker):
@@ -40,8 +43,21 @@ class WorkerBroker(CallboardBroker):
         self._consumer: dramatiq.Consumer | None = None
 
     def definitions(self) -> dict[str, JobDefinition]:
-        """Return the jobs that this process can run, by name: every actor that was declared."""
-        return {name: define(actor) for name, actor in self.actors.items()}
+        """Return the jobs that this process can run, by name: every actor that was declared.
+
+        Warn about parameters that cannot be checked.
+        """
+        found = {name: define(actor) for name, actor in self.actors.items()}
+        for name, definition in found.items():
+            for parameter, reason in definition.unchecked.items():
+                log.warning(
+                    "job.parameter_unchecked",
+                    job=name,
+                    parameter=parameter,
+                    module=getattr(definition.call, "__module__", None),
+                    reason=reason,
+                )
+        return found
 
     def serve(
         self, consumer: dramatiq.Consumer, make_runner: "Callable[[dramatiq.Actor[..., Any]], Runner]"

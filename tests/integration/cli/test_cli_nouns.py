@@ -32,7 +32,7 @@ def test_a_paused_queue_shows_it_until_it_is_resumed(callboard):
 def test_a_purge_cancels_what_is_queued_and_nothing_else(callboard, enqueued):
     queued, later = enqueued(), enqueued("build_report", "--in", "1h")
     assert callboard("queue", "purge", "reports", "--dry-run").err == "1 job would be cancelled\n"
-    outcome = callboard("queue", "purge", "reports", "--json")
+    outcome = callboard("queue", "purge", "reports", "--yes", "--json")
     assert outcome.json == {"queue": "reports", "matched": 1, "changed": 1, "dry_run": False}
     states = {job["id"]: job["state"] for job in callboard("job", "list", "--json").json["items"]}
     assert states == {queued: "cancelled", later: "scheduled"}
@@ -48,7 +48,7 @@ def test_a_purge_asks_on_a_terminal(callboard, enqueued, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["show", "pause", "resume", "purge"])
 def test_a_queue_that_is_not_there_exits_with_3(callboard, verb):
-    outcome = callboard("queue", verb, "nope")
+    outcome = callboard("queue", verb, "nope", *(["--yes"] if verb == "purge" else []))
     assert (outcome.code, outcome.error) == (3, "there is no queue 'nope'")
 
 
@@ -141,7 +141,7 @@ def test_a_new_source_prints_its_secret_alone_and_says_where_it_listens(callboar
     listed = callboard("webhook", "source", "list")
     assert listed.out.splitlines()[1].split()[:4] == ["gh", "github", "take_webhook", "all"]
     assert made.out.strip() not in listed.out
-    assert callboard("webhook", "source", "delete", "gh").err == "source gh is deleted\n"
+    assert callboard("webhook", "source", "delete", "gh", "--yes").err == "source gh is deleted\n"
     assert callboard("webhook", "source", "list").out == ""
 
 
@@ -172,7 +172,7 @@ def test_a_source_takes_a_secret_from_stdin_and_its_events(callboard):
             5,
             "there is already a webhook source called 'taken'",
         ),
-        (["delete", "nope"], 3, "there is no webhook source 'nope'"),
+        (["delete", "nope", "--yes"], 3, "there is no webhook source 'nope'"),
     ],
 )
 def test_bad_input_for_a_source_is_refused_in_one_line(callboard, options, code, said):

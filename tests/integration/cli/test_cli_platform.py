@@ -35,12 +35,12 @@ def checks(outcome) -> dict[str, str]:
 
 def test_the_tables_are_made_and_removed(empty):
     before = empty("db", "status")
-    assert (before.code, before.out) == (0, "none\n")
+    assert (before.code, before.out) == (1, "none\n")
     assert before.err.endswith("run 'callboard db upgrade'\n")
     assert empty("db", "upgrade", "--json").json["up_to_date"] is True
     assert empty("db", "status").err == "the tables are up to date\n"
     assert empty("job", "list").code == 0
-    assert empty("db", "downgrade", "base", "--json").json["current"] is None
+    assert empty("db", "downgrade", "base", "--yes", "--json").json["current"] is None
 
 
 def test_without_tables_a_command_says_how_to_make_them(empty):
@@ -53,7 +53,7 @@ def test_without_tables_a_command_says_how_to_make_them(empty):
 
 def test_a_version_that_is_not_there_is_bad_input(empty):
     empty("db", "upgrade")
-    outcome = empty("db", "downgrade", "nope")
+    outcome = empty("db", "downgrade", "nope", "--yes")
     assert outcome.code == 2
     assert outcome.error.startswith("there is no schema version 'nope'")
 
@@ -72,7 +72,7 @@ def test_a_downgrade_asks_on_a_terminal(empty, monkeypatch):
     [
         ["job", "list"],
         ["job", "show", "01a204f3-1779-7083-a62d-f85f810aa57a"],
-        ["job", "cancel", "--state", "queued"],
+        ["job", "cancel", "--state", "queued", "--yes"],
         ["queue", "list"],
         ["schedule", "list"],
         ["webhook", "source", "list"],

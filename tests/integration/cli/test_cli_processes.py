@@ -184,23 +184,3 @@ def test_a_closed_pipe_is_quiet(callboard):
     command.stdout.close()
     _, said = command.communicate(timeout=DEADLINE)
     assert (command.returncode, said) == (1, b"")
-
-
-def test_an_interrupted_wait_exits_with_130(callboard, enqueued):
-    job_id = enqueued()
-    env = {key: value for key, value in os.environ.items() if not key.startswith("CALLBOARD_")}
-    env |= {f"CALLBOARD_{key.upper()}": value for key, value in callboard.settings.items()}
-    program = f"import sys; print('on', flush=True); from callboard.cli.main import main; sys.argv = ['callboard', 'job', 'wait', '{job_id}']; main()"
-    command = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
-    )
-    waits = psutil.Process(command.pid)
-    deadline = time.monotonic() + DEADLINE
-    # the thread that listens is there once the command waits
-    while waits.num_threads() == 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    command.send_signal(signal.SIGINT)
-    _, said = command.communicate(timeout=DEADLINE)
-    assert command.returncode == 130
-    assert said.strip() == "error: interrupted"

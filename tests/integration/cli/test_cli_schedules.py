@@ -143,7 +143,7 @@ def test_preview_needs_no_server(callboard):
         (["show", "nope"], 3, "there is no schedule 'nope'"),
         (["pause", "nope"], 3, "there is no schedule 'nope'"),
         (["resume", "nope"], 3, "there is no schedule 'nope'"),
-        (["delete", "nope"], 3, "there is no schedule 'nope'"),
+        (["delete", "nope", "--yes"], 3, "there is no schedule 'nope'"),
         (["ticks", "nope"], 3, "there is no schedule 'nope'"),
         (["preview", "61 * * * *"], 2, "'61' is not valid in the minute field of the cron expression"),
         (["preview", "@daily", "--tz", "Europe/Berln"], 2, "unknown time zone 'Europe/Berln': did you mean Europe/Berlin?"),

@@ -30,9 +30,9 @@ def test_cancel_by_force_is_asked_of_what_runs_by_id_and_by_filter(callboard, pl
     two = enqueued()
     also = worker.start("reports")
     assert two == str(also.id)
-    assert callboard("job", "cancel", "--state", "running").code == 0
+    assert callboard("job", "cancel", "--state", "running", "--yes").code == 0
     assert platform.workers.forced([worker.id]) == {held.id}
-    assert callboard("job", "cancel", "--state", "running", "--force").code == 0
+    assert callboard("job", "cancel", "--state", "running", "--force", "--yes").code == 0
     assert platform.workers.forced([worker.id]) == {held.id, also.id}
     assert callboard("job", "retry", one, "--force").code == 2
 
@@ -81,7 +81,7 @@ def test_one_refusal_hinders_no_other_and_sets_the_exit_code(callboard, enqueued
 
 def test_by_filter_only_what_fits_is_changed(callboard, enqueued):
     report, mail = enqueued("build_report"), enqueued("send_mail")
-    outcome = callboard("job", "cancel", "--queue", "mail", "--since", "1h")
+    outcome = callboard("job", "cancel", "--queue", "mail", "--since", "1h", "--yes")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "1 job cancelled, or asked to stop\n")
     assert (state(callboard, report), state(callboard, mail)) == ("queued", "cancelled")
 
@@ -99,13 +99,13 @@ def test_a_dry_run_counts_and_changes_nothing(callboard, enqueued):
 
 def test_the_limit_takes_the_oldest(callboard, enqueued):
     first, second = enqueued(), enqueued()
-    outcome = callboard("job", "cancel", "--state", "queued", "--limit", 1, "--json")
+    outcome = callboard("job", "cancel", "--state", "queued", "--limit", 1, "--yes", "--json")
     assert outcome.json == {"matched": 1, "changed": 1, "dry_run": False, "complete": False}
     assert (state(callboard, first), state(callboard, second)) == ("cancelled", "queued")
 
 
 def test_nothing_that_fits_is_no_failure(callboard):
-    outcome = callboard("job", "retry", "--state", "failed")
+    outcome = callboard("job", "retry", "--state", "failed", "--yes")
     assert (outcome.code, outcome.err) == (0, "no job to retry matches\n")
 
 
