@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.errors import CallboardError, InvalidInput, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.board import Board
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
 from callboard.workers.execute import forks
@@ -36,6 +37,9 @@ from callboard.workers.report.monitor import interrupt
 #: Exit codes that the supervisor knows.
 EXIT_CONFIG: Final = 2
 EXIT_UNAVAILABLE: Final = 7
+#: A thread of the child ended and could not be started again. The child has drained; the supervisor starts
+#: another.
+EXIT_REPLACED: Final = 70
 #: Interrupted jobs have this time to clean up after the grace period. Seconds.
 _CLEANUP_TIME: Final = 2.0
 #: While it stops: how long a statement waits; from the end of the grace period, how long all of them wait,
@@ -71,9 +75,9 @@ def main(plan: ChildPlan, board: Board) -> None:
     except CallboardError as error:
         log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - the message is enough
         sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
-    stop.wait(child.is_done)
+    stop.wait(child.is_over)
     child.drain(stop)
-    sys.exit(0)
+    sys.exit(EXIT_REPLACED if child.lost_threads else 0)
 
 
 class StopSignal:
@@ -89,7 +93,7 @@ class StopSignal:
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        Thread(target=self._watch_parent, name="callboard-parent", daemon=True).start()
+        WatchedThread("callboard-parent", self._watch_parent).start()
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until a stop is requested or `done` returns True."""
@@ -120,6 +124,8 @@ class WorkerChild:
             sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
+        #: The threads that ended and could not be started again.
+        self.lost_threads: list[str] = []
         self._draining = Event()
         self._broker = make_broker(self._platform, self._draining, settings)
         import_jobs(settings.jobs)
@@ -131,7 +137,7 @@ class WorkerChild:
         self._reporting = Reporting(stores, self._platform, self._slots, board, settings)
         self._runners = Runners(
             stores, self._platform, self._reporting, self._slots, self._broker, self._definitions,
-            board.writer(), self._draining, settings, solo=plan.solo,
+            board, self._draining, settings, solo=plan.solo,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -157,9 +163,15 @@ class WorkerChild:
         self._runners.worker.start()
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
-    def is_done(self) -> bool:
-        """Return whether this child was for one job, and that job has ended."""
-        return self._runners.is_settled() and not self._slots.count()
+    def is_over(self) -> bool:
+        """Return whether this child must drain without a request: its one job has ended, or it has lost a
+        thread. A lost thread that runs sync jobs is started again here.
+        """
+        self._runners.worker.replace_dead_threads()
+        self.lost_threads = [*self._runners.lost_threads(), *self._reporting.lost_threads()]
+        if self.lost_threads:
+            log.error("worker.threads_lost", threads=self.lost_threads, then="the process is replaced")
+        return bool(self.lost_threads) or (self._runners.is_settled() and not self._slots.count())
 
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
@@ -178,7 +190,8 @@ class WorkerChild:
         while not self._slots.wait_empty(0.1):
             # Attempts that were between the claim and the threads before may be in the work queue now.
             self._hand_back()
-            if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
+            # Without these threads no outcome is written, and no job is interrupted.
+            if stop.hurry.is_set() or self._reporting.lost_threads() or SYSTEM.monotonic() > deadline:
                 self._interrupt_all()
                 break
         self._runners.worker.stop(timeout=1000)

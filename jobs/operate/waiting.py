@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.job import Job
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.redis.transport import Transport
+from callboard.jobs.watched_thread import WatchedThread
 
 #: A waiter reads its job at least this often. Seconds.
 LOOK_EVERY: Final = 1.0
@@ -37,7 +38,7 @@ class Waiting:
         self._lock = Lock()
         self._waiters: dict[UUID, list[Callable[[], None]]] = defaultdict(list)
         self._stopping = Event()
-        self._thread: Thread | None = None
+        self._thread: WatchedThread | None = None
 
     def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:
         """Return the job when it has ended. Raises WaitTimeout after `timeout`, and NotFound."""
@@ -58,7 +59,7 @@ class Waiting:
         with self._lock:
             self._waiters[job_id].append(wake)
             if self._thread is None:
-                self._thread = Thread(target=self._run, name="callboard-waiting", daemon=True)
+                self._thread = WatchedThread("callboard-waiting", self._run)
                 self._thread.start()
         try:
             yield

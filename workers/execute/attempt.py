@@ -18,6 +18,7 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.outcomes import Cancel, Fail
 from callboard.workers.board import PutOnBoard
+from callboard.workers.execute.caught_interrupts import end_of
 from callboard.workers.execute.interrupts import (
     CancelInterrupt,
     JobInterrupt,
@@ -66,8 +67,8 @@ class Attempt:
 
     __slots__ = (
         "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at",
-        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind", "running", "unstarted",
-        "value",
+        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind",
+        "raised_inside", "running", "unstarted", "value",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,8 @@ class Attempt:
         self.interrupt: Callable[[type[JobInterrupt]], bool] | None = None
         #: The reason of the last interrupt.
         self.interrupted: type[JobInterrupt] | None = None
+        #: The interrupt that was raised inside the job's function: the weightiest, if there were several.
+        self.raised_inside: type[JobInterrupt] | None = None
         #: What the job returned; cleared after the middleware hooks have seen it.
         self.value: Any = None
         self.claimed_at = clock.monotonic()
@@ -158,6 +161,24 @@ class Attempt:
         self.began_at = now
         self.deadline = None if limit is None else now + limit.total_seconds()
 
+    def note_interrupt(self, reason: type[JobInterrupt]) -> None:
+        """Record that an interrupt was raised inside the job's function."""
+        if self.raised_inside is None or self.raised_inside.weight < reason.weight:
+            self.raised_inside = reason
+
+    def conclude(self, value: Any, error: BaseException | None) -> BaseException | None:
+        """Record how the job's function ended: with this value, or with this error if there is one.
+
+        An interrupt that the function caught may still decide. Returns what the attempt ended with.
+        """
+        if self.raised_inside is not None:
+            error = end_of(self.raised_inside, value, error)
+        if error is None:
+            self.returned(value)
+        else:
+            self.raised(error)
+        return error
+
     def returned(self, value: Any) -> None:
         """Record that the job's function returned this value."""
         self.value = value
@@ -178,8 +199,7 @@ class Attempt:
             case CancelInterrupt():
                 error = Cancel("cancelled while running")
             case TimeoutInterrupt():
-                limit = self.job.timeout or self.definition.options.timeout or timedelta()
-                error = _TimedOut(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
+                error = self._timed_out(error)
         if isinstance(error, PutOff):
             self.put_off(error)
         elif isinstance(error, SkipMessage):
@@ -189,6 +209,15 @@ class Attempt:
                 self.job, error, self.definition.options.retry, self._now(), delay=dramatiq_delay(error)
             )
         self._ended()
+
+    def _timed_out(self, interrupt: TimeoutInterrupt) -> BaseException:
+        limit = self.job.timeout or self.definition.options.timeout or timedelta()
+        told = f"the attempt took longer than its timeout of {limit.total_seconds():g} s"
+        if interrupt.caught is None:
+            return _TimedOut(told)
+        error = _TimedOut(f"{told}; it caught the interrupt and {interrupt.caught}")
+        error.__context__ = interrupt.__context__
+        return error
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
         """Record that the job was skipped: by a Dramatiq middleware, or because it raised SkipMessage.

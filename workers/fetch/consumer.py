@@ -20,6 +20,7 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
 from callboard.jobs.redis.transport import AGEING, Transport, read_token
+from callboard.jobs.watched_thread import report_failure
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt import Attempt, AttemptFactory, JobKind, PutOff
 from callboard.workers.execute.attempt_message import AttemptMessage
@@ -98,6 +99,11 @@ class JobConsumer(dramatiq.Consumer):
                     log.warning("consumer.waiting", reason=error.message)
                 self._waiting = True
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
+            except BaseException as error:
+                # Dramatiq's thread goes on after an Exception. After another error it ends, and the child is
+                # replaced.
+                report_failure("callboard-consumer", error)
+                raise
             else:
                 if self._waiting:
                     log.info("consumer.recovered")

@@ -135,9 +135,13 @@ class StandInWorker:
             queues=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,
             work_queue=work_queue, make_attempt=make_attempt, draining=broker.draining, clock=SYSTEM,
         )  # fmt: skip
-        broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, broker.draining))
+        await_value = self._loop.await_value
+        broker.serve(
+            consumer,
+            lambda actor: Runner(actor, broker.current, put_on_board, broker.draining, await_value),
+        )
         self._worker = JobWorker(
-            broker, work_queue, put_on_board, broker.draining, consumer.end,
+            broker, work_queue, put_on_board, broker.draining, consumer.end, await_value,
             threads=worker_threads, timeout=worker_timeout,
         )  # fmt: skip
 
