@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from threading import Event, Lock, get_ident
 from typing import Any, Final, Self, cast
+from uuid import UUID
 
 import dramatiq
 from dramatiq.threading import raise_thread_exception
@@ -108,12 +109,13 @@ class JobThread(WorkerThread):
         self._end = end
         self._await_value = await_value
         self.name = "callboard-job"
-        #: The last attempt that this thread began.
-        self.attempt: Attempt | None = None
+        #: The job that this thread runs, or ran last.
+        self.job_id: UUID | None = None
 
     def process_message(self, message: Any) -> None:
         """Run an attempt and pass it on. The items of the work queue are attempts."""
-        self.attempt = attempt = cast("Attempt", message)
+        attempt: Attempt = message
+        self.job_id = attempt.job.id
         try:
             if attempt.has_message_options or self._job_broker.watched:
                 super().process_message(AttemptMessage(attempt))

@@ -136,24 +136,27 @@ class HoldWatch:
         gap = now - before
         # The supervisor may have stored it meanwhile.
         self._stale = True
-        begun = [one for one in self._begun() if one.began_at is not None and one.began_at < before + 1.0]
-        busy = [
-            thread
-            for ident, thread in self._idents().items()
-            if _used(ident) - self._used.get(ident, 0.0) > gap * _BUSY
-        ]
-        holder = busy[0].attempt if len(busy) == 1 else begun[0] if len(begun) == 1 else None
+        ran = [one for one in self._slots.held() if _seconds_of(one, before, now) > gap * _BUSY]
+        threads = self._idents()
+        busy = {one.job_id for ident, one in threads.items() if self._newly_used(ident) > gap * _BUSY}
+        held_by = [one for one in ran if one.job.id in busy] if len(busy) == 1 else ran
+        holder = held_by[0] if len(held_by) == 1 else None
         HOLDS.labels(HoldKind.INTERPRETER).inc()
         HELD_SECONDS.labels(HoldKind.INTERPRETER).inc(gap)
-        ident = next((thread.ident for thread in self._threads() if thread.attempt is holder), None)
+        running = None if holder is None or holder.finish is not None else holder.job.id
+        ident = next((ident for ident, one in threads.items() if one.job_id == running), None)
         log.warning(
-            "worker.interpreter_held", **_named(holder, begun), seconds=round(gap, 1),
-            stack=_stack(ident) if holder is not None else None,
+            "worker.interpreter_held", **_named(holder, ran), seconds=round(gap, 1),
+            stack=_stack(ident if running is not None else None),
             hint="no other thread ran: a C call kept the interpreter lock, or the process was stopped",
         )  # fmt: skip
-        for attempt in begun:
+        for attempt in ran:
             if attempt is not holder and attempt.deadline is not None:
                 attempt.deadline += gap
+
+    def _newly_used(self, ident: int) -> float:
+        """Return the processor time that a thread has used since the last beat."""
+        return _used(ident) - self._used.get(ident, 0.0)
 
     def _begun(self, kind: JobKind | None = None) -> list[Attempt]:
         return [
@@ -168,6 +171,14 @@ class HoldWatch:
             for thread in self._threads()
             if thread.ident is not None and thread.is_alive()
         }
+
+
+def _seconds_of(attempt: Attempt, start: float, end: float) -> float:
+    """Return for how many of these seconds an attempt ran."""
+    if attempt.began_at is None:
+        return 0.0
+    ended_at = end if attempt.finish is None else attempt.ended_at
+    return min(ended_at, end) - max(attempt.began_at, start)
 
 
 def _named(holder: Attempt | None, begun: Sequence[Attempt]) -> dict[str, object]:
