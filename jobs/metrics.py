@@ -160,6 +160,21 @@ AUTH_FAILURES = Counter(
 STORE_ERRORS = Counter(
     "callboard_store_errors_total", "Calls that a store did not answer.", ["store", "kind"]
 )
+THREAD_FAILURES = Counter(
+    "callboard_thread_failures_total",
+    "Threads of the platform that ended or failed unexpectedly. They are started again, or their process is.",
+    ["thread"],
+)
+HOLDS = Counter(
+    "callboard_worker_holds_total",
+    "Times that a job held what all jobs of its worker process share: loop, interpreter.",
+    ["kind"],
+)
+HELD_SECONDS = Counter(
+    "callboard_worker_held_seconds_total",
+    "How long jobs held what all jobs of their worker process share: loop, interpreter.",
+    ["kind"],
+)
 JOB_WAIT = Bounded(
     BatchHistogram(
         "callboard_job_wait_seconds",

@@ -1,7 +1,7 @@
 """The listener: it feeds queues at once when a transaction notifies it of new jobs, as SQL enqueues do."""
 
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 
 import structlog
@@ -10,6 +10,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.outage import Outage
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.listening import listening
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.scheduler.feeder import Feeder
 from callboard.scheduler.leader import Leader
 
@@ -20,18 +21,18 @@ _RETRY_AFTER: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
-class Listener(Thread):
+class Listener(WatchedThread):
     """Waits for notices on a connection of its own. The feeder's next round finds what it misses."""
 
     def __init__(self, database: Database, feeder: Feeder, leader: Leader) -> None:
-        super().__init__(name="callboard-listener", daemon=True)
+        super().__init__("callboard-listener")
         self._database = database
         self._feeder = feeder
         self._leader = leader
         self._stopping = Event()
         self._outage = Outage(log, "listener.waiting", "listener.recovered")
 
-    def run(self) -> None:
+    def work(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._listen()

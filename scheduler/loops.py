@@ -10,6 +10,7 @@ from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.outage import Outage
 from callboard.jobs.redis.faults import RedisUnavailable
+from callboard.jobs.watched_thread import report_failure
 
 T = TypeVar("T")
 _THREAD: Final = "callboard-{}"
@@ -105,6 +106,9 @@ class LoopWork:
             return None
         except Exception:  # a loop that ended would stop the platform without a message
             log.exception("scheduler.loop_failed", loop=self._name)
+            return None
+        except BaseException as error:  # noqa: BLE001 - the same, and nothing of the platform raises it
+            report_failure(_THREAD.format(self._name), error)
             return None
         self._outage.over()
         return result

@@ -8,7 +8,7 @@ all processes of a machine.
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from multiprocessing import get_context
 from typing import Any, Final
 from uuid import UUID
@@ -86,6 +86,15 @@ class Board:
             self._forced_deadlines[place] = first[place][1] if place < len(first) else _NEVER
         ids = b"".join(job.bytes for job, _ in first)
         memoryview(self._forced_ids).cast("B")[:] = ids.ljust(_MAX_FORCED * _ID_BYTES, b"\0")
+
+    def postpone(self, jobs: Collection[UUID], seconds: float) -> None:
+        """In the child: move the hard deadlines of these jobs. They must not end meanwhile."""
+        wanted = {job.bytes for job in jobs}
+        for place, cell in enumerate(_cells(self._ids)) if wanted else ():
+            if cell in wanted and self._deadlines[place]:
+                self._deadlines[place] += seconds
+                if self._cell(place) == _EMPTY:
+                    self._deadlines[place] = _NEVER
 
     def writer(self) -> PutOnBoard:
         """In the child: return the function that puts jobs on the board."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from callboard.jobs.errors import CallboardError, Unavailable
 from callboard.jobs.metrics import LOG_LINES_DROPPED
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.board import Board
 from callboard.workers.boot_report import IMPORTING
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
@@ -36,7 +37,7 @@ from callboard.workers.execute import forks
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.interrupts import ShutdownInterrupt
 from callboard.workers.execute.job_threads import carry_jobs_into_threads
-from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
+from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_REPLACED, EXIT_UNAVAILABLE
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.job_imports import import_jobs
 from callboard.workers.process import green_threads
@@ -89,9 +90,9 @@ def main(plan: ChildPlan, board: Board) -> None:
         board.boot.fail(described(error))
         log.exception("worker.boot_failed")
         sys.exit(1)
-    stop.wait(child.is_done)
+    stop.wait(child.is_over)
     child.drain(stop)
-    sys.exit(EXIT_OK)
+    sys.exit(EXIT_REPLACED if child.lost_threads else EXIT_OK)
 
 
 class StopSignal:
@@ -109,7 +110,7 @@ class StopSignal:
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        Thread(target=self._watch_parent, name="callboard-parent", daemon=True).start()
+        WatchedThread("callboard-parent", self._watch_parent).start()
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until a stop is requested or `done` returns True."""
@@ -141,6 +142,8 @@ class WorkerChild:
             sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
         )  # fmt: skip
+        #: The threads that ended and could not be started again.
+        self.lost_threads: list[str] = []
         self._draining = Event()
         try:
             if settings.middleware:
@@ -159,7 +162,7 @@ class WorkerChild:
         self._reporting = Reporting(stores, self._platform, self._slots, board, settings)
         self._runners = Runners(
             stores, self._platform, self._reporting, self._slots, self._broker, self._definitions,
-            board.writer(), self._draining, settings, solo=plan.solo,
+            board, self._draining, settings, solo=plan.solo,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -186,9 +189,15 @@ class WorkerChild:
         self._runners.worker.start()
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
-    def is_done(self) -> bool:
-        """Return whether this child was for jobs that run alone, and there are none."""
-        return self._runners.is_settled() and not self._slots.count()
+    def is_over(self) -> bool:
+        """Return whether this child must drain without a request: no job is left that must run
+        alone, or it has lost a thread. A lost thread that runs sync jobs is started again here.
+        """
+        self._runners.worker.replace_dead_threads()
+        self.lost_threads = [*self._runners.lost_threads(), *self._reporting.lost_threads()]
+        if self.lost_threads:
+            log.error("worker.threads_lost", threads=self.lost_threads, then="the process is replaced")
+        return bool(self.lost_threads) or (self._runners.is_settled() and not self._slots.count())
 
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
@@ -213,7 +222,8 @@ class WorkerChild:
                     self._platform.workers.renew([self._plan.worker_id])
             # Attempts that were between the claim and the threads before may be in the work queue now.
             self._hand_back()
-            if stop.hurry.is_set() or SYSTEM.monotonic() > deadline:
+            # Without these threads no outcome is written, and no job is interrupted.
+            if stop.hurry.is_set() or self._reporting.lost_threads() or SYSTEM.monotonic() > deadline:
                 self._interrupt_all()
                 break
         self._runners.worker.stop(timeout=1000)

@@ -24,9 +24,9 @@ from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
-from callboard.workers.board import Board, PutOnBoard
+from callboard.workers.board import Board
 from callboard.workers.execute.async_runner import AsyncRunner
-from callboard.workers.execute.attempt import AttemptFactory
+from callboard.workers.execute.attempt_factory import AttemptFactory
 from callboard.workers.execute.sync_runner import JobWorker
 from callboard.workers.execute.worker_broker import Runner, WorkerBroker
 from callboard.workers.fetch.consumer import JobConsumer
@@ -34,6 +34,7 @@ from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.solo import SoloConsumer
 from callboard.workers.fetch.work_queue import WorkQueue
 from callboard.workers.report.flusher import Announcer, Flusher
+from callboard.workers.report.hold_watch import HoldWatch
 from callboard.workers.report.job_log_flusher import JobLogFlusher
 from callboard.workers.report.job_log_handler import JobLogHandler
 from callboard.workers.report.monitor import Monitor
@@ -80,6 +81,11 @@ class Reporting:
         for thread in (self.announcer, self.flusher, self.job_logs):
             thread.start()
 
+    def lost_threads(self) -> list[str]:
+        """Return the names of the threads that ended without being asked to."""
+        threads = (self.announcer, self.flusher, self.job_logs, self.monitor)
+        return [thread.name for thread in threads if thread.failed]
+
     def stop(self, seconds: float) -> bool:
         """Write the waiting data and end the threads; return whether all outcomes were written in time."""
         self.job_logs.stop(seconds / 2)
@@ -100,12 +106,13 @@ class Runners:
         slots: Slots,
         broker: WorkerBroker,
         definitions: dict[str, JobDefinition],
-        put_on_board: PutOnBoard,
+        board: Board,
         draining: Event,
         settings: Settings,
         *,
         solo: bool,
     ) -> None:
+        put_on_board = board.writer()
         self.loop = AsyncRunner(
             settings.async_slots, put_on_board, draining, reporting.job_logs.put, broker.around
         )
@@ -123,16 +130,27 @@ class Runners:
             draining=draining,
             clock=SYSTEM,
         )
-        broker.serve(self.consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining))
+        await_value = self.loop.await_value
+        broker.serve(
+            self.consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining, await_value)
+        )
         self.worker = JobWorker(
             broker,
             work_queue,
             put_on_board,
             draining,
             self.consumer.end,
+            await_value,
             threads=settings.threads,
             timeout=_WORKER_TIMEOUT,
         )
+
+        reporting.monitor.holds = HoldWatch(self.loop, self.worker.job_threads, slots, board, stores.reports)
+
+    def lost_threads(self) -> list[str]:
+        """Return the names of the threads that ended without being asked to, without those of sync jobs."""
+        lost = [self.loop.name] if self.loop.failed else []
+        return lost + ["callboard-consumer"] * self.worker.has_lost_consumer()
 
     def is_settled(self) -> bool:
         """Return whether this child was for one job, and has claimed it or found none."""

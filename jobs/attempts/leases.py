@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from callboard.jobs.attempts.repository import claiming, lease_rows, rescuing
-from callboard.jobs.attempts.worker import Worker, WorkerCard
+from callboard.jobs.attempts.worker import Hold, Worker, WorkerCard
 from callboard.jobs.metrics import HARD_TIMEOUTS, JOB_CRASHES, JOB_RESCUES, JOBS_QUARANTINED
 from callboard.jobs.model.endings import TakenBack
 from callboard.jobs.model.hint import Hint
@@ -71,6 +71,11 @@ class Workers:
         """Mark a worker as draining: it claims no more jobs."""
         with self._database.autocommit() as connection:
             lease_rows.drain(connection, worker)
+
+    def hold(self, worker: UUID, found: Hold) -> None:
+        """Store that a job holds what others of a worker need. The worker itself removes it."""
+        with self._database.autocommit() as connection:
+            lease_rows.hold(connection, worker, found)
 
     def end(
         self,

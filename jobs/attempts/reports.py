@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from callboard.jobs.attempts.progress import Progress
-from callboard.jobs.attempts.repository import progress_rows
+from callboard.jobs.attempts.repository import lease_rows, progress_rows
+from callboard.jobs.attempts.worker import Hold
 from callboard.jobs.model.endings import CancelRequest
 from callboard.jobs.postgres.database import Database
 
@@ -25,3 +26,8 @@ class Reports:
             if reports:
                 progress_rows.write(connection, reports)
             return progress_rows.cancel_requested(connection, self._worker)
+
+    def hold(self, found: Hold | None) -> None:
+        """Store that a job holds what others of this worker need; None: no job does any more."""
+        with self._database.autocommit() as connection:
+            lease_rows.hold(connection, self._worker, found)

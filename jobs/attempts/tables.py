@@ -53,5 +53,14 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     lease_expires_at: Mapped[datetime]
     draining_since: Mapped[datetime | None]
+    #: The job that holds the event loop or the interpreter of the process: NULL while none does, or while it
+    #: may be one of several. No foreign key: the job may be deleted.
+    holder_job_id: Mapped[UUID | None]
+    #: 'loop' or 'interpreter'; NULL while neither is held.
+    hold_kind: Mapped[str | None]
+    held_since: Mapped[datetime | None]
 
-    __table_args__ = (Index("workers_lease", "lease_expires_at"),)
+    __table_args__ = (
+        Index("workers_lease", "lease_expires_at"),
+        CheckConstraint("hold_kind IN ('loop', 'interpreter')", name="hold_kind"),
+    )

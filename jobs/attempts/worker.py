@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
@@ -33,6 +34,27 @@ class Worker:
     lease_expires_at: datetime
     draining_since: datetime | None
     running: int
+
+
+class HoldKind(StrEnum):
+    """What a job holds that other jobs of its worker process need too."""
+
+    #: The event loop: async jobs wait.
+    LOOP = "loop"
+    #: The interpreter lock: all jobs wait.
+    INTERPRETER = "interpreter"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A job holds the event loop or the interpreter of its worker process.
+
+    job_id: None when it may be one of several. seconds: for how long until now.
+    """
+
+    kind: HoldKind
+    job_id: UUID | None
+    seconds: float
 
 
 class ServedQueue(NamedTuple):

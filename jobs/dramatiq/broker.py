@@ -105,20 +105,24 @@ class CallboardBroker(dramatiq.Broker):
                 hook(self, *args, **kwargs)
             except MiddlewareError:
                 raise
-            except Exception:  # as in Dramatiq, a hook that fails does not fail the message
+            except self.tolerated("before_" + signal):  # as in Dramatiq, it does not fail the message
                 log.exception("middleware.failed", middleware=repr(middleware), hook="before_" + signal)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         for middleware, hook in reversed(self.hooks("after_" + signal)):
             try:
                 hook(self, *args, **kwargs)
-            except Exception:  # as in Dramatiq, a hook that fails does not fail the message
+            except self.tolerated("after_" + signal):  # as in Dramatiq, it does not fail the message
                 log.exception("middleware.failed", middleware=repr(middleware), hook="after_" + signal)
 
     def declare_actor(self, actor: Actor[..., Any]) -> None:
         """Declare an actor. Raises JobNameTaken if another function has its name."""
         self._declarations.add(actor.actor_name, getattr(actor, "function", actor.fn))
         super().declare_actor(actor)
+
+    def tolerated(self, hook: str) -> type[BaseException]:  # noqa: ARG002
+        """Return the errors of a hook that are logged and go no further."""
+        return Exception
 
     def declare_queue(self, queue_name: str) -> None:  # noqa: ARG002
         """Declare the one virtual queue, once.

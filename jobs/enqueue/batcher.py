@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 from callboard.jobs.errors import Busy, Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.watched_thread import survive
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -227,11 +228,10 @@ class Batcher(Generic[T, R]):
             else:
                 tasks.setdefault(one.future.get_loop(), []).append((one, result))
         for loop, pairs in tasks.items():
-            # A closed loop has no waiting coroutine any more.
-            with suppress(RuntimeError):
+            with suppress(RuntimeError):  # a closed loop has no waiting coroutine
                 loop.call_soon_threadsafe(_resolve, pairs)
         if rest is not None:
-            rest()
+            survive("callboard-batcher", rest)
 
 
 def _resolve(pairs: Sequence[tuple[_Task[Any], object]]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from callboard.jobs.model.basics.durations import exact_duration, format_duration
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
-from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
+from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker, WorkerHold
 
 _LONGEST_QUOTE: Final = 200
 _HOSTS_NAMED: Final = 3
@@ -24,6 +24,7 @@ class Code(StrEnum):
     FINISHED = "finished"
     RUNNING = "running"
     CANCEL_REQUESTED = "cancel_requested"
+    WORKER_HELD = "worker_held"
     NOT_DUE = "not_due"
     WAITING_FOR_PARENTS = "waiting_for_parents"
     QUEUE_PAUSED = "queue_paused"
@@ -86,6 +87,29 @@ def running(job: Job, worker: str | None, now: datetime) -> Reason:
         told += ", on a worker whose lease is over: the scheduler takes it back"
         return Reason(Code.RUNNING, told, data)
     return Reason(Code.RUNNING, f"{told}, on worker {worker}", data)
+
+
+def held(job: Job, hold: WorkerHold, now: datetime, *, name_others: bool) -> Reason:
+    """Return that a job holds what the jobs of its process share. name_others: whether it may be named."""
+    thing = "event loop" if hold.kind == "loop" else "interpreter"
+    waiting = "the async jobs of this worker" if hold.kind == "loop" else "all jobs of this worker"
+    data: dict[str, Any] = {"kind": hold.kind, "since": hold.since}
+    for_ = f"the {thing} of its worker for {_span(now - hold.since)}"
+    if hold.job_id == job.id:
+        mend = (
+            "move the blocking call into asyncio.to_thread, or into a sync job"
+            if hold.kind == "loop"
+            else None
+        )
+        return Reason(Code.WORKER_HELD, f"it holds {for_}: {waiting} wait", data | {"job_id": job.id}, mend)
+    if hold.job_id is None:
+        told = f"one of the jobs of its worker holds {for_}: {waiting} wait"
+    elif name_others:
+        data |= {"job_id": hold.job_id, "job": hold.name}
+        told = f"job {hold.job_id} ({hold.name or 'deleted'}) holds {for_}: {waiting} wait"
+    else:
+        told = f"another job holds {for_}: {waiting} wait"
+    return Reason(Code.WORKER_HELD, told, data)
 
 
 def cancel_requested(job: Job, at: datetime, now: datetime) -> Reason:

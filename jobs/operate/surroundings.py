@@ -28,6 +28,19 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerHold:
+    """A job holds the event loop ('loop') or the interpreter ('interpreter') of a worker process.
+
+    job_id, name: None when it may be one of several, or when the job was deleted.
+    """
+
+    kind: str
+    since: datetime
+    job_id: UUID | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServingWorker:
     """A live worker that serves the job's queue.
 

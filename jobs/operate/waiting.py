@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import timedelta
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from callboard.jobs.model.basics.clock import SYSTEM, Clock
 from callboard.jobs.model.job import Job
 from callboard.jobs.operate.listing import Jobs
 from callboard.jobs.redis.transport import Transport
+from callboard.jobs.watched_thread import WatchedThread
 
 #: A waiter reads its job at least this often. Seconds.
 LOOK_EVERY: Final = 1.0
@@ -38,7 +39,7 @@ class Waiting:
         self._lock = Lock()
         self._waiters: dict[UUID, list[Callable[[], None]]] = defaultdict(list)
         self._stopping = Event()
-        self._thread: Thread | None = None
+        self._thread: WatchedThread | None = None
 
     def wait(self, job_id: UUID, timeout: timedelta | None) -> Job:
         """Return the job when it has ended. Raises WaitTimeout after `timeout`, and NotFound."""
@@ -59,7 +60,7 @@ class Waiting:
         with self._lock:
             self._waiters[job_id].append(wake)
             if self._thread is None:
-                self._thread = Thread(target=self._run, name="callboard-waiting", daemon=True)
+                self._thread = WatchedThread("callboard-waiting", self._run)
                 # The thread serves all callers, so it must not belong to the job that the first one runs.
                 Context().run(self._thread.start)
         try:

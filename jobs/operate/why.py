@@ -68,6 +68,8 @@ def _reasons(
         yield reasons.finished(job, around.now)
     elif job.state is JobState.RUNNING:
         yield reasons.running(job, around.worker, around.now)
+        if (hold := explaining.hold(connection, job)) is not None:
+            yield reasons.held(job, hold, around.now, name_others=name_others)
         if job.cancel_requested_at is not None:
             yield reasons.cancel_requested(job, job.cancel_requested_at, around.now)
     else:

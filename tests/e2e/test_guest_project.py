@@ -138,7 +138,7 @@ def test_the_sdist_has_real_files_and_makes_the_same_wheel(builds: Builds) -> No
 
 
 def test_worker_scheduler_api_client_and_cli_use_the_users_modules(guest: Guest) -> None:
-    assert "0010" in guest.run(guest.venv / "bin" / "callboard", "db", "upgrade")
+    assert "0011" in guest.run(guest.venv / "bin" / "callboard", "db", "upgrade")
     token = guest.callboard("key", "create", "guest", "--role", "operator")["token"]
     with guest.running("worker"), guest.running("scheduler"), guest.running("api") as api_log:
         until(lambda: guest.callboard("worker", "list")["items"])

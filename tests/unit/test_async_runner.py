@@ -31,7 +31,7 @@ class Ward:
 
         return SimpleNamespace(
             begin=lambda _: None, arguments=lambda: ((), {}), returned=lambda _: None, running=None, unstarted=False,
-            definition=SimpleNamespace(call=job), interrupt=None,
+            definition=SimpleNamespace(call=job), interrupt=None, finish=True,
         )  # fmt: skip
 
     @contextmanager

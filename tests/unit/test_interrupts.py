@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from callboard.workers.execute.async_runner import Interruption
 from callboard.workers.execute.interrupts import CancelInterrupt, ShutdownInterrupt, TimeoutInterrupt
+from callboard.workers.execute.shared_loop import Interruption
 from callboard.workers.execute.sync_runner import Guard
 
 PATIENCE = 10.0
@@ -93,15 +93,16 @@ def test_a_block_that_cleans_up_is_left_alone(other):
 
 def test_a_task_is_cancelled_once_for_each_reason_and_again_at_the_fifth_asking():
     cancelled: list[None] = []
-    task = SimpleNamespace(cancel=lambda: cancelled.append(None))
-    loop = SimpleNamespace(call_soon_threadsafe=lambda call: call())
+    task = SimpleNamespace(cancel=lambda: cancelled.append(None) or True)
+    loop = SimpleNamespace(call_soon_threadsafe=lambda call, *arguments: call(*arguments))
     interruption = Interruption(loop)
     interruption.task = task
     assert [interruption.send(CancelInterrupt) for _ in range(7)] == [
         True, False, False, False, False, True, False,
     ]  # fmt: skip
     assert interruption.send(TimeoutInterrupt)
-    assert interruption.reason is TimeoutInterrupt
+    # A cancellation outweighs a timeout, whichever came first.
+    assert interruption.reason is CancelInterrupt
     assert len(cancelled) == 3
 
 

@@ -44,7 +44,7 @@ def test_a_message_is_the_reason_and_what_to_do_about_it():
 
 def test_every_code_is_a_word_that_stays():
     assert [str(code) for code in Code] == [
-        "finished", "running", "cancel_requested", "not_due", "waiting_for_parents", "queue_paused",
+        "finished", "running", "cancel_requested", "worker_held", "not_due", "waiting_for_parents", "queue_paused",
         "queue_concurrency", "queue_rate", "key_concurrency", "key_rate", "solo", "no_worker", "job_unknown",
         "workers_busy", "put_off", "backlog", "no_scheduler", "expires_soon", "ready",
     ]  # fmt: skip

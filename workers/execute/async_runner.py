@@ -1,35 +1,49 @@
 """Running async attempts: tasks on one event loop, which runs in a thread of its own."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Final
 
-import uvloop
-from dramatiq.middleware import MiddlewareError, SkipMessage
+from dramatiq.middleware import SkipMessage
 
 from callboard.jobs.attempts.context import enter, leave
+from callboard.jobs.model.current import running_here
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
+from callboard.workers.execute.awaitables import awaited, is_awaitable
 from callboard.workers.execute.hooks import Hooks
-from callboard.workers.execute.interrupts import JobInterrupt
 from callboard.workers.execute.off_loop import off_loop
+from callboard.workers.execute.shared_loop import Interruption, SharedLoop
 
-#: A task is cancelled again with every 5th interrupt for the same reason. Interrupts come a second apart.
-_CANCEL_EVERY: Final = 5
+#: Jobs can make the loop fail, and it goes on each time. So it may fail often. Within a minute.
+_MOST_FAILURES: Final = 1_000
+#: How often a caller looks for the new loop after a job closed the old one. Seconds.
+_CLOSED_PAUSE: Final = 0.001
 
 
-class AsyncRunner(Thread):
+class LoopEnded(RuntimeError):
+    """The event loop stopped, or was closed, although nobody asked for a stop."""
+
+
+class AsyncRunner(WatchedThread):
     """The thread of the event loop.
 
     at_once: how many attempts run at the same time. Further ones wait.
     done:    is called in the loop's thread with each attempt that has ended.
+
+    The end of an attempt is taken from its task, so every task that ends gives one end, however it ends. A
+    task that exits, or code that stops the loop, does not end the thread: the loop goes on with all its
+    tasks.
     """
 
     def __init__(
@@ -40,25 +54,41 @@ class AsyncRunner(Thread):
         done: Callable[[Attempt], None],
         around: Hooks,
     ) -> None:
-        super().__init__(name="callboard-async", daemon=True)
+        super().__init__("callboard-async", most_failures=_MOST_FAILURES)
         self._at_once = at_once
         self._waiting: deque[Attempt] = deque()
         self._put_on_board = put_on_board
         self._draining = draining
         self._done = done
         self._around = around
-        self._loop = uvloop.new_event_loop()
+        self._loop = SharedLoop()
+        self._stopping = False
+        #: When `unanswered` asked the loop for a sign of life that has not come.
+        self._asked_at: float | None = None
         # asyncio keeps weak references only: without these a running task could be garbage-collected.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], tuple[Attempt, Interruption]] = {}
+        #: The tasks that await what a sync job returned. The job's thread waits for the future.
+        self._values: dict[asyncio.Task[Any], tuple[Attempt, Future[Any]]] = {}
 
-    def run(self) -> None:
+    def work(self) -> None:
+        if self._loop.is_closed():
+            self._replace_loop()
+        self._asked_at = None
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        self._loop.call_soon(self._begin)
+        try:
+            self._loop.run_forever()
+        except BaseException as error:
+            if forks.PROCESS.is_copy:
+                forks.exit_copy(error)
+            raise
+        if not self._stopping:
+            raise LoopEnded("the event loop was stopped by a job")
 
     def submit(self, attempts: Sequence[Attempt]) -> None:
         """Run these attempts. The loop is woken once for all of them."""
         self._waiting.extend(attempts)
-        self._loop.call_soon_threadsafe(self._begin)
+        self._wake(self._begin)
 
     def take_back(self) -> list[Attempt]:
         """Remove and return the attempts that have not started."""
@@ -68,51 +98,139 @@ class AsyncRunner(Thread):
                 taken.append(self._waiting.popleft())
         return taken
 
+    def await_value(self, attempt: Attempt, value: Any) -> Any:
+        """Await what a sync job returned, on the loop; return its result, or raise its error.
+
+        Called in the job's thread, which waits. Interrupts of the attempt cancel the task.
+        """
+        ended: Future[Any] = Future()
+        interruption = Interruption(self._loop)
+        # The callback, and the task that it starts, get a copy of this thread's context.
+        self._wake(self._begin_value, attempt, value, interruption, ended)
+        try:
+            return ended.result()
+        except asyncio.CancelledError:
+            if interruption.reason is not None:
+                raise interruption.reason from None
+            raise
+        finally:
+            attempt.interrupt = None
+            if interruption.reason is not None:
+                attempt.note_interrupt(interruption.reason)
+
+    def unanswered(self, now: float) -> float:
+        """Return for how many seconds the loop has not answered; 0 when it has.
+
+        It is asked by this call, while tasks run. So call this often.
+        """
+        if self._asked_at is not None:
+            return now - self._asked_at
+        if self._running or self._values:
+            self._asked_at = now
+            self._wake(self._answer)
+        return 0.0
+
+    def current(self) -> Attempt | None:
+        """Return the attempt whose code the loop runs now; None when it is not known.
+
+        Callable from other threads.
+        """
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            return None
+        if task in self._running:
+            return self._running[task][0]
+        if task in self._values:
+            return self._values[task][0]
+        # A task that a job started. It has a copy of the job's context; Python 3.11 does not show it.
+        context: Mapping[Any, Any] = getattr(task, "get_context", dict)()
+        running = context.get(running_here)
+        return next((one for one, _ in list(self._running.values()) if one.running is running), None)
+
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stopping = True
+        self._wake(self._loop.end)
         self.join(timeout=2)
+
+    def _wake(self, callback: Callable[..., object], *arguments: Any) -> None:
+        # The loop is closed only for a moment, until `work` has replaced it.
+        while True:
+            try:
+                self._loop.call_soon_threadsafe(callback, *arguments)
+            except RuntimeError:
+                if not self._loop.is_closed() or not self.is_alive():
+                    raise
+                time.sleep(_CLOSED_PAUSE)
+            else:
+                return
+
+    def _answer(self) -> None:
+        self._asked_at = None
 
     def _begin(self) -> None:
         with suppress(IndexError):
-            while len(self._tasks) < self._at_once:
+            while len(self._running) < self._at_once:
+                attempt = self._waiting.popleft()
                 interruption = Interruption(self._loop)
                 # In an empty context: what submitted the attempt, or ran before it, must not be seen by it.
-                task = self._loop.create_task(
-                    self._run(self._waiting.popleft(), interruption), context=Context()
-                )
+                task = self._loop.start_task(self._run(attempt, interruption), Context())
                 interruption.task = task
-                self._tasks.add(task)
+                self._running[task] = attempt, interruption
                 task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if self._waiting:
-            self._begin()
-
-    async def _run(self, attempt: Attempt, interruption: "Interruption") -> None:
-        if self._draining.is_set():
-            attempt.unstarted = True
-            self._done(attempt)
-            return
+        """Pass on the attempt of a task, whatever ended the task."""
+        attempt, interruption = self._running.pop(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         try:
-            if self._around.concern(attempt):
-                await self._with_hooks(attempt, interruption, AttemptMessage(attempt))
-            else:
-                await self._attempt(attempt, interruption)
+            if attempt.finish is None and not attempt.unstarted:
+                # It was cancelled before its first step, or an error came from outside the job's function.
+                _note(attempt, interruption)
+                outcome = LoopEnded("it ended without an outcome") if error is None else error
+                attempt.conclude(None, outcome)
         finally:
             self._done(attempt)
+            if self._waiting:
+                self._begin()
+
+    def _begin_value(
+        self, attempt: Attempt, value: Any, interruption: Interruption, ended: "Future[Any]"
+    ) -> None:
+        task = self._loop.start_task(awaited(value))
+        interruption.task = task
+        attempt.interrupt = interruption.send
+        self._values[task] = attempt, ended
+        task.add_done_callback(self._value_ended)
+
+    def _value_ended(self, task: "asyncio.Task[Any]") -> None:
+        _, ended = self._values.pop(task)
+        if task.cancelled():
+            ended.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(task.result())
+
+    async def _run(self, attempt: Attempt, interruption: Interruption) -> None:
+        if self._draining.is_set():
+            attempt.unstarted = True
+        elif self._around.concern(attempt):
+            await self._with_hooks(attempt, interruption, AttemptMessage(attempt))
+        else:
+            await self._attempt(attempt, interruption)
 
     async def _with_hooks(
-        self, attempt: Attempt, interruption: "Interruption", message: AttemptMessage
+        self, attempt: Attempt, interruption: Interruption, message: AttemptMessage
     ) -> None:
         """Run the attempt with the middleware hooks around it, in the order of Dramatiq's threads."""
         error: BaseException | None = None
         try:
             self._around.before(message)
+        except BaseException as refusal:  # noqa: BLE001 - as in Dramatiq, it is the end of the attempt
+            error = refusal
+        else:
             if not message.failed:
                 error = await self._attempt(attempt, interruption)
-        except MiddlewareError as refusal:
-            error = refusal
         if error is not None and issubclass(type(error), SkipMessage):
             self._around.skipped(message)
         else:
@@ -120,7 +238,7 @@ class AsyncRunner(Thread):
         if not attempt.unstarted:
             self._around.acknowledge(message)
 
-    async def _attempt(self, attempt: Attempt, interruption: "Interruption") -> BaseException | None:
+    async def _attempt(self, attempt: Attempt, interruption: Interruption) -> BaseException | None:
         """Run the attempt to its end; return what the job raised."""
         attempt.begin(self._put_on_board)
         try:
@@ -129,64 +247,46 @@ class AsyncRunner(Thread):
             attempt.interrupt = interruption.send
             try:
                 value = await attempt.definition.call(*args, **kwargs)
+                if value is not None and is_awaitable(value):
+                    value = await value
             finally:
                 leave(token)
             if forks.PROCESS.is_copy:
                 forks.exit_copy()
-            await self._record(attempt, attempt.returned, value, interruption)
-        except asyncio.CancelledError as error:
-            interruption.withdraw()
-            ended = interruption.reason() if interruption.reason else error
-            await self._record(attempt, attempt.raised, ended, interruption)
-            return ended
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
             if forks.PROCESS.is_copy:
                 forks.exit_copy(error)
-            await self._record(attempt, attempt.raised, error, interruption)
-            return error
-        return None
+            interruption.withdraw()
+            return await self._record(attempt, None, error, interruption)
+        return await self._record(attempt, value, None, interruption)
+
+    def _replace_loop(self) -> None:
+        """Go on with a new loop. The tasks of a closed one never end, so their attempts fail."""
+        lost, self._running = list(self._running.values()), {}
+        values, self._values = list(self._values.values()), {}
+        self._loop = SharedLoop()
+        for attempt, _ in lost:
+            attempt.conclude(None, LoopEnded("the event loop was closed while the job ran"))
+            self._done(attempt)
+        for _, ended in values:
+            ended.set_exception(LoopEnded("the event loop was closed while the job ran"))
 
     async def _record(
-        self, attempt: Attempt, record: Callable[[Any], None], ended: Any, interruption: "Interruption"
-    ) -> None:
-        """Record what the job returned or raised, in another thread if code of the user's may block there."""
-        if not attempt.may_run_code_of(ended):
-            record(ended)
-            return
-        attempt.interrupt = None
-        await off_loop(partial(record, ended))
-        interruption.withdraw()
+        self, attempt: Attempt, value: Any, error: BaseException | None, interruption: Interruption
+    ) -> BaseException | None:
+        """Record the end of the job's function; return what the attempt ended with.
 
-
-class Interruption:
-    """Cancels a task from another thread and keeps the reason."""
-
-    __slots__ = ("_counts", "_loop", "reason", "task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._counts: dict[type[JobInterrupt], int] = {}
-        #: The task to cancel; set before the task runs.
-        self.task: asyncio.Task[None] | None = None
-        self.reason: type[JobInterrupt] | None = None
-
-    def send(self, interrupt: type[JobInterrupt]) -> bool:
-        """Cancel the task; return whether it was cancelled.
-
-        It is not visible from outside whether a task ignored the cancel or is cleaning up. So after each
-        cancel the next four calls for the same reason do nothing.
+        It is recorded in another thread if code of the user's may block there.
         """
-        if self.task is None:
-            return False
-        count = self._counts.get(interrupt, 0)
-        self._counts[interrupt] = count + 1
-        if count % _CANCEL_EVERY:
-            return False
-        self.reason = interrupt
-        self._loop.call_soon_threadsafe(self.task.cancel)
-        return True
+        _note(attempt, interruption)
+        if not attempt.may_run_code_of(value if error is None else error):
+            return attempt.conclude(value, error)
+        attempt.interrupt = None
+        ended = await off_loop(partial(attempt.conclude, value, error))
+        interruption.withdraw()
+        return ended
 
-    def withdraw(self) -> None:
-        """Clear the task's cancellations, so that the task can go on and report its end."""
-        while self.task is not None and self.task.cancelling():
-            self.task.uncancel()
+
+def _note(attempt: Attempt, interruption: Interruption) -> None:
+    if interruption.reason is not None:
+        attempt.note_interrupt(interruption.reason)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dramatiq.errors import Retry as DramatiqRetry
 from dramatiq.middleware import SkipMessage, TimeLimitExceeded
 
-from callboard.jobs.attempts.context import EnqueueJob, ReadBody, RunningJob
+from callboard.jobs.attempts.context import RunningJob
 from callboard.jobs.attempts.error_text import runs_own_code
 from callboard.jobs.attempts.put_off import Misfit, put_off
 from callboard.jobs.attempts.verdict import TimedOut, Verdict
@@ -22,6 +22,7 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.outcomes import Cancel, Fail
 from callboard.jobs.model.retry import LONGEST_DELAY
 from callboard.workers.board import PutOnBoard
+from callboard.workers.execute.caught_interrupts import end_of
 from callboard.workers.execute.interrupts import (
     CancelInterrupt,
     JobInterrupt,
@@ -70,8 +71,8 @@ class Attempt:
 
     __slots__ = (
         "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at",
-        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind", "running", "unstarted",
-        "value",
+        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind",
+        "raised_inside", "running", "unstarted", "value",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,8 @@ class Attempt:
         self.interrupt: Callable[[type[JobInterrupt]], bool] | None = None
         #: The reason of the last interrupt.
         self.interrupted: type[JobInterrupt] | None = None
+        #: The interrupt that was raised inside the job's function: the weightiest, if there were several.
+        self.raised_inside: type[JobInterrupt] | None = None
         #: What the job returned; cleared after the middleware hooks have seen it.
         self.value: Any = None
         self.claimed_at = clock.monotonic()
@@ -168,6 +171,24 @@ class Attempt:
         self.began_at = now
         self.deadline = None if limit is None else now + limit.total_seconds()
 
+    def note_interrupt(self, reason: type[JobInterrupt]) -> None:
+        """Record that an interrupt was raised inside the job's function."""
+        if self.raised_inside is None or self.raised_inside.weight < reason.weight:
+            self.raised_inside = reason
+
+    def conclude(self, value: Any, error: BaseException | None) -> BaseException | None:
+        """Record how the job's function ended: with this value, or with this error if there is one.
+
+        An interrupt that the function caught may still decide. Returns what the attempt ended with.
+        """
+        if self.raised_inside is not None:
+            error = end_of(self.raised_inside, value, error)
+        if error is None:
+            self.returned(value)
+        else:
+            self.raised(error)
+        return error
+
     def returned(self, value: Any) -> None:
         """Record that the job's function returned this value."""
         self.value = value
@@ -190,8 +211,7 @@ class Attempt:
         elif issubclass(kind, CancelInterrupt):
             error = Cancel("cancelled while running")
         elif issubclass(kind, TimeoutInterrupt):
-            limit = self.job.timeout or self.definition.options.timeout or timedelta()
-            error = _TimedOut(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
+            error = self._timed_out(cast("TimeoutInterrupt", error))
         if type(error) is PutOff:
             self.put_off(error)
         elif issubclass(kind, SkipMessage):
@@ -207,6 +227,15 @@ class Attempt:
         if not issubclass(type(ended), BaseException):
             return False
         return self.definition.options.retry.runs_own_code or runs_own_code(ended)
+
+    def _timed_out(self, interrupt: TimeoutInterrupt) -> BaseException:
+        limit = self.job.timeout or self.definition.options.timeout or timedelta()
+        told = f"the attempt took longer than its timeout of {limit.total_seconds():g} s"
+        if interrupt.caught is None:
+            return _TimedOut(told)
+        error = _TimedOut(f"{told}; it caught the interrupt and {interrupt.caught}")
+        error.__context__ = interrupt.__context__
+        return error
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
         """Record that the job was skipped: by a Dramatiq middleware, or because it raised SkipMessage.
@@ -242,33 +271,6 @@ class Attempt:
     def _now(self) -> datetime:
         """Return the time of the database's clock: the time of the claim, and what has passed since."""
         return self.job.started_at + timedelta(seconds=self._clock.monotonic() - self.claimed_at)
-
-
-class AttemptFactory:
-    """Makes the attempts of one worker child.
-
-    on_progress: is called with a running job that has progress to write.
-    read_body:   returns the raw body of a webhook delivery.
-    """
-
-    def __init__(
-        self,
-        verdict: Verdict,
-        enqueue_job: EnqueueJob,
-        on_progress: Callable[[RunningJob], None],
-        read_body: ReadBody,
-        clock: Clock,
-    ) -> None:
-        self._read_body = read_body
-        self._verdict = verdict
-        self._enqueue_job = enqueue_job
-        self._on_progress = on_progress
-        self._clock = clock
-
-    def __call__(self, job: ClaimedJob, definition: JobDefinition) -> Attempt:
-        """Return the attempt at a claimed job."""
-        running = RunningJob(job, self._enqueue_job, self._on_progress, self._read_body)
-        return Attempt(job, definition, running, self._verdict, self._clock)
 
 
 def delay_of(error: BaseException) -> Callable[[], timedelta | None] | None:

@@ -1,19 +1,44 @@
 """The reasons for which a running job is interrupted, as exceptions that are raised inside the job."""
 
+from threading import get_ident
+from typing import Final
+
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from dramatiq.threading import Interrupt
 
+#: By thread: the interrupts that were raised in it. A thread is here while an interrupt is on its way to it.
+RAISED_IN: Final[dict[int, list["JobInterrupt"]]] = {}
+
 
 class JobInterrupt(Interrupt):
-    """A running job is interrupted. A BaseException, so `except Exception` in a job does not catch it."""
+    """A running job is interrupted. A BaseException, so `except Exception` in a job does not catch it.
+
+    CPython makes the instance in the job's thread when it raises it there. So an instance says that the job
+    was interrupted, and an interrupt that was withdrawn before has none.
+    """
+
+    #: When more than one is raised in a job, the highest decides how the attempt ends.
+    weight = 0
+    #: What the job did after it had caught the interrupt; None when it let the interrupt pass.
+    caught: str | None = None
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        raised = RAISED_IN.get(get_ident())
+        if raised is not None:
+            raised.append(self)
 
 
 class CancelInterrupt(JobInterrupt):
     """A stop of the job was requested."""
 
+    weight = 2
+
 
 class TimeoutInterrupt(JobInterrupt, TimeLimitExceeded):
     """The attempt took longer than its timeout. Jobs may catch it as Dramatiq's TimeLimitExceeded."""
+
+    weight = 1
 
 
 class ShutdownInterrupt(JobInterrupt, Shutdown):

@@ -5,24 +5,30 @@ import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from threading import Event, Lock, get_ident
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
+from uuid import UUID
 
 import dramatiq
-import structlog
 from dramatiq.threading import raise_thread_exception
 from dramatiq.worker import WorkerThread
 
 from callboard.jobs.attempts.context import enter, leave
 from callboard.jobs.attempts.error_text import context_of
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
+from callboard.jobs.watched_thread import report_failure
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
-from callboard.workers.execute.interrupts import JobInterrupt
+from callboard.workers.execute.awaitables import is_awaitable
+from callboard.workers.execute.interrupts import RAISED_IN, JobInterrupt
 from callboard.workers.fetch.work_queue import WorkQueue
 
-log = structlog.get_logger(__name__)
+#: Awaits on the worker's loop what a sync job returned.
+AwaitValue = Callable[[Attempt, Any], Any]
+
+#: Stands for the value of a function that has not returned.
+_NOTHING: Final = object()
 
 
 class JobWorker(dramatiq.Worker):
@@ -38,6 +44,7 @@ class JobWorker(dramatiq.Worker):
         put_on_board: PutOnBoard,
         draining: Event,
         end: Callable[[Attempt], object],
+        await_value: "AwaitValue",
         *,
         threads: int,
         timeout: int,
@@ -45,12 +52,27 @@ class JobWorker(dramatiq.Worker):
         super().__init__(broker, worker_threads=threads, worker_timeout=timeout)
         self.work_queue = cast("Any", work_queue)
         self.consumers = OneConsumer()
-        self._thread_arguments = broker, put_on_board, draining, end
+        self._thread_arguments = broker, put_on_board, draining, end, await_value
 
     def _add_worker(self) -> None:
         thread = JobThread(self, *self._thread_arguments)
         thread.start()
         self.workers.append(thread)
+
+    def job_threads(self) -> "list[JobThread]":
+        """Return the threads that run jobs."""
+        return [thread for thread in self.workers if isinstance(thread, JobThread)]
+
+    def has_lost_consumer(self) -> bool:
+        """Return whether the thread that claims jobs has ended without being asked to."""
+        return any(thread.running and not thread.is_alive() for thread in self.consumers.values())
+
+    def replace_dead_threads(self) -> None:
+        """Start a new thread for each thread of sync jobs that ended without being asked to."""
+        for thread in [one for one in self.workers if one.running and not one.is_alive()]:
+            report_failure(thread.name, RuntimeError("the thread ended"))
+            self.workers.remove(thread)
+            self._add_worker()
 
 
 class OneConsumer(dict[str, Any]):
@@ -75,6 +97,7 @@ class JobThread(WorkerThread):
         put_on_board: PutOnBoard,
         draining: Event,
         end: Callable[[Attempt], object],
+        await_value: "AwaitValue",
     ) -> None:
         super().__init__(
             broker=broker,
@@ -86,6 +109,10 @@ class JobThread(WorkerThread):
         self._put_on_board = put_on_board
         self._draining = draining
         self._end = end
+        self._await_value = await_value
+        self.name = "callboard-job"
+        #: The job that this thread runs, or ran last.
+        self.job_id: UUID | None = None
 
     def process_message(self, message: Any) -> None:
         """Run an attempt, in a context of its own, and pass it on. The items of the work queue are attempts.
@@ -95,16 +122,20 @@ class JobThread(WorkerThread):
         copy_context().run(self._process, message)
 
     def _process(self, attempt: Attempt) -> None:
-        if attempt.has_message_options or self._job_broker.watched:
-            super().process_message(AttemptMessage(attempt))
-            return
+        self.job_id = attempt.job.id
         try:
-            run(attempt, self._put_on_board, self._draining)
-            attempt.value = None
-        except Exception:  # not the job's own error: the thread must go on, and the attempt ends as failed
-            log.exception("job.not_run", job_id=str(attempt.job.id))
-        finally:
-            self._end(attempt)
+            if attempt.has_message_options or self._job_broker.watched:
+                super().process_message(AttemptMessage(attempt))
+                return
+            try:
+                run(attempt, self._put_on_board, self._draining, self._await_value)
+                attempt.value = None
+            finally:
+                self._end(attempt)
+        except BaseException as error:  # noqa: BLE001 - not the job's own error: the thread must go on
+            if forks.PROCESS.is_copy:
+                forks.exit_copy(error)
+            report_failure(self.name, error)
 
 
 class Guard:
@@ -120,6 +151,8 @@ class Guard:
         self._lock = Lock()
         self._thread: int | None = None
         self._sent: type[JobInterrupt] | None = None
+        #: The interrupts that were raised in the thread, in their order.
+        self.raised: list[JobInterrupt] = []
 
     def send(self, interrupt: type[JobInterrupt]) -> bool:
         """Interrupt the block if it runs; return whether it was interrupted.
@@ -130,6 +163,7 @@ class Guard:
             if self._thread is None or (self._sent is not None and _cleans_up(self._thread)):
                 return False
             self._sent = interrupt
+            RAISED_IN[self._thread] = self.raised
             raise_thread_exception(self._thread, interrupt)  # type: ignore[no-untyped-call]
             return True
 
@@ -149,6 +183,7 @@ class Guard:
         with self._lock:
             if self._thread is not None and self._sent is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+                RAISED_IN.pop(self._thread, None)
             self._thread = None
 
 
@@ -167,7 +202,9 @@ def _cleans_up(thread: int) -> bool:
     return False
 
 
-def run(attempt: Attempt, put_on_board: PutOnBoard, draining: Event) -> BaseException | None:
+def run(
+    attempt: Attempt, put_on_board: PutOnBoard, draining: Event, await_value: AwaitValue
+) -> BaseException | None:
     """Run the attempt to its end in this thread; return what the job raised."""
     if draining.is_set():
         attempt.unstarted = True
@@ -175,30 +212,67 @@ def run(attempt: Attempt, put_on_board: PutOnBoard, draining: Event) -> BaseExce
     attempt.begin(put_on_board)
     guard = Guard()
     try:
-        try:
-            value = _call(attempt, guard)
-        except JobInterrupt:
-            # An interrupt may have been raised while the guard was being disarmed.
-            guard.disarm()
-            raise
+        value = _call(attempt, guard, await_value)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
         if forks.PROCESS.is_copy:
             forks.exit_copy(error)
-        attempt.raised(error)
-        return error
+        _note(attempt, guard)
+        return attempt.conclude(None, error)
     if forks.PROCESS.is_copy:
         forks.exit_copy()
-    attempt.returned(value)
-    return None
+    if not guard.raised and attempt.raised_inside is None:
+        attempt.returned(value)
+        return None
+    _note(attempt, guard)
+    return attempt.conclude(value, None)
 
 
-def _call(attempt: Attempt, guard: Guard) -> Any:
+def _call(attempt: Attempt, guard: Guard, await_value: AwaitValue) -> Any:
     args, kwargs = attempt.arguments()
     token = enter(attempt.running)
+    value: Any = _NOTHING
+    own: BaseException | None = None
     try:
         attempt.interrupt = guard.send
-        with guard:
-            return attempt.definition.call(*args, **kwargs)
+        try:
+            with guard:
+                value = attempt.definition.call(*args, **kwargs)
+        except JobInterrupt as interrupt:
+            # It may have been raised while the guard was being disarmed.
+            guard.disarm()
+            own = interrupt.__context__ if _is_outside(interrupt) else None
+            if value is _NOTHING and own is None:
+                raise
+            # The function had ended before: its end stands.
+            guard.raised.remove(interrupt)
+        if value is _NOTHING and own is not None:
+            raise own
+        if value is not None and is_awaitable(value):
+            value = await_value(attempt, value)
+        return value
     finally:
         attempt.interrupt = None
         leave(token)
+
+
+def _is_outside(interrupt: JobInterrupt) -> bool:
+    """Return whether an interrupt was raised in the code around the job's function, not in the function."""
+    place = interrupt.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_code in _AROUND
+
+
+def _note(attempt: Attempt, guard: Guard) -> None:
+    for interrupt in guard.raised:
+        attempt.note_interrupt(type(interrupt))
+    guard.raised.clear()
+
+
+#: The code around a job's function in which an interrupt may be raised.
+_AROUND: Final = {
+    _call.__code__,
+    Guard.__enter__.__code__,
+    Guard.__exit__.__code__,
+    Guard.disarm.__code__,
+}

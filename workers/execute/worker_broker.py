@@ -14,13 +14,23 @@ from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.dramatiq.definition import JobDefinition, define
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute.hooks import CurrentAttempt, Hooks
-from callboard.workers.execute.sync_runner import run
+from callboard.workers.execute.sync_runner import AwaitValue, run
 
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
 #: Signals that are sent for every attempt. They are skipped while no middleware listens.
 _ATTEMPT_SIGNALS: Final = frozenset({"ack", "nack"})
+#: The hooks that run in the worker's own threads and outside of a job's function. One that exits must not
+#: take its thread along. An exit in `before_process_message` fails the attempt, as in Dramatiq.
+_GUARDED_HOOKS: Final = frozenset(
+    {
+        *(f"{when}_{signal}" for when in ("before", "after") for signal in ("ack", "nack", "skip_message")),
+        "after_process_message",
+        "after_worker_thread_boot", "before_worker_thread_shutdown",
+        "after_consumer_thread_boot", "before_consumer_thread_shutdown",
+    }
+)  # fmt: skip
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +96,9 @@ class WorkerBroker(CallboardBroker):
         elif self.watched or signal not in _ATTEMPT_SIGNALS:
             super().emit_after(signal, *args, **kwargs)
 
+    def tolerated(self, hook: str) -> type[BaseException]:
+        return BaseException if hook in _GUARDED_HOOKS else Exception
+
     def get_actor(self, actor_name: str) -> Any:
         """Return the actor.
 
@@ -135,6 +148,7 @@ class Runner:
         current: CurrentAttempt,
         put_on_board: PutOnBoard,
         draining: Event,
+        await_value: AwaitValue,
     ) -> None:
         self.actor_name = actor.actor_name
         self.queue_name = actor.queue_name
@@ -142,11 +156,12 @@ class Runner:
         self._current = current
         self._put_on_board = put_on_board
         self._draining = draining
+        self._await_value = await_value
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> None:
         attempt = self._current.take()
         if attempt is None:
             raise RuntimeError("only the worker's threads may call a runner")
-        error = run(attempt, self._put_on_board, self._draining)
+        error = run(attempt, self._put_on_board, self._draining, self._await_value)
         if error is not None:
             raise error if is_readable(error) else Unreadable(error)

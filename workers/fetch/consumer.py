@@ -21,8 +21,10 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
 from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import AGEING, Transport, read_token
+from callboard.jobs.watched_thread import report_failure
 from callboard.workers.execute.async_runner import AsyncRunner
-from callboard.workers.execute.attempt import Attempt, AttemptFactory, JobKind, PutOff
+from callboard.workers.execute.attempt import Attempt, JobKind, PutOff
+from callboard.workers.execute.attempt_factory import AttemptFactory
 from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.fetch.job_source import QueueOrder, TokenSource
 from callboard.workers.fetch.slots import Slots
@@ -96,6 +98,11 @@ class JobConsumer(dramatiq.Consumer):
                 STORE_ERRORS.labels("postgres", "claim").inc()
                 self._outage.failed(error.message)
                 self._draining.wait(_PAUSE_WITHOUT_POSTGRES)
+            except BaseException as error:
+                # Dramatiq's thread goes on after an Exception. After another error it ends, and the child is
+                # replaced.
+                report_failure("callboard-consumer", error)
+                raise
             else:
                 self._outage.over()
         else:

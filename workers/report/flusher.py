@@ -6,7 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.outage import Outage
 from callboard.jobs.redis.transport import Transport
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.report.end_log import log_end
@@ -40,7 +41,7 @@ _ANNOUNCE_BATCH: Final = 1_000
 log = structlog.get_logger(__name__)
 
 
-class Flusher(Thread):
+class Flusher(WatchedThread):
     """Writes outcomes.
 
     While one batch commits, the next gathers; an idle worker's outcome is written at once.
@@ -53,11 +54,13 @@ class Flusher(Thread):
     """
 
     def __init__(self, ends: Ends, slots: Slots, announcer: "Announcer") -> None:
-        super().__init__(name="callboard-flusher", daemon=True)
+        super().__init__("callboard-flusher")
         self._ends = ends
         self._announcer = announcer
         self._slots = slots
         self._waiting: deque[Attempt] = deque()
+        #: The batch that is being written. It is written again after an error that nothing handles.
+        self._batch: list[Attempt] = []
         self._some = Event()
         self._stopping = Event()
         #: What Postgres refuses, by the job's claim.
@@ -71,13 +74,18 @@ class Flusher(Thread):
         if not self._some.is_set():
             self._some.set()
 
-    def run(self) -> None:
-        while not self._stopping.is_set() or self._waiting:
-            self._some.wait(timeout=0.5)
+    def work(self) -> None:
+        while not self._stopping.is_set() or self._waiting or self._batch:
+            if not self._batch:
+                self._some.wait(timeout=0.5)
             self._some.clear()
-            while self._waiting:
-                self._gather()
-                self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
+            while self._waiting or self._batch:
+                if not self._batch:
+                    self._gather()
+                    size = min(len(self._waiting), _BATCH)
+                    self._batch = [self._waiting.popleft() for _ in range(size)]
+                self._flush(self._batch)
+                self._batch = []
             if self._refused:
                 self._write_refused()
 
@@ -208,14 +216,14 @@ class Flusher(Thread):
                 self._ended([attempt])
 
 
-class Announcer(Thread):
+class Announcer(WatchedThread):
     """Publishes finished jobs for waiting callers, in its own thread: the flusher does not wait for Redis.
 
     An announcement that cannot be published is dropped. Waiting callers read their job once a second anyway.
     """
 
     def __init__(self, transport: Transport) -> None:
-        super().__init__(name="callboard-announcer", daemon=True)
+        super().__init__("callboard-announcer")
         self._transport = transport
         self._waiting: deque[UUID] = deque(maxlen=10 * _ANNOUNCE_BATCH)
         self._some = Event()
@@ -227,7 +235,7 @@ class Announcer(Thread):
             self._waiting.extend(finished)
             self._some.set()
 
-    def run(self) -> None:
+    def work(self) -> None:
         while not self._stopping.is_set() or self._waiting:
             self._some.wait(timeout=0.5)
             self._some.clear()

@@ -1,7 +1,7 @@
 """The thread that writes jobs' log lines, and an attempt's last lines and progress before its outcome."""
 
 from collections import deque
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Final
 
 import structlog
@@ -14,6 +14,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.outage import Outage
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.consumer import EndSink
 
@@ -24,7 +25,7 @@ _RETRY_AFTER: Final = 0.5
 log = structlog.get_logger(__name__)
 
 
-class JobLogFlusher(Thread):
+class JobLogFlusher(WatchedThread):
     """Writes the lines of running jobs once a second, and the last lines and progress of an attempt before
     its outcome.
 
@@ -33,12 +34,14 @@ class JobLogFlusher(Thread):
     """
 
     def __init__(self, writer: JobLogWriter, flusher: EndSink, clock: Clock) -> None:
-        super().__init__(name="callboard-scribe", daemon=True)
+        super().__init__("callboard-scribe")
         self._writer = writer
         self._flusher = flusher
         self._clock = clock
         self._registered: deque[LogLines] = deque()
         self._ended: deque[Attempt] = deque()
+        #: Ended attempts whose lines are being written.
+        self._writing: list[Attempt] = []
         self._some = Event()
         self._stopping = Event()
         self._outage = Outage(log, "scribe.waiting", "scribe.recovered", clock=clock)
@@ -56,20 +59,21 @@ class JobLogFlusher(Thread):
         self._ended.append(attempt)
         self._some.set()
 
-    def run(self) -> None:
+    def work(self) -> None:
+        # After an error that nothing handles: outcomes matter more than the last lines.
+        self._pass_on()
         due = self._clock.monotonic() + _WRITE_EVERY
         while True:
             self._some.wait(max(due - self._clock.monotonic(), 0.0))
             self._some.clear()
             stopping = self._stopping.is_set()
-            ended = _take_all(self._ended)
+            ended = self._writing = _take_all(self._ended)
             lines = {attempt.running.lines: None for attempt in ended if attempt.running.lines is not None}
             if stopping or self._clock.monotonic() >= due:
                 lines |= dict.fromkeys(_take_all(self._registered))
                 due = self._clock.monotonic() + _WRITE_EVERY
             self._write(list(lines), ended)
-            for attempt in ended:
-                self._flusher.put(attempt)
+            self._pass_on()
             if stopping and not self._ended:
                 self._writer.close()
                 return
@@ -79,6 +83,11 @@ class JobLogFlusher(Thread):
         self._stopping.set()
         self._some.set()
         self.join(timeout)
+
+    def _pass_on(self) -> None:
+        while self._writing:
+            self._flusher.put(self._writing[0])
+            del self._writing[0]
 
     def _write(self, lines: list[LogLines], ended: list[Attempt]) -> None:
         """Write lines and reports.

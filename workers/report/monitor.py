@@ -1,7 +1,7 @@
 """The monitor: it checks deadlines, and once a second it writes progress and reads cancel requests."""
 
 from collections import deque
-from threading import Event, Thread
+from threading import Event
 from typing import Final
 
 import structlog
@@ -13,10 +13,12 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.outage import Outage
+from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.board import Board
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.interrupts import CancelInterrupt, JobInterrupt, TimeoutInterrupt
 from callboard.workers.fetch.slots import Slots
+from callboard.workers.report.hold_watch import HoldWatch
 
 #: How often deadlines are checked. Seconds.
 _BEAT: Final = 0.1
@@ -31,15 +33,17 @@ _FORCED_AFTER: Final = 2.5
 log = structlog.get_logger(__name__)
 
 
-class Monitor(Thread):
+class Monitor(WatchedThread):
     """Watches the attempts that run in this child."""
 
     def __init__(self, reports: Reports, slots: Slots, board: Board, clock: Clock) -> None:
-        super().__init__(name="callboard-monitor", daemon=True)
+        super().__init__("callboard-monitor")
         self._reports = reports
         self._slots = slots
         self._board = board
         self._clock = clock
+        #: Set before the start.
+        self.holds: HoldWatch | None = None
         self._stopping = Event()
         self._outage = Outage(log, "monitor.waiting", "monitor.recovered", clock=clock)
         #: The jobs that have reported progress since the last write.
@@ -56,12 +60,14 @@ class Monitor(Thread):
         self._board.beat()
         super().start()
 
-    def run(self) -> None:
+    def work(self) -> None:
         beats = 0
         while not self._stopping.wait(_BEAT):
             self._board.beat()
             beats += 1
             try:
+                if self.holds is not None:
+                    self.holds.look(self._clock.monotonic())
                 self._interrupt_overdue()
                 if beats % _REPORT_EVERY == 0:
                     self._report()
@@ -81,6 +87,8 @@ class Monitor(Thread):
                 attempt.deadline = now + _INTERRUPT_AGAIN_AFTER
 
     def _report(self) -> None:
+        if self.holds is not None:
+            self.holds.store(self._clock.monotonic())
         progressed = [self._progressed.popleft() for _ in range(len(self._progressed))]
         if not self._slots.held():
             self._force([])

@@ -18,6 +18,7 @@ from callboard.workers.exit_codes import EXIT_CONFIG
 from callboard.workers.supervise import lone_children
 from callboard.workers.supervise.child_process import ChildDeath, ChildProcess
 from callboard.workers.supervise.failed_starts import FailedStarts
+from callboard.workers.supervise.interpreter_holds import InterpreterHolds
 
 _LOOK_EVERY: Final = 0.2
 _RENEW_EVERY: Final = 5.0
@@ -55,6 +56,7 @@ class Supervisor:
         self._settings = settings
         self._urls = (database_url, redis_url)
         self._platform = platform
+        self._holds = InterpreterHolds(platform.workers)
         self._clock = clock
         self._children: list[ChildProcess] = []
         self._dead: list[ChildDeath] = []
@@ -156,6 +158,8 @@ class Supervisor:
         if now < self._ask_at:
             return
         self._ask_at = now + _ASK_EVERY
+        for child in self._children:
+            self._holds.look(child.worker_id, child.still(now), child.board.started())
         with self._outages["ask"]:
             self._start_solo(now)
             self._force_cancels(now)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from callboard.jobs.attempts.worker import Worker, WorkerCard
+from callboard.jobs.attempts.worker import Hold, Worker, WorkerCard
 from callboard.jobs.postgres.sql import SCHEMA, columns
 
 _FORCED: Final = text(f"""
@@ -64,6 +64,26 @@ _DRAIN: Final = text(f"UPDATE {SCHEMA}.workers SET draining_since = clock_timest
 
 def drain(connection: Connection, worker: UUID) -> None:
     connection.execute(_DRAIN, {"id": worker})
+
+
+_HOLD: Final = text(f"""
+UPDATE {SCHEMA}.workers SET holder_job_id = :job_id, hold_kind = :kind,
+  held_since = clock_timestamp() - make_interval(secs => :seconds)
+WHERE id = :id
+""")
+_RELEASE: Final = text(f"""
+UPDATE {SCHEMA}.workers SET holder_job_id = NULL, hold_kind = NULL, held_since = NULL
+WHERE id = :id AND hold_kind IS NOT NULL
+""")
+
+
+def hold(connection: Connection, worker: UUID, found: Hold | None) -> None:
+    """Store which job holds the event loop or the interpreter of a worker; None: no job does."""
+    if found is None:
+        connection.execute(_RELEASE, {"id": worker})
+        return
+    parameters = {"id": worker, "job_id": found.job_id, "kind": found.kind, "seconds": found.seconds}
+    connection.execute(_HOLD, parameters)
 
 
 _LOCK: Final = text(f"SELECT id FROM {SCHEMA}.workers WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")

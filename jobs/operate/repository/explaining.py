@@ -7,7 +7,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from callboard.jobs.model.job import Job
-from callboard.jobs.operate.surroundings import MOST_COUNTED, ConcurrencyUse, ServingWorker, Surroundings
+from callboard.jobs.operate.surroundings import (
+    MOST_COUNTED,
+    ConcurrencyUse,
+    ServingWorker,
+    Surroundings,
+    WorkerHold,
+)
 from callboard.jobs.postgres.sql import SCHEMA, URGENCY, columns
 
 #: This many of the jobs that use up a limit are named.
@@ -28,6 +34,19 @@ def surroundings(connection: Connection, job: Job) -> Surroundings | None:
     """Return the job's surroundings; None when the job is deleted."""
     row = connection.execute(_SURROUNDINGS, {"id": job.id}).one_or_none()
     return None if row is None else Surroundings(*row)
+
+
+_HOLD: Final = text(f"""
+SELECT w.hold_kind, w.held_since, w.holder_job_id, h.name
+FROM {SCHEMA}.workers w LEFT JOIN {SCHEMA}.jobs h ON h.id = w.holder_job_id
+WHERE w.id = :worker AND w.hold_kind IS NOT NULL AND w.held_since IS NOT NULL
+""")
+
+
+def hold(connection: Connection, job: Job) -> WorkerHold | None:
+    """Return what is held in the process that runs the job; None when nothing is."""
+    row = connection.execute(_HOLD, {"worker": job.worker_id}).one_or_none()
+    return None if row is None else WorkerHold(*row)
 
 
 _RUNNING: Final = f"(SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.worker_id = w.id)"

@@ -28,7 +28,8 @@ from callboard.scheduler.feeder import Feeder
 from callboard.workers.board import Board
 from callboard.workers.child_parts import Stores
 from callboard.workers.execute.async_runner import AsyncRunner
-from callboard.workers.execute.attempt import TOO_OLD, AttemptFactory
+from callboard.workers.execute.attempt import TOO_OLD
+from callboard.workers.execute.attempt_factory import AttemptFactory
 from callboard.workers.execute.sync_runner import JobWorker
 from callboard.workers.execute.worker_broker import Runner, WorkerBroker
 from callboard.workers.fetch.consumer import JobConsumer
@@ -135,9 +136,13 @@ class StandInWorker:
             queues=tuple(queues or QUEUES), slots=self._slots, ends=self._flusher, loop=self._loop,
             work_queue=work_queue, make_attempt=make_attempt, draining=broker.draining, clock=SYSTEM,
         )  # fmt: skip
-        broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, broker.draining))
+        await_value = self._loop.await_value
+        broker.serve(
+            consumer,
+            lambda actor: Runner(actor, broker.current, put_on_board, broker.draining, await_value),
+        )
         self._worker = JobWorker(
-            broker, work_queue, put_on_board, broker.draining, consumer.end,
+            broker, work_queue, put_on_board, broker.draining, consumer.end, await_value,
             threads=worker_threads, timeout=worker_timeout,
         )  # fmt: skip
 
