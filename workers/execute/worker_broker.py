@@ -90,7 +90,7 @@ class WorkerBroker(CallboardBroker):
         if signal == "process_message":
             self.current.take()
             error = kwargs.get("exception")
-            self.around.after(args[0], error.original if type(error) is Unreadable else error)
+            self.around.after(args[0], error.original if type(error) is Unloggable else error)
         elif signal == "skip_message":
             self.around.skipped(args[0])
         elif self.watched or signal not in _ATTEMPT_SIGNALS:
@@ -125,7 +125,7 @@ class WorkerBroker(CallboardBroker):
         return self._consumer
 
 
-class Unreadable(Exception):
+class Unloggable(Exception):
     """Stands for an exception whose own code fails, while Dramatiq logs it and compares its class."""
 
     def __init__(self, original: BaseException) -> None:
@@ -164,4 +164,4 @@ class Runner:
             raise RuntimeError("only the worker's threads may call a runner")
         error = run(attempt, self._put_on_board, self._draining, self._await_value)
         if error is not None:
-            raise error if is_readable(error) else Unreadable(error)
+            raise error if is_readable(error) else Unloggable(error)
