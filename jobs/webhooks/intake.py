@@ -177,7 +177,11 @@ class Intake:
         source = self._label(name)
         WEBHOOK_REQUESTS.labels(source, accepted.result).inc()
         log.info(
-            "webhook.received", source=source, result=accepted.result, delivery_id=str(accepted.delivery_id)
+            "webhook.received",
+            source=source,
+            result=accepted.result,
+            delivery_id=str(accepted.delivery_id),
+            job_ids=[str(job) for job in accepted.job_ids],
         )
         if accepted.aside is not None:
             BODIES_KEPT.labels(source, accepted.aside.result.value).inc()
