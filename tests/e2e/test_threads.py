@@ -62,6 +62,7 @@ def test_a_job_that_looks_sync_and_is_not_runs_and_its_time_limit_reaches_it(sta
     assert stopped.state is JobState.CANCELLED
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_job_that_holds_the_loop_is_named_and_the_jobs_beside_it_are_late_and_not_blamed(
     stage: Stage,
@@ -72,7 +73,7 @@ def test_a_job_that_holds_the_loop_is_named_and_the_jobs_beside_it_are_late_and_
     holder = stage.enqueue("blocks", seconds=6)
     [event] = until(lambda: started.events("worker.loop_held"))
     assert event["job_id"] == str(holder)
-    assert any("thread_jobs.py" in line for line in event["stack"])
+    assert any("thread_jobs.py" in line for line in event["where"])
 
     def reason(job: UUID) -> str | None:
         found = [one for one in stage.platform.why.explain(job).reasons if one.code == "worker_held"]
@@ -96,6 +97,7 @@ def test_a_job_that_holds_the_loop_is_named_and_the_jobs_beside_it_are_late_and_
     until(lambda: reason(after) is None)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_job_that_holds_the_interpreter_is_named_while_it_does_and_afterwards(stage: Stage) -> None:
     started = worker(stage)

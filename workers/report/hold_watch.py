@@ -106,7 +106,7 @@ class HoldWatch:
         HOLDS.labels(HoldKind.LOOP).inc()
         log.warning(
             "worker.loop_held", **_named(holder, self._begun(JobKind.ASYNC)), seconds=round(held, 1),
-            stack=_stack(self._loop.ident), hint="move the blocking call to asyncio.to_thread or a sync job",
+            where=_stack(self._loop.ident), hint="move the blocking call to asyncio.to_thread or a sync job",
         )  # fmt: skip
         return _LoopHold(holder, now - held, now - held)
 
@@ -147,7 +147,7 @@ class HoldWatch:
         ident = next((ident for ident, one in threads.items() if one.job_id == running), None)
         log.warning(
             "worker.interpreter_held", **_named(holder, ran), seconds=round(gap, 1),
-            stack=_stack(ident if running is not None else None),
+            where=_stack(ident if running is not None else None),
             hint="no other thread ran: a C call kept the interpreter lock, or the process was stopped",
         )  # fmt: skip
         for attempt in ran:
