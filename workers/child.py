@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,10 +70,11 @@ def main(plan: ChildPlan, board: Board) -> None:
         child.start()
     except CallboardError as error:
         log.error("worker.boot_failed", reason=error.message)  # noqa: TRY400 - the message is enough
-        sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
+        raise SystemExit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG) from None
     stop.wait(child.is_done)
     child.drain(stop)
-    sys.exit(0)
+    # Not sys.exit, which a job may have replaced.
+    raise SystemExit(0)
 
 
 class StopSignal:
@@ -87,16 +87,31 @@ class StopSignal:
         self._grace = grace
         self._requested = Event()
         self.hurry = Event()
-        signal.signal(signal.SIGTERM, self._on_signal)
-        # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._timer = Event()
+        self._set_handlers()
         Thread(target=self._watch_parent, name="callboard-parent", daemon=True).start()
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until a stop is requested or `done` returns True."""
+        # The timers' handlers of job modules stay. Without one, a job's `signal.alarm` would end the process.
+        for number in forks.TIMERS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, lambda *_: self._timer.set())
         # Python handles signals only between two waits.
         while not self._requested.wait(0.2) and not done():
-            pass
+            self._set_handlers()
+            if self._timer.is_set():
+                self._timer.clear()
+                log.warning("worker.timer_ignored", reason="a job set a timer or a CPU limit of the process")
+
+    def _set_handlers(self) -> None:
+        """Handle the stop signals here, also after a job module has set handlers of its own."""
+        if signal.getsignal(signal.SIGTERM) != self._on_signal:
+            signal.signal(signal.SIGTERM, self._on_signal)
+        # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it. An ignored signal would
+        # also be ignored by the programs that jobs start; one with a handler is not.
+        if signal.getsignal(signal.SIGINT) is not _ignore:
+            signal.signal(signal.SIGINT, _ignore)
 
     def _on_signal(self, *_: object) -> None:
         (self.hurry if self._requested.is_set() else self._requested).set()
@@ -109,6 +124,10 @@ class StopSignal:
             # The import of the jobs may hang, and no supervisor is left that would notice.
             end_at_latest(self._grace + _LAST_RESORT)
             self._requested.set()
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing with a signal."""
 
 
 class WorkerChild:
@@ -163,7 +182,9 @@ class WorkerChild:
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
     def is_done(self) -> bool:
-        """Return whether this child was for one job, and that job has ended."""
+        """Return whether this child must be replaced, or was for one job and that job has ended."""
+        if self._reporting.guard.replacement is not None:
+            return True
         return self._runners.is_settled() and not self._slots.count()
 
     def drain(self, stop: StopSignal) -> None:
@@ -191,7 +212,7 @@ class WorkerChild:
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
         # The work is done. A signal that arrives now must not look like a crash.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _ignore)
         log.info("worker.stopped", left=len(self._slots.held()))
 
     def _hand_back(self) -> None:

@@ -4,7 +4,7 @@ finished.
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from threading import Event, Thread
 from typing import Final
@@ -49,10 +49,15 @@ class Flusher(Thread):
     While one batch commits, the next gathers; an idle worker's outcome is written at once.
 
     While Postgres is away, outcomes are kept and tried again. Their slots stay taken.
+
+    prepare: is called before each batch.
     """
 
-    def __init__(self, ends: Ends, slots: Slots, announcer: "Announcer") -> None:
+    def __init__(
+        self, ends: Ends, slots: Slots, announcer: "Announcer", prepare: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(name="callboard-flusher", daemon=True)
+        self._prepare = prepare
         self._ends = ends
         self._announcer = announcer
         self._slots = slots
@@ -72,6 +77,7 @@ class Flusher(Thread):
             self._some.clear()
             while self._waiting:
                 self._gather()
+                self._prepare()
                 self._flush([self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))])
 
     def stop(self, timeout: float) -> bool:
@@ -108,6 +114,7 @@ class Flusher(Thread):
                 log.exception("flusher.refused", outcomes=len(batch))
                 self._write_one_by_one(batch)
             break
+        self._slots.ended.extend([attempt.job.name for attempt in batch])
         self._slots.release(batch)
         count_ends(batch)
         self._ends.notify_freed({attempt.job.queue for attempt in batch if attempt.job.limited})

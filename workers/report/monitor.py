@@ -1,6 +1,7 @@
 """The monitor: it checks deadlines, and once a second it writes progress and reads cancel requests."""
 
 from collections import deque
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import Final
 
@@ -31,14 +32,25 @@ log = structlog.get_logger(__name__)
 
 
 class Monitor(Thread):
-    """Watches the attempts that run in this child."""
+    """Watches the attempts that run in this child.
 
-    def __init__(self, reports: Reports, slots: Slots, board: Board, clock: Clock) -> None:
+    check: is called with every beat.
+    """
+
+    def __init__(
+        self,
+        reports: Reports,
+        slots: Slots,
+        board: Board,
+        clock: Clock,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(name="callboard-monitor", daemon=True)
         self._reports = reports
         self._slots = slots
         self._board = board
         self._clock = clock
+        self._check = check
         self._stopping = Event()
         #: The jobs that have reported progress since the last write.
         self._progressed: deque[RunningJob] = deque()
@@ -60,6 +72,7 @@ class Monitor(Thread):
             self._board.beat()
             beats += 1
             try:
+                self._check()
                 self._interrupt_overdue()
                 if beats % _REPORT_EVERY == 0:
                     self._report()
