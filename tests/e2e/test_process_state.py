@@ -64,6 +64,7 @@ def logs(stage: Stage, job: object) -> list[dict[str, object]]:
 def test_a_program_that_a_job_starts_ignores_and_blocks_no_stop_signal(running):
     stage, _ = running
     (done,) = ended(stage, stage.enqueue("program"))
+    assert done.state == "succeeded", done.errors
     for line in done.result:
         mask = int(line.split()[1], 16)
         # SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGALRM, SIGTERM

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 #: Limits that a job may lower for the whole process.
 _LIMITS: Final = {
-    "open files": resource.RLIMIT_NOFILE,
     "CPU time": resource.RLIMIT_CPU,
     "memory": resource.RLIMIT_AS,
     "data": resource.RLIMIT_DATA,
@@ -65,6 +64,11 @@ def thread_items() -> list[Item]:
         Item("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         # The next job may fail without one.
         _cwd(),
+        Item(
+            "limit of open files",
+            lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+            _limit_writer(resource.RLIMIT_NOFILE),
+        ),
     ]
 
 
