@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,14 +84,15 @@ def main(plan: ChildPlan, board: Board) -> None:
         # The supervisor logs it, once for all its children.
         board.boot.fail(error.message)
         log.debug("worker.boot_failed", exc_info=True)
-        sys.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG)
+        raise SystemExit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_CONFIG) from None
     except Exception as error:  # multiprocessing would print it, and might wait for the reader of stderr
         board.boot.fail(described(error))
         log.exception("worker.boot_failed")
-        sys.exit(1)
+        raise SystemExit(1) from None
     stop.wait(child.is_over)
     child.drain(stop)
-    sys.exit(EXIT_REPLACED if child.lost_threads else EXIT_OK)
+    # Not sys.exit, which a job may have replaced.
+    raise SystemExit(EXIT_REPLACED if child.must_be_replaced else EXIT_OK)
 
 
 class StopSignal:
@@ -107,16 +107,31 @@ class StopSignal:
         self.hurry = Event()
         #: Set when the supervisor has died. It renews the lease no more.
         self.orphaned = Event()
-        signal.signal(signal.SIGTERM, self._on_signal)
-        # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._timer = Event()
+        self._set_handlers()
         WatchedThread("callboard-parent", self._watch_parent).start()
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until a stop is requested or `done` returns True."""
+        # The timers' handlers of job modules stay. Without one, a job's `signal.alarm` would end the process.
+        for number in forks.TIMERS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, lambda *_: self._timer.set())
         # Python handles signals only between two waits.
         while not self._requested.wait(0.2) and not done():
-            pass
+            self._set_handlers()
+            if self._timer.is_set():
+                self._timer.clear()
+                log.warning("worker.timer_ignored", reason="a job set a timer or a CPU limit of the process")
+
+    def _set_handlers(self) -> None:
+        """Handle the stop signals here, also after a job module has set handlers of its own."""
+        if signal.getsignal(signal.SIGTERM) != self._on_signal:
+            signal.signal(signal.SIGTERM, self._on_signal)
+        # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it. An ignored signal would
+        # also be ignored by the programs that jobs start; one with a handler is not.
+        if signal.getsignal(signal.SIGINT) is not _ignore:
+            signal.signal(signal.SIGINT, _ignore)
 
     def _on_signal(self, *_: object) -> None:
         (self.hurry if self._requested.is_set() else self._requested).set()
@@ -130,6 +145,10 @@ class StopSignal:
             # The import of the jobs may hang, and no supervisor is left that would notice.
             end_at_latest(self._grace + _LAST_RESORT)
             self._requested.set()
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing with a signal."""
 
 
 class WorkerChild:
@@ -189,15 +208,20 @@ class WorkerChild:
         self._runners.worker.start()
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
 
+    @property
+    def must_be_replaced(self) -> bool:
+        """Whether this process can no longer run jobs: it lost a thread, or a job changed it for good."""
+        return bool(self.lost_threads) or self._reporting.guard.replacement is not None
+
     def is_over(self) -> bool:
-        """Return whether this child must drain without a request: no job is left that must run
-        alone, or it has lost a thread. A lost thread that runs sync jobs is started again here.
+        """Return whether this child must drain without a request: it must be replaced, or no job is left that
+        must run alone. A lost thread that runs sync jobs is started again here.
         """
         self._runners.worker.replace_dead_threads()
         self.lost_threads = [*self._runners.lost_threads(), *self._reporting.lost_threads()]
         if self.lost_threads:
             log.error("worker.threads_lost", threads=self.lost_threads, then="the process is replaced")
-        return bool(self.lost_threads) or (self._runners.is_settled() and not self._slots.count())
+        return self.must_be_replaced or (self._runners.is_settled() and not self._slots.count())
 
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
@@ -231,7 +255,7 @@ class WorkerChild:
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
         # The work is done. A signal that arrives now must not look like a crash.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _ignore)
         log.info("worker.stopped", left=len(self._slots.held()))
 
     def _hand_back(self) -> None:

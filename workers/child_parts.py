@@ -33,6 +33,7 @@ from callboard.workers.fetch.consumer import JobConsumer
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.solo import SoloConsumer
 from callboard.workers.fetch.work_queue import WorkQueue
+from callboard.workers.process.process_guard import ProcessGuard
 from callboard.workers.report.flusher import Announcer, Flusher
 from callboard.workers.report.hold_watch import HoldWatch
 from callboard.workers.report.job_log_flusher import JobLogFlusher
@@ -71,9 +72,10 @@ class Reporting:
         self, stores: Stores, platform: Platform, slots: Slots, board: Board, settings: Settings
     ) -> None:
         self.announcer = Announcer(platform.transport)
-        self.flusher = Flusher(stores.ends, slots, self.announcer)
+        self.guard = ProcessGuard(slots)
+        self.flusher = Flusher(stores.ends, slots, self.announcer, self.guard.prepare)
         self.job_logs = JobLogFlusher(stores.job_logs, self.flusher, SYSTEM)
-        self.monitor = Monitor(stores.reports, slots, board, SYSTEM)
+        self.monitor = Monitor(stores.reports, slots, board, SYSTEM, self.guard.check)
         log_capture.start(JobLogHandler(LOG_LEVELS[settings.job_log_level], self.job_logs.register))
 
     def start(self) -> None:

@@ -21,6 +21,8 @@ class ProcessRole:
 
 
 PROCESS: Final = ProcessRole()
+#: What the timers and the CPU limit of a process send. Without a handler they end the process.
+TIMERS: Final = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU)
 
 
 def watch(loop: CodeType) -> None:
@@ -33,8 +35,8 @@ def watch(loop: CodeType) -> None:
         PROCESS.is_copy = True
         disown_jobs()
         # The threads that act on the worker's signals do not exist in the copy.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT, *TIMERS):
+            signal.signal(number, signal.SIG_DFL)
         _keep_from(loop)
 
     os.register_at_fork(after_in_child=in_copy)

@@ -3,6 +3,7 @@
 A slot is taken by a claim and released when the outcome is committed.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from threading import Condition
 from typing import Final
@@ -44,6 +45,8 @@ class Slots:
         }
         self._empty_since: float | None = None
         self._changed = Condition()
+        #: The names of the jobs that ended last.
+        self.ended: deque[str] = deque(maxlen=20)
 
     def free(self, kind: JobKind) -> int:
         """Return how many attempts of a kind to claim now; 0 when too few are free to be worth a claim.

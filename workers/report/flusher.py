@@ -4,7 +4,7 @@ finished.
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from threading import Event
 from typing import Final
@@ -51,10 +51,15 @@ class Flusher(WatchedThread):
     An outcome that Postgres refuses is written without what it may have been refused for. If that is refused
     as well, it is set aside and tried again with growing pauses: its job must neither run again nor stay
     running for ever. The others do not wait for it.
+
+    prepare: is called before each batch.
     """
 
-    def __init__(self, ends: Ends, slots: Slots, announcer: "Announcer") -> None:
+    def __init__(
+        self, ends: Ends, slots: Slots, announcer: "Announcer", prepare: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__("callboard-flusher")
+        self._prepare = prepare
         self._ends = ends
         self._announcer = announcer
         self._slots = slots
@@ -84,6 +89,7 @@ class Flusher(WatchedThread):
                     self._gather()
                     size = min(len(self._waiting), _BATCH)
                     self._batch = [self._waiting.popleft() for _ in range(size)]
+                self._prepare()
                 self._flush(self._batch)
                 self._batch = []
             if self._refused:
@@ -128,6 +134,7 @@ class Flusher(WatchedThread):
 
     def _ended(self, batch: list[Attempt]) -> None:
         """Free the slots of attempts whose ends are written, and count them."""
+        self._slots.ended.extend([attempt.job.name for attempt in batch])
         self._slots.release(batch)
         count_ends(batch)
         self._ends.notify_freed({attempt.job.queue for attempt in batch if attempt.job.limited})

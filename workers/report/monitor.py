@@ -1,6 +1,7 @@
 """The monitor: it checks deadlines, and once a second it writes progress and reads cancel requests."""
 
 from collections import deque
+from collections.abc import Callable
 from threading import Event
 from typing import Final
 
@@ -34,9 +35,19 @@ log = structlog.get_logger(__name__)
 
 
 class Monitor(WatchedThread):
-    """Watches the attempts that run in this child."""
+    """Watches the attempts that run in this child.
 
-    def __init__(self, reports: Reports, slots: Slots, board: Board, clock: Clock) -> None:
+    check: is called with every beat.
+    """
+
+    def __init__(
+        self,
+        reports: Reports,
+        slots: Slots,
+        board: Board,
+        clock: Clock,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__("callboard-monitor")
         self._reports = reports
         self._slots = slots
@@ -44,6 +55,7 @@ class Monitor(WatchedThread):
         self._clock = clock
         #: Set before the start.
         self.holds: HoldWatch | None = None
+        self._check = check
         self._stopping = Event()
         self._outage = Outage(log, "monitor.waiting", "monitor.recovered", clock=clock)
         #: The jobs that have reported progress since the last write.
@@ -66,6 +78,7 @@ class Monitor(WatchedThread):
             self._board.beat()
             beats += 1
             try:
+                self._check()
                 if self.holds is not None:
                     self.holds.look(self._clock.monotonic())
                 self._interrupt_overdue()

@@ -18,13 +18,16 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine.
+
+    It keeps the functions of Python: a job may replace those in the modules, as libraries for tests do.
+    """
+
+    _clock = datetime
+    monotonic = staticmethod(time.monotonic)
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+        return self._clock.now(UTC)
 
 
 SYSTEM: Clock = SystemClock()
