@@ -94,14 +94,6 @@ def name_of(function: Any, given: str | None) -> str:
     return name
 
 
-def place_of(function: Any) -> str:
-    """Return where a callable is defined, for an error: `shop.jobs.notify (shop/jobs.py:12)`."""
-    inner = inspect.unwrap(started_by(function))
-    code = getattr(started_by(inner), "__code__", None)
-    name = f"{getattr(inner, '__module__', None)}.{getattr(inner, '__qualname__', type(inner).__name__)}"
-    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
-
-
 def own_signature(function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature of the callable itself, not of what it wraps. Raises TypeError or ValueError."""
     try:

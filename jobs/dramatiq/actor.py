@@ -10,7 +10,7 @@ import dramatiq
 from dramatiq import Message
 from dramatiq import broker as dramatiq_broker
 
-from callboard.jobs.definitions.callables import check_callable, check_decorated, name_of, place_of
+from callboard.jobs.definitions.callables import check_callable, check_decorated, name_of
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.durations import parse_duration
@@ -198,14 +198,6 @@ def _checked(function: Any, given: str | None) -> str:
     check_callable(function, what=f"the job {name!r}")
     if not hasattr(function, "__module__"):
         raise InvalidInput(f"{function!r:.100} belongs to no module; wrap it in a function")
-    known = dramatiq.get_broker().actors.get(name)
-    if known is not None:
-        old = known.function if isinstance(known, JobActor) else known.fn
-        raise InvalidInput(
-            f"two jobs have the name {name!r}: {place_of(old)} and {place_of(function)};"
-            " give one of them another name: @job(name=...)",
-            fields={"name": "taken"},
-        )
     return name
 
 

@@ -23,6 +23,8 @@ _LIBRARIES: Final = ("dramatiq.", "callboard.")
 class JobNameTaken(InvalidInput, ValueError):
     """Another function has the name of this job. Dramatiq raises a ValueError for it."""
 
+    stored_as = "JobNameTaken"
+
 
 class ActorsByName(dict[str, "dramatiq.Actor[..., Any]"]):
     """The actors of a broker. A new actor finds no other one of its name: `Declarations` compares them."""

@@ -111,7 +111,6 @@ def deep(levels: int) -> list[object]:
 REFUSALS = {
     "set": lambda: {1},
     "frozenset": lambda: [frozenset()],
-    "generator": lambda: (n for n in ()),
     "file": lambda: Path(__file__).open(),  # noqa: SIM115
     "bytes": lambda: b"x",
     "object": object,
@@ -163,6 +162,13 @@ def test_dramatiqs_job_succeeds_with_keys_of_text_or_with_a_marker(name):
     stored = orjson.loads(end.result)
     assert stored == TEXT_KEYS.get(name, stored)
     assert (name in TEXT_KEYS) or "result" in stored[REFUSED_RESULT]
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_generator_that_was_returned_has_not_run_so_the_job_fails(needed):
+    end = end_of((n for n in ()), needed=needed)
+    assert (end.verb, end.error.error_class) == (Verb.FAIL, "Failed")
+    assert "its code has not run" in end.error.message
 
 
 def test_a_coroutine_that_was_returned_is_refused():

@@ -10,6 +10,7 @@ from callboard.jobs import errors
 from callboard.jobs.attempts.context import JobEnded, NotInAJob
 from callboard.jobs.attempts.repository import rescuing
 from callboard.jobs.attempts.verdict import TimedOut
+from callboard.jobs.dramatiq.declarations import JobNameTaken
 from callboard.jobs.errors import CallboardError
 from callboard.jobs.model import outcomes
 from callboard.jobs.model.outcomes import Outcome
@@ -41,6 +42,7 @@ STORED = {
     outcomes.Fail: "Failed",
     NotInAJob: "NotInAJob",
     JobEnded: "JobEnded",
+    JobNameTaken: "JobNameTaken",
     RedisUnavailable: "RedisUnavailable",
     TimedOut: "TimedOut",
 }
