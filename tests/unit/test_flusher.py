@@ -39,6 +39,7 @@ class Store:
 class Slots:
     def __init__(self) -> None:
         self.released: list[str] = []
+        self.ended: list[str] = []
 
     def release(self, attempts):
         self.released += [attempt.job.id for attempt in attempts]

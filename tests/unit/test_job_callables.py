@@ -260,14 +260,6 @@ def test_a_job_is_not_made_a_job_again():
         job(name="other")(dramatiq.actor(coroutine))
 
 
-def test_two_jobs_of_one_name_are_refused_with_both_places():
-    job(plain)
-    with pytest.raises(
-        InvalidInput, match=r"'plain': .*test_job_callables.plain \(.*\.py:\d+\) and .*method"
-    ):
-        job(name="plain")(Service().method)
-
-
 def test_one_function_may_be_two_jobs_of_different_names():
     assert [define(job(name=name)(plain)).name for name in ("first", "second")] == ["first", "second"]
 

@@ -4,7 +4,7 @@ import sys
 import time
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 import pytest
@@ -243,8 +243,12 @@ def test_a_child_that_has_lost_a_thread_is_over():
     lost: list[str] = []
     worker = SimpleNamespace(replace_dead_threads=lambda: None)
     runners = SimpleNamespace(worker=worker, lost_threads=lambda: lost, is_settled=lambda: False)
-    child: Any = SimpleNamespace(_runners=runners, _reporting=SimpleNamespace(lost_threads=list))
-    assert not WorkerChild.is_over(child)
+    child = object.__new__(WorkerChild)
+    child._runners = cast("Any", runners)
+    child._reporting = cast(
+        "Any", SimpleNamespace(lost_threads=list, guard=SimpleNamespace(replacement=None))
+    )
+    assert not child.is_over()
     lost.append("callboard-consumer")
-    assert WorkerChild.is_over(child)
+    assert child.is_over()
     assert child.lost_threads == ["callboard-consumer"]
