@@ -117,8 +117,17 @@ def _line_processors(format_: LogFormat, out: TextIO) -> list[Processor]:
     ]
 
 
+def _has_descriptor(stream: TextIO) -> bool:
+    """Return whether a stream writes to a file descriptor. One that a test or a shell put there may not."""
+    try:
+        stream.fileno()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _sink(out: TextIO, processors: list[Processor], background: Background | None) -> LineSink:
-    if background is None:
+    if background is None or not _has_descriptor(out):
         return StreamLines(out)
 
     def notice(count: int) -> str:

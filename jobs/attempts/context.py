@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -236,24 +236,3 @@ def job_log_fields() -> Mapping[str, object]:
 
 _NO_FIELDS: Final[Mapping[str, object]] = MappingProxyType({})
 _running = cast("ContextVar[RunningJob | None]", running_here)
-
-
-def enter(job: RunningJob | None) -> Token[RunningJob | None]:
-    """Make this the job that runs here. The worker calls it before a job's function.
-
-    A job that was left may be entered again: what a function in a thread returned is awaited on the loop.
-    """
-    if job is not None and "ended" in vars(job):
-        del job.ended
-    return _running.set(job)
-
-
-def leave(token: Token[RunningJob | None]) -> None:
-    """End the use of the job that runs here, in all threads and tasks that it started.
-
-    The worker calls it after a job's function, in the same context.
-    """
-    job = _running.get()
-    if job is not None:
-        job.ended = True
-    _running.reset(token)

@@ -1,6 +1,6 @@
 """The running job of this thread or task. `current_job()` and the source of an enqueue read this variable."""
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -12,8 +12,9 @@ class Running(Protocol):
 
     @property
     def id(self) -> UUID: ...
-    @property
-    def ended(self) -> bool: ...
+
+    #: Whether its function has ended. It is set on the instance.
+    ended: bool
 
 
 running_here: Final[ContextVar[Running | None]] = ContextVar("callboard_current_job", default=None)
@@ -28,3 +29,24 @@ def current_source() -> Source:
     """
     running = running_here.get()
     return _PYTHON if running is None or running.ended else Source("job", str(running.id))
+
+
+def enter(job: Running | None) -> Token[Running | None]:
+    """Make this the job that runs here. The worker calls it before a job's function.
+
+    A job that was left may be entered again: what a function in a thread returned is awaited on the loop.
+    """
+    if job is not None and "ended" in vars(job):
+        del job.ended
+    return running_here.set(job)
+
+
+def leave(token: Token[Running | None]) -> None:
+    """End the use of the job that runs here, in all threads and tasks that it started.
+
+    The worker calls it after a job's function, in the same context.
+    """
+    job = running_here.get()
+    if job is not None:
+        job.ended = True
+    running_here.reset(token)

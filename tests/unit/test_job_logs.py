@@ -15,7 +15,7 @@ import structlog
 from callboard.cli.job.job_log_commands import folded
 from callboard.config import log_capture, own_loggers
 from callboard.config.logging import configure_for_jobs
-from callboard.jobs.attempts.context import RunningJob, enter, job_log_fields, leave
+from callboard.jobs.attempts.context import RunningJob, job_log_fields
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
 from callboard.jobs.attempts.progress import Progress
@@ -23,6 +23,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.current import enter, leave
 from callboard.jobs.model.outcomes import Cancel
 from callboard.workers.report.job_log_flusher import JobLogFlusher
 from callboard.workers.report.job_log_handler import JobLogHandler

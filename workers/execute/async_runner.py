@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from dramatiq.middleware import SkipMessage
 
-from callboard.jobs.attempts.context import enter, leave
-from callboard.jobs.model.current import running_here
+from callboard.jobs.model.current import enter, leave, running_here
 from callboard.jobs.watched_thread import WatchedThread
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks

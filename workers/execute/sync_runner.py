@@ -12,9 +12,9 @@ import dramatiq
 from dramatiq.threading import raise_thread_exception
 from dramatiq.worker import WorkerThread
 
-from callboard.jobs.attempts.context import enter, leave
 from callboard.jobs.attempts.error_text import context_of
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
+from callboard.jobs.model.current import enter, leave
 from callboard.jobs.watched_thread import report_failure
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
@@ -247,7 +247,9 @@ def _call(attempt: Attempt, guard: Guard, await_value: AwaitValue) -> Any:
             guard.raised.remove(interrupt)
         if value is _NOTHING and own is not None:
             raise own
-        if value is not None and is_awaitable(value):
+        kind = type(value)
+        # The usual results need no look.
+        if not (value is None or kind is dict or kind is int or kind is str) and is_awaitable(value):
             value = await_value(attempt, value)
         return value
     finally:

@@ -29,6 +29,7 @@ def worker(platform):
 class Released:
     def __init__(self) -> None:
         self.jobs: list[Any] = []
+        self.ended: list[str] = []
 
     def release(self, attempts):
         self.jobs += [attempt.job.id for attempt in attempts]
@@ -41,6 +42,7 @@ class Ended:
         self.job = job
         self.finish = finish
         self.began_at = None
+        self.running = SimpleNamespace(log_fields={"job_id": str(job.id)})
 
     def unwritable(self, error: Exception) -> None:
         if self.finish is not None:
