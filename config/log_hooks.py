@@ -41,3 +41,11 @@ def _on_unraisable(args: Any) -> None:
         source=repr(args.object)[:200],
         exc_info=(args.exc_type, error, args.exc_traceback),
     )
+
+
+def uninstall() -> None:
+    """Let Python write to stderr again."""
+    sys.excepthook = sys.__excepthook__
+    threading.excepthook = threading.__excepthook__
+    sys.unraisablehook = sys.__unraisablehook__
+    logging.captureWarnings(capture=False)

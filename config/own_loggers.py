@@ -27,6 +27,8 @@ class _Configuration:
     sink: LineSink | None = None
     processors: Sequence[Processor] = ()
     level = 0
+    #: The loggers that have taken over this configuration.
+    bound: Final[list[BoundLoggerLazyProxy]] = []
 
 
 def configure(sink: LineSink, processors: Sequence[Processor], level: int) -> None:
@@ -41,6 +43,8 @@ def configure(sink: LineSink, processors: Sequence[Processor], level: int) -> No
 def reset() -> None:
     """Make our loggers use structlog's own configuration again."""
     _Configuration.sink = None
+    while _Configuration.bound:
+        vars(_Configuration.bound.pop()).pop("bind", None)
 
 
 _plain_bind: Final = BoundLoggerLazyProxy.bind
@@ -62,4 +66,5 @@ def _bind(self: BoundLoggerLazyProxy, **new_values: Any) -> Any:
         return logger.bind(**values) if values else logger
 
     self.bind = bind  # type: ignore[method-assign]
+    _Configuration.bound.append(self)
     return bind(**new_values)

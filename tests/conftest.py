@@ -8,6 +8,7 @@ server that cannot be had is an error, never a skip.
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import text
 
+from callboard.config import log_capture, log_hooks, own_loggers
 from callboard.config.embedded import EmbeddedServers, ServerUrls
 from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.platform import Platform
@@ -75,6 +77,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             EmbeddedServers(folder).stop()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that runs a command in this process leaves no log configuration behind."""
+    yield
+    if sys.excepthook is not sys.__excepthook__ and sys.excepthook.__module__ == log_hooks.__name__:
+        log_hooks.uninstall()
+    own_loggers.reset()
+    log_capture.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from callboard.cli.job.job_log_commands import folded
-from callboard.config import log_capture, own_loggers
+from callboard.config import log_capture
 from callboard.config.logging import configure_for_jobs
 from callboard.jobs.attempts.context import RunningJob, job_log_fields
 from callboard.jobs.attempts.log_line import JobLogLine
@@ -187,8 +187,6 @@ def running(scribe: JobLogFlusher) -> Iterator[RunningJob]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**before)
-    own_loggers.reset()
-    log_capture.stop()
 
 
 def messages(running: RunningJob) -> list[str]:

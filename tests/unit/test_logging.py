@@ -8,7 +8,6 @@ import re
 import pytest
 import structlog
 
-from callboard.config import log_capture, own_loggers
 from callboard.config.logging import configure, defer_to_host, redact
 from callboard.config.redaction import is_secret_key, mask_text
 
@@ -29,8 +28,6 @@ def _logging_as_it_was():
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).setLevel(names.get(name, logging.NOTSET))
     structlog.reset_defaults()
-    own_loggers.reset()
-    log_capture.stop()
     structlog.contextvars.clear_contextvars()
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from callboard.config.settings import Settings
 from callboard.workers.board import Board
@@ -113,12 +114,15 @@ def test_a_child_that_works_ends_the_count_of_failed_starts_and_one_that_is_only
     assert supervisor._failed.count == 0
 
 
-def test_children_that_were_started_together_and_share_a_fault_are_one_failure_told_once(supervisor, capsys):
+def test_children_that_were_started_together_and_share_a_fault_are_one_failure_told_once(supervisor):
     booted(supervisor)
     supervisor._children += [child(code=EXIT_CONFIG, fault="no module x") for _ in range(3)]
-    supervisor._remove_dead()
+    with capture_logs() as told:
+        supervisor._remove_dead()
     assert supervisor._failed.count == 1
-    assert capsys.readouterr().out.count("no module x") == 1
+    assert [event["event"] for event in told if event.get("reason") == "no module x"] == [
+        "worker.boot_failed"
+    ]
 
 
 @pytest.mark.parametrize(
