@@ -30,9 +30,9 @@ NOT_COUNTED = (
     "jobs/redis/timed_connections.py",
     "jobs/redis/typed_keys.py",
 )
-#: The threads of a worker child that claim, run and finish: those of Dramatiq, which have no names, and the
+#: The threads of a worker child that claim, run and finish: the consumer, which has no name, those of jobs, and the
 #: flusher.
-ATTEMPT_THREADS = ("Thread-", "callboard-flusher")
+ATTEMPT_THREADS = ("Thread-", "callboard-job", "callboard-flusher")
 
 
 class Trace:
