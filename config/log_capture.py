@@ -16,9 +16,9 @@ from structlog import BoundLoggerBase
 from callboard.config.log_writer import LineSink
 from callboard.config.own_loggers import OwnLines
 
-#: Our threads have names that begin so, except the one that runs async jobs.
+#: Our threads have names that begin so. Some of them run jobs.
 _OUR_THREADS: Final = "callboard-"
-_ASYNC_JOBS: Final = "callboard-async"
+_RUN_JOBS: Final = frozenset({"callboard-async", "callboard-job"})
 
 
 class UnlockedHandler(logging.Handler):
@@ -48,7 +48,7 @@ class SinkHandler(UnlockedHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001 - formatting somebody's values may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's values may raise anything
             shown = logging.makeLogRecord(
                 {
                     "name": record.name,
@@ -136,7 +136,7 @@ def _capture(self: logging.Logger, record: logging.LogRecord) -> None:
     _pass(self, record)
     thread = current_thread().name
     # A handler of a job may raise or block. A thread of ours must not end or wait for it.
-    foreign = not thread.startswith(_OUR_THREADS) or thread == _ASYNC_JOBS
+    foreign = not thread.startswith(_OUR_THREADS) or thread in _RUN_JOBS
     if foreign and _enabled(self, record.levelno) and self.hasHandlers():
         self.callHandlers(record)
 

@@ -186,7 +186,7 @@ class WorkerChild:
 
     def start(self) -> None:
         """Register the worker and start its threads."""
-        forks.watch(AsyncRunner.run.__code__)
+        forks.watch(AsyncRunner.work.__code__)
         carry_jobs_into_threads()
         settings = self._plan.settings
         card = WorkerCard(

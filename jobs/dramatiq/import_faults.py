@@ -23,14 +23,16 @@ Place = tuple[str, int]
 def naming_faults(what: str) -> Iterator[None]:
     """Run users' code in the block. Raises InvalidInput for whatever it raises, also SystemExit.
 
-    Ctrl-C is passed on. A worker child ignores SIGINT, so a KeyboardInterrupt there is the module's own.
+    Ctrl-C is passed on. A worker child handles SIGINT, so a KeyboardInterrupt there is the module's own.
 
     what: what failed, as the beginning of the message
     """
     try:
         yield
     except BaseException as error:  # a module that calls sys.exit() must not end the process unexplained
-        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        if isinstance(error, KeyboardInterrupt) and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
             raise
         raise InvalidInput(f"{what}: {described(error)}") from error
 

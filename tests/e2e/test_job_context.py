@@ -110,4 +110,4 @@ def test_a_decorator_that_fills_in_an_argument_gets_the_others(stage: Stage) -> 
 def test_a_job_that_returns_a_generator_has_failed(stage: Stage) -> None:
     done = stage.platform.waiting.wait(stage.enqueue("returns_a_generator", n=7), None)
     assert done.state is JobState.FAILED
-    assert "it is of the type generator" in done.errors[0]["message"]
+    assert "its code has not run" in done.errors[0]["message"]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from callboard.jobs.dramatiq.definition import define
 from callboard.jobs.platform import Platform
-from tests.e2e import hostile_jobs
+from tests.e2e import process_jobs
 from tests.e2e.stage import Process, Stage, staged, until
 
 
@@ -20,18 +20,18 @@ def running(migrated: Platform, database_url: str, redis_url: str) -> Iterator[t
         connection.execute(text("TRUNCATE callboard.jobs, callboard.workers, callboard.job_types CASCADE"))
     migrated.catalogue.forget()
     with staged(migrated, database_url, redis_url) as made:
-        shutil.copy(Path(hostile_jobs.__file__), made.folder)
-        actors = (value for value in vars(hostile_jobs).values() if hasattr(value, "actor_name"))
+        shutil.copy(Path(process_jobs.__file__), made.folder)
+        actors = (value for value in vars(process_jobs).values() if hasattr(value, "actor_name"))
         migrated.catalogue.publish([define(actor).type for actor in actors])
         made.start("scheduler")
-        yield made, made.worker(jobs="hostile_jobs", threads=1)
+        yield made, made.worker(jobs="process_jobs", threads=1)
 
 
 def ended(stage: Stage, *jobs: object) -> list[object]:
     return [until(lambda job=job: found if (found := stage.job(job)).finished else None) for job in jobs]
 
 
-@pytest.mark.parametrize("what", hostile_jobs.HOSTILE)
+@pytest.mark.parametrize("what", process_jobs.HOSTILE)
 def test_after_a_hostile_job_others_run_and_end_as_what_they_are(running, what):
     stage, worker = running
     hostile = stage.enqueue("hostile", what=what)

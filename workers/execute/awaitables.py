@@ -2,7 +2,11 @@
 
 from inspect import CO_ITERABLE_COROUTINE
 from types import GeneratorType
-from typing import Any
+from typing import Any, Final
+
+# Read past the classes' own code, which may raise anything.
+_bases: Final = vars(type)["__mro__"].__get__
+_members: Final = vars(type)["__dict__"].__get__
 
 
 def is_awaitable(value: Any) -> bool:
@@ -10,9 +14,10 @@ def is_awaitable(value: Any) -> bool:
 
     Every job's result is asked, so this costs less than `inspect.isawaitable`.
     """
-    if hasattr(type(value), "__await__"):
+    kind = type(value)
+    if any("__await__" in _members(base) for base in _bases(kind)):
         return True
-    return isinstance(value, GeneratorType) and bool(value.gi_code.co_flags & CO_ITERABLE_COROUTINE)
+    return kind is GeneratorType and bool(value.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 async def awaited(value: Any) -> Any:

@@ -40,7 +40,7 @@ class JobLogHandler(UnlockedHandler):
         lines = running.lines or self._lines(running)
         try:
             text = _text(record, running)
-        except Exception as error:  # noqa: BLE001 - formatting a job's values may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a job's values may raise anything
             text = f"<a line that cannot be shown: {type(error).__name__}>"
         lines.add(
             record.created,
