@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 #: How long a call may take. Seconds.
 _LONGEST: Final = 1.0
+#: The time is counted in so many waits. A wait that another job delays, by holding the interpreter lock,
+#: counts once.
+_WAITS: Final = 10
 #: So many calls that do not return may exist. Each has a thread. Further calls are refused.
 _MOST_ENDLESS: Final = 20
 _endless: Final[list[Thread]] = []
@@ -45,7 +48,10 @@ def _run_in_thread(call: "_Call[T]") -> None:
         thread.start()
     except RuntimeError as error:  # the process has as many threads as it may have
         raise UsersCodeFailed(f"not called: {error}") from None
-    thread.join(_LONGEST)
+    for _ in range(_WAITS):
+        thread.join(_LONGEST / _WAITS)
+        if not thread.is_alive():
+            return
     if thread.is_alive():
         _endless.append(thread)
 

@@ -44,7 +44,7 @@ def snoozes_for_ever() -> None:
     raise Snooze("-1s")
 
 
-def _strategy(name: str, policy: RetryPolicy) -> None:
+def _strategy(name: str, policy: RetryPolicy, state: str = "failed") -> None:
     @job(name=f"hostile_{name}", retry=policy)
     def fails(what: str) -> None:
         raise ValueError(what)
@@ -53,7 +53,7 @@ def _strategy(name: str, policy: RetryPolicy) -> None:
         pass
 
     nothing.__name__ = name
-    case("failed", "ValueError", job=f"hostile_{name}")(nothing)
+    case(state, "ValueError", job=f"hostile_{name}")(nothing)
 
 
 def _answers(value: object) -> Any:
@@ -67,9 +67,9 @@ def _raising(error: type[BaseException]) -> Any:
     return strategy
 
 
-_strategy("strategy_exits", RetryPolicy(max_attempts=2, retry=_raising(SystemExit)))
-_strategy("strategy_interrupts", RetryPolicy(max_attempts=2, stop=_raising(KeyboardInterrupt)))
+_strategy("strategy_exits", RetryPolicy(max_attempts=2, retry=_raising(SystemExit)), "retrying")
+_strategy("strategy_interrupts", RetryPolicy(max_attempts=2, stop=_raising(KeyboardInterrupt)), "retrying")
 _strategy("strategy_refuses", RetryPolicy(max_attempts=2, retry=_answers(False)))
 _strategy("strategy_asks_nobody", RetryPolicy(max_attempts=1, wait=_raising(SystemExit)))
 _strategy("strategy_waits_less_than_nothing", RetryPolicy(max_attempts=2, wait=_answers(-1)))
-_strategy("strategy_waits_no_number", RetryPolicy(max_attempts=2, wait=_answers(float("nan"))))
+_strategy("strategy_waits_no_number", RetryPolicy(max_attempts=2, wait=_answers(float("nan"))), "retrying")

@@ -50,7 +50,6 @@ for _name, _make in {
     "megabytes": lambda: "x" * 10_000_000,
     "surrogate": lambda: "\ud800",
     "nul": lambda: "a\x00b",
-    "exploding": Explodes,
     "lock": threading.Lock,
 }.items():
 
@@ -59,6 +58,12 @@ for _name, _make in {
 
     _return.__name__ = f"returns_{_name}"
     case("failed", job="hostile_result")(_return)
+
+
+@case("succeeded", job="hostile_result")
+def returns_what_explodes() -> object:
+    """A subclass of dict is written as its plain value, and its methods are not called."""
+    return Explodes()
 
 
 @case("succeeded", job="hostile_result")
