@@ -34,6 +34,7 @@ def test_a_quick_drain_measures_both_contenders(tmp_path):
     assert "target  rate >= 3.5x dramatiq" in printed
 
 
+@pytest.mark.long
 def test_the_doors_are_measured_beside_an_endpoint_that_does_nothing(tmp_path):
     records, _ = quick(tmp_path, "http")
     measured = [(record["case"], record["subject"]) for record in records if "subject" in record]

@@ -30,6 +30,7 @@ def actors(stage: Stage, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.long
 def test_retries_go_on_across_restarts_of_worker_and_scheduler(stage, actors):
     settings = {"jobs": "dramatiq_actors", "middleware": "dramatiq_witness:Witness"}
     scheduler, worker = stage.start("scheduler"), stage.worker(**settings)

@@ -46,7 +46,8 @@ def builds(folder: Path) -> Builds:
     return build(folder)
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
+# The sdist makes the same wheel, as a test says.
+@pytest.fixture(scope="module", params=["wheel", pytest.param("sdist", marks=pytest.mark.long)])
 def guest(
     request: pytest.FixtureRequest, builds: Builds, folder: Path, server_urls: ServerUrls, redis_url: str
 ) -> Iterator[Guest]:

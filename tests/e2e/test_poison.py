@@ -55,6 +55,7 @@ def check_told(worker: Process, poison: str) -> None:
     assert worker.metric(f"callboard_job_crashes_total{labels}") == 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_async_siblings_of_such_a_job_succeed_as_well(stage: Stage) -> None:
     poison = stage.enqueue("deadly_async", how="kill")

@@ -5,6 +5,7 @@ meanwhile.
 import signal
 import time
 
+import pytest
 from sqlalchemy import text
 
 from tests.e2e.stage import own_servers, own_stage, strike, until
@@ -32,6 +33,7 @@ def test_workers_keep_their_outcomes_while_postgres_restarts(redis_url) -> None:
             assert scheduler.alive
 
 
+@pytest.mark.long
 def test_an_outage_longer_than_the_lease_takes_no_running_job_away(redis_url) -> None:
     with own_servers() as servers:
         servers.postgres.ensure()

@@ -51,6 +51,7 @@ def of_redis(stage: Stage) -> list[dict[str, str]]:
     return [check for check in checks if check["name"] == "redis"]
 
 
+@pytest.mark.long
 def test_jobs_run_before_during_and_after_a_failover_and_nothing_is_restarted(
     database_url, platform, tmp_path
 ):
@@ -133,6 +134,7 @@ def test_foreign_values_in_all_places_are_moved_aside_and_jobs_run(database_url,
             assert "another program wrote a key" in of_redis(stage)[0]["message"]
 
 
+@pytest.mark.long
 def test_all_processes_stop_in_time_while_redis_is_frozen(database_url, platform, server):
     with stage_on(database_url, server.url) as stage:
         processes = [stage.start("scheduler"), stage.worker(processes=2), stage.start("api", port=0)]
