@@ -165,6 +165,11 @@ THREAD_FAILURES = Counter(
     "Threads of the platform that ended or failed unexpectedly. They are started again, or their process is.",
     ["thread"],
 )
+STATE_CHANGES = Counter(
+    "callboard_worker_state_changes_total",
+    "Changes that jobs made to their whole process: put back, or, as `replaced`, the process was replaced.",
+    ["state"],
+)
 HOLDS = Counter(
     "callboard_worker_holds_total",
     "Times that a job held what all jobs of its worker process share: loop, interpreter.",

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from callboard.jobs.metrics import STATE_CHANGES
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.process import green_threads
 from callboard.workers.process.shared_state import CannotRestore, SharedState
@@ -89,10 +90,13 @@ class ProcessGuard:
     def _replace(self, reason: str) -> None:
         if self.replacement is None:
             self.replacement = reason
+            STATE_CHANGES.labels("replaced").inc()
             log.error("worker.replacing", reason=reason, jobs=self._suspects())
 
     def _report(self, changed: list[str]) -> None:
         if changed:
+            for state in changed:
+                STATE_CHANGES.labels(state).inc()
             log.warning("worker.state_put_back", changed=changed, jobs=self._suspects())
 
     def _suspects(self) -> list[str]:
