@@ -62,24 +62,24 @@ HOSTILE: dict[str, Callable[[], object]] = {
 
 
 @job(retry=ONCE)
-def hostile(what: str) -> str:
+def hostile_process(what: str) -> str:
     HOSTILE[what]()
     return what
 
 
 @job(retry=ONCE)
-def good(n: int) -> str:
+def tells(n: int) -> str:
     logging.getLogger("shop").warning("line %d", n)
     return os.getcwd()
 
 
 @job(retry=ONCE)
-def bad() -> None:
+def errs() -> None:
     raise ValueError("on purpose")
 
 
 @job(retry=ONCE, timeout="300ms")
-def slow() -> None:
+def lingers() -> None:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         time.sleep(0.01)

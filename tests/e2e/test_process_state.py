@@ -34,13 +34,13 @@ def ended(stage: Stage, *jobs: object) -> list[object]:
 @pytest.mark.parametrize("what", process_jobs.HOSTILE)
 def test_after_a_hostile_job_others_run_and_end_as_what_they_are(running, what):
     stage, worker = running
-    hostile = stage.enqueue("hostile", what=what)
+    hostile = stage.enqueue("hostile_process", what=what)
     until(lambda: stage.job(hostile).finished)
     jobs = [
-        stage.enqueue("good", n=1),
-        stage.enqueue("bad"),
-        stage.enqueue("slow"),
-        stage.enqueue("good", n=2),
+        stage.enqueue("tells", n=1),
+        stage.enqueue("errs"),
+        stage.enqueue("lingers"),
+        stage.enqueue("tells", n=2),
     ]
     good, bad, slow, last = ended(stage, *jobs)
     found = stage.job(hostile)
