@@ -47,6 +47,7 @@ def test_after_the_kill_of_a_child_with_many_async_jobs_all_start_again_beside_e
     print(f"all {MANY} innocents had started again after {seconds:.1f} s")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_several_jobs_that_kill_their_process_are_convicted_at_their_third_death_beside_many_others(
     stage: Stage,

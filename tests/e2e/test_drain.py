@@ -100,6 +100,7 @@ def test_long_sync_jobs_in_a_queue_of_async_ones_are_not_hoarded(stage: Stage) -
     assert ended.total() == ended["queued"] + ended["succeeded"] == 2400
 
 
+@pytest.mark.long
 def test_jobs_with_large_arguments_by_the_hundred_fit_into_a_child(stage: Stage) -> None:
     text = os.urandom(500_000).hex()
     swallow = job_request({"name": "swallows", "kwargs": {"text": text}})

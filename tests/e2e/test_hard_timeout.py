@@ -51,6 +51,7 @@ def test_a_job_that_nothing_else_stops_is_killed_and_those_beside_it_are_not_bla
     assert worker.events("job.suspected") == worker.events("job.crashed") == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_it_is_tried_again_as_often_as_its_attempts_allow(stage: Stage) -> None:
     stage.start("scheduler")

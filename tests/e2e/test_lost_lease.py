@@ -6,6 +6,8 @@ import os
 import signal
 from uuid import UUID
 
+import pytest
+
 from tests.e2e.stage import Process, Stage, until
 
 STALE = 'callboard_stale_writes_total{writer="flusher"}'
@@ -43,6 +45,7 @@ def check_refused(stage: Stage, jobs: list[UUID], woken: Process, before: int, w
     assert stage.platform.waiting.wait(after, None).result == 1
 
 
+@pytest.mark.long
 def test_what_a_stopped_worker_writes_when_it_wakes_up_is_refused(stage: Stage) -> None:
     worker = sleeper(stage)
     jobs = [stage.enqueue("until_there", path=str(stage.folder / "gate")) for _ in range(2)]

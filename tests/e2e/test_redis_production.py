@@ -119,6 +119,7 @@ def test_a_missing_right_is_one_line_in_each_process_and_all_jobs_run(database_u
             assert "command bzmpop" in of_redis(stage)[0]["message"]
 
 
+@pytest.mark.long
 def test_foreign_values_in_all_places_are_moved_aside_and_jobs_run(database_url, platform, server):
     with server.admin() as client:
         for key in ("queue:default", "owners", "check"):

@@ -159,6 +159,7 @@ def test_a_backlog_is_worked_off_at_a_good_rate_while_redis_is(ward, how) -> Non
     assert ward.all_done(jobs)
 
 
+@pytest.mark.long
 def test_a_job_is_picked_up_quickly_while_redis_is_silent_and_tokens_are_used_again_when_it_is_back(
     ward,
 ) -> None:
