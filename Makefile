@@ -6,10 +6,11 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+comma := ,
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
-up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs)
+up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs$(comma)examples.receipts)
 
-.PHONY: help setup demo up test test-long test-system matrix lint lint-openapi contract fuzz bench siege endurance drill bench-peers docs
+.PHONY: help setup demo up test test-long test-system matrix lint lint-openapi contract fuzz bench siege endurance drill bench-peers guests docs
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,7 @@ setup: .venv/.installed ## Create .venv from requirements.lock
 demo: .venv/.installed ## Run the whole platform for a minute, with real jobs of every kind
 	@$(BIN)/python -m examples.demo
 
-up: .venv/.installed ## Run the platform until Ctrl-C, with the jobs of examples/jobs.py
+up: .venv/.installed ## Run the platform until Ctrl-C, with the jobs of examples/
 	@$(BIN)/callboard up
 
 test: .venv/.installed ## Run the tests
@@ -29,7 +30,7 @@ test: .venv/.installed ## Run the tests
 	exit $$status
 
 test-long: .venv/.installed ## Run the tests that `make test` leaves out because they take long
-	@$(BIN)/pytest -n 2 --dist worksteal -m long tests/integration tests/e2e tests/system
+	@$(BIN)/pytest -n 2 --dist worksteal -m long tests/unit tests/integration tests/e2e tests/system
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
 	@$(BIN)/python .ci/debian_packages.py postgresql pgbouncer redis-server nginx gcc libc6-dev
@@ -77,6 +78,9 @@ drill: .venv/.installed ## Kill workers at random under hostile jobs, and check 
 
 bench-peers: .venv-peers/.installed ## Install other projects for comparison (make bench ARGS=--peers)
 
+guests: .venv/.installed .venv-guests/.installed ## Run programs and extensions written for Dramatiq
+	@.venv-guests/bin/python -m tests.guests $(ARGS)
+
 docs: .venv/.installed ## Check the documentation: links and tables; run every code block
 	@$(BIN)/pytest tests/unit/test_docs.py tests/e2e/test_readme.py
 
@@ -94,6 +98,15 @@ docs: .venv/.installed ## Check the documentation: links and tables; run every c
 	@echo "Creating .venv-peers from $< ..."
 	@$(BIN)/python -m venv --clear .venv-peers
 	@.venv-peers/bin/python -m pip -qq --disable-pip-version-check install --requirement $<
+	@touch $@
+
+# It has the guests' own packages. What it lacks comes from .venv.
+.venv-guests/.installed: tests/guests/requirements.lock .venv/.locked
+	@echo "Creating .venv-guests from $< ..."
+	@$(BIN)/python -m venv --clear .venv-guests
+	@.venv-guests/bin/python -m pip -qq --disable-pip-version-check install --no-deps --require-hashes --requirement $<
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"), "$(CURDIR)/src", sep="\n")' \
+	  > "$$(.venv-guests/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
 	@touch $@
 
 .venv/.locked: requirements.lock

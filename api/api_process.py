@@ -28,9 +28,17 @@ _LAST_RESORT: Final = 6.0
 
 
 def run(
-    settings: Settings, urls: ServerUrls, *, on_listening: Callable[[str], None] = lambda _url: None
+    settings: Settings,
+    urls: ServerUrls,
+    *,
+    before_listening: Callable[[], object] = lambda: None,
+    on_listening: Callable[[str], None] = lambda _url: None,
 ) -> int:
-    """Serve HTTP until SIGTERM or SIGINT and return the exit code. `on_listening` is called with the URL."""
+    """Serve HTTP until SIGTERM or SIGINT and return the exit code.
+
+    before_listening: is called when all is loaded.
+    on_listening:     is called with the URL.
+    """
     platform = Platform(
         sqlalchemy_url(urls.database_url),
         urls.redis_url,
@@ -60,6 +68,7 @@ def run(
             end_at_latest(delay + grace + _LAST_RESORT)
 
         garbage.settle()
+        before_listening()
         Server(
             app,
             host=settings.host,

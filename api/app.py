@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 
 from callboard.api.http.client_address import TrustedProxies
 from callboard.api.http.error_responses import handle_errors
-from callboard.api.http.long_poll import LongPolls
 from callboard.api.http.middleware import RequestMiddleware
 from callboard.api.key_cache import KeyCache
 from callboard.api.openapi import document
@@ -35,6 +34,7 @@ from callboard.api.routes import (
 )
 from callboard.api.services import Services
 from callboard.jobs.model.request import JobRequest
+from callboard.jobs.operate.async_waiting import AsyncWaiting
 from callboard.jobs.platform import Platform
 
 DEFAULT_MAX_BODY: Final = 1024 * 1024
@@ -68,7 +68,7 @@ def create_app(
         platform=platform,
         intake=intake,
         keys=KeyCache(platform.auth, auth_failures),
-        polls=LongPolls(platform.jobs, platform.waiting),
+        polls=AsyncWaiting(platform.jobs, platform.waiting, run_in_threadpool),
         readiness=ReadinessCheck(platform),
         metrics_open=metrics_open,
     )

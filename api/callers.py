@@ -80,12 +80,10 @@ class Caller:
         # A refusal costs one query, whether the job type exists or not: its duration must not tell that.
         if self._may_enqueue_cached(name):
             return True
-        known = self.platform.catalogue.find_stored(name)
-        return known is not None and self.key.may_enqueue(known.type)
+        return any(self.key.may_enqueue(one.type) for one in self.platform.catalogue.find_stored(name))
 
     def _may_enqueue_cached(self, name: str) -> bool:
-        known = self.platform.catalogue.find_cached(name)
-        return known is not None and self.key.may_enqueue(known.type)
+        return any(self.key.may_enqueue(one.type) for one in self.platform.catalogue.find_cached(name))
 
 
 class _RequireRole(SecurityBase):

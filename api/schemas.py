@@ -122,7 +122,8 @@ class QueueObject(Shown):
     paused_at: datetime | None
     scheduled: int
     queued: int
-    running: int
+    running: int = Field(description="jobs that have begun; may be some seconds old")
+    claimed: int = Field(description="jobs of state running that a worker claimed ahead and has not begun")
     retrying: int
     oldest_at: datetime | None = Field(description="when the job with the longest wait became due")
     limits: LimitsObject
@@ -152,6 +153,29 @@ class JobTypeObject(Shown):
     doc: str
 
 
+class JobVersionObject(JobTypeObject):
+    """A version of a job type."""
+
+    digest: str = Field(description="names the version; the same for the same queue, schema and defaults")
+    module: str | None = Field(description="the module that defines the job")
+    hard_timeout: DurationText | None
+    published_at: datetime = Field(description="when it became the newest version")
+    seen_at: datetime = Field(description="when it was last published, or when its last worker ended")
+    workers: int = Field(description="how many live workers run it")
+    is_live: bool = Field(
+        description="a worker runs it or ran it until a minute ago, or it was announced in the last day"
+    )
+    is_current: bool = Field(
+        description="arguments are checked against it; the first that accepts them counts"
+    )
+
+
+class JobTypeVersions(JobTypeObject):
+    """A job type: its newest version that counts, and all versions, the newest first."""
+
+    versions: list[JobVersionObject]
+
+
 class WorkerObject(Shown):
     """A worker that holds a lease."""
 
@@ -164,7 +188,8 @@ class WorkerObject(Shown):
     started_at: datetime
     lease_expires_at: datetime
     draining_since: datetime | None
-    running: int = Field(description="how many jobs it runs")
+    running: int = Field(description="how many jobs it runs; may be some seconds old")
+    claimed: int = Field(description="how many jobs it has claimed ahead and not begun")
 
 
 class Me(Shown):

@@ -6,9 +6,9 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from callboard.api.http.long_poll import LongPolls
 from callboard.api.key_cache import KeyCache
 from callboard.api.readiness import ReadinessCheck
+from callboard.jobs.operate.async_waiting import AsyncWaiting
 from callboard.jobs.platform import Platform
 from callboard.jobs.webhooks.intake import Intake
 
@@ -20,7 +20,7 @@ class Services:
     platform: Platform
     intake: Intake
     keys: KeyCache
-    polls: LongPolls
+    polls: AsyncWaiting
     readiness: ReadinessCheck
     #: Whether GET /metrics needs no key.
     metrics_open: bool = False

@@ -129,6 +129,10 @@ class Arena:
             finally:
                 self._running[role].remove(process)
 
+    def running(self, role: str) -> Sequence[Running]:
+        """Return the running processes of a role."""
+        return tuple(self._running.get(role, ()))
+
     @contextmanager
     def callboard(self, role: str, **settings: object) -> Iterator[Running]:
         """Run `callboard run ROLE` until the block ends. Do not wait until it is ready."""

@@ -1,5 +1,7 @@
 """Insert a million jobs directly into the table, to make a long history or a long backlog."""
 
+from sqlalchemy import text
+
 from benchmarks.arena import Arena
 
 #: Ids in the form of UUIDv7 with times in 2025: ordered, and older than those of jobs that are enqueued now.
@@ -49,7 +51,7 @@ def queued(arena: Arena, count: int) -> None:
 
 def queue_behind(arena: Arena, count: int) -> None:
     """Insert `count` no-op jobs behind all others of the queue: they have the lowest priority."""
-    arena.sql(_QUEUED, count=count)
+    _insert(arena, _QUEUED, count)
     settle(arena)
 
 
@@ -59,8 +61,15 @@ def settle(arena: Arena) -> None:
     arena.sql("CHECKPOINT")
 
 
+def _insert(arena: Arena, statement: str, count: int) -> None:
+    with arena.platform.database.transaction() as connection:
+        # A million rows may take longer than the platform's statements are allowed to.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text(statement), {"count": count})
+
+
 def _load(arena: Arena, statement: str, count: int) -> None:
-    arena.sql(statement, count=count)
+    _insert(arena, statement, count)
     arena.sql(_QUEUES)
     arena.sql("VACUUM callboard.jobs")
     settle(arena)

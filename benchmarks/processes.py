@@ -82,3 +82,8 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 def resident_mib(process: psutil.Process) -> float:
     """Return the resident memory of a process in MiB, with shared libraries."""
     return float(process.memory_info().rss) / 2**20
+
+
+def proportional_mib(process: psutil.Process) -> float:
+    """Return the memory of a process in MiB, of shared pages its part: the sum over processes is exact."""
+    return float(process.memory_full_info().pss) / 2**20

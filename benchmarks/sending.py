@@ -24,6 +24,11 @@ class SenderProgram:
         return cls("benchmarks.our_sender", arena.env(), arena)
 
     @classmethod
+    def by_dramatiq(cls, arena: Arena) -> Self:
+        """Return the program that sends with Dramatiq's actors through Callboard's broker."""
+        return cls("benchmarks.our_dramatiq_sender", arena.env(), arena)
+
+    @classmethod
     def bare(cls, arena: Arena) -> Self:
         """Return the program that sends with bare Dramatiq."""
         return cls("benchmarks.rivals.bare_sender", arena.rival_env(), arena)

@@ -1,5 +1,6 @@
 """`callboard doctor`: find what keeps the platform from working, and how to fix it."""
 
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import orjson
 
 from callboard.cli.console.options import json_option
 from callboard.cli.console.output import print_json, print_rich, state_text
-from callboard.cli.console.text import one_line
+from callboard.cli.console.text import count, one_line
+from callboard.config.module_folders import module_folders
 from callboard.jobs.errors import CallboardError
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 #: The checks without which no table can be read.
 _TABLES: Final = ("postgres", "tables")
+_NO_START: Final = "no worker can start with these modules: correct them first"
+_OTHERWISE: Final = "docs/how-to/dramatiq.md says what to use in its place"
+#: How long the import of the modules may take. Seconds.
+_LONGEST: Final = 60
 #: At most so many problems of rows are listed.
 _MAX_ROWS: Final = 20
 _MEND: Final = "correct the row in Postgres; docs/how-to/rows.md says what each column may hold"
@@ -108,12 +115,37 @@ def _imports(settings: "Settings") -> Iterator["Check"]:
             "set it to the modules that define jobs, such as shop.jobs,mail.jobs",
         )  # fmt: skip
     else:
-        yield Check("modules", "ok", f"jobs from {', '.join(settings.jobs)}")
+        yield from _trial(", ".join(settings.jobs))
+
+
+def _trial(modules: str) -> Iterator["Check"]:
+    """Import the modules as a worker does, in a process of its own."""
+    from callboard.jobs.operate.health import Check
+
+    command = [sys.executable, "-P", "-m", "callboard.workers.trial"]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LONGEST, check=True
+        )
+    except subprocess.TimeoutExpired:
+        yield Check("modules", "fail", f"the import of {modules} takes longer than {_LONGEST} s", _NO_START)
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        told = f"the import of {modules} ended its process with exit code {error.returncode}: {last}"
+        yield Check("modules", "fail", told, _NO_START)
+    else:
+        found = orjson.loads(done.stdout)
+        if found["problem"]:
+            yield Check("modules", "fail", found["problem"], _NO_START)
+            return
+        yield Check("modules", "ok", f"{count(found['jobs'], 'job')} from {modules}")
+        for what, reason in found["not_honoured"]:
+            yield Check("program", "warn", f"a worker does not honour {what}: {reason}", _OTHERWISE)
 
 
 def _missing(modules: Sequence[str], folder: Path) -> list[str]:
     """Return the modules whose top-level package cannot be found."""
-    search_path = [*sys.path, str(folder)]
+    search_path = [*sys.path, *module_folders(folder)]
     return [name for name in modules if PathFinder.find_spec(name.partition(".")[0], search_path) is None]
 
 

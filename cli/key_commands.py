@@ -57,6 +57,8 @@ def create(
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:
+        if job is not None:
+            job = runtime.platform.catalogue.full_name(job)
         made, token = runtime.platform.auth.create(name, role, queue=queue, job=job, expires=expires)
     if as_json:
         print_json(asdict(made) | {"token": token})

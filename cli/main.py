@@ -11,14 +11,17 @@ from typing import Any, Final, NoReturn
 import click
 
 from callboard.cli.console import error_lines
+from callboard.config import garbage
 
 #: The module and name of each command, in the order of `callboard --help`.
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "callboard.cli.up:up",
+        "init": "callboard.cli.init:init",
         "run": "callboard.cli.run_commands:run",
         "db": "callboard.cli.db_commands:db",
         "job": "callboard.cli.job.job_commands:job",
+        "export": "callboard.cli.job.export_command:export",
         "queue": "callboard.cli.queue_commands:queue",
         "schedule": "callboard.cli.schedule_commands:schedule",
         "webhook": "callboard.cli.webhook_commands:webhook",
@@ -106,14 +109,19 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run one command and exit. SIGTERM raises SystemExit, which lets the command clean up first."""
+    garbage.collect_rarely()
     signal.signal(signal.SIGTERM, _terminate)
     # A command must also work with closed streams (`>&-` in a crontab).
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the process exits
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123 - open until the process exits
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character prints '?' instead of failing
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        garbage.leave_all()
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -29,6 +29,7 @@ _COLUMNS: Final = (
     Column("STATE"),
     Column("QUEUED", right=True),
     Column("RUNNING", right=True),
+    Column("CLAIMED", right=True),
     Column("SCHEDULED", right=True),
     Column("RETRYING", right=True),
     Column("OLDEST"),
@@ -81,7 +82,10 @@ def queue() -> None:
 @queue.command("list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List all queues."""
+    """List all queues.
+
+    RUNNING counts jobs that have begun, CLAIMED those that a worker holds ahead.
+    """
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:
@@ -232,10 +236,10 @@ def _limits_text(limits: "Limits") -> str:
 def _usage(found: "QueueCounts") -> list[str]:
     lines = []
     if found.limits.concurrency is not None:
-        taken = found.running + found.granted
+        taken = found.running + found.claimed + found.granted
         lines.append(
             f"{taken:,} of {found.limits.concurrency:,} at once:"
-            f" {found.running:,} running, {found.granted:,} about to start"
+            f" {found.running:,} running, {found.claimed + found.granted:,} about to start"
         )
     if found.limits.rate is not None:
         lines.append(f"{found.started:,} of {found.limits.rate} started")
@@ -250,6 +254,7 @@ def _print(found: "list[QueueCounts]") -> None:
             state_text("paused" if each.paused_at else "active"),
             f"{each.queued:,}",
             f"{each.running:,}",
+            f"{each.claimed:,}",
             f"{each.scheduled:,}",
             f"{each.retrying:,}",
             ago(each.oldest_at, now),

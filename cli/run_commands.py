@@ -1,6 +1,8 @@
 """`callboard run`: run one process of the platform in the foreground."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,29 +16,44 @@ Process = Callable[["Settings", "ServerUrls"], int]
 
 
 @click.group()
-def run() -> None:
+# `callboard up` loads the api while the workers start, and lets it listen when they know their jobs.
+@click.option("--when-stdin-ends", is_flag=True, hidden=True, help="Let the api listen when its input ends.")
+@click.pass_context
+def run(context: click.Context, *, when_stdin_ends: bool) -> None:
     """Run one process of the platform until Ctrl-C or SIGTERM."""
+    context.obj = when_stdin_ends
 
 
 @run.command()
-def api() -> None:
+@click.pass_obj
+def api(when_stdin_ends: bool) -> None:  # noqa: FBT001 - click's signature
     """Serve the HTTP API and receive webhooks."""
     from callboard.api.api_process import run as process
 
-    _serve(process)
+    _serve(partial(process, before_listening=sys.stdin.read) if when_stdin_ends else process)
 
 
 @run.command()
-def worker() -> None:
+@click.option("--queues", metavar="Q,Q", help="Serve these queues only, in order of preference.")
+@click.option("--processes", type=int, metavar="N", help="Number of child processes.")
+@click.option("--threads", type=int, metavar="N", help="Number of threads of each child process.")
+@click.option("--slots", type=int, metavar="N", help="Maximum number of jobs that a child process claims.")
+@click.option("--reload", is_flag=True, help="For development: restart when the code of the jobs changes.")
+def worker(*, reload: bool, **given: str | int | None) -> None:
     """Run jobs.
 
-    CALLBOARD_JOBS names the modules that define jobs. CALLBOARD_QUEUES names the
-    queues to serve. The worker has CALLBOARD_PROCESSES child processes with
-    CALLBOARD_THREADS threads each.
+    CALLBOARD_JOBS names the modules that define jobs. The options override
+    CALLBOARD_QUEUES, CALLBOARD_PROCESSES, CALLBOARD_THREADS and CALLBOARD_SLOTS.
     """
+    options = {key: value for key, value in given.items() if value is not None}
+    if reload:
+        from callboard.cli.reloading import run_reloading
+
+        run_reloading(options)
+        return
     from callboard.workers.worker_process import run as process
 
-    _serve(process)
+    _serve(process, options)
 
 
 @run.command()
@@ -50,11 +67,11 @@ def scheduler() -> None:
     _serve(process)
 
 
-def _serve(process: Process) -> None:
+def _serve(process: Process, options: Mapping[str, str | int] | None = None) -> None:
     from callboard.cli.console.runtime import server_settings
     from callboard.config.embedded import servers
 
-    settings = server_settings()
+    settings = server_settings(options)
     with servers(settings) as urls:
         code = process(settings, urls)
     raise click.exceptions.Exit(code)

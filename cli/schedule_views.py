@@ -6,7 +6,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from callboard.cli.console.output import Column, print_fields, print_items, print_table, state_text
-from callboard.cli.console.text import ago, clock, iso
+from callboard.cli.console.text import ago, clock, moment
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import exact_duration
 
@@ -63,18 +63,8 @@ def print_schedule(schedule: "Schedule") -> None:
         ("state", state_text(_state(schedule))),
         ("job", schedule.job),
         ("when", _rule(schedule)),
-        (
-            "next",
-            f"{clock(schedule.next_fire_at)} ({ago(schedule.next_fire_at, now)})"
-            if schedule.next_fire_at
-            else "-",
-        ),
-        (
-            "last",
-            f"{clock(schedule.last_fire_at)} ({ago(schedule.last_fire_at, now)})"
-            if schedule.last_fire_at
-            else "-",
-        ),
+        ("next", moment(schedule.next_fire_at, now)),
+        ("last", moment(schedule.last_fire_at, now)),
         ("last job", str(schedule.last_job_id) if schedule.last_job_id else "-"),
         ("queue", schedule.queue or "the job's own"),
         *([("dst gap", schedule.dst_gap)] if schedule.cron else []),
@@ -100,7 +90,7 @@ def print_ticks(ticks: "Sequence[Tick]", *, as_json: bool) -> None:
         )
         return
     rows = [
-        (iso(each.nominal_at), state_text(each.result), str(each.job_id or "-"), each.reason or "")
+        (clock(each.nominal_at), state_text(each.result), str(each.job_id or "-"), each.reason or "")
         for each in ticks
     ]
     print_table(_TICKS, rows, empty="the schedule has not ticked yet")
@@ -110,7 +100,7 @@ def print_fires(fires: Sequence[datetime], zone: tzinfo) -> None:
     """Print the times at which a schedule fires, in its own time zone and in UTC."""
     now = SYSTEM.now()
     rows = [
-        (each.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z"), iso(each), ago(each, now))
+        (each.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z"), clock(each), ago(each, now))
         for each in fires
     ]
     print_table(_FIRES, rows, empty="the expression does not fire after this time")
@@ -132,4 +122,4 @@ def _rule(schedule: "Schedule") -> str:
         return schedule.cron if schedule.timezone == "UTC" else f"{schedule.cron} ({schedule.timezone})"
     if schedule.every is not None:
         return f"every {exact_duration(schedule.every)}"
-    return f"once at {iso(schedule.at)}" if schedule.at else ""
+    return f"once at {clock(schedule.at)}" if schedule.at else ""

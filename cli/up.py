@@ -40,7 +40,7 @@ def up(*, as_json: bool) -> None:
     """Run the whole platform here: servers, api, scheduler, workers.
 
     Starts Postgres and Valkey in the data folder unless CALLBOARD_DATABASE_URL and
-    CALLBOARD_REDIS_URL are set. The api starts when the workers know their jobs, so
+    CALLBOARD_REDIS_URL are set. The api listens when the workers know their jobs, so
     /readyz answers 200 when everything is ready. Ctrl-C stops everything; a second
     Ctrl-C stops it faster.
     """
@@ -148,8 +148,8 @@ def _children(
 ) -> "list[Child]":
     """Return the three processes, in the reverse order of their stop.
 
-    The api starts last: when it answers, the jobs of the workers are known. Secrets are passed in the
-    environment, because `ps` shows command lines to every user.
+    The api loads its modules at once, and listens last: when it answers, the jobs of the workers are known.
+    Secrets are passed in the environment, because `ps` shows command lines to every user.
     """
     from callboard.cli.console.processes import Child
 
@@ -165,14 +165,22 @@ def _children(
         Child(
             name,
             # -P: a `callboard` folder in the working directory must not shadow this package
-            [sys.executable, "-P", "-m", "callboard", "run", name],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "callboard",
+                "run",
+                *(["--when-stdin-ends"] * (name == "api")),
+                name,
+            ],
             {
                 **os.environ,
                 **shared,
                 **({"CALLBOARD_METRICS_PORT": str(ports[name])} if name in ports else {}),
             },
             stop_timeouts[name],
-            has_workers if name == "api" else lambda: True,
+            has_workers if name == "api" else None,
         )
         for name in ("api", "scheduler", "worker")
     ]

@@ -12,7 +12,7 @@ from callboard.cli.console.output import (
     print_json,
     print_table,
 )
-from callboard.cli.console.text import ago, clock
+from callboard.cli.console.text import ago, moment
 from callboard.jobs.model.basics.clock import SYSTEM
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def print_delivery(delivery: "Delivery", *, as_json: bool) -> None:
         ("source", delivery.source),
         ("sender's id", delivery.external_id),
         ("event", delivery.event),
-        ("received", f"{clock(delivery.received_at)}, {ago(delivery.received_at, now)}"),
+        ("received", moment(delivery.received_at, now)),
         ("body SHA-256", delivery.body_sha256),
         ("job", "none: the source ignores this event" if delivery.job_id is None else str(delivery.job_id)),
     ]
     if delivery.kept_bytes is not None:
         fields.append(("kept body", f"{delivery.kept_bytes:,} bytes; see 'callboard webhook body'"))
     if delivery.mismatched_at is not None:
-        last = f"{clock(delivery.mismatched_at)}, {ago(delivery.mismatched_at, now)}"
+        last = moment(delivery.mismatched_at, now)
         fields.append(
             ("mismatches", f"{delivery.mismatch_count:,}: sent again with another body; last {last}")
         )

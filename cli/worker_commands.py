@@ -20,7 +20,8 @@ _COLUMNS: Final = (
     Column("STATE"),
     Column("PROCESS", cut=True),
     Column("QUEUES", wide=True, cut=True),
-    Column("BUSY", right=True),
+    Column("RUNNING", right=True),
+    Column("CLAIMED", right=True),
     Column("STARTED"),
 )
 
@@ -35,7 +36,7 @@ def worker() -> None:
 def list_(*, as_json: bool) -> None:
     """List the workers that hold a lease.
 
-    BUSY shows how many jobs a worker holds, and how many it can hold.
+    RUNNING counts jobs that have begun, CLAIMED those that the worker holds ahead.
     """
     from callboard.cli.console.runtime import open_runtime
 
@@ -51,7 +52,8 @@ def list_(*, as_json: bool) -> None:
             state_text(_state(each, now)),
             f"{each.pid}@{each.hostname}",
             ", ".join(each.queues) or "all",
-            f"{each.running}/{each.slots}",
+            f"{each.running}",
+            f"{each.claimed}",
             ago(each.started_at, now),
         )
         for each in found

@@ -12,6 +12,7 @@ from threading import current_thread
 from typing import Any, Final
 
 from structlog import BoundLoggerBase
+from structlog.typing import EventDict, WrappedLogger
 
 from callboard.config.log_writer import LineSink
 from callboard.config.own_loggers import OwnLines
@@ -74,6 +75,8 @@ LEVELS: Final = {
 }
 #: The attributes of every record. A field of the same name gets another one.
 _RESERVED: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+#: The fields of every line. A field of the same name gets another one.
+_OF_EACH_LINE: Final = frozenset({"timestamp", "level", "event", "logger"})
 #: The handlers that get every record from their level up.
 _handlers: Final[list[logging.Handler]] = []
 _enabled: Final = logging.Logger.isEnabledFor
@@ -97,6 +100,13 @@ def start_structlog(in_job: Callable[[], object]) -> None:
         return _proxy(self, method_name, event, **event_kw)
 
     BoundLoggerBase._proxy_to_logger = proxy  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def add_extra(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add to an event what its record has from `extra=`. That replaces no field that each line has."""
+    given = vars(event["_record"])
+    extra = {f"{key}_" if key in _OF_EACH_LINE else key: given[key] for key in given.keys() - _RESERVED}
+    return {**extra, **event}
 
 
 def stop() -> None:

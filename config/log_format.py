@@ -7,8 +7,10 @@ On a terminal long lines are folded.
 import shutil
 from typing import Final
 
+import orjson
 from structlog.typing import EventDict, WrappedLogger
 
+_FIRST_KEYS: Final = ("timestamp", "level", "event", "logger")
 _RESET: Final = "\033[0m"
 _DIM: Final = "\033[2m"
 _STYLES: Final = {
@@ -70,3 +72,17 @@ def _quoted(value: object) -> str:
 def _visible(text: str) -> str:
     """Return the text with control characters escaped: it cannot control a terminal or fake a second line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """Return an event as a line of JSON."""
+    ordered = {key: event.pop(key) for key in _FIRST_KEYS if key in event}
+    ordered.update(event)
+    try:
+        return orjson.dumps(ordered).decode()
+    except orjson.JSONEncodeError:
+        # a lone surrogate, as in a file name that cannot be decoded, is not valid in JSON
+        safe = {
+            key: str(value).encode("utf-8", "backslashreplace").decode() for key, value in ordered.items()
+        }
+        return orjson.dumps(safe).decode()

@@ -11,19 +11,22 @@ or structlog changes that.
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
-import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from callboard.config import log_capture, log_hooks, own_loggers
-from callboard.config.log_format import HumanLines
+from callboard.config.log_format import HumanLines, json_line
 from callboard.config.log_writer import Background, LineSink, LogWriter, StreamLines
 from callboard.config.redaction import MASK, is_secret_key, is_suspect, mask_text
 
 LogFormat = Literal["auto", "json", "human"]
+
+#: As it is before users' code can replace it: without a time there would be no log line.
+_now: Final = datetime.now
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -43,7 +46,6 @@ _NOISY_LIBRARIES: Final = (
     "uvicorn.access",
     "uvicorn.error",
 )
-_FIRST_KEYS: Final = ("timestamp", "level", "event", "logger")
 _MAX_TEXT: Final = 2_000
 _MAX_TRACEBACK: Final = 8_000
 _MAX_SEARCHED: Final = 64_000
@@ -67,7 +69,7 @@ def configure(
     """
     out = _stderr() if stream is None else stream
     line = _line_processors(format, out)
-    _use(line, level, _sink(out, line, background), [])
+    _use(line, level, _sink(out, line, background))
 
 
 def configure_for_jobs(
@@ -88,9 +90,17 @@ def configure_for_jobs(
             return {**event, **{key: value for key, value in fields.items() if key not in event}}
         return event
 
+    def set_job_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Add the fields of the job to its own line. A value of the line itself gets another name."""
+        fields = job_fields()
+        if not fields:
+            return event
+        taken = {f"{key}_": event[key] for key, value in fields.items() if event.get(key, value) != value}
+        return {**event, **taken, **fields}
+
     out = _stderr()
     line = _line_processors(format, out)
-    shown = _use(line, level, _sink(out, line, background), [add_job_fields])
+    shown = _use(line, level, _sink(out, line, background), [add_job_fields], [set_job_fields])
     log_capture.start(shown)
     log_capture.start_structlog(job_fields)
     root = logging.getLogger()
@@ -110,11 +120,21 @@ def _line_processors(format_: LogFormat, out: TextIO) -> list[Processor]:
     human = format_ == "human" or (format_ == "auto" and terminal)
     colour = terminal and not os.environ.get("NO_COLOR")
     return [
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
+        _stamp_time if human else _stamp,
         structlog.processors.format_exc_info,
         redact,
-        HumanLines(terminal=terminal, colour=colour) if human else _json,
+        HumanLines(terminal=terminal, colour=colour) if human else json_line,
     ]
+
+
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = _now(UTC).isoformat().replace("+00:00", "Z")
+    return event
+
+
+def _stamp_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = _now().astimezone().strftime("%H:%M:%S")
+    return event
 
 
 def _has_descriptor(stream: TextIO) -> bool:
@@ -142,8 +162,18 @@ def _sink(out: TextIO, processors: list[Processor], background: Background | Non
     return LogWriter(out, notice, background)
 
 
-def _use(line: list[Processor], level: str, sink: LineSink, more: list[Processor]) -> logging.Handler:
-    """Make loggers of all kinds write to the sink; return the handler for records of `logging`."""
+def _use(
+    line: Sequence[Processor],
+    level: str,
+    sink: LineSink,
+    more: Sequence[Processor] = (),
+    others: Sequence[Processor] = (),
+) -> logging.Handler:
+    """Make loggers of all kinds write to the sink; return the handler for records of `logging`.
+
+    more:   further processors for the events of all loggers
+    others: further processors for the events of loggers that are not our modules'
+    """
     stamp, *final = line
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -153,8 +183,8 @@ def _use(line: list[Processor], level: str, sink: LineSink, more: list[Processor
         stamp,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        foreign_pre_chain=[log_capture.add_extra, *common],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *others, *final],
     )
     handler = log_capture.SinkHandler(sink)
     handler.setFormatter(formatter)
@@ -263,16 +293,3 @@ def _cut(text: str, limit: int) -> str:
     head, tail = mask_text(text[: _MAX_SEARCHED // 2]), mask_text(text[-_MAX_SEARCHED // 2 :])
     half = limit // 2
     return f"{head[:half]} …[{len(text) - limit} characters]… {tail[-half:]}"
-
-
-def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    ordered = {key: event.pop(key) for key in _FIRST_KEYS if key in event}
-    ordered.update(event)
-    try:
-        return orjson.dumps(ordered).decode()
-    except orjson.JSONEncodeError:
-        # a lone surrogate, as in a file name that cannot be decoded, is not valid in JSON
-        safe = {
-            key: str(value).encode("utf-8", "backslashreplace").decode() for key, value in ordered.items()
-        }
-        return orjson.dumps(safe).decode()

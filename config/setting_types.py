@@ -162,3 +162,4 @@ def _retention(value: object) -> object:
 
 
 Retention = Annotated[RetentionPeriods, BeforeValidator(_retention)]
+AppName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,49}$")]

@@ -1,6 +1,7 @@
 """Every setting of Callboard. Only this module reads settings from the environment.
 
-A setting comes from the environment (`CALLBOARD_PORT`), else from `callboard.toml` in the working directory
+A setting comes from an option of the command (`--threads`, where it has one), else from the environment
+(`CALLBOARD_PORT`), else from `callboard.toml` in the working directory
 (`port`), else it has its default. An empty variable counts as unset. `CALLBOARD_TEST_*` belongs to the test
 suite and is not read here. Variables that Kubernetes sets for a Service are passed over.
 """
@@ -30,6 +31,7 @@ from callboard.config.kubernetes import is_service_variable
 from callboard.config.setting_problems import MAX_SHOWN, bad_value
 from callboard.config.setting_types import (
     Address,
+    AppName,
     DatabaseUrl,
     DeliveryRetention,
     Duration,
@@ -51,7 +53,7 @@ from callboard.config.setting_types import (
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.schema_name import DEFAULT_SCHEMA
 
-Source = Literal["environment", "callboard.toml", "default"]
+Source = Literal["command line", "environment", "callboard.toml", "default"]
 
 PREFIX: Final = "CALLBOARD_"
 _TEST_PREFIX: Final = "CALLBOARD_TEST_"
@@ -87,6 +89,11 @@ class Settings(BaseModel):
     )
     data_dir: Path = Field(default=Path(".callboard"), description="the path of a folder")
     jobs: Modules = Field(default=(), description="modules, separated by commas, such as shop.jobs,mail.jobs")
+    app: AppName | None = Field(
+        default=None,
+        description="the namespace of this application's jobs: up to 50 of letters, digits, _ and -, no digit"
+        " first, such as billing",
+    )
     middleware: Objects = Field(
         default=(),
         description="Dramatiq middleware, each as module:attribute, separated by commas,"
@@ -100,6 +107,7 @@ class Settings(BaseModel):
         le=256,
         description=_NUMBER_FORM.format(256),
     )
+    fork_server: YesOrNo = Field(default=True, description="true or false")
     threads: int = Field(default=8, ge=1, le=256, description=_NUMBER_FORM.format(256))
     slots: int = Field(default=1024, ge=1, le=4096, description=_NUMBER_FORM.format(4096))
     async_slots: int = Field(default=256, ge=1, le=4096, description=_NUMBER_FORM.format(4096))
@@ -209,13 +217,21 @@ class Settings(BaseModel):
 FIELDS: Final = {field.alias or name: name for name, field in Settings.model_fields.items()}
 
 
-def load_settings(env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
-    """Return the settings in force. Raise InvalidInput that names every unknown key and every bad value."""
+def load_settings(
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    options: Mapping[str, str | int] | None = None,
+) -> Settings:
+    """Return the settings in force. Raise InvalidInput that names every unknown key and every bad value.
+
+    options: settings that the command line gives, by key.
+    """
     folder = Path.cwd() if cwd is None else cwd
     environment = os.environ if env is None else env
     given: tuple[tuple[Source, dict[str, Any]], ...] = (
         ("callboard.toml", _read_file(folder)),
         ("environment", _read_env(environment)),
+        ("command line", dict(options or {})),
     )
     values = {key: value for _, keys in given for key, value in keys.items()}
     sources = {key: source for source, keys in given for key in keys}
@@ -260,6 +276,8 @@ def _read_file(folder: Path) -> dict[str, Any]:
 
 
 def _name(key: str, source: Source) -> str:
+    if source == "command line":
+        return f"--{key}"
     return f"{_FILE}: {key}"[:MAX_SHOWN] if source == _FILE else (PREFIX + key.upper())[:MAX_SHOWN]
 
 

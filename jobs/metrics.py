@@ -109,6 +109,11 @@ JOBS_PUT_OFF = Bounded(
     ),
     fixed=["reason"],
 )
+JOB_VERSIONS_PUBLISHED = Counter(
+    "callboard_job_versions_published_total",
+    "Versions of job types that were published: new, or made the newest again.",
+    ["change"],
+)
 JOB_LOG_LINES = Counter(
     "callboard_job_log_lines_total",
     "Lines that jobs logged: written, or dropped because there was no room.",

@@ -11,6 +11,7 @@ import structlog
 
 from callboard.jobs.metrics import THREAD_FAILURES
 from callboard.jobs.model.basics.clock import SYSTEM
+from callboard.jobs.model.current import running_here
 
 #: Failures are counted over this time. Seconds.
 _WITHIN: Final = 60.0
@@ -69,6 +70,12 @@ class WatchedThread(Thread):
             if len(failures) > self._most_failures:
                 return
             time.sleep(min(len(failures) * _PAUSE_STEP, _LONGEST_PAUSE))
+
+
+def refuse_jobs(name: str) -> None:
+    """Raise RuntimeError when a job calls this. A job can reach every thread by `threading.enumerate()`."""
+    if running_here.get() is not None:
+        raise RuntimeError(f"a job cannot stop or pause the thread {name} of its worker: other jobs need it")
 
 
 def survive(thread: str, call: Callable[[], object]) -> None:

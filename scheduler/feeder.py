@@ -5,7 +5,7 @@ puts the jobs that are queued in Postgres into the queue's set in Redis, the mos
 queue, it puts only granted jobs there. Queues without jobs cause no call to Redis.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Final
 
@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.metric_labels import Bounded
 from callboard.jobs.model.basics.clock import Clock
-from callboard.jobs.model.hint import FeedRow
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.faults import RedisUnavailable
 from callboard.jobs.redis.transport import WINDOW, Transport, best_effort
@@ -31,8 +31,11 @@ _BATCH: Final = 5_000
 _TOP: Final = 50
 #: If a job of the top was missing in Redis, the round feeds this many jobs: the head.
 _HEAD: Final = 500
-#: A round feeds at most this many tokens beyond the tops. The next round follows soon and feeds the rest.
-_MAX_TOKENS: Final = 6_000
+#: A round feeds at most this many tokens beyond the tops: the window of one queue. When more is missing, the
+#: next round follows at once. Other work can come between the two.
+_MAX_TOKENS: Final = WINDOW - _TOP
+#: So many rounds follow each other at once, at most. They fill the windows of as many queues.
+_MOST_ROUNDS: Final = 20
 #: A round that fed this many tokens shows that jobs leave Redis fast.
 _MANY: Final = 500
 
@@ -48,6 +51,8 @@ class Feeder:
         self._workers = platform.workers
         self._transport = platform.transport
         self._clock = clock
+        #: Is told in how many seconds more jobs of a queue with a rate may be granted.
+        self.on_next_free: Callable[[str, float], object] = lambda _queue, _seconds: None
         self._lock = Lock()
         self._finished_at = clock.monotonic()
         #: The queues with jobs that the workers know already: without limits, and with limits.
@@ -55,24 +60,40 @@ class Feeder:
         self._known_limited: set[str] = set()
         #: Whether the last round fed many tokens, so that the next round should follow soon.
         self.busy = False
+        #: Whether the last round left out tokens that are missing in Redis.
+        self._unfinished = False
         LAG.set_function(lambda: self._clock.monotonic() - self._finished_at)
 
-    def round(self) -> int:
-        """Find the work that is due, and do it; return the number of new tokens."""
-        return self.work(self._service.look())
-
     def work(self, found: Upkeep) -> int:
-        """Expire jobs, stage due jobs, and feed the queues; return the number of new tokens."""
+        """Do the work that is due, in rounds, until no queue needs more; return the number of new tokens.
+
+        While workers empty many queues, these always need more. The caller looks between, whether it still
+        leads or was asked to stop.
+        """
+        added = self._round(found)
+        for _ in range(_MOST_ROUNDS):
+            if not self._unfinished:
+                break
+            added += self.round()
+        return added
+
+    def round(self) -> int:
+        """Find the work that is due, and do one round of it; return the number of new tokens."""
+        return self._round(self._service.look())
+
+    def _round(self, found: Upkeep) -> int:
+        """Expire jobs, stage due jobs, and feed the queues."""
         with self._lock:
             if found.expires:
                 self._expire()
             if found.due:
                 self._stage()
                 found = self._service.look()
-            added = self._feed(found)
-            self.busy = added >= _MANY
+            round_ = self._feed(found)
+            self._unfinished = round_.cut
+            self.busy = round_.total >= _MANY
             self._finished_at = self._clock.monotonic()
-            return added
+            return round_.total
 
     def rest(self) -> None:
         """Record that there is nothing to do."""
@@ -89,25 +110,39 @@ class Feeder:
                     plain=[name for name in found.plain if name in wanted],
                     limited=[name for name in found.limited if name in wanted],
                 )
-            )
+            ).total
 
-    def _feed(self, found: Upkeep) -> int:
+    def feed_limited(self, names: Iterable[str]) -> int:
+        """Feed these queues if they are limited; return the number of new tokens. Nothing else is read."""
+        with self._lock:
+            round_ = _Round(self._transport)
+            for name in names:
+                round_.put(name, self._grant(name))
+            return round_.total
+
+    def _grant(self, name: str) -> FeedTokens:
+        granted = self._grants.make(name)
+        if granted.next_free is not None:
+            self.on_next_free(name, granted.next_free)
+        return granted.tokens
+
+    def _feed(self, found: Upkeep) -> "_Round":
         # Grants are made even while Redis is away: workers then claim granted jobs directly from Postgres.
-        batches = {name: self._grants.make(name) for name in found.limited}
+        batches = {name: self._grant(name) for name in found.limited}
         if found.plain:
             batches |= self._service.heads(found.plain, _TOP)
         round_ = _Round(self._transport)
-        for name, rows in batches.items():
-            round_.put(name, rows)
+        for name, tokens in batches.items():
+            round_.put(name, tokens)
         round_.left = _MAX_TOKENS
         # The emptiest set first.
         for name in sorted(round_.depths, key=lambda each: round_.depths[each]):
-            if len(batches[name]) == _TOP and name not in found.limited:
+            if batches[name].number == _TOP and name not in found.limited:
                 self._feed_more(name, round_)
         self._wake_workers(found)
         if round_.refusal is not None:
             raise round_.refusal
-        return round_.total
+        return round_
 
     def _feed_more(self, name: str, round_: "_Round") -> None:
         """Feed the head of a queue if its top had gaps, and the whole window if its set is half empty.
@@ -115,15 +150,20 @@ class Feeder:
         The set usually holds the first jobs of the queue, so the missing jobs start about where the set ends.
         """
         before = round_.depths[name] - round_.new[name]
-        if (round_.new[name] or before < _HEAD) and round_.left > 0:
-            wanted = min(_HEAD - _TOP, round_.left)
-            rows = self._service.queued(name, wanted, _TOP)
-            round_.put(name, rows)
-            if len(rows) < wanted:
-                return
-        if before < WINDOW // 2 and round_.left > 0:
-            start = max(_HEAD, before - _HEAD)
-            round_.put(name, self._service.queued(name, min(WINDOW - start, round_.left), start))
+        if (round_.new[name] or before < _HEAD) and not self._put_part(name, _TOP, _HEAD, round_):
+            return
+        if before < WINDOW // 2:
+            self._put_part(name, max(_HEAD, before - _HEAD), WINDOW, round_)
+
+    def _put_part(self, name: str, start: int, end: int, round_: "_Round") -> bool:
+        """Feed the jobs between two places of a queue, as far as the round may; return if all were there."""
+        wanted = min(end - start, round_.left)
+        round_.cut |= wanted < end - start
+        if wanted <= 0:
+            return False
+        tokens = self._service.queued(name, wanted, start)
+        round_.put(name, tokens)
+        return tokens.number == end - start
 
     def _wake_workers(self, found: Upkeep) -> None:
         """Wake the workers when a queue is new to them or newly limited.
@@ -163,8 +203,9 @@ class _Round:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        #: How many more tokens the round may feed.
+        #: How many more tokens the round may feed, and whether it needed more.
         self.left = 0
+        self.cut = False
         self.total = 0
         #: For each queue that Redis took tokens for: how many were new, and how many its set holds.
         self.new: dict[str, int] = {}
@@ -173,12 +214,12 @@ class _Round:
         #: answer, the calls for the other queues fail at once.
         self.refusal: RedisUnavailable | None = None
 
-    def put(self, name: str, rows: list[FeedRow]) -> None:
+    def put(self, name: str, tokens: FeedTokens) -> None:
         """Feed tokens of one queue."""
-        if not rows:
+        if not tokens.number:
             return
         try:
-            fed = self._transport.feed(name, rows)
+            fed = self._transport.feed(name, tokens)
         except RedisUnavailable as error:
             self.refusal = error
             return
@@ -187,4 +228,4 @@ class _Round:
         self.new[name] = self.new.get(name, 0) + fed.new
         self.depths[name] = fed.depth
         self.total += fed.new
-        self.left -= len(rows)
+        self.left -= tokens.number

@@ -28,7 +28,8 @@ WORKERS = GaugeTable("callboard_workers", "Workers with a lease that serve the q
 GAUGE_EVERY: Final = 10.0
 #: After a count, the next one waits for 20 times as long as the count took.
 _PAUSE_FACTOR: Final = 20
-_STATES: Final = (JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
+#: `claimed`: claimed ahead by a worker, and not begun. The table's state of such a job is `running`.
+_STATES: Final = (JobState.SCHEDULED, JobState.QUEUED, "claimed", JobState.RUNNING, JobState.RETRYING)
 
 
 class Gauges:

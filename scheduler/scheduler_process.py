@@ -24,6 +24,7 @@ from callboard.scheduler.leader import Leader
 from callboard.scheduler.listener import Listener
 from callboard.scheduler.loops import Loops
 from callboard.scheduler.pruner import Pruner
+from callboard.scheduler.rate_timer import RateTimer
 from callboard.scheduler.reaper import Reaper
 from callboard.scheduler.watch import LOOK_EVERY, Watch
 
@@ -92,6 +93,7 @@ class Scheduler:
         def realign() -> None:
             ticker.realign()
             platform.workers.shorten()
+            platform.grants.realign()
 
         def lead() -> None:
             # The watch of a leader verifies the lock, so only a standby tries to take it here.
@@ -107,6 +109,10 @@ class Scheduler:
         listener = Listener(platform.database, feeder, leader)
         listener.start()
         opened.callback(listener.stop)
+        rates = RateTimer(feeder, leader, SYSTEM)
+        feeder.on_next_free = rates.call_in
+        rates.start()
+        opened.callback(rates.stop)
         pruner = Pruner(platform.retention, _spans(settings))
         loops = Loops()
         opened.callback(loops.stop)

@@ -25,6 +25,7 @@ from sqlalchemy import text
 from callboard.config import log_capture, log_hooks, own_loggers
 from callboard.config.embedded import EmbeddedServers, ServerUrls
 from callboard.config.settings import sqlalchemy_url
+from callboard.jobs.enqueue import pusher
 from callboard.jobs.platform import Platform
 from callboard.jobs.tables import METADATA
 
@@ -87,6 +88,12 @@ def _logs_as_they_were() -> Iterator[None]:
         log_hooks.uninstall()
     own_loggers.reset()
     log_capture.stop()
+
+
+@pytest.fixture(autouse=True)
+def _pushes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, an enqueue returns when its token is in Redis, also in a burst of enqueues."""
+    monkeypatch.setattr(pusher, "_BURST", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ class Board:
         self._limits: Any = context.RawArray(ctypes.c_double, size)
         self._forced_ids: Any = context.RawArray(ctypes.c_char, _MAX_FORCED * _ID_BYTES)
         self._forced_deadlines: Any = context.RawArray(ctypes.c_double, _MAX_FORCED)
+        self._leaves_by: Any = context.RawValue(ctypes.c_double, _NEVER)
+        self._worked: Any = context.RawValue(ctypes.c_bool, False)
         self._size = size
         #: How the start of the child went.
         self.boot = BootReport()
@@ -49,6 +51,22 @@ class Board:
     def beat(self) -> None:
         """In the child: increment the pulse."""
         self._pulse.value += 1
+
+    @property
+    def leaves_by(self) -> float:
+        """Return when the child, which must be replaced, ends at the latest; 0 while it is fit."""
+        return float(self._leaves_by.value)
+
+    @property
+    def worked(self) -> bool:
+        """Return whether a child that must be replaced has run jobs before."""
+        return bool(self._worked.value)
+
+    def leave(self, reason: str, by: float, *, worked: bool) -> None:
+        """In the child: say why it must be replaced, and when it ends at the latest."""
+        self.boot.fail(reason)
+        self._worked.value = worked
+        self._leaves_by.value = by
 
     def started(self) -> list[UUID]:
         """Return the jobs that have started and not ended."""

@@ -4,43 +4,43 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from threading import Event
 from typing import Final
-from uuid import UUID
 
 import structlog
 
 from callboard.config import garbage
-from callboard.config.last_resort import end_at_latest
+from callboard.config.last_resort import EXIT_OVERDUE, end_at_latest
 from callboard.config.log_writer import Background
 from callboard.config.logging import configure_for_jobs
-from callboard.config.settings import Settings, sqlalchemy_url
+from callboard.config.settings import sqlalchemy_url
 from callboard.jobs.attempts.context import job_log_fields
 from callboard.jobs.attempts.worker import WorkerCard
-from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.dramatiq.import_faults import described
 from callboard.jobs.errors import CallboardError, Unavailable
 from callboard.jobs.metrics import LOG_LINES_DROPPED
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.platform import Platform
-from callboard.jobs.watched_thread import WatchedThread
+from callboard.jobs.watched_thread import report_failure
 from callboard.workers.board import Board
 from callboard.workers.boot_report import IMPORTING
 from callboard.workers.child_parts import Reporting, Runners, Stores, make_broker
+from callboard.workers.child_plan import ChildPlan
 from callboard.workers.execute import forks
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.interrupts import ShutdownInterrupt
+from callboard.workers.execute.job_loop import serve_calls
 from callboard.workers.execute.job_threads import carry_jobs_into_threads
 from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_REPLACED, EXIT_UNAVAILABLE
 from callboard.workers.fetch.slots import Slots
-from callboard.workers.job_imports import import_jobs
+from callboard.workers.job_imports import check_jobs, import_jobs
 from callboard.workers.process import green_threads
 from callboard.workers.report.monitor import interrupt
+from callboard.workers.shared_names import warn_of_shared_names
+from callboard.workers.stop_signal import LAST_RESORT, StopSignal
 
 #: Interrupted jobs have this time to clean up after the grace period. Seconds.
 _CLEANUP_TIME: Final = 2.0
@@ -48,21 +48,10 @@ _CLEANUP_TIME: Final = 2.0
 #: and when the process ends in spite of a thread that hangs. Seconds.
 _STOP_ANSWER: Final = 3.0
 _LAST_WRITES: Final = 5.0
-_LAST_RESORT: Final = 8.0
+
+_exit: Final = sys.exit
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ChildPlan:
-    """What the supervisor sends to the new process of a child."""
-
-    worker_id: UUID
-    settings: Settings
-    database_url: str
-    redis_url: str
-    #: Run the jobs that must run alone, one after another, and end when there are none.
-    solo: bool = False
 
 
 def main(plan: ChildPlan, board: Board) -> None:
@@ -89,66 +78,11 @@ def main(plan: ChildPlan, board: Board) -> None:
         board.boot.fail(described(error))
         log.exception("worker.boot_failed")
         raise SystemExit(1) from None
-    stop.wait(child.is_over)
-    child.drain(stop)
-    # Not sys.exit, which a job may have replaced.
+    child.surviving(lambda: stop.wait(child.is_over))
+    child.surviving(lambda: child.drain(stop))
+    # A job may have replaced it, and multiprocessing calls it with the exit code.
+    sys.exit = _exit
     raise SystemExit(EXIT_REPLACED if child.must_be_replaced else EXIT_OK)
-
-
-class StopSignal:
-    """The requests to stop.
-
-    The first SIGTERM, or the end of the parent, asks for a drain. The second SIGTERM shortens it.
-    """
-
-    def __init__(self, grace: float) -> None:
-        self._grace = grace
-        self._requested = Event()
-        self.hurry = Event()
-        #: Set when the supervisor has died. It renews the lease no more.
-        self.orphaned = Event()
-        self._timer = Event()
-        self._set_handlers()
-        WatchedThread("callboard-parent", self._watch_parent).start()
-
-    def wait(self, done: Callable[[], bool]) -> None:
-        """Wait until a stop is requested or `done` returns True."""
-        # The timers' handlers of job modules stay. Without one, a job's `signal.alarm` would end the process.
-        for number in forks.TIMERS:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, lambda *_: self._timer.set())
-        # Python handles signals only between two waits.
-        while not self._requested.wait(0.2) and not done():
-            self._set_handlers()
-            if self._timer.is_set():
-                self._timer.clear()
-                log.warning("worker.timer_ignored", reason="a job set a timer or a CPU limit of the process")
-
-    def _set_handlers(self) -> None:
-        """Handle the stop signals here, also after a job module has set handlers of its own."""
-        if signal.getsignal(signal.SIGTERM) != self._on_signal:
-            signal.signal(signal.SIGTERM, self._on_signal)
-        # Ctrl-C reaches the whole process group. The supervisor sends SIGTERM for it. An ignored signal would
-        # also be ignored by the programs that jobs start; one with a handler is not.
-        if signal.getsignal(signal.SIGINT) is not _ignore:
-            signal.signal(signal.SIGINT, _ignore)
-
-    def _on_signal(self, *_: object) -> None:
-        (self.hurry if self._requested.is_set() else self._requested).set()
-
-    def _watch_parent(self) -> None:
-        parent = parent_process()
-        if parent is not None:
-            wait([parent.sentinel])
-            log.warning("worker.orphaned")
-            self.orphaned.set()
-            # The import of the jobs may hang, and no supervisor is left that would notice.
-            end_at_latest(self._grace + _LAST_RESORT)
-            self._requested.set()
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing with a signal."""
 
 
 class WorkerChild:
@@ -156,10 +90,12 @@ class WorkerChild:
 
     def __init__(self, plan: ChildPlan, board: Board) -> None:
         self._plan = plan
+        self._board = board
         settings = plan.settings
         self._platform = Platform(
             sqlalchemy_url(plan.database_url), plan.redis_url, lease=settings.lease_ttl, pool_size=8,
             application="callboard worker", schema=settings.schema_name, allow_pooler=False,
+            app=settings.app,
         )  # fmt: skip
         #: The threads that ended and could not be started again.
         self.lost_threads: list[str] = []
@@ -167,18 +103,24 @@ class WorkerChild:
         try:
             if settings.middleware:
                 board.boot.begin(f"{IMPORTING} the middleware of CALLBOARD_MIDDLEWARE")
-            self._broker = make_broker(self._platform, self._draining, settings)
+            self._broker, adoption = make_broker(self._platform, self._draining, settings)
             import_jobs(settings.jobs, board.boot)
+            adoption.settle()
         finally:
             # Patched threads may make the import fail too, with an error that does not name them.
             green_threads.refuse()
         board.boot.begin("published its jobs")
         self._definitions = self._broker.definitions()
-        self._platform.catalogue.publish([definition.type for definition in self._definitions.values()])
+        check_jobs(self._definitions, settings.jobs)
+        # The publication puts the modules of this process in the place of others.
+        warn_of_shared_names(self._platform.catalogue, self._definitions)
+        self._published = self._platform.catalogue.publish(
+            [definition.type for definition in self._definitions.values()]
+        )
         self._slots = Slots(settings.slots, settings.async_slots, settings.threads, SYSTEM)
         stores = Stores.of(self._platform, plan.worker_id)
         # This comes after the import of the jobs, because their modules may configure logging too.
-        self._reporting = Reporting(stores, self._platform, self._slots, board, settings)
+        self._reporting = Reporting(stores, self._platform, self._slots, board, self._draining, settings)
         self._runners = Runners(
             stores, self._platform, self._reporting, self._slots, self._broker, self._definitions,
             board, self._draining, settings, solo=plan.solo,
@@ -197,16 +139,26 @@ class WorkerChild:
             job_names=tuple(sorted(self._definitions)),
             threads=settings.threads,
             slots=settings.slots,
+            job_versions=tuple(version.key for version in self._published),
         )
         self._platform.workers.register(card)
         self._reporting.start()
         self._runners.loop.start()
+        serve_calls(self._runners.loop)
         self._reporting.monitor.start()
         self._broker.emit_after("process_boot")
-        self._broker.declare_queue(VIRTUAL_QUEUE)
         garbage.settle()
         self._runners.worker.start()
         log.info("worker.ready", worker_id=str(self._plan.worker_id), jobs=len(self._definitions))
+
+    def surviving(self, call: Callable[[], object]) -> None:
+        """Call a part of the main thread's work. When it fails, this process must be replaced."""
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - a job may have broken what this thread uses
+            self.lost_threads.append("callboard-main")
+            self._announce_end()
+            report_failure("callboard-main", error)
 
     @property
     def must_be_replaced(self) -> bool:
@@ -219,9 +171,20 @@ class WorkerChild:
         """
         self._runners.worker.replace_dead_threads()
         self.lost_threads = [*self._runners.lost_threads(), *self._reporting.lost_threads()]
+        if self.must_be_replaced:
+            self._announce_end()
         if self.lost_threads:
             log.error("worker.threads_lost", threads=self.lost_threads, then="the process is replaced")
-        return self.must_be_replaced or (self._runners.is_settled() and not self._slots.count())
+        if self.must_be_replaced:
+            return True
+        return self._runners.is_settled() and not self._slots.count()
+
+    def _announce_end(self) -> None:
+        """Tell the supervisor why this process must be replaced, and when it ends at the latest."""
+        reason = self._reporting.guard.replacement or f"it lost the threads {', '.join(self.lost_threads)}"
+        longest = self._plan.settings.grace.total_seconds() + LAST_RESORT + 1
+        worked = bool(self._slots.ended or self._slots.count())
+        self._board.leave(reason, SYSTEM.monotonic() + longest, worked=worked)
 
     def drain(self, stop: StopSignal) -> None:
         """Stop claiming, hand back jobs that have not started, and wait a grace period for running jobs."""
@@ -230,7 +193,7 @@ class WorkerChild:
         log.info("worker.draining", running=len(self._slots.held()), grace=grace)
         self._draining.set()
         self._platform.database.hurry(_STOP_ANSWER, grace + _LAST_WRITES)
-        end_at_latest(grace + _LAST_RESORT)
+        end_at_latest(grace + LAST_RESORT, EXIT_REPLACED if self.must_be_replaced else EXIT_OVERDUE)
         with suppress(Unavailable):
             self._platform.workers.drain(self._plan.worker_id)
         self._hand_back()
@@ -254,8 +217,9 @@ class WorkerChild:
         if self._reporting.stop(_CLEANUP_TIME):
             with suppress(Unavailable):
                 self._platform.workers.end(self._plan.worker_id, suspects=())
-        # The work is done. A signal that arrives now must not look like a crash.
-        signal.signal(signal.SIGTERM, _ignore)
+        # The work is done. A signal that arrives now must not look like a crash. Python takes a handler of
+        # its own back when it ends, but not this one.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         log.info("worker.stopped", left=len(self._slots.held()))
 
     def _hand_back(self) -> None:

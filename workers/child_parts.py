@@ -25,8 +25,11 @@ from callboard.jobs.model.job import Source
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.platform import Platform
 from callboard.workers.board import Board
+from callboard.workers.execute.adoption import BrokerAdoption
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt_factory import AttemptFactory
+from callboard.workers.execute.job_loop import leave_out_own_loop
+from callboard.workers.execute.silent_loop import SilentLoop
 from callboard.workers.execute.sync_runner import JobWorker
 from callboard.workers.execute.worker_broker import Runner, WorkerBroker
 from callboard.workers.fetch.consumer import JobConsumer
@@ -34,7 +37,8 @@ from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.solo import SoloConsumer
 from callboard.workers.fetch.work_queue import WorkQueue
 from callboard.workers.process.process_guard import ProcessGuard
-from callboard.workers.report.flusher import Announcer, Flusher
+from callboard.workers.report.announcer import Announcer
+from callboard.workers.report.flusher import Flusher
 from callboard.workers.report.hold_watch import HoldWatch
 from callboard.workers.report.job_log_flusher import JobLogFlusher
 from callboard.workers.report.job_log_handler import JobLogHandler
@@ -57,9 +61,10 @@ class Stores:
     def of(cls, platform: Platform, worker: UUID) -> "Stores":
         """Make the services of this worker."""
         database = platform.database
+        claims = Claims(database, worker)
         return cls(
-            Claims(database, worker),
-            Ends(database, platform.transport, platform.followers),
+            claims,
+            Ends(database, platform.transport, claims, platform.followers),
             Reports(database, worker),
             JobLogWriter(database),
         )
@@ -69,10 +74,16 @@ class Reporting:
     """The threads that write outcomes, log lines and progress, and monitor running jobs."""
 
     def __init__(
-        self, stores: Stores, platform: Platform, slots: Slots, board: Board, settings: Settings
+        self,
+        stores: Stores,
+        platform: Platform,
+        slots: Slots,
+        board: Board,
+        draining: Event,
+        settings: Settings,
     ) -> None:
         self.announcer = Announcer(platform.transport)
-        self.guard = ProcessGuard(slots)
+        self.guard = ProcessGuard(slots, draining)
         self.flusher = Flusher(stores.ends, slots, self.announcer, self.guard.prepare)
         self.job_logs = JobLogFlusher(stores.job_logs, self.flusher, SYSTEM)
         self.monitor = Monitor(stores.reports, slots, board, SYSTEM, self.guard.check)
@@ -118,6 +129,7 @@ class Runners:
         self.loop = AsyncRunner(
             settings.async_slots, put_on_board, draining, reporting.job_logs.put, broker.around
         )
+        self._silent_loop = SilentLoop(self.loop)
         work_queue = WorkQueue()
         self.consumer = (SoloConsumer if solo else JobConsumer)(
             claims=stores.claims,
@@ -132,6 +144,7 @@ class Runners:
             draining=draining,
             clock=SYSTEM,
         )
+        reporting.flusher.successors = self.consumer
         await_value = self.loop.await_value
         broker.serve(
             self.consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining, await_value)
@@ -151,7 +164,7 @@ class Runners:
 
     def lost_threads(self) -> list[str]:
         """Return the names of the threads that ended without being asked to, without those of sync jobs."""
-        lost = [self.loop.name] if self.loop.failed else []
+        lost = [self.loop.name] if self.loop.failed or self._silent_loop.is_dead() else []
         return lost + ["callboard-consumer"] * self.worker.has_lost_consumer()
 
     def is_settled(self) -> bool:
@@ -165,7 +178,8 @@ def attempt_factory(
     """Return the factory for the attempts of this process."""
 
     def enqueue_job(request: JobRequest, source: Source) -> UUID:
-        return platform.enqueue.accept(platform.enqueue.check(request, source)).ids[0]
+        named = platform.catalogue.in_app(request)
+        return platform.enqueue.accept(platform.enqueue.check(named, source)).ids[0]
 
     def read_body(delivery_id: UUID) -> bytes:
         return platform.deliveries.body(delivery_id)
@@ -174,13 +188,21 @@ def attempt_factory(
     return AttemptFactory(verdict, enqueue_job, on_progress, read_body, SYSTEM)
 
 
-def make_broker(platform: Platform, draining: Event, settings: Settings) -> WorkerBroker:
-    """Make the broker of this process with the configured middleware,
-    and set it as Dramatiq's global broker.
+def make_broker(
+    platform: Platform, draining: Event, settings: Settings
+) -> tuple[WorkerBroker, BrokerAdoption]:
+    """Make the broker of this process with the configured middleware, and set it as Dramatiq's global broker.
+
+    The brokers that modules make from now on are adopted. Call `settle()` after the jobs' modules are
+    imported.
     """
     broker = WorkerBroker(lambda: platform, draining, middleware=[])
     dramatiq.set_broker(broker)
+    leave_out_own_loop()
+    adoption = BrokerAdoption(broker)
+    adoption.begin()
     # This comes after set_broker, because a middleware module may declare jobs too.
-    for middleware in load_middleware(settings.middleware):
+    broker.configured = load_middleware(settings.middleware)
+    for middleware in broker.configured:
         broker.add_middleware(middleware)
-    return broker
+    return broker, adoption

@@ -67,9 +67,10 @@ async def create_job(
         )
         return await once(caller, request, idempotency_key, work)
     size = len(await request.body())
-    if size <= MAX_INLINE and enqueue.is_quick(asked) and caller.confines_quickly(asked):
-        batch = _checked(caller, asked, source)
-    else:
+    batch = None
+    if size <= MAX_INLINE and caller.confines_quickly(asked):
+        batch = enqueue.check_cached(caller.confine(asked), source)
+    if batch is None:
         batch = await run_in_threadpool(_checked, caller, asked, source)
     written = await enqueue.accept_async(batch, size=size)
     [receipt] = written.receipts

@@ -5,18 +5,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from benchmarks import work
+from benchmarks import draining, work
 from benchmarks.arena import Arena
 from benchmarks.cases import drain
 from benchmarks.harness import Case, Contender, Figures, Target, percentiles
 from benchmarks.processes import Running
 from benchmarks.rivals import bare
 from benchmarks.sending import SenderProgram
+from callboard.jobs.model.request import job_request
 
 _WARM_UP_JOBS = 50
 #: The mean time between two jobs. Seconds.
 _SHORT_PAUSE, _LONG_PAUSE = 0.04, 1.0
 _IDLE_SECONDS = 2.0
+_NEW_QUEUE_EVERY = 0.25
 _LOAD_SECONDS = 5.0
 Workers = Callable[[Arena], AbstractContextManager[Running]]
 Sender = Callable[[Arena], SenderProgram]
@@ -62,6 +64,21 @@ def pickup(workers: Workers, sender: Sender, jobs: int, pause: float) -> Contend
     return measure
 
 
+def new_queues(arena: Arena) -> Figures:
+    """Enqueue one job into each of several queues that did not exist before, while the workers are idle."""
+    arena.reset()
+    count = arena.size(40, 3)
+    enqueue = arena.platform.enqueue
+    with idle(arena, _ours, SenderProgram.ours) as delays:
+        for number in range(count):
+            named = {"name": "picked_up", "queue": f"bench-{number}"}
+            enqueue.accept(
+                enqueue.check(job_request({**named, "kwargs": {"sent": time.monotonic()}}), draining.PYTHON)
+            )
+            time.sleep(_NEW_QUEUE_EVERY)
+        return percentiles(delays.take(count))
+
+
 def half_load(full: Contender, workers: Workers, sender: Sender) -> Contender:
     """Return a contender that sends jobs at half the rate that `full` has just measured.
 
@@ -102,6 +119,12 @@ CASES = [
             "callboard": pickup(_ours, SenderProgram.ours, 20, _LONG_PAUSE),
             "dramatiq": pickup(bare.workers, SenderProgram.bare, 20, _LONG_PAUSE),
         },
+    ),
+    Case(
+        "latency-new",
+        "idle, the first job of a new queue: enqueue until it starts",
+        {"callboard": new_queues},
+        [Target("p50_ms", at_most=20)],
     ),
     Case(
         "latency-half",

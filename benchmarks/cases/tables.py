@@ -22,6 +22,8 @@ _QUICK_JOBS: Final = 5_000
 _CALLS: Final = 40
 _PAGE: Final = 50
 _ROUNDS: Final = 60
+#: How often the feeder fills an empty Redis. It takes about ten rounds.
+_FILLS: Final = 10
 LISTS: Final[dict[str, dict[str, str]]] = {
     "all": {},
     "succeeded": {"state": "succeeded"},
@@ -38,6 +40,10 @@ LISTS: Final[dict[str, dict[str, str]]] = {
     "since": {"since": "1h"},
     "since_now": {"since": "1s"},
     "until": {"until": "3d"},
+    "until_end": {"until": "143h"},
+    "until_before": {"until": "9d"},
+    "queue_until": {"queue": "queue3", "until": "3d"},
+    "queue_rare_until": {"queue": "rare", "until": "3d"},
 }
 
 
@@ -64,7 +70,7 @@ class Reader:
 
 
 def read(arena: Arena) -> Figures:
-    """Measure GET /v1/jobs with each filter and on a late page, and GET /v1/jobs/{id}: 95th percentiles.
+    """Measure GET /v1/jobs with each filter, on second and late pages, and GET /v1/jobs/{id}: p95.
 
     `list_p95_ms` is that of the slowest list.
     """
@@ -75,6 +81,10 @@ def read(arena: Arena) -> Figures:
         # jobs are half a second apart, so a fifth of them are newer than this page
         far_down = reader.page(until=f"{arena.size(JOBS, _QUICK_JOBS) // 10}s")["next_cursor"]
         lists["far_down"] = _p95(partial(reader.page, cursor=far_down), calls)
+        for name in ("queue", "tag"):
+            second = reader.page(**LISTS[name])["next_cursor"]
+            if second is not None:
+                lists[f"{name}_second"] = _p95(partial(reader.page, cursor=second, **LISTS[name]), calls)
         sample = arena.sql("SELECT id FROM callboard.jobs TABLESAMPLE SYSTEM (10) LIMIT :calls", calls=calls)
         ids = iter([row.id for row in sample])
         shown = _p95(lambda: reader.get(f"/v1/jobs/{next(ids)}"), len(sample))
@@ -87,22 +97,27 @@ def read(arena: Arena) -> Figures:
 
 def feed(arena: Arena) -> Figures:
     """Measure rounds of the feeder that fill an empty Redis or find it full, and one round of the gauges."""
-    arena.redis.flushall()
     feeder = Feeder(arena.platform, SYSTEM)
     filling: list[float] = []
-    full: list[float] = []
-    for _ in range(arena.size(_ROUNDS, 5)):
-        started = time.perf_counter()
-        brought = feeder.round()
-        (filling if brought else full).append(time.perf_counter() - started)
-    ticks = percentiles(full)
+    for _ in range(arena.size(_FILLS, 1)):
+        arena.redis.flushall()
+        brought = 1
+        while brought:
+            started = time.perf_counter()
+            brought = feeder.round()
+            filling.append(time.perf_counter() - started)
+        # This one brought nothing.
+        filling.pop()
+    ticks = percentiles([_duration(feeder.round) for _ in range(arena.size(_ROUNDS, 5))])
+    fills = percentiles(filling)
     gauges = Gauges(arena.platform.queues)
     counting = _duration(gauges.round)
     gauges.clear()
     return {
         "tick_p50_ms": ticks["p50_ms"],
         "tick_p95_ms": ticks["p95_ms"],
-        "filling_p50_ms": percentiles(filling)["p50_ms"],
+        "filling_p50_ms": fills["p50_ms"],
+        "filling_p95_ms": fills["p95_ms"],
         "filling_max_ms": max(filling) * 1000,
         "gauges_ms": counting * 1000,
     }
@@ -137,7 +152,7 @@ CASES = [
         "tables-feed",
         "with 1,000,000 jobs queued in 10 queues: a round of the feeder",
         {"callboard": feed},
-        [Target("tick_p95_ms", at_most=50), Target("filling_max_ms", at_most=50)],
+        [Target("tick_p95_ms", at_most=50), Target("filling_p95_ms", at_most=50)],
         around=lambda arena: _filled(arena, loading.queued),
     ),
 ]

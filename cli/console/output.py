@@ -13,17 +13,17 @@ import click
 
 from callboard.cli.console.text import iso, one_line
 from callboard.jobs.model.basics.durations import exact_duration
-from callboard.jobs.model.job import Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-#: The width of a table that does not go to a terminal: wide enough that nothing is cut.
-_PIPE_WIDTH: Final = 400
-#: A terminal of this width or more shows the `wide` columns of a table.
-_WIDE_TERMINAL: Final = 110
+#: The width of output that does not go to a terminal: wide enough that nothing is cut or folded.
+_PIPE_WIDTH: Final = 10_000
+_CARD_WIDTH: Final = 80
 _GAP: Final = 2
+#: A column is cut down to this width before another one moves to the second line.
+_READABLE_WIDTH: Final = 12
 #: A column is never cut below this width.
 _MIN_COLUMN_WIDTH: Final = 6
 
@@ -53,43 +53,6 @@ _STATE_STYLES: Final = {
     "skipped": "yellow",
     "missed": "yellow",
 }
-
-
-def job_object(job: Job) -> dict[str, Any]:
-    """Return a job's fields for JSON output. They are the fields that HTTP returns."""
-    return {
-        "id": str(job.id),
-        "name": job.name,
-        "queue": job.queue,
-        "state": str(job.state),
-        "priority": job.priority,
-        "args": job.args,
-        "kwargs": job.kwargs,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "run_at": job.run_at,
-        "enqueued_at": job.enqueued_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "progress": job.progress,
-        "progress_note": job.progress_note,
-        "result": job.result,
-        "errors": job.errors,
-        "tags": job.tags,
-        "source": job.source,
-        "source_id": job.source_id,
-        "unique_key": job.unique_key,
-        "worker_id": job.worker_id,
-        "timeout": job.timeout,
-        "cancel_requested_at": job.cancel_requested_at,
-        "crash_count": job.crash_count,
-        "hard_timeout": None if job.hard_timeout is None else exact_duration(job.hard_timeout),
-        "options": job.options,
-        "limit_key": job.limit_key,
-        "solo": job.solo,
-        "put_off": job.put_off,
-        "put_off_reason": job.put_off_reason,
-    }
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -131,15 +94,14 @@ def note(text: str) -> None:
 
 
 def interactive() -> bool:
-    """Return whether stdin and stderr are a terminal, where a question can be asked."""
+    """Return whether a question can be asked: stdin and stderr are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def require_consent(*, yes: bool) -> None:
     """Raise UsageError without a terminal and without `--yes`: nobody can be asked.
 
-    A command that asks calls it first, so a script without `--yes` fails on its first run, and not only when
-    there is something to destroy.
+    A command that asks calls it first: a script without `--yes` fails on its first run.
     """
     if not yes and not interactive():
         raise click.UsageError("this needs --yes without a terminal, where nobody is asked; nothing was done")
@@ -160,7 +122,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
 class Column:
     """A column of a table.
 
-    wide:  shown only in a wide terminal
+    wide:  the first to move to a second line below its row when the table is too wide
     cut:   shortened with an ellipsis when the table is too wide
     right: aligned to the right
     fold:  continued on the next line when the table is too wide
@@ -174,31 +136,89 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]], *, empty: str) -> None:
-    """Print rows under their column titles, at most as wide as the terminal.
+    """Print rows under their column titles, at most as wide as the terminal. No column is dropped.
 
-    Without rows, print the message `empty` on stderr instead.
+    In a narrow terminal, columns that do not fit follow on a second line below each row. Without rows, print
+    the message `empty` on stderr instead.
     """
     if not rows:
         note(empty)
         return
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
     width = stdout_width()
-    shown = [index for index, column in enumerate(columns) if not column.wide or width >= _WIDE_TERMINAL]
-    cells = [[_cell(row[index]) for index in shown] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    for index, size in zip(shown, _widths([columns[index] for index in shown], cells, width), strict=True):
-        column = columns[index]
-        table.add_column(
-            column.title,
-            width=size,
-            no_wrap=not column.fold,
-            overflow="fold" if column.fold else "ellipsis",
-            justify="right" if column.right else "left",
-        )
+    cells = [[_cell(value) for value in row] for row in rows]
+    beside, below = _split(columns, cells, width)
+    sizes = _widths([columns[at] for at in beside], [[line[at] for at in beside] for line in cells], width)
+    parts: list[RenderableType] = []
+
+    def add(line: "Sequence[Text]") -> None:
+        row = Table.grid(padding=(0, _GAP, 0, 0))
+        for at, size in zip(beside, sizes, strict=True):
+            column = columns[at]
+            row.add_column(
+                width=size, no_wrap=not column.fold, overflow="fold" if column.fold else "ellipsis",
+                justify="right" if column.right else "left",
+            )  # fmt: skip
+        row.add_row(*(line[at] for at in beside))
+        parts.append(row)
+
+    add([Text(column.title, style="bold") for column in columns])
     for line in cells:
-        table.add_row(*line)
-    print_rich(table)
+        add(line)
+        more = [
+            Text.assemble(
+                (columns[at].title.lower(), "bright_black"), " " if columns[at].title else "", line[at]
+            )
+            for at in below
+            if line[at].plain not in {"", "-"}
+        ]
+        if more:
+            parts.append(Padding(Text("  ").join(more), (0, 0, 0, _GAP)))
+    print_rich(*parts)
+
+
+def _split(
+    columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width: int
+) -> tuple[list[int], list[int]]:
+    """Return which columns stand in the row, and which on the second line below it."""
+    beside = list(range(len(columns)))
+    needed = [
+        min(size, _READABLE_WIDTH) if columns[at].cut or columns[at].fold else size
+        for at, size in enumerate(_natural(columns, cells))
+    ]
+    while len(beside) > 1 and sum(needed[at] + _GAP for at in beside) - _GAP > width:
+        beside.remove(next((at for at in reversed(beside) if columns[at].wide), beside[-1]))
+    return beside, [at for at in range(len(columns)) if at not in beside]
+
+
+def _natural(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]") -> list[int]:
+    return [
+        max([len(column.title), *(line[at].cell_len for line in cells)]) for at, column in enumerate(columns)
+    ]
+
+
+def print_card(title: "Text", *parts: "RenderableType", subtitle: str = "") -> None:
+    """Print a title and what belongs to it: in a box on a terminal, else plain, with nothing folded."""
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    if not sys.stdout.isatty():
+        print_rich(title, *([Text(subtitle)] if subtitle else []), *parts)
+        return
+    print_rich(
+        Panel(
+            Group(*parts),
+            title=Text.assemble(" ", title, " "), title_align="left",
+            subtitle=f" {subtitle} " if subtitle else None, subtitle_align="left",
+            box=box.ROUNDED, width=min(_CARD_WIDTH, stdout_width()), padding=(0, 2),
+            border_style="bright_black",
+        )
+    )  # fmt: skip
 
 
 def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width: int) -> list[int]:
@@ -206,10 +226,7 @@ def _widths(columns: Sequence[Column], cells: "Sequence[Sequence[Text]]", width:
 
     In a table that is too wide, the widest columns that may be cut or folded shrink.
     """
-    sizes = [
-        max([len(column.title), *(line[index].cell_len for line in cells)])
-        for index, column in enumerate(columns)
-    ]
+    sizes = _natural(columns, cells)
     shrinkable = [index for index, column in enumerate(columns) if column.cut or column.fold]
     excess = sum(sizes) + _GAP * (len(sizes) - 1) - width
     for _ in range(max(0, excess)):
@@ -244,7 +261,7 @@ def state_text(state: str, more: str = "") -> "Text":
 
 
 def print_rich(*parts: "RenderableType", err: bool = False) -> None:
-    """Print rich renderables to stdout, or to stderr if `err`. Use colours only if `coloured` allows them."""
+    """Print rich renderables, to stderr if `err`. Use colours only if `coloured` allows them."""
     stream = sys.stderr if err else sys.stdout
     click.echo(rich_text(*parts, stream=stream), err=err, color=coloured(stream))
 
@@ -262,7 +279,6 @@ def rich_text(*parts: "RenderableType", stream: TextIO) -> str:
         highlight=False,
         markup=False,
         emoji=False,
-        legacy_windows=False,
     )
     console.print(*parts, sep="\n")
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())

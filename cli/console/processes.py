@@ -43,14 +43,14 @@ class Child:
     """One child process.
 
     stop_timeout: how many seconds it may take to stop before it is killed
-    may_start:    called repeatedly until it returns True; then the child is started for the first time
+    may_begin:    called repeatedly until it returns True; then its standard input ends, which it waits for
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     stop_timeout: float
-    may_start: Callable[[], bool] = lambda: True
+    may_begin: Callable[[], bool] | None = None
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -66,12 +66,18 @@ class Child:
         self.process = subprocess.Popen(  # noqa: S603 - our own program
             self.command,
             env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if self.may_begin else subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_terminate_with_parent(os.getpid()),  # noqa: PLW1509 - the parent has one thread
         )
         self.started_at = now
         log.debug("process.started", process=self.name, pid=self.process.pid)
+
+    def let_begin(self) -> None:
+        """End the standard input of a process that waits for it, if it may begin."""
+        if self.process and self.process.stdin and self.may_begin and self.may_begin():
+            self.process.stdin.close()
+            self.process.stdin = self.may_begin = None
 
     def signal(self, number: int) -> None:
         """Send a signal to the process. SIGKILL goes to all processes of its group."""
@@ -153,6 +159,7 @@ class Parent:
             for child in self.children:
                 if not child.alive and (code := self._replace(child)):
                     return code
+                child.let_begin()
             if self._ready:
                 self.upkeep()
             elif self.is_ready():
@@ -167,7 +174,7 @@ class Parent:
         return min([_CHECK_INTERVAL if self._ready else _CHECK_INTERVAL_AT_START, *due])
 
     def _replace(self, child: Child) -> int:
-        """Start a child that may start, or restart a dead one, now or after its back-off.
+        """Start a child, or restart a dead one, now or after its back-off.
 
         Return 0, or the exit code to end with: the child cannot work.
         """
@@ -193,7 +200,7 @@ class Parent:
             wait = self.back_off * 2 ** (child.fast_deaths - 1) if fast else 0.0
             child.restart_at = now + wait
             log.warning("process.died", process=child.name, code=code, restart_in=f"{wait:g}s")
-        if now >= child.restart_at and (child.started_at or child.may_start()):
+        if now >= child.restart_at:
             child.start(now)
         return 0
 

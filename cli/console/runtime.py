@@ -1,6 +1,6 @@
 """The composition root of the command line: a command gets its settings, servers and services here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ def build_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
 
     return Platform(
         sqlalchemy_url(urls.database_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
-        application="callboard cli",
+        application="callboard cli", app=settings.app, lazy=True,
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def direct_platform(settings: "Settings", urls: "ServerUrls") -> "Platform":
 
     platform = Platform(
         sqlalchemy_url(urls.direct_url), urls.redis_url, schema=settings.schema_name, pool_size=2,
-        application="callboard cli", allow_pooler=False,
+        application="callboard cli", allow_pooler=False, app=settings.app, lazy=True,
     )  # fmt: skip
     platform.database.refuse_pooler()
     return platform
@@ -90,17 +90,20 @@ def quiet_settings() -> "Settings":
     return _settings("warning", background=False)
 
 
-def server_settings() -> "Settings":
-    """Return the settings and configure logging for a long-running process: level info unless set."""
-    return _settings("info", background=True)
+def server_settings(options: Mapping[str, str | int] | None = None) -> "Settings":
+    """Return the settings and configure logging for a long-running process: level info unless set.
+
+    options: settings that the command line gives, by key.
+    """
+    return _settings("info", background=True, options=options)
 
 
-def _settings(level: str, *, background: bool) -> "Settings":
+def _settings(level: str, *, background: bool, options: Mapping[str, str | int] | None = None) -> "Settings":
     from callboard.config.log_writer import Background
     from callboard.config.logging import configure
     from callboard.config.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(options=options)
     chosen = settings.source("log_level") != "default"
     wish = None
     if background:

@@ -51,6 +51,11 @@ def ago(moment: datetime | None, now: datetime) -> str:
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
+def moment(time: datetime | None, now: datetime) -> str:
+    """Return a time and its distance from now: `2026-11-22 09:00:00 UTC (3 s ago)`; `-` for None."""
+    return "-" if time is None else f"{clock(time)} ({ago(time, now)})"
+
+
 def span(length: timedelta) -> str:
     """Return a measured duration: `850 ms`, `2.4 s`, `3 min 12 s`."""
     seconds = max(0.0, length.total_seconds())

@@ -14,7 +14,9 @@ from callboard.cli.console.filter_options import Criteria, filter_options
 from callboard.cli.console.options import DURATION, ID, json_option
 from callboard.cli.console.output import note
 from callboard.cli.console.request_options import request_options, request_values
+from callboard.cli.job.argument_help import EnqueueCommand
 from callboard.cli.job.job_log_commands import logs
+from callboard.cli.job.job_type_commands import publish, types
 from callboard.cli.job.job_verbs import cancel, delete, retry
 from callboard.cli.job.job_views import print_job, print_jobs
 from callboard.cli.job.job_why_commands import why
@@ -32,11 +34,11 @@ def job() -> None:
     """Enqueue, list, show, cancel, retry and delete jobs."""
 
 
-for _verb in (cancel, retry, delete, why, logs):
+for _verb in (cancel, retry, delete, why, logs, types, publish):
     job.add_command(_verb)
 
 
-@job.command()
+@job.command(cls=EnqueueCommand)
 @click.argument("name")
 @click.option(
     "--args",
@@ -69,7 +71,8 @@ def enqueue(
 ) -> None:
     """Enqueue a job and print its id.
 
-    The job is committed when the command exits with 0.
+    The job is committed when the command exits with 0. With a NAME, this help
+    shows the arguments of that job.
 
     \b
     callboard job enqueue build_report --args '{"account_id": 7}' --in 10m
@@ -86,6 +89,7 @@ def enqueue(
     request = job_request(values)
     with open_runtime() as runtime:
         platform = runtime.platform
+        request = platform.catalogue.in_app(request)
         batch = platform.enqueue.check(request, Source("cli", _user()))
         [receipt] = platform.enqueue.accept(batch).receipts
         try:
@@ -132,7 +136,9 @@ def show(*, job_id: UUID, traceback: bool, as_json: bool) -> None:
     from callboard.cli.console.runtime import open_runtime
 
     with open_runtime() as runtime:
-        print_job(runtime.platform.jobs.get(job_id), as_json=as_json, traceback=traceback)
+        found = runtime.platform.jobs.get(job_id)
+        ahead = not as_json and runtime.platform.why.is_claimed_ahead(found)
+        print_job(found, as_json=as_json, traceback=traceback, ahead=ahead)
 
 
 @job.command()

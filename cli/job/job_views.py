@@ -7,16 +7,15 @@ from uuid import UUID
 
 from callboard.cli.console.output import (
     Column,
-    job_object,
     note,
+    print_card,
     print_items,
     print_json,
-    print_rich,
     print_table,
     state_text,
-    stdout_width,
 )
-from callboard.cli.console.text import ago, clock, one_line, span, visible
+from callboard.cli.console.text import ago, moment, one_line, span, visible
+from callboard.cli.job.job_object import job_object
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.durations import exact_duration
 from callboard.jobs.model.job import Job
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from callboard.jobs.operate.listing import JobPage
 
-_CARD_WIDTH: Final = 80
 _BAR_WIDTH: Final = 20
 #: JSON up to this length is shown on one line.
 _ONE_LINE_LENGTH: Final = 56
@@ -72,12 +70,16 @@ def print_job_objects(jobs: Sequence[tuple[UUID, Job | None]]) -> None:
     print_items([{"id": str(job_id)} if job is None else job_object(job) for job_id, job in jobs])
 
 
-def print_job(job: Job, *, as_json: bool, traceback: bool = False) -> None:
-    """Print one job, as JSON or as a card; `traceback` adds the tracebacks of its errors to the card."""
+def print_job(job: Job, *, as_json: bool, traceback: bool = False, ahead: bool = False) -> None:
+    """Print one job, as JSON or as a card.
+
+    traceback: add the tracebacks of its errors to the card.
+    ahead:     a worker has claimed it, and not started it yet.
+    """
     if as_json:
         print_json(job_object(job))
     else:
-        print_rich(_card(job, SYSTEM.now(), traceback=traceback))
+        _print_card(job, SYSTEM.now(), traceback=traceback, ahead=ahead)
 
 
 def _shown_time(job: Job) -> datetime:
@@ -91,18 +93,14 @@ def _state(job: Job) -> "Text":
     return state_text(str(job.state), f"{(job.progress or 0) * 100:.0f}%" if running else "")
 
 
-def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
-    from rich import box
-    from rich.console import Group
-    from rich.panel import Panel
+def _print_card(job: Job, now: datetime, *, traceback: bool, ahead: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    width = min(_CARD_WIDTH, stdout_width())
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="bright_black", no_wrap=True)
     facts.add_column(overflow="fold")
-    for label, value in _facts(job, now):
+    for label, value in _facts(job, now, ahead=ahead):
         facts.add_row(label, value if isinstance(value, Text) else Text(visible(value)))
     parts: list[RenderableType] = [facts]
     for heading, content in (("args", job.args), ("kwargs", job.kwargs), ("result", job.result)):
@@ -114,46 +112,39 @@ def _card(job: Job, now: datetime, *, traceback: bool) -> "RenderableType":
                 parts += [_heading(heading), _block(content)]
     if job.errors:
         parts += [_heading("errors"), _errors(job, now, traceback=traceback)]
-    title = Text.assemble(" ", (one_line(job.name), "bold"), "  ", state_text(str(job.state)), " ")
-    return Panel(
-        Group(*parts),
-        title=title,
-        title_align="left",
-        box=box.ROUNDED,
-        width=width,
-        padding=(0, 2),
-        border_style="bright_black",
-    )
+    print_card(Text.assemble((one_line(job.name), "bold"), "  ", state_text(str(job.state))), *parts)
 
 
-def _facts(job: Job, now: datetime) -> "list[tuple[str, str | Text]]":
+def _facts(job: Job, now: datetime, *, ahead: bool) -> "list[tuple[str, str | Text]]":
     source = job.source if job.source_id is None else f"{job.source} ({job.source_id})"
     facts: list[tuple[str, str | Text]] = [
         ("id", str(job.id)),
         ("queue", f"{job.queue}, priority {job.priority}"),
         ("attempt", f"{job.attempt} of {job.max_attempts}" + _crashes(job)),
-        ("enqueued", f"{_moment(job.enqueued_at, now)}, by {source}"),
+        ("enqueued", f"{moment(job.enqueued_at, now)}, by {source}"),
     ]
     if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
-        facts.append(("due", _moment(job.run_at, now)))
-    if job.started_at:
+        facts.append(("due", moment(job.run_at, now)))
+    if job.started_at and ahead:
+        facts.append(("claimed", f"{moment(job.started_at, now)}, not started yet"))
+    elif job.started_at:
         waited = span(job.started_at - max(job.run_at, job.enqueued_at))
-        facts.append(("started", f"{_moment(job.started_at, now)}, waited {waited}"))
+        facts.append(("started", f"{moment(job.started_at, now)}, waited {waited}"))
     if job.finished_at:
         ran = f", ran {span(job.finished_at - job.started_at)}" if job.started_at else ""
-        facts.append(("finished", _moment(job.finished_at, now) + ran))
-    if job.progress is not None or job.progress_note:
+        facts.append(("finished", moment(job.finished_at, now) + ran))
+    if job.progress_note or (job.progress is not None and job.state is not JobState.SUCCEEDED):
         facts.append(("progress", _progress(job)))
     for label, value in (
         ("timeout", exact_duration(job.timeout) if job.timeout else None),
         ("hard timeout", exact_duration(job.hard_timeout) if job.hard_timeout else None),
-        ("expires", _moment(job.expires_at, now) if job.expires_at else None),
+        ("expires", moment(job.expires_at, now) if job.expires_at else None),
         ("unique key", job.unique_key),
         ("limit key", job.limit_key),
         ("tags", ", ".join(job.tags) or None),
         ("put off", f"{job.put_off} times, {job.put_off_reason}" if job.put_off else None),
         ("worker", str(job.worker_id) if job.worker_id else None),
-        ("cancel", _moment(job.cancel_requested_at, now) if job.cancel_requested_at else None),
+        ("cancel", moment(job.cancel_requested_at, now) if job.cancel_requested_at else None),
     ):
         if value is not None:
             facts.append((label, value))
@@ -168,14 +159,11 @@ def _crashes(job: Job) -> str:
     )
 
 
-def _moment(moment: datetime, now: datetime) -> str:
-    return f"{clock(moment)} ({ago(moment, now)})"
-
-
 def _progress(job: Job) -> "Text":
     from rich.text import Text
 
-    if job.progress is None:
+    # The last progress of a job that succeeded is not how far it came.
+    if job.progress is None or job.state is JobState.SUCCEEDED:
         return Text(visible(job.progress_note or ""))
     done = round(job.progress * _BAR_WIDTH)
     return Text.assemble(

@@ -1,20 +1,16 @@
 """`callboard job why`: explain why a job is not running."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from callboard.cli.console.options import ID, json_option
-from callboard.cli.console.output import print_json, print_rich, state_text, stdout_width
+from callboard.cli.console.output import print_card, print_json, state_text
 from callboard.cli.console.text import one_line
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from callboard.jobs.operate.why import Explanation
-
-_WIDTH: Final = 80
 
 
 @click.command()
@@ -32,7 +28,7 @@ def why(*, job_id: UUID, as_json: bool) -> None:
     if as_json:
         print_json(_object(explanation))
     else:
-        print_rich(_card(explanation))
+        _print_card(explanation)
 
 
 def _object(explanation: "Explanation") -> dict[str, Any]:
@@ -47,9 +43,7 @@ def _object(explanation: "Explanation") -> dict[str, Any]:
     }
 
 
-def _card(explanation: "Explanation") -> "RenderableType":
-    from rich import box
-    from rich.panel import Panel
+def _print_card(explanation: "Explanation") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -60,10 +54,5 @@ def _card(explanation: "Explanation") -> "RenderableType":
         grid.add_row(str(number), Text(one_line(reason.text), style="bold" if number == 1 else ""))
         if reason.mend:
             grid.add_row("", Text(one_line(reason.mend), style="green"))
-    title = Text.assemble(
-        " ", (one_line(explanation.name), "bold"), "  ", state_text(str(explanation.state)), " "
-    )
-    return Panel(
-        grid, title=title, title_align="left", subtitle=f" {explanation.job_id} ", subtitle_align="left",
-        box=box.ROUNDED, width=min(_WIDTH, stdout_width()), padding=(0, 2), border_style="bright_black",
-    )  # fmt: skip
+    title = Text.assemble((one_line(explanation.name), "bold"), "  ", state_text(str(explanation.state)))
+    print_card(title, grid, subtitle=str(explanation.job_id))

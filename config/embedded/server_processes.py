@@ -1,4 +1,7 @@
-"""Find the processes of one server by their working directory, and stop them."""
+"""Find the processes of one server by their working directory, and stop them.
+
+psutil is imported late: a command that finds its servers running does not need it.
+"""
 
 import signal
 import time
@@ -6,17 +9,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
-
-import psutil
+from typing import TYPE_CHECKING, Final
 
 from callboard.jobs.model.basics.clock import SYSTEM
+
+if TYPE_CHECKING:
+    import psutil
 
 _POLL: Final = 0.01
 
 
-def working_in(folder: Path, program: str) -> list[psutil.Process]:
+def working_in(folder: Path, program: str) -> "list[psutil.Process]":
     """Return the live processes of this program whose working directory is `folder`."""
+    import psutil
+
     wanted, found = str(folder.resolve()), []
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == program:
@@ -27,12 +33,14 @@ def working_in(folder: Path, program: str) -> list[psutil.Process]:
     return found
 
 
-def end(find: Callable[[], list[psutil.Process]], signals: Sequence[tuple[signal.Signals, float]]) -> bool:
+def end(find: Callable[[], list["psutil.Process"]], signals: Sequence[tuple[signal.Signals, float]]) -> bool:
     """Send each signal in turn and wait up to its number of seconds. Return True when no process is left.
 
     Only the parents among the processes get a signal, because a server stops its own children. SIGKILL goes
     to all of them.
     """
+    import psutil
+
     for number, seconds in signals:
         processes = find()
         known = {process.pid for process in processes}
@@ -45,15 +53,17 @@ def end(find: Callable[[], list[psutil.Process]], signals: Sequence[tuple[signal
     return False
 
 
-def alive(process: psutil.Process) -> bool:
+def alive(process: "psutil.Process") -> bool:
     """Return whether the process runs. A zombie, which waits only for its parent, does not."""
+    import psutil
+
     try:
         return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def _none_alive(processes: Sequence[psutil.Process]) -> bool:
+def _none_alive(processes: Sequence["psutil.Process"]) -> bool:
     return not any(alive(process) for process in processes)
 
 

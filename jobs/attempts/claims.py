@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from callboard.jobs.attempts.large_arguments import with_arguments
 from callboard.jobs.attempts.repository import claiming, serving
 from callboard.jobs.attempts.repository.claiming import Token
 from callboard.jobs.attempts.worker import ServedQueue
@@ -22,15 +23,12 @@ from callboard.jobs.postgres.schema import SchemaStatus
 _ADOPT_WITHIN: Final = 30.0
 #: How long a claim waits for a row that another transaction has locked. After that it skips locked rows.
 _ROW_LOCK_TIMEOUT: Final = timedelta(milliseconds=10)
-#: Large arguments are read in steps of this many jobs, until this many bytes are in memory.
-_LARGE_BYTES: Final = 16 * 1024 * 1024
-_LARGE_STEP: Final = 4
 
 log = structlog.get_logger(__name__)
 
 
 class Claims:
-    """Claims jobs for one worker. All methods are called from one thread.
+    """Claims jobs for one worker. All methods but `expect` are called from one thread.
 
     They raise Unavailable while Postgres is away.
     """
@@ -78,24 +76,12 @@ class Claims:
             return claiming.claim_solo(connection, self.worker, claim_id, names, queues)
 
     def with_arguments(self, claimed: list[ClaimedJob]) -> list[ClaimedJob]:
-        """Read the arguments that are too large to come with a claim, for as many jobs as fit into memory.
+        """Read the arguments that are too large to come with a claim, see `large_arguments`."""
+        return with_arguments(claimed, self._arguments)
 
-        At least a few are read. The other jobs have an empty `args_json`; the worker must hand them back.
-        """
-        large = [job.id for job in claimed if not job.args_json]
-        if not large:
-            return claimed
-        read: dict[UUID, tuple[str, str]] = {}
-        try:
-            while large and sum(map(_size, read.values())) < _LARGE_BYTES:
-                step, large = large[:_LARGE_STEP], large[_LARGE_STEP:]
-                read |= self._arguments(step)
-        except Unavailable as error:
-            log.debug("claim.large_arguments_unread", reason=error.message, jobs=len(large))
-        return [
-            job._replace(args_json=read[job.id][0], kwargs_json=read[job.id][1]) if job.id in read else job
-            for job in claimed
-        ]
+    def expect(self, claim_id: UUID) -> None:
+        """Search for the jobs of a claim that another thread made, and whose answer was lost."""
+        self._unanswered[claim_id] = self._clock.monotonic()
 
     def adopt(self) -> list[ClaimedJob]:
         """Return the jobs of claims that were committed but whose answer was lost.
@@ -147,9 +133,5 @@ class Claims:
             # Postgres refused the statement: nothing was committed.
             raise
         except Unavailable:
-            self._unanswered[claim_id] = self._clock.monotonic()
+            self.expect(claim_id)
             raise
-
-
-def _size(arguments: tuple[str, str]) -> int:
-    return len(arguments[0]) + len(arguments[1])

@@ -22,6 +22,10 @@ _FRAMES: Final = -30
 #: An exception with more causes, or a longer text, is read in a thread of its own.
 _FEW: Final = 20
 _SHORT: Final = 10_000
+#: The causes and members of groups that a traceback may have. A traceback of all of a group in which the same
+#: members are repeated, or of a million causes, would take all memory.
+_MOST_LINKED: Final = 2_500
+_TOO_MANY: Final = f"the traceback leaves out more than {_MOST_LINKED:,} causes and members of groups"
 
 
 # What the interpreter holds. A class or a metaclass may define others of the same names.
@@ -29,6 +33,7 @@ _CAUSE: Final[Any] = vars(BaseException)["__cause__"].__get__
 context_of: Final[Any] = vars(BaseException)["__context__"].__get__
 _TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"].__get__
 _ARGS: Final[Any] = vars(BaseException)["args"].__get__
+_MEMBERS: Final[Any] = vars(BaseExceptionGroup)["exceptions"].__get__
 _MRO: Final[Any] = vars(type)["__mro__"].__get__
 _CONTENTS: Final[Any] = vars(type)["__dict__"].__get__
 _QUALNAME: Final[Any] = vars(type)["__qualname__"].__get__
@@ -66,18 +71,19 @@ class ErrorText(NamedTuple):
 def error_text(error: BaseException, *, with_traceback: bool = True) -> ErrorText:
     """Return the texts of an exception. Takes two seconds at most, if its own code does not return."""
     name = class_name(type(error))
+    with_links = with_traceback and not _has_too_many(error)
+    problems: tuple[str, ...] = (_TOO_MANY,) if with_traceback and not with_links else ()
     own_thread = runs_own_code(error)
-    problems: tuple[str, ...] = ()
     message = ""
     trace: str | None = None
     try:
         message = bounded(lambda: plain_text(error), own_thread=own_thread)
-        if with_traceback and len(message) <= LONGEST_TRACEBACK // 2:
+        if with_links and len(message) <= LONGEST_TRACEBACK // 2:
             trace = bounded(lambda: _traceback(error), own_thread=own_thread)
     except UsersCodeFailed as failed:
         if not message and all(type(value) is str for value in _ARGS(error)):
             message = BaseException.__str__(error)
-        problems = (f"the text of the exception could not be read: {failed}",)
+        problems += (f"the text of the exception could not be read: {failed}",)
     message = shortened(message, LONGEST_MESSAGE)
     if trace is None and with_traceback:
         # The frames alone. They do not need the exception's own code, and a long message leaves no room for
@@ -96,6 +102,8 @@ def is_readable(error: BaseException) -> bool:
     """Return whether others can log an exception and compare its class. Its own code may prevent that."""
     if not runs_own_code(error):
         return True
+    if _has_too_many(error):
+        return False
     try:
         bounded(lambda: (_traceback(error), isinstance(error, ErrorText)), own_thread=True)
     except UsersCodeFailed:
@@ -136,6 +144,27 @@ def runs_own_code(error: BaseException) -> bool:
     return False
 
 
+def _has_too_many(error: BaseException) -> bool:
+    """Return whether a traceback would show too many causes and members of groups.
+
+    It shows a member as often as it is in a group, and a cause once.
+    """
+    seen: set[int] = set()
+    waiting = [error]
+    count = 0
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        members = _MEMBERS(one) if issubclass(type(one), BaseExceptionGroup) else ()
+        if count + len(waiting) + len(members) > _MOST_LINKED:
+            return True
+        waiting += members
+        if id(one) not in seen:
+            seen.add(id(one))
+            waiting += [linked for linked in (_CAUSE(one), context_of(one)) if linked is not None]
+    return False
+
+
 def _is_plain(error: BaseException) -> bool:
     kind = type(error)
     for base in _MRO(kind):
@@ -149,7 +178,7 @@ def _is_plain(error: BaseException) -> bool:
         values += [
             one for value in vars(error).values() for one in (value if type(value) is list else [value])
         ]
-    return all(map(_is_plain_value, values))
+    return len(values) <= _FEW and all(map(_is_plain_value, values))
 
 
 def _is_plain_value(value: Any) -> bool:

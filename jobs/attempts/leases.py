@@ -20,6 +20,7 @@ from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.redis.transport import Transport, best_effort
 
 NO_JOBS: Final[Mapping[UUID, float]] = MappingProxyType({})
+NOTHING_NEW: Final[Mapping[UUID, Sequence[UUID]]] = MappingProxyType({})
 #: The log event of a job that caused the kill of its process, by the job's new state.
 _EVENTS: Final = {
     JobState.RETRYING: "job.retried",
@@ -53,10 +54,13 @@ class Workers:
             "worker.registered", worker_id=str(card.id), pid=card.pid, threads=card.threads, slots=card.slots
         )
 
-    def renew(self, ids: Sequence[UUID]) -> set[UUID]:
-        """Renew leases; return the workers that still have one. A missing worker has lost its lease."""
+    def renew(self, ids: Sequence[UUID], begun: Mapping[UUID, Sequence[UUID]] = NOTHING_NEW) -> set[UUID]:
+        """Renew leases; return the workers that still have one. A missing worker has lost its lease.
+
+        begun: by worker, the jobs that have begun there and not ended. Without it, what is stored stays.
+        """
         with self._database.autocommit() as connection:
-            return lease_rows.renew(connection, ids, self.ttl)
+            return lease_rows.renew(connection, ids, self.ttl, begun)
 
     def shorten(self) -> int:
         """Let no lease last longer than a new one; return how many did.

@@ -48,6 +48,8 @@ class WorkerRow(Base):
     #: The queues that it serves, in order of preference. Empty: all queues.
     queues: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
     job_names: Mapped[list[str]] = mapped_column(server_default=EMPTY_ARRAY)
+    #: The versions that it runs, as name@digest. NULL: a worker of a release before versions.
+    job_versions: Mapped[list[str] | None]
     threads: Mapped[int]
     slots: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -59,6 +61,9 @@ class WorkerRow(Base):
     #: 'loop' or 'interpreter'; NULL while neither is held.
     hold_kind: Mapped[str | None]
     held_since: Mapped[datetime | None]
+    #: The jobs that had begun and not ended when the supervisor looked last. NULL: nobody has looked.
+    begun: Mapped[list[UUID] | None]
+    begun_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("workers_lease", "lease_expires_at"),

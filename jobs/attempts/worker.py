@@ -18,11 +18,17 @@ class WorkerCard:
     job_names: tuple[str, ...]
     threads: int
     slots: int
+    #: The versions of its jobs, as name@digest; None: they are not known.
+    job_versions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that has a row, and how many jobs it runs. The lease is live until `lease_expires_at`."""
+    """A worker that has a row. The lease is live until `lease_expires_at`.
+
+    running: the jobs that have begun. claimed: the jobs that it holds ahead, which have not begun. The
+    division is some seconds old, their sum is exact.
+    """
 
     id: UUID
     hostname: str
@@ -34,6 +40,7 @@ class Worker:
     lease_expires_at: datetime
     draining_since: datetime | None
     running: int
+    claimed: int
 
 
 class HoldKind(StrEnum):
@@ -60,10 +67,15 @@ class Hold:
 class ServedQueue(NamedTuple):
     """A queue that workers can serve.
 
+    counts_running: the queue's limits count the jobs that run, and more than only those of each key.
+    counts_by_key: they count only the jobs of each key that run.
+    counts_starts: they count starts.
     ready: a worker can claim from it: it is not paused and has a queued job or, if it is limited, an unused
            grant.
     """
 
     name: str
-    limited: bool
+    counts_running: bool
+    counts_by_key: bool
+    counts_starts: bool
     ready: bool

@@ -215,13 +215,13 @@ def _has_schema(adapter: Adapter, unchecked: dict[str, str], name: str) -> bool:
 
 
 def _default(value: Any) -> Json:
-    """Return the default as JSON Schema, if it is short and JSON holds it without loss; else nothing."""
+    """Return the default as JSON Schema, if it is short and `jsonb` holds it without loss; else nothing."""
     try:
         encoded = b"" if value is _MISSING else orjson.dumps(value)
     except TypeError:
         return {}
-    short = 0 < len(encoded) <= _LONGEST_DEFAULT
-    return {"default": value} if short and orjson.loads(encoded) == value else {}
+    fits = 0 < len(encoded) <= _LONGEST_DEFAULT and b"\\u0000" not in encoded
+    return {"default": value} if fits and orjson.loads(encoded) == value else {}
 
 
 def _format(kind: Any) -> Callable[[str], bool]:

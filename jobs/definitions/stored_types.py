@@ -8,13 +8,15 @@ from callboard.jobs.model.job import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
 from callboard.jobs.model.job_type import JobType, UniqueRule
 from callboard.jobs.model.unreadable import RowProblem
 
-_TABLE: Final = "job_types"
+_TABLE: Final = "job_versions"
 #: Ten years, the longest duration of an option. Seconds.
 _MOST: Final = LONGEST.total_seconds()
 _ON_CONFLICT: Final = ("existing", "replace", "reject")
 
 
-def job_type_of(name: str, queue: str, schema: Any, defaults: Any, doc: str) -> JobType | RowProblem:
+def job_type_of(
+    name: str, queue: str, schema: Any, defaults: Any, doc: str, module: str | None
+) -> JobType | RowProblem:
     """Return the job type, or the problem that keeps it from being used.
 
     If an older version did not publish an option, it gets our default.
@@ -40,6 +42,7 @@ def job_type_of(name: str, queue: str, schema: Any, defaults: Any, doc: str) -> 
         if unique is None
         else UniqueRule(by=tuple(unique["by"]), period=unique["period"], on_conflict=unique["on_conflict"]),
         limit_by=tuple(defaults.get("limit_by") or ()),
+        module=module,
     )
 
 

@@ -12,7 +12,12 @@ from dramatiq.asyncio import async_to_sync
 from callboard.jobs.definitions.arguments import ArgumentBinder, describe
 from callboard.jobs.definitions.callables import check_callable, starts_coroutine
 from callboard.jobs.dramatiq.actor import JobActor, JobOptions
-from callboard.jobs.dramatiq.broker import priority_of
+from callboard.jobs.dramatiq.dispatching import priority_of
+from callboard.jobs.dramatiq.job_names import job_name
+from callboard.jobs.dramatiq.middleware_defaults import options_of
+from callboard.jobs.errors import InvalidInput
+from callboard.jobs.model.basics.fields import is_job_name
+from callboard.jobs.model.basics.json_values import storable
 from callboard.jobs.model.derived_keys import check_names
 from callboard.jobs.model.job import DEFAULT_PRIORITY
 from callboard.jobs.model.job_type import JobType, UniqueRule
@@ -31,6 +36,9 @@ async def _nothing() -> None: ...
 #: The code of the wrapper by which Dramatiq's own workers run a coroutine function.
 _BLOCKING: Final = async_to_sync(_nothing).__code__
 
+#: The calls of actors that do nothing but call the decorated function.
+_CALLS: Final = (dramatiq.Actor.__call__, JobActor.__call__)
+
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
@@ -46,12 +54,20 @@ class JobDefinition:
     is_async: bool
     binder: ArgumentBinder
     type: JobType
-    #: Whether a result that cannot be stored fails the job. False for a plain actor: Dramatiq's job succeeds.
-    needs_result: bool = True
+    #: False for a plain actor. Dramatiq does not fail a job whose result cannot be stored, and never kills a
+    #: process because a job ignores its time limit.
+    is_ours: bool = True
     #: The actor's options that the worker uses, such as callbacks and max_age.
     message_options: Mapping[str, Any] = field(default_factory=dict)
     #: The parameters whose annotation cannot be used, each with the reason.
     unchecked: Mapping[str, str] = field(default_factory=dict)
+    #: The name of the actor, if it is not the job's name: the job has a namespace.
+    actor_name: str | None = None
+
+    @property
+    def message_name(self) -> str:
+        """Return the name of the actor, which Dramatiq's messages have."""
+        return self.actor_name or self.name
 
     def ignores_result(self, target: Any) -> bool:
         """Return whether the next message of a pipeline, `target`, does not take this job's result.
@@ -70,36 +86,48 @@ def define(actor: dramatiq.Actor[..., Any]) -> JobDefinition:
     options (max_retries, min_backoff, max_backoff, throws, time_limit) have the same meaning as in Dramatiq.
     """
     call = _function(actor)
-    check_callable(call, what=f"the job {actor.actor_name!r}")
+    name = job_name(actor)
+    if name != actor.actor_name and not is_job_name(name):
+        raise InvalidInput(
+            f"the job {actor.actor_name!r:.60} cannot have the namespace of CALLBOARD_APP: a name has at most"
+            " 200 characters with it",
+            fields={"name": "at most 200 characters with the namespace"},
+        )
+    check_callable(call, what=f"the job {name!r}")
     ours = isinstance(actor, JobActor)
-    options = actor.job_options if isinstance(actor, JobActor) else _plain_options(actor)
+    message_options = actor.options if isinstance(actor, JobActor) else options_of(actor)
+    options = (
+        actor.job_options if isinstance(actor, JobActor) else _plain_options(actor.priority, message_options)
+    )
     timeout = options.timeout.total_seconds() if options.timeout else None
     spec = describe(call)
     schema = spec.schema
-    check_names(actor.actor_name, schema, (*(options.unique.by if options.unique else ()), *options.limit_by))
+    check_names(name, schema, (*(options.unique.by if options.unique else ()), *options.limit_by))
     kind = JobType(
-        name=actor.actor_name,
+        name=name,
         queue=actor.queue_name,
         schema=schema,
         priority=options.priority,
         max_attempts=options.retry.max_attempts,
         timeout=timeout,
-        doc=(inspect.getdoc(call) or "")[:_DOC_LENGTH],
+        doc=storable(inspect.getdoc(call) or "", _DOC_LENGTH),
         hard_timeout=options.hard_timeout.total_seconds() if options.hard_timeout else None,
         unique=_rule(options.unique),
         limit_by=options.limit_by,
+        module=getattr(call, "__module__", None),
     )
     return JobDefinition(
-        name=actor.actor_name,
+        name=name,
         queue=actor.queue_name,
         options=options,
         call=call,
         is_async=starts_coroutine(call),
         binder=ArgumentBinder(call, coerce=ours),
         type=kind,
-        needs_result=ours,
-        message_options={name: actor.options[name] for name in _OF_MESSAGES if actor.options.get(name)},
+        is_ours=ours,
+        message_options={name: message_options[name] for name in _OF_MESSAGES if message_options.get(name)},
         unchecked=spec.unchecked,
+        actor_name=actor.actor_name,
     )
 
 
@@ -121,19 +149,20 @@ def unknown(name: str, queue: str) -> JobDefinition:
 
 
 def _function(actor: dramatiq.Actor[..., Any]) -> Callable[..., Any]:
-    """Return the decorated callable.
+    """Return what a worker calls: the decorated callable, or the actor whose class has its own `__call__`.
 
     Around a coroutine function, a plain actor has Dramatiq's blocking wrapper; it is the only wrapper that we
     do not call.
     """
+    if type(actor).__call__ not in _CALLS:
+        return actor
     if isinstance(actor, JobActor):
         return actor.function
     is_blocking = getattr(actor.fn, "__code__", None) is _BLOCKING
     return actor.fn.__wrapped__ if is_blocking else actor.fn  # type: ignore[attr-defined]
 
 
-def _plain_options(actor: dramatiq.Actor[..., Any]) -> JobOptions:
-    options = actor.options
+def _plain_options(priority: int, options: Mapping[str, Any]) -> JobOptions:
     retries: dict[str, Any] = {"max_retries": options["max_retries"]} if "max_retries" in options else {}
     policy = RetryPolicy.from_dramatiq(
         **retries,
@@ -146,4 +175,4 @@ def _plain_options(actor: dramatiq.Actor[..., Any]) -> JobOptions:
     timeout = (
         timedelta(milliseconds=limit) if isinstance(limit, int | float) and limit != float("inf") else None
     )
-    return JobOptions(policy, timeout, priority_of(actor.priority))
+    return JobOptions(policy, timeout, priority_of(priority))

@@ -3,17 +3,21 @@
 import signal
 import sysconfig
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Final
 
+from callboard.jobs.attempts.error_text import runs_own_code
+from callboard.jobs.attempts.users_code import UsersCodeFailed, bounded
 from callboard.jobs.errors import CallboardError, InvalidInput
+from callboard.jobs.model.basics.plain_text import class_path
 
 #: The package `callboard`. A line of it is never shown as the cause.
 _OURS: Final = f"{Path(__file__).parents[2]}/"
 _INSTALLED: Final = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib")})
 _MAX_TEXT: Final = 500
+_MAX_NAME: Final = 200
 
 #: A place in a source file: the file's name and the line.
 Place = tuple[str, int]
@@ -40,7 +44,11 @@ def naming_faults(what: str) -> Iterator[None]:
 def described(error: BaseException) -> str:
     """Return the error's type, its text and the line of the user's code that raised it, on one line."""
     text = _text(error)
-    told = text if isinstance(error, CallboardError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    told = (
+        text
+        if isinstance(error, CallboardError)
+        else f"{class_path(type(error)).rpartition('.')[2][:_MAX_NAME]}: {text}".rstrip(": ")
+    )
     where = _raised_at(error)
     return f"{told} ({located(where)})" if where else told
 
@@ -60,9 +68,9 @@ def most_relevant(places: Sequence[Place]) -> Place | None:
 def located(place: Place) -> str:
     """Return a place as text. A file in the working directory is named relative to it."""
     file, line = place
-    path = Path(file)
-    if path.is_relative_to(Path.cwd()):
-        file = str(path.relative_to(Path.cwd()))
+    # A module may have removed the working directory.
+    with suppress(OSError, ValueError):
+        file = str(Path(file).relative_to(Path.cwd()))
     return f"{file}, line {line}"
 
 
@@ -77,7 +85,8 @@ def _text(error: BaseException) -> str:
     # A SyntaxError's own text ends with a place of another form.
     told = error.msg if isinstance(error, SyntaxError) else error
     try:
-        text = " ".join(str(told).split())
-    except Exception as failure:  # noqa: BLE001 - the error is the user's, and so is its __str__
-        text = f"its text cannot be read ({type(failure).__name__})"
+        # The error is the user's, and so is its __str__: it may exit, or never return.
+        text = bounded(lambda: " ".join(str(told).split()), own_thread=runs_own_code(error))
+    except UsersCodeFailed as failure:
+        text = f"its text cannot be read ({failure})"
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: The stored class name of the error by which middleware skips a message.
 SKIPPED: Final = "SkipMessage"
+#: The stored class name of the error of an attempt that took too long, and Dramatiq's name for it.
+_TIMED_OUT: Final = "TimedOut"
+_TIME_LIMIT: Final = "TimeLimitExceeded"
 #: Dramatiq's message for a job that exceeded its age limit.
 _TOO_OLD: Final = "Message age limit exceeded"
 #: The longest pause between two reads while a call waits for a result. Seconds.
@@ -43,7 +46,7 @@ class PostgresResults(ResultBackend):
         Raises ResultFailure when the job failed or was cancelled, ResultMissing when it has not ended or does
         not exist yet (a later part of a pipeline), and ResultTimeout when the wait is over.
         """
-        job_id = id_of(message.message_id, message.message_timestamp)
+        job_id = id_of(message.message_id, int(message.message_timestamp))
         found = self._find_result(job_id)
         if found is Missing and block:
             found = self._wait(job_id, (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
@@ -105,6 +108,8 @@ def _result(job: Job) -> Any:
         )
     if job.state is JobState.QUARANTINED:
         error_class, error = "Quarantined", {"message": "the job crashed its worker too often"}
+    if error_class == _TIMED_OUT:
+        error_class = _TIME_LIMIT
     message = str(error.get("message", ""))
     raise ResultFailure(  # type: ignore[no-untyped-call]
         f"actor raised {error_class}: {message}", error_class, message

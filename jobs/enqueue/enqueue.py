@@ -3,6 +3,7 @@
 When a call returns, its jobs are committed.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -11,13 +12,15 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from callboard.jobs.definitions.catalogue import Catalogue, KnownJob
+from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.batcher import LOCK_WAIT, Batcher, isolate_failures
 from callboard.jobs.enqueue.key_turns import KeyTurns
 from callboard.jobs.enqueue.numbered_checks import check_names, numbered
+from callboard.jobs.enqueue.pusher import Pusher
 from callboard.jobs.enqueue.repository import inserting
 from callboard.jobs.enqueue.repository.inserting import ROWS
 from callboard.jobs.enqueue.unique_keys import write_mixed
+from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
@@ -32,13 +35,13 @@ from callboard.jobs.model.new_job import (
     merged,
     new_job,
 )
-from callboard.jobs.model.receipt import Receipt, Written, WrittenAlike, WrittenMixed, queues_of
+from callboard.jobs.model.receipt import Receipt, Written, WrittenAlike, WrittenMixed, queues_of, split
 from callboard.jobs.model.request import JobRequest
 from callboard.jobs.postgres import notices
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.statements import KeptConnections
-from callboard.jobs.redis.transport import Transport, best_effort
+from callboard.jobs.redis.transport import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +54,7 @@ _KEY_TURNS: Final = 4
 _TURN_WAIT: Final = timedelta(seconds=10)
 
 log = structlog.get_logger(__name__)
+_stdlib_log: Final = logging.getLogger(__name__)
 
 
 class Enqueue:
@@ -62,7 +66,7 @@ class Enqueue:
     def __init__(
         self, database: Database, transport: Transport, catalogue: Catalogue, *, threads: int = 1
     ) -> None:
-        self._transport = transport
+        self._pusher = Pusher(transport)
         self._catalogue = catalogue
         self._batcher: Batcher[Batch, Written] = Batcher("jobs", self._write_plain, threads=threads)
         #: Jobs with unique keys wait for each other. With a Batcher of their own they delay no plain job.
@@ -72,50 +76,65 @@ class Enqueue:
         self._kept = KeptConnections(partial(database.kept, "enqueue"), _KEPT, self._retrying)
 
     def check(self, request: JobRequest, source: Source) -> Batch:
-        """Check a request against the job types that workers published; returns a batch of one job.
+        """Check a request against the code, or what workers published; returns a batch of one job.
 
         Raises UnknownJob, InvalidArguments, NotStorable or InvalidInput.
         """
         return batch_of([self.check_job(request, source)])
 
-    def check_job(self, request: JobRequest, source: Source) -> NewJob:
-        """Do what `check` does, and return the job alone, for callers that make their own batch."""
-        known = self._known(request)
+    def check_job(self, request: JobRequest, source: Source, *, text_keys: bool = False) -> NewJob:
+        """Do what `check` does, and return the job alone, for callers that make their own batch.
+
+        text_keys: keys of arguments become text, as in the JSON of Dramatiq's messages.
+        """
+        if not request.unchecked:
+            self._catalogue.get(request.name)
         # Values that no job can hold are refused first, so every door gives them the same error.
+        args = encode_args(request.args, text_keys=text_keys)
+        kwargs = encode_kwargs(request.kwargs, text_keys=text_keys)
+        choose = self._catalogue.preferred if request.unchecked else self._catalogue.choose
+        known = choose(request.name, request.args, request.kwargs)
+        kind = known.type if known else None
+        return new_job(request, kind, source, args=args, kwargs=kwargs, text_keys=text_keys)
+
+    def check_cached(self, request: JobRequest, source: Source) -> Batch | None:
+        """Do what `check` does without a query; None when it needs one."""
+        asked = request.name, request.args, request.kwargs
+        if (known := self._catalogue.choose_cached(*asked, unchecked=request.unchecked)) is None:
+            return None
         args, kwargs = encode_args(request.args), encode_kwargs(request.kwargs)
-        _check_arguments(known, request, request.kwargs)
-        return new_job(request, known.type if known else None, source, args=args, kwargs=kwargs)
+        return batch_of([new_job(request, known.type, source, args=args, kwargs=kwargs)])
 
     def check_all(self, requests: Sequence[JobRequest], source: Source) -> Batch:
         """Check several requests; an error names its job: `jobs[3]: kwargs.month: missing`."""
         return batch_of(numbered(requests, lambda request: self.check_job(request, source)))
 
     def check_arguments(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
-        """Do what `check_all` does, for requests that differ only in `kwargs`. The rest is checked once."""
+        """Do what `check_all` does, for requests that differ only in `kwargs`."""
         numbered(kwargs, check_names)
-        known = self._known(request)
-        if request.unique_key or (known and (known.type.unique or known.type.limit_by)):
-            # Each job's keys follow from its arguments; or all jobs have the same unique key, and only one
-            # can get it.
-            return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
+        versions = (self._catalogue.find if request.unchecked else self._catalogue.get)(request.name)
+        # Each job's keys follow from its arguments; or all have the same unique key, and one can get it.
+        if request.unique_key or any(one.type.unique or one.type.limit_by for one in versions):
+            return self._check_each(request, kwargs, source)
+        checker = None if request.unchecked or not versions else versions[0].checker
 
         def encoded(one: dict[str, Any]) -> bytes:
             written = encode_kwargs(one)
-            _check_arguments(known, request, one)
+            if checker is not None:
+                checker.check(request.args, one)
             return written
 
-        [like] = numbered(
-            [request.model_copy(update={"kwargs": kwargs[0]})], lambda one: self.check_job(one, source)
-        )
-        count = len(kwargs)
-        ids = [new_id() for _ in range(count)]
-        return AlikeJobs(
-            like.settings, ids, [like.args] * count, numbered(kwargs, encoded), [source.id] * count
-        )
+        try:
+            written = numbered(kwargs, encoded)
+        except InvalidArguments:
+            # Another version may accept these arguments.
+            return self._check_each(request, kwargs, source)
+        [like] = self._check_each(request, kwargs[:1], source).jobs
+        ids = [new_id() for _ in written]
+        return AlikeJobs(like.settings, ids, [like.args] * len(ids), written, [source.id] * len(ids))
 
-    def is_quick(self, request: JobRequest) -> bool:
-        """Whether `check` answers from memory, without a query."""
-        return self._catalogue.find_cached(request.name) is not None
+    def _check_each(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
+        return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
 
     def accept(self, batch: Batch) -> Written:
         """Write, commit and announce a batch: all of its jobs or none.
@@ -185,20 +204,16 @@ class Enqueue:
 
         An outage of Redis is not an error: the feeder pushes the missing jobs later.
         """
-        offers = written.offers
-        if offers:
-            with best_effort("push", count=len(offers)):
-                self._transport.offer(offers)
+        if offers := written.offers:
+            self._pusher.push(offers)
         _count(written)
 
     def close(self) -> None:
         """Write the waiting jobs, and close the kept connections. A later call opens new ones."""
         self._batcher.close()
         self._keyed.close()
+        self._pusher.close()
         self._kept.close()
-
-    def _known(self, request: JobRequest) -> KnownJob | None:
-        return self._catalogue.find(request.name) if request.unchecked else self._catalogue.get(request.name)
 
     def _all_or_none(self, statements: Statements, batch: Batch, lock_wait: timedelta | None) -> Written:
         if lock_wait is not None and isinstance(batch, MixedJobs) and batch.has_keys:
@@ -221,7 +236,7 @@ class Enqueue:
             batch = merged(some)
             written = self._commit(batch, lambda statements: self.write(statements, batch))
             done.append(written)
-            return _each(some, written)
+            return split(some, written)
 
         results = isolate_failures(batches, write)
         return results, lambda: self._announce_all(done)
@@ -239,7 +254,7 @@ class Enqueue:
 
             written = self._retrying(work)
             done.append(written)
-            return _each(some, written)
+            return split(some, written)
 
         results = isolate_failures(batches, write)
         return results, lambda: self._announce_all(done)
@@ -249,28 +264,11 @@ class Enqueue:
             self.announce(one)
 
 
-def _check_arguments(known: KnownJob | None, request: JobRequest, kwargs: dict[str, Any]) -> None:
-    if known is not None and not request.unchecked:
-        known.checker.check(request.args, kwargs)
-
-
-def _each(batches: Sequence[Batch], written: Written) -> list[Written | Exception]:
-    """Split the result of a group into one result for each caller. Each caller has one job."""
-    if isinstance(written, WrittenAlike):
-        [(_, row)] = written.parts
-        return [WrittenAlike([(batch, row)]) for batch in batches if isinstance(batch, AlikeJobs)]
-    return [
-        WrittenMixed([job], [outcome], []) if isinstance(outcome, Receipt) else outcome
-        for job, outcome in zip(written.jobs, written.outcomes, strict=True)
-    ]
-
-
 def _count(written: Written) -> None:
+    _tell(written)
     if isinstance(written, WrittenAlike):
         settings = written.parts[0][0].settings
-        count = sum(len(jobs.ids) for jobs, _ in written.parts)
-        JOBS_ENQUEUED.labels(settings.queue, settings.name, settings.door).inc(count)
-        log.debug("job.enqueued", count=count, first=str(written.parts[0][0].ids[0]))
+        JOBS_ENQUEUED.labels(settings.queue, settings.name, settings.door).inc(written.count)
         return
     _count_conflicts(written)
     new: Counter[tuple[str, str, str]] = Counter()
@@ -279,7 +277,12 @@ def _count(written: Written) -> None:
             new[job.settings.queue, job.settings.name, job.settings.door] += 1
     for labels, number in new.items():
         JOBS_ENQUEUED.labels(*labels).inc(number)
-    log.debug("job.enqueued", count=len(written.ids), first=str(written.ids[0]) if written.ids else None)
+
+
+def _tell(written: Written) -> None:
+    if _stdlib_log.isEnabledFor(logging.DEBUG):  # cheaper than a call that is turned down
+        ids = written.ids
+        log.debug("job.enqueued", count=len(ids), first=str(ids[0]) if ids else None)
 
 
 def _count_conflicts(written: WrittenMixed) -> None:

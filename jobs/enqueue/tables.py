@@ -128,6 +128,16 @@ class JobRow(Base):
             unique=True,
             postgresql_where=text(f"unique_key IS NOT NULL AND {in_states(ACTIVE)}"),
         ),
+        # Summaries of blocks: which names and queues their jobs have. Jobs whose id tells another time.
+        Index(
+            "jobs_names",
+            "name",
+            "queue",
+            postgresql_using="brin",
+            postgresql_ops={"name": "text_bloom_ops", "queue": "text_bloom_ops"},
+            postgresql_where=text("state <> 'running'"),
+            postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
+        ),
         Index("jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'::text[]")),
         {
             "postgresql_with": {

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from callboard.jobs.feed import repository
 from callboard.jobs.feed.upkeep import Upkeep
-from callboard.jobs.model.hint import FeedRow
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.leadership import Leadership
 from callboard.jobs.postgres.schema import SchemaStatus
@@ -47,12 +47,12 @@ class Feed:
         )
         return [job.id for job in expired]
 
-    def heads(self, queues: Sequence[str], limit: int) -> dict[str, list[FeedRow]]:
-        """Return the most urgent queued jobs of each queue."""
+    def heads(self, queues: Sequence[str], limit: int) -> dict[str, FeedTokens]:
+        """Return the tokens of the most urgent queued jobs of each queue."""
         with self._database.autocommit("feed") as connection:
             return repository.heads(connection, queues, limit)
 
-    def queued(self, queue: str, limit: int, offset: int) -> list[FeedRow]:
-        """Return queued jobs of one queue in the order of urgency, from `offset` on."""
+    def queued(self, queue: str, limit: int, offset: int) -> FeedTokens:
+        """Return tokens of one queue in the order of urgency, from `offset` on."""
         with self._database.autocommit("feed") as connection:
             return repository.queued(connection, queue, limit, offset)

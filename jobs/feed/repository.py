@@ -1,17 +1,18 @@
 """The verbs of the feeder (stage, expire) and its reads. Each verb is one guarded statement."""
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
 from callboard.jobs.feed.upkeep import Upkeep
 from callboard.jobs.model.endings import Finished
-from callboard.jobs.model.hint import FeedRow, Hint
+from callboard.jobs.model.hint import FeedTokens, Hint
 from callboard.jobs.model.states import PENDING, JobState
 from callboard.jobs.postgres.schema import VERSION
 from callboard.jobs.postgres.sql import (
-    FEED_ROW,
+    FED_COLUMNS,
+    FEED_TOKENS,
     HINT,
     NEXT_EPOCH,
     SCHEMA,
@@ -57,33 +58,36 @@ def expire(connection: Connection, limit: int) -> list[Finished]:
     return [Finished(row[0], JobState(row[1])) for row in connection.execute(_EXPIRE, {"limit": limit})]
 
 
+# Tokens are made of the limited rows alone. Otherwise Postgres makes them for the skipped rows, too.
 _QUEUED: Final = text(f"""
-SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
-WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id
-  LIMIT :limit OFFSET :offset
+SELECT {FEED_TOKENS} FROM (
+  SELECT {FED_COLUMNS} FROM {SCHEMA}.jobs j
+  WHERE j.state = 'queued' AND j.queue = :queue AND NOT j.solo ORDER BY {URGENCY}, j.id
+    LIMIT :limit OFFSET :offset
+) AS j
 """)
 
 
-def queued(connection: Connection, queue: str, limit: int, offset: int = 0) -> list[FeedRow]:
+def queued(connection: Connection, queue: str, limit: int, offset: int = 0) -> FeedTokens:
     """Return queued jobs of one queue, the most urgent first, from `offset` on; not jobs that run alone."""
     parameters = {"queue": queue, "limit": limit, "offset": offset}
-    return cast("list[FeedRow]", connection.execute(_QUEUED, parameters).all())
+    return FeedTokens(*connection.execute(_QUEUED, parameters).one())
 
 
 _HEADS: Final = text(f"""
 SELECT q.name, found.* FROM unnest(CAST(:queues AS text[])) AS q(name), LATERAL (
-  SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
-  WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit
+  SELECT {FEED_TOKENS} FROM (
+    SELECT {FED_COLUMNS} FROM {SCHEMA}.jobs j
+    WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo ORDER BY {URGENCY}, j.id LIMIT :limit
+  ) AS j
 ) AS found
 """)
 
 
-def heads(connection: Connection, names: Sequence[str], limit: int) -> dict[str, list[FeedRow]]:
-    """Return the first rows of `queued` for several queues."""
-    found: dict[str, list[FeedRow]] = {name: [] for name in names}
-    for name, *row in connection.execute(_HEADS, {"queues": list(names), "limit": limit}):
-        found[name].append((row[0], row[1], row[2], row[3]))
-    return found
+def heads(connection: Connection, names: Sequence[str], limit: int) -> dict[str, FeedTokens]:
+    """Return the first of `queued` for several queues."""
+    rows = connection.execute(_HEADS, {"queues": list(names), "limit": limit})
+    return {name: FeedTokens(*row) for name, *row in rows}
 
 
 # Every part reads the beginning of an index. OFFSET 0 keeps each EXISTS a single index look-up. Without it,

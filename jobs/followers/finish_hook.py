@@ -78,7 +78,7 @@ class FollowerHook:
         followers = []
         for dispatch in end.children:
             try:
-                job = self._enqueue.check_job(dispatch.request, Source("job", str(end.id)))
+                job = self._enqueue.check_job(dispatch.request, Source("job", str(end.id)), text_keys=True)
             except Unavailable:
                 raise
             except CallboardError as error:

@@ -1,28 +1,32 @@
-"""Grants: which jobs of a limited queue may start. Only this service, which the feeder calls, makes grants.
+"""Grants: which jobs of a limited queue may start. The feeder calls this service.
 
 For each queue and round: lock the queue, count what its limits leave free, and grant that many of the next
 jobs, shared between the limit keys. A claim of a limited job needs its grant, whether its token came from
 Redis or not. So a process that dies never causes a limit to be exceeded. When a job is deleted, rerun or
 rescued, its grant becomes void, and its place is free in the next round.
+
+A worker that ends a job may hand its place on itself, see `attempts/repository/handing_on.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
-from callboard.jobs.limits.repository import granting, limiting
+from callboard.jobs.limits.repository import granting, limiting, realigning
 from callboard.jobs.limits.repository.granting import START, Candidate, LimitUse, Place
 from callboard.jobs.limits.sharing import Turn, shared
 from callboard.jobs.metrics import GRANTS
-from callboard.jobs.model.hint import FeedRow
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 
 #: The most grants of one queue that are not used yet. More would fix the order of jobs too early.
 _OUTSTANDING: Final = 1_000
+#: When so many were granted that more could not be, the next round follows. Seconds.
+_SOON: Final = 0.05
 #: How many keys one round reads: a few first, then more if none of those may start a job. The next round
 #: continues after the last key.
 _FEW_KEYS: Final = 50
@@ -47,6 +51,15 @@ class _Memory:
     place: Place = START
 
 
+class Granted(NamedTuple):
+    """What a round of a queue found."""
+
+    #: All granted jobs that have not started.
+    tokens: FeedTokens
+    #: In how many seconds more jobs may be granted. None: when a job ends or is enqueued.
+    next_free: float | None
+
+
 @dataclass(slots=True)
 class _Round:
     """One round of one queue. The queue's lock is held."""
@@ -68,49 +81,94 @@ class Grants:
         self._database = database
         self._memory: dict[str, _Memory] = {}
 
-    def make(self, queue: str) -> list[FeedRow]:
-        """Grant as many jobs as the queue's limits allow; return all granted jobs that have not started."""
+    def make(self, queue: str) -> Granted:
+        """Grant as many jobs as the queue's limits allow."""
         memory = self._memory.setdefault(queue, _Memory())
-        version, granted, tokens = self._database.retrying(
+        memory.version, number, granted = self._database.retrying(
             lambda connection: self._make(connection, queue, memory)
         )
-        memory.version = version
-        if granted:
-            GRANTS.labels(queue).inc(granted)
-            log.debug("queue.granted", queue=queue, count=granted)
-        return tokens
+        if number:
+            GRANTS.labels(queue).inc(number)
+            log.debug("queue.granted", queue=queue, count=number)
+        return granted
+
+    def realign(self) -> int:
+        """Correct the times of grants that lie in the future; return how many there were.
+
+        They do after the database's clock was set back. Such a start would count for its rate until its time
+        comes, and such a grant would be used after all others. Counted from now, a start is counted for at
+        least its whole period.
+        """
+        return self._database.retrying(realigning.realign)
 
     @staticmethod
-    def _make(connection: Connection, queue: str, memory: _Memory) -> tuple[str, int, list[FeedRow]]:
+    def _make(connection: Connection, queue: str, memory: _Memory) -> tuple[str, int, Granted]:
         found = limiting.lock(connection, queue)
         if found is None:
-            return "", 0, []
-        its, version = found
-        if version != memory.version:
+            return "", 0, Granted(FeedTokens(0, ""), None)
+        its, version, is_within = found
+        is_new = version != memory.version
+        if is_new:
             # Claims that began under the old limits must be counted under the new ones.
             granting.settle(connection)
         now = _Round(connection, queue, its, memory)
         granting.sweep(connection, queue, its.longest_period)
         if its.longest_period:
             granting.fold(connection, queue, its.shortest_period, by_key=its.key_rate is not None)
-        places = _places(now)
+        use = granting.use(connection, queue, its.longest_period if its.rate is None else its.rate.period)
+        places = _places(its, use)
         if places > 0:
             _choose(now, places)
             if now.chosen:
                 granting.grant(connection, queue, now.chosen)
-        return version, len(now.chosen), granting.outstanding(connection, queue)
+        must_count = _keys_wait(now, places) or ((is_new or not is_within) and not _fits(now, use))
+        if is_within == must_count:
+            version = limiting.note_within(connection, queue, within=not must_count)
+        tokens = granting.outstanding(connection, queue)
+        return version, len(now.chosen), Granted(tokens, _next_free(now, use, tokens.number))
 
 
-def _places(now: _Round) -> int:
+def _places(its: Limits, use: LimitUse) -> int:
     """Return how many more jobs of the queue may be granted."""
-    rate = now.limits.rate
-    use = granting.use(now.connection, now.queue, now.limits.longest_period if rate is None else rate.period)
     left = [_OUTSTANDING - use.outstanding]
-    if now.limits.concurrency is not None:
-        left.append(now.limits.concurrency - use.running - use.outstanding)
-    if rate is not None:
-        left.append(rate.amount - use.started - use.outstanding)
+    if its.concurrency is not None:
+        left.append(its.concurrency - _busy(use))
+    if its.rate is not None:
+        left.append(its.rate.amount - use.started - use.outstanding)
     return min(left)
+
+
+def _fits(now: _Round, use: LimitUse) -> bool:
+    """Return whether no more jobs run or are granted than queue and keys allow at once."""
+    its = now.limits
+    if its.concurrency is not None and _busy(use) > its.concurrency:
+        return False
+    return (
+        its.key_concurrency is None or granting.busiest_key(now.connection, now.queue) <= its.key_concurrency
+    )
+
+
+def _keys_wait(now: _Round, places: int) -> bool:
+    """Return whether keys may wait for places that others of their queue have: the round left none free.
+
+    A free place that workers find later says nothing about that: the next round may give it to a key.
+    """
+    its = now.limits
+    shares = its.concurrency is not None and its.key_concurrency is not None and not its.longest_period
+    return shares and len(now.chosen) >= places
+
+
+def _next_free(now: _Round, use: LimitUse, granted: int) -> float | None:
+    """Return in how many seconds the next start no longer counts for one of the rates.
+
+    Ends of jobs tell nothing about a rate. So when workers have used grants, and the rate allows more than
+    were made, the next round follows soon.
+    """
+    periods = {rate.period for rate in (now.limits.rate, now.limits.key_rate) if rate}
+    if periods and now.chosen and use.outstanding + len(now.chosen) >= _OUTSTANDING:
+        return _SOON
+    times = [granting.next_free(now.connection, now.queue, period, granted) for period in periods]
+    return min((seconds for seconds in times if seconds is not None), default=None)
 
 
 def _choose(now: _Round, places: int) -> None:

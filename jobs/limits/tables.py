@@ -28,7 +28,7 @@ class GrantRow(Base):
     uses: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
-        Index("grants_queue", "queue", "started_at"),
+        Index("grants_queue", "queue", "started_at", "granted_at"),
         Index(
             "grants_keyed", "queue", "limit_key", "started_at", postgresql_where=text("limit_key IS NOT NULL")
         ),

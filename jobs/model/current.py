@@ -36,17 +36,20 @@ def enter(job: Running | None) -> Token[Running | None]:
 
     A job that was left may be entered again: what a function in a thread returned is awaited on the loop.
     """
-    if job is not None and "ended" in vars(job):
-        del job.ended
+    if job is not None and job.ended:
+        job.ended = False
     return running_here.set(job)
 
 
-def leave(token: Token[Running | None]) -> None:
+def leave(job: Running | None, token: Token[Running | None]) -> None:
     """End the use of the job that runs here, in all threads and tasks that it started.
 
-    The worker calls it after a job's function, in the same context.
+    The worker calls it after a job's function. A coroutine that is closed from outside of its task ends in
+    another context, which is left as it is.
     """
-    job = running_here.get()
     if job is not None:
         job.ended = True
-    running_here.reset(token)
+    try:  # noqa: SIM105 - each job comes here, and `suppress` costs more
+        running_here.reset(token)
+    except ValueError:
+        pass

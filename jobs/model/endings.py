@@ -55,6 +55,8 @@ class Finish(NamedTuple):
     put_off: str | None = None
     #: Jobs to enqueue in the same transaction. They are not enqueued when the end is refused as stale.
     children: "tuple[Dispatch, ...]" = ()
+    #: For retry only: the options of the message that middleware has changed, as encoded JSON.
+    message_options: bytes | None = None
 
 
 class Cancelled(NamedTuple):

@@ -115,6 +115,9 @@ Batch = AlikeJobs | MixedJobs
 
 def batch_of(jobs: Sequence[NewJob]) -> Batch:
     """Make a batch of these jobs, in the same order."""
+    if len(jobs) == 1 and jobs[0].unique is None:
+        [job] = jobs
+        return AlikeJobs(job.settings, [job.id], [job.args], [job.kwargs], [job.source_id])
     settings = jobs[0].settings if jobs else None
     if settings is None or any(job.unique is not None or job.settings != settings for job in jobs):
         return MixedJobs(jobs)
@@ -145,11 +148,17 @@ def merged(batches: Sequence[Batch]) -> Batch:
 
 
 def new_job(
-    request: JobRequest, kind: JobType | None, source: Source, *, args: bytes, kwargs: bytes
+    request: JobRequest,
+    kind: JobType | None,
+    source: Source,
+    *,
+    args: bytes,
+    kwargs: bytes,
+    text_keys: bool = False,
 ) -> NewJob:
     """Make the job for a request. Options that the request does not set come from the job type.
 
-    args, kwargs: the encoded arguments of the request.
+    args, kwargs: the encoded arguments of the request. text_keys: as for `encode`, in the options.
 
     Raises InvalidInput for an option that is not valid.
     """
@@ -162,15 +171,15 @@ def new_job(
         name=request.name,
         queue=request.queue or (kind.queue if kind else DEFAULT_QUEUE),
         door=source.door,
-        priority=_first(request.priority, kind.priority if kind else None, DEFAULT_PRIORITY),
-        max_attempts=_first(request.max_attempts, kind.max_attempts if kind else None, DEFAULT_MAX_ATTEMPTS),
+        priority=_chosen(request.priority, kind.priority if kind else DEFAULT_PRIORITY),
+        max_attempts=_chosen(request.max_attempts, kind.max_attempts if kind else DEFAULT_MAX_ATTEMPTS),
         run_at=request.run_at,
         delay=request.delay,
         expires_at=request.expires_at,
         tags=tuple(dict.fromkeys(request.tags)),
         timeout=_span(request.timeout, kind.timeout if kind else None),
         hard_timeout=_span(request.hard_timeout, kind.hard_timeout if kind else None),
-        options=_options(request),
+        options=_options(request, text_keys=text_keys),
         limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
     )
     return NewJob(new_id(), args, kwargs, source.id, settings, _unique(request, kind, source, derive))
@@ -184,14 +193,17 @@ def with_delivery(job: NewJob, delivery_id: UUID) -> NewJob:
     return job._replace(settings=job.settings._replace(options=written))
 
 
-def encode_args(args: list[Any]) -> bytes:
-    """Encode positional arguments as JSON. Raises NotStorable, also beyond ARGUMENTS_LIMIT."""
-    return encode(args, limit=ARGUMENTS_LIMIT, what="args")
+def encode_args(args: list[Any], *, text_keys: bool = False) -> bytes:
+    """Encode positional arguments as JSON. Raises NotStorable, also beyond ARGUMENTS_LIMIT.
+
+    text_keys: as for `encode`; Dramatiq's messages have them.
+    """
+    return encode(args, limit=ARGUMENTS_LIMIT, what="args", text_keys=text_keys)
 
 
-def encode_kwargs(kwargs: dict[str, Any]) -> bytes:
-    """Encode named arguments as JSON. Raises NotStorable, also beyond ARGUMENTS_LIMIT."""
-    return encode(kwargs, limit=ARGUMENTS_LIMIT, what="kwargs")
+def encode_kwargs(kwargs: dict[str, Any], *, text_keys: bool = False) -> bytes:
+    """Do what `encode_args` does, for named arguments."""
+    return encode(kwargs, limit=ARGUMENTS_LIMIT, what="kwargs", text_keys=text_keys)
 
 
 def _unique(
@@ -215,12 +227,12 @@ def _unique(
     return None
 
 
-def _options(request: JobRequest) -> bytes | None:
+def _options(request: JobRequest, *, text_keys: bool) -> bytes | None:
     spans = {"min_backoff": request.min_backoff, "max_backoff": request.max_backoff}
     options: dict[str, Any] = {name: span.total_seconds() for name, span in spans.items() if span is not None}
     if request.message_options:
         options["message"] = request.message_options
-    return encode(options, limit=OPTIONS_LIMIT, what="options") if options else None
+    return encode(options, limit=OPTIONS_LIMIT, what="options", text_keys=text_keys) if options else None
 
 
 def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
@@ -229,5 +241,5 @@ def _span(asked: timedelta | None, default: float | None) -> timedelta | None:
     return timedelta(seconds=default) if default else None
 
 
-def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
+def _chosen(asked: int | None, default: int) -> int:
+    return default if asked is None else asked

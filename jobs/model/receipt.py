@@ -11,7 +11,7 @@ from callboard.jobs.model.basics.ids import made_at
 from callboard.jobs.model.basics.stored_json import parsed
 from callboard.jobs.model.hint import Hint, Offer, offers_of, token
 from callboard.jobs.model.job import Job
-from callboard.jobs.model.new_job import AlikeJobs, NewJob
+from callboard.jobs.model.new_job import AlikeJobs, Batch, NewJob
 from callboard.jobs.model.states import JobState
 
 
@@ -50,6 +50,10 @@ class WrittenAlike:
     @property
     def ids(self) -> list[UUID]:
         return [id_ for jobs, _ in self.parts for id_ in jobs.ids]
+
+    @property
+    def count(self) -> int:
+        return sum(len(jobs.ids) for jobs, _ in self.parts)
 
     @property
     def receipts(self) -> list[Receipt]:
@@ -169,3 +173,14 @@ def _job(new: NewJob, receipt: Receipt, *, run_at: datetime, enqueued_at: dateti
         put_off=0,
         put_off_reason=None,
     )
+
+
+def split(batches: Sequence[Batch], written: Written) -> list[Written | Exception]:
+    """Split the result of a group into one result for each caller. Each caller has one job."""
+    if isinstance(written, WrittenAlike):
+        [(_, row)] = written.parts
+        return [WrittenAlike([(batch, row)]) for batch in batches if isinstance(batch, AlikeJobs)]
+    return [
+        WrittenMixed([job], [outcome], []) if isinstance(outcome, Receipt) else outcome
+        for job, outcome in zip(written.jobs, written.outcomes, strict=True)
+    ]

@@ -130,8 +130,10 @@ class Control:
             raise NotFound(f"there is no job {job_id}")
         if not self._move(verb, [job_id], force=force) and before.state not in also:
             with self._database.autocommit() as connection:
-                now = reading.states(connection, [job_id]).get(job_id)
-            raise Conflict(_refusal(verb, job_id, now or before.state))
+                now = reading.states(connection, [job_id]).get(job_id) or before.state
+            # Somebody else may have done the same meanwhile.
+            if now not in also:
+                raise Conflict(_refusal(verb, job_id, now))
         if verb is Verb.DELETE:
             return before
         with self._database.autocommit() as connection:

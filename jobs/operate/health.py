@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from callboard.jobs.definitions import repository as job_types_repository
 from callboard.jobs.errors import CallboardError, Unavailable
+from callboard.jobs.model.job_type import JobVersion
 from callboard.jobs.operate.key_sharing import SHARED_KEYS_REMEDY, databases_of
 from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.postgres.database import Database, driver_of
@@ -161,8 +163,10 @@ class HealthChecks:
             unserved = diagnosing.unserved_queues(connection)
             unknown = diagnosing.unknown_jobs(connection) if live else {}
             put_off = diagnosing.put_off(connection)
+            without_version = diagnosing.without_version(connection) if live and put_off else {}
             paused = diagnosing.paused_queues(connection)
             suspects = diagnosing.suspects(connection)
+            versions = job_types_repository.every(connection)
         if live:
             yield Check("workers", "ok", f"{live} live")
         else:
@@ -178,6 +182,13 @@ class HealthChecks:
             yield Check(
                 "jobs", "warn", f"jobs are queued that no live worker defines: {_some(unknown)}",
                 "add their module to CALLBOARD_JOBS of a worker, or cancel them",
+            )  # fmt: skip
+        yield from _versions(versions)
+        if without_version:
+            yield Check(
+                "no version", "warn",
+                f"jobs wait for a version that no live worker runs: {_some(without_version)}",
+                "start a worker with that version, or cancel them; 'callboard job why ID' names the versions",
             )  # fmt: skip
         for name, number, reason in put_off[:_MAX_NAMED]:
             yield Check(
@@ -203,6 +214,27 @@ class HealthChecks:
                 f"paused queues: {', '.join(paused[:_MAX_NAMED])}",
                 "run 'callboard queue resume QUEUE'",
             )
+
+
+def _versions(versions: list[JobVersion]) -> Iterator[Check]:
+    """Yield which jobs have several live versions, and which names several modules define."""
+    live: dict[str, list[JobVersion]] = {}
+    for one in versions:
+        if one.workers:
+            live.setdefault(one.type.name, []).append(one)
+    several = {name: len(found) for name, found in live.items() if len(found) > 1}
+    modules = {name: {one.type.module for one in found if one.type.module} for name, found in live.items()}
+    shared = {name: sorted(found) for name, found in modules.items() if len(found) > 1}
+    if several:
+        yield Check(
+            "versions", "warn", f"workers run several versions of a job: {_some(several)}",
+            "in a deploy this is normal; else restart old workers: 'callboard job types' shows the versions",
+        )  # fmt: skip
+    for name, found in list(shared.items())[:_MAX_NAMED]:
+        yield Check(
+            "names", "warn", f"modules of the same job name take each other's jobs: {name} is defined in"
+            f" {', '.join(found)}", "keep the names apart: @job(namespace=...) or CALLBOARD_APP",
+        )  # fmt: skip
 
 
 def _server(found: RedisDiagnosis) -> str:

@@ -11,6 +11,9 @@ from callboard.jobs.model.queue_limits import Limits
 class QueueCounts:
     """A queue, the number of its unfinished jobs by state, and its limits.
 
+    running:   jobs that have begun.
+    claimed:   jobs that a worker has claimed ahead, and that have not begun. Both have the state `running`.
+               The division is some seconds old, their sum is exact.
     oldest_at: when the longest-waiting of the next thousand jobs became due. In a longer queue, another job
                may have waited up to 90 minutes longer: that is the difference between the highest and the
                lowest priority.
@@ -21,6 +24,7 @@ class QueueCounts:
     scheduled: int
     queued: int
     running: int
+    claimed: int
     retrying: int
     oldest_at: datetime | None
     #: Jobs that are granted and not claimed yet.
@@ -45,5 +49,5 @@ class Gauged(NamedTuple):
     def in_use(self) -> bool:
         """Whether the queue has jobs, is paused or limited, or is named. Queues are never deleted."""
         now = self.counts
-        jobs = now.scheduled + now.queued + now.running + now.retrying
+        jobs = now.scheduled + now.queued + now.running + now.claimed + now.retrying
         return bool(jobs or now.paused_at or now.limits.any or self.named)

@@ -12,8 +12,7 @@ from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
 from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker, WorkerHold
 
-_LONGEST_QUOTE: Final = 200
-_HOSTS_NAMED: Final = 3
+_LONGEST_QUOTE, _HOSTS_NAMED = 200, 3
 #: Up to this time, the delay of a job that could start is normal.
 _AT_ONCE: Final = timedelta(seconds=10)
 
@@ -23,6 +22,7 @@ class Code(StrEnum):
 
     FINISHED = "finished"
     RUNNING = "running"
+    CLAIMED = "claimed"
     CANCEL_REQUESTED = "cancel_requested"
     WORKER_HELD = "worker_held"
     NOT_DUE = "not_due"
@@ -83,10 +83,10 @@ def running(job: Job, worker: str | None, now: datetime) -> Reason:
     since = job.started_at or now
     data = {"started_at": since, "worker_id": job.worker_id, "worker": worker, "attempt": job.attempt}
     told = f"it has been running for {_span(now - since)}, {_attempt(job)}"
-    if worker is None:
-        told += ", on a worker whose lease is over: the scheduler takes it back"
-        return Reason(Code.RUNNING, told, data)
-    return Reason(Code.RUNNING, f"{told}, on worker {worker}", data)
+    if job.timeout is not None and now - since > job.timeout:
+        told += f", longer than its timeout of {format_duration(job.timeout)}"
+    gone = "a worker whose lease is over: the scheduler takes it back"
+    return Reason(Code.RUNNING, f"{told}, on {gone if worker is None else f'worker {worker}'}", data)
 
 
 def held(job: Job, hold: WorkerHold, now: datetime, *, name_others: bool) -> Reason:
@@ -176,7 +176,6 @@ def rate(job: Job, limit: int, period: timedelta, until: datetime, now: datetime
 
 
 def solo(servers: Sequence[ServingWorker]) -> Reason:
-    """Return that the job waits for its run alone."""
     hosts = list(dict.fromkeys(server.place.rpartition(":")[0] for server in servers))
     told = (
         "it waits for its run alone, because workers died while it ran: it runs next in a process of its own"
@@ -291,9 +290,8 @@ def _after(said: str | None) -> str:
 def _span(length: timedelta) -> str:
     """Return a span for people; from ten seconds on in whole seconds."""
     exact = max(length, timedelta(0))
-    return format_duration(
-        exact if exact < timedelta(seconds=10) else timedelta(seconds=round(exact.total_seconds()))
-    )
+    whole = timedelta(seconds=round(exact.total_seconds()))
+    return format_duration(exact if exact < timedelta(seconds=10) else whole)
 
 
 def _clock(moment: datetime) -> str:

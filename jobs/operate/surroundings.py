@@ -18,6 +18,8 @@ class Surroundings:
     #: Whether the attempt has a grant; matters in a limited queue only.
     granted: bool
     worker: str | None
+    #: Whether the attempt had begun when its supervisor looked last; None when nobody looked since its claim.
+    begun: bool | None = None
     paused_at: datetime | None = None
     concurrency: int | None = None
     rate: int | None = None

@@ -28,6 +28,9 @@ class QueueRow(Base):
     limited: Mapped[bool] = mapped_column(
         Computed("num_nonnulls(concurrency, rate, key_concurrency, key_rate) > 0", persisted=True)
     )
+    #: Whether the feeder has counted, since the limits were set, that no more runs than they allow. Until
+    #: then, no worker hands on the place of a job that it ends. A trigger sets it to false with new limits.
+    within_limits: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
         Index("queues_limited", "name", postgresql_where=text("limited")),

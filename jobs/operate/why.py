@@ -9,7 +9,7 @@ from uuid import UUID
 from callboard.jobs.errors import NotFound
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState
-from callboard.jobs.operate import reasons
+from callboard.jobs.operate import claim_reasons, reasons, version_reasons
 from callboard.jobs.operate.reasons import Reason
 from callboard.jobs.operate.repository import diagnosing, explaining, reading
 from callboard.jobs.operate.surroundings import ServingWorker, Surroundings
@@ -60,6 +60,14 @@ class Why:
             found = tuple(_reasons(connection, job, around, name_others=name_others))
             return Explanation(job.id, job.name, job.queue, job.state, found)
 
+    def is_claimed_ahead(self, job: Job) -> bool:
+        """Return whether a worker holds the job and is known not to have begun it."""
+        if job.state is not JobState.RUNNING:
+            return False
+        with self._database.autocommit() as connection:
+            around = explaining.surroundings(connection, job)
+            return around is not None and around.begun is False
+
 
 def _reasons(
     connection: Connection, job: Job, around: Surroundings, *, name_others: bool
@@ -67,7 +75,10 @@ def _reasons(
     if job.finished:
         yield reasons.finished(job, around.now)
     elif job.state is JobState.RUNNING:
-        yield reasons.running(job, around.worker, around.now)
+        if around.worker is not None and around.begun is False:
+            yield claim_reasons.claimed(job, around.worker, around.now)
+        else:
+            yield reasons.running(job, around.worker, around.now)
         if (hold := explaining.hold(connection, job)) is not None:
             yield reasons.held(job, hold, around.now, name_others=name_others)
         if job.cancel_requested_at is not None:
@@ -96,7 +107,7 @@ def _hindrances(
     if job.state is JobState.WAITING:
         yield reasons.waiting_for_parents()
     if job.put_off and not queued:
-        yield reasons.put_off(job)
+        yield version_reasons.put_off(connection, job)
     if around.paused_at is not None:
         yield reasons.queue_paused(job, around.paused_at, around.now)
     if queued and not around.granted:
@@ -106,7 +117,7 @@ def _hindrances(
         yield reasons.solo(servers)
     yield from _workers(job, servers)
     if queued and job.put_off:
-        yield reasons.put_off(job)
+        yield version_reasons.put_off(connection, job)
     if queued and not job.solo and (ahead := explaining.ahead(connection, job)):
         yield reasons.backlog(job, ahead)
     if not decisive:

@@ -26,6 +26,7 @@ from callboard.jobs.postgres.failures import (
     is_stale,
     retry_on_conflict,
 )
+from callboard.jobs.postgres.rows import binary_arrays  # noqa: F401 - an engine copies the registered dumpers
 from callboard.jobs.postgres.schema import SchemaFit, SchemaStatus, read_status
 from callboard.jobs.postgres.server_address import server_address
 from callboard.jobs.postgres.sessions.bounded_connection import BoundedConnection, WaitLimits

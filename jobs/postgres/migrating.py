@@ -1,16 +1,16 @@
-"""Versions of the schema: upgrade, downgrade, and read the current one."""
+"""Versions of the schema: upgrade, downgrade, and read the current one.
+
+Alembic is imported when there is something to migrate, because its import takes time and memory.
+"""
 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.event import listen
 
@@ -22,6 +22,9 @@ from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.failures import is_conflict, is_lock_timeout
 from callboard.jobs.postgres.released_migrations import translate_on
 from callboard.jobs.postgres.schema import SchemaStatus
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: Alembic's `op` and `context` are global, so only one thread of a process may migrate at a time.
 _one_at_a_time: Final = Lock()
@@ -53,13 +56,22 @@ class Migrations:
 
     def upgrade(self) -> SchemaStatus:
         """Upgrade the schema to the version that this code needs."""
-        self._run(lambda config, _: command.upgrade(config, "head"))
+
+        def act(config: "Config", _current: str | None) -> None:
+            from alembic import command
+
+            command.upgrade(config, "head")
+
+        self._run(act, unless=schema.NEEDED)
         return self.status()
 
     def downgrade(self, revision: str) -> SchemaStatus:
         """Downgrade the schema to an earlier version. `base` removes all tables and their data."""
         if not revision:
             raise InvalidInput("there is no schema version '' to go back to ('base' removes everything)")
+        from alembic import command
+        from alembic.util import CommandError
+
         try:
             self._run(lambda config, current: command.downgrade(config, _absolute(revision, current)))
         except CommandError as error:
@@ -68,12 +80,17 @@ class Migrations:
             ) from None
         return self.status()
 
-    def _run(self, act: Callable[[Config, str | None], None]) -> None:
-        """Call `act` until it gets all locks. It is called with the version from before the first call."""
+    def _run(self, act: "Callable[[Config, str | None], None]", *, unless: str | None = None) -> None:
+        """Call `act` until it gets all locks. It is called with the version from before the first call.
+
+        unless: with tables of this version there is nothing to do.
+        """
         deadline = time.monotonic() + _PATIENCE
         database = self._database
         with _one_at_a_time, database.explaining(), schema.exclusive(database.engine) as verify:
             current = self.status().current
+            if current is not None and current == unless:
+                return
             outage = Outage(log, "migration.waiting")
             while True:
                 verify()
@@ -89,7 +106,7 @@ class Migrations:
                 else:
                     return
 
-    def _once(self, act: Callable[[Config, str | None], None], current: str | None) -> None:
+    def _once(self, act: "Callable[[Config, str | None], None]", current: str | None) -> None:
         with ExitStack() as opened:
             opened.enter_context(self._database.explaining())
             connection = opened.enter_context(self._database.engine.connect())
@@ -109,7 +126,9 @@ class Migrations:
             act(config, current)
 
     @staticmethod
-    def _config() -> Config:
+    def _config() -> "Config":
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(schema.MIGRATIONS).replace("%", "%%"))
         config.set_main_option("path_separator", "os")

@@ -64,10 +64,47 @@ def outside_years(column: str) -> str:
     return f"({column} < '0001-01-01 00:00:00+00' OR {column} >= '10000-01-01 00:00:00+00')"
 
 
+#: The common table expression `busy`: by worker and queue, how many jobs the worker holds (`held`, exact) and
+#: how many of them have begun (`running`). The jobs that had begun at the supervisor's last look may have
+#: ended since, and others taken their place: their number is what counts. Where nobody looked, all count as
+#: begun.
+BUSY: Final = f"""busy AS MATERIALIZED (
+  SELECT f.worker_id, f.queue, f.held,
+    CASE WHEN w.begun IS NULL THEN f.held ELSE least(f.held, f.begun) END AS running
+  FROM (
+    SELECT each.worker_id, each.queue, sum(each.held) AS held, sum(each.begun) AS begun FROM (
+      SELECT j.worker_id, j.queue, 1 AS held, 0 AS begun FROM {SCHEMA}.jobs j WHERE j.state = 'running'
+      UNION ALL
+      SELECT w.id, j.queue, 0, 1
+      FROM {SCHEMA}.workers w CROSS JOIN LATERAL unnest(w.begun) AS b(id)
+      JOIN {SCHEMA}.jobs j ON {by_id("b.id")}
+    ) AS each GROUP BY 1, 2
+  ) AS f LEFT JOIN {SCHEMA}.workers w ON w.id = f.worker_id
+  WHERE f.held > 0
+)"""
+
+
 def in_states(states: frozenset[JobState]) -> str:
     """Return the condition that `state` is one of these, in the order of JobState."""
     return "state IN (" + ", ".join(f"'{state}'" for state in JobState if state in states) + ")"
 
+
+#: The live versions `v`: name and schema, without schemas that were changed by hand and cannot be used.
+#: Conditions on names are added. It is for a materialized query, because ACCEPTS fails on other schemas.
+_IS: Final = "jsonb_typeof(coalesce(v.schema -> '{}', '{}')) = '{}'"
+LIVE_VERSIONS: Final = (
+    f"SELECT v.name, v.schema FROM {SCHEMA}.job_version_status v WHERE v.is_live"
+    f" AND {_IS.format('properties', '{}', 'object')}"
+    f" AND {_IS.format('required', '[]', 'array')} AND {_IS.format('x-parameters', '[]', 'array')}"
+)
+#: Whether the live version `v` accepts the arguments of the job `j`, by their names and simple types.
+ACCEPTS: Final = f"""(
+  (jsonb_array_length(j.args) <= jsonb_array_length(coalesce(v.schema -> 'x-parameters', '[]'))
+    OR v.schema -> 'x-var-positional' = 'true')
+  AND {SCHEMA}.refusal(j.name, v.schema, j.kwargs || (
+    SELECT coalesce(jsonb_object_agg(p.name, a.value), '{{}}')
+    FROM jsonb_array_elements_text(coalesce(v.schema -> 'x-parameters', '[]')) WITH ORDINALITY AS p(name, n)
+    JOIN jsonb_array_elements(j.args) WITH ORDINALITY AS a(value, n) ON a.n = p.n)) IS NULL)"""
 
 #: The order within a queue: by due time, where each step of priority counts as ten minutes. The expression is
 #: immutable, because an index needs that, and written as Postgres prints it.
@@ -78,9 +115,14 @@ URGENCY: Final = (
 
 # Limited queues are few and have their own index. Postgres reads them once for each statement.
 HINT: Final = columns(Hint, "j", limited=f"j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)")
-#: The select list of a FeedRow. An infinite time has no number, so the years are bounded.
-FEED_ROW: Final = """j.id::text, j.epoch, j.priority, floor(1000 * extract(epoch FROM
-  least(greatest(j.run_at, '0002-01-01 00:00:00+00'), '9998-12-31 00:00:00+00')))::bigint"""
+#: The select list of FeedTokens, over rows `j` of jobs. The place of a token is its score in Redis: run_at in
+#: milliseconds, where each step of priority counts as ten minutes. An infinite time has no number, so the
+#: years are bounded.
+FEED_TOKENS: Final = """count(*), coalesce(string_agg((j.priority * 600000::bigint + floor(1000 * extract(
+  epoch FROM least(greatest(j.run_at, '0002-01-01 00:00:00+00'), '9998-12-31 00:00:00+00')))::bigint)
+  || ' ' || j.id || ':' || j.epoch, ' '), '')"""
+#: The columns of jobs that FEED_TOKENS reads.
+FED_COLUMNS: Final = "j.id, j.epoch, j.priority, j.run_at"
 
 
 def hints_of(rows: Iterable[Any]) -> list[Hint]:

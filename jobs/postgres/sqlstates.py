@@ -63,3 +63,5 @@ CHECK_VIOLATION: Final = "23514"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 #: A NUL character in jsonb or in text, or a character that the database's encoding lacks.
 UNSTORABLE_TEXT: Final = frozenset({"22P05", "22021"})
+#: A statement in a transaction that has failed.
+IN_FAILED_TRANSACTION: Final = "25P02"

@@ -32,6 +32,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(),
         list[Any]: JSONB(),
         list[str]: ARRAY(Text()),
+        list[UUID]: ARRAY(PG_UUID(as_uuid=True)),
         float: REAL(),
     }
 

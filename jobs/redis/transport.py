@@ -5,8 +5,7 @@ pops a token and claims the job in Postgres; the claim fails if the token is out
 lost at any time.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, cast
@@ -18,11 +17,12 @@ import structlog
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
-from callboard.jobs.model.hint import Hint, Offer, offers_of
+from callboard.jobs.model.hint import FeedTokens, Hint, Offer, offers_of
 from callboard.jobs.redis.announcements import Announcements
 from callboard.jobs.redis.faults import Cause, FaultLog, RedisUnavailable
 from callboard.jobs.redis.key_owners import KeyOwners
 from callboard.jobs.redis.link import Link
+from callboard.jobs.redis.queue_tokens import AGEING
 from callboard.jobs.redis.scripts import PUSH, TAKE, WAKE_WORKERS
 from callboard.jobs.redis.timed_connections import CALL_TIMEOUT
 from callboard.jobs.redis.typed_keys import TypedKeys
@@ -32,9 +32,6 @@ from callboard.jobs.redis.typed_keys import TypedKeys
 WINDOW: Final = 5_000
 #: The longest `block` of one pop, in seconds. It limits the time until a hanging Redis is noticed.
 LONGEST_BLOCK: Final = 1.0
-#: One step of priority is worth this much waiting time. URGENCY in jobs/postgres/sql.py has the same value.
-AGEING: Final = timedelta(minutes=10)
-_AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 _CHUNK: Final = 1_000
 #: The token that wakes a worker.
 WAKE: Final = b"wake"
@@ -45,10 +42,7 @@ _WAKE_KEPT: Final = 10_000
 _LONGEST_PAUSE: Final = 5.0
 _FEEDERS_PAUSE: Final = 0.5
 
-_TOKEN: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(\d{1,10})")
-#: The largest value of the column `epoch`.
-_LARGEST_EPOCH: Final = 2**31 - 1
-
+_AGEING_MILLISECONDS: Final = AGEING // timedelta(milliseconds=1)
 #: The script PUSH found the set full.
 _FULL: Final = -1
 #: A set that was full gets no tokens for this time, in which workers cannot empty it. Seconds.
@@ -63,17 +57,6 @@ def score(priority: int, milliseconds: int) -> float:
     milliseconds: the job's run_at, Unix time. One step of priority is worth ten minutes of waiting.
     """
     return float(priority * _AGEING_MILLISECONDS + milliseconds)
-
-
-def read_token(raw: bytes) -> tuple[str, int] | None:
-    """Return the id and the epoch of a token; None if it is not a token.
-
-    It never raises: one bad member of a set must not block the others.
-    """
-    found = _TOKEN.fullmatch(raw)
-    if found is None or (epoch := int(found[2])) > _LARGEST_EPOCH:
-        return None
-    return found[1].decode(), epoch
 
 
 @contextmanager
@@ -169,25 +152,38 @@ class Transport:
     def _offer(self, client: Any, queue: str, place: float, tokens: Sequence[str]) -> Any:
         return client.eval(PUSH, 1, self.queue_key(queue), WINDOW, place, *tokens)
 
-    def feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
-        """Add tokens to one queue, even if its set is full.
+    def feed(self, queue: str, tokens: FeedTokens) -> Fed:
+        """Add tokens to one queue, even if its set is full."""
+        key = self.queue_key(queue)
+        return self._sets.run([key], lambda: self._feed(key, tokens))
 
-        rows: the id, epoch and priority of each job, and its run_at as Unix time in milliseconds.
-        """
-        return self._sets.run([self.queue_key(queue)], lambda: self._feed(queue, rows))
-
-    def _feed(self, queue: str, rows: Sequence[tuple[str, int, int, int]]) -> Fed:
+    def _feed(self, key: str, tokens: FeedTokens) -> Fed:
         with self._feeders.call("feed") as client:
             pipeline = client.pipeline(transaction=False)
-            for start in range(0, len(rows), _CHUNK):
-                members = {
-                    f"{job}:{epoch}": score(priority, milliseconds)
-                    for job, epoch, priority, milliseconds in rows[start : start + _CHUNK]
-                }
-                pipeline.zadd(self.queue_key(queue), cast("dict[Any, Any]", members), nx=True)
-            pipeline.zcard(self.queue_key(queue))
+            self._add(pipeline, key, tokens)
+            pipeline.zcard(key)
             *added, depth = cast("list[int]", pipeline.execute())
         return Fed(sum(added), depth)
+
+    @staticmethod
+    def _add(pipeline: Any, key: str, tokens: FeedTokens) -> None:
+        # The client's own `zadd` wants a dictionary, which takes longer than the command.
+        words = tokens.text.split()
+        for start in range(0, len(words), 2 * _CHUNK):
+            pipeline.execute_command("ZADD", key, "NX", *words[start : start + 2 * _CHUNK])
+
+    def replace(self, queue: str, tokens: FeedTokens, gone: Collection[str]) -> None:
+        """Add tokens to one queue, as `feed` does, and remove those of jobs that were claimed meanwhile."""
+        key = self.queue_key(queue)
+        self._sets.run([key], lambda: self._replace(key, tokens, gone))
+
+    def _replace(self, key: str, tokens: FeedTokens, gone: Collection[str]) -> None:
+        with self._producers.call("push") as client:
+            pipeline = client.pipeline(transaction=False)
+            if gone:
+                pipeline.zrem(key, *gone)
+            self._add(pipeline, key, tokens)
+            pipeline.execute()
 
     def wake(self, workers: Iterable[UUID]) -> None:
         """Make the next pop of these workers return WAKE. The workers then read the list of queues."""

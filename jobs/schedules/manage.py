@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from callboard.jobs.definitions.catalogue import Catalogue
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import Conflict, Duplicate, InvalidInput, NotFound
 from callboard.jobs.model.basics.fields import Duration, Handle, Instant, JobName, QueueName, invalid_input
@@ -66,16 +67,20 @@ def schedule_request(values: dict[str, Any]) -> ScheduleRequest:
 class Schedules:
     """Creates, lists, pauses, resumes and deletes schedules. An unknown name raises NotFound."""
 
-    def __init__(self, database: Database, enqueue: Enqueue) -> None:
+    def __init__(self, database: Database, enqueue: Enqueue, catalogue: Catalogue) -> None:
         self._database = database
         self._enqueue = enqueue
+        self._catalogue = catalogue
 
     def create(self, request: ScheduleRequest) -> Schedule:
         """Create a schedule. Its first tick is the first one after now.
 
+        With CALLBOARD_APP, a job of this application is found by its bare name first.
+
         Raises Conflict when the name is taken, InvalidInput when the rule is not valid or has no tick after
         now, UnknownJob or InvalidArguments when the job does not accept the arguments.
         """
+        request = request.model_copy(update={"job": self._catalogue.full_name(request.job)})
         job = JobRequest(
             name=request.job, args=request.args, kwargs=request.kwargs, unchecked=request.unchecked
         )

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from callboard.jobs.definitions.catalogue import Catalogue, KnownJob
+from callboard.jobs.definitions.catalogue import Catalogue, Versions
 from callboard.jobs.enqueue.enqueue import Enqueue
 from callboard.jobs.errors import NotStorable
 from callboard.jobs.model.derived_keys import unique_key
@@ -28,29 +28,27 @@ class DeliveryJobs:
 
         name: of the source's job. Raises InvalidArguments when the job does not accept the payload.
         """
-        known = self._catalogue.find(name)
+        versions = self._catalogue.find(name)
         source = Source("webhook", str(delivery_id))
         kwargs = {"event": verified.event, "delivery_id": verified.external_id, "payload": payload.value}
         if not payload.is_unreadable:
             # A delivery is accepted even if no worker has published the job yet: a later worker can run it.
-            request = JobRequest(name=name, kwargs=kwargs, unchecked=known is None)
+            request = JobRequest(name=name, kwargs=kwargs, unchecked=not versions)
             try:
                 job = self._enqueue.check_job(request, source)
             except NotStorable as error:
                 payload = Payload.unreadable(error.message)
         if payload.is_unreadable:
-            job = self._enqueue.check_job(_without_payload(name, kwargs, known, body_sha256), source)
+            job = self._enqueue.check_job(_without_payload(name, kwargs, versions, body_sha256), source)
         return (job if payload.aside is None else with_delivery(job, delivery_id)), payload.aside
 
 
-def _without_payload(
-    name: str, kwargs: dict[str, Any], known: KnownJob | None, body_sha256: str
-) -> JobRequest:
+def _without_payload(name: str, kwargs: dict[str, Any], versions: Versions, body_sha256: str) -> JobRequest:
     """Return the request for a job that reads the body. It is not checked: the sender cannot help it.
 
     If the job's unique key is made of the payload, it is made of the body's digest: a missing payload does
     not make two deliveries alike.
     """
-    rule = known.type.unique if known else None
+    rule = versions[0].type.unique if versions else None
     key = unique_key(name, f"body=sha256:{body_sha256}") if rule and "payload" in rule.by else None
     return JobRequest(name=name, kwargs={**kwargs, "payload": None}, unchecked=True, unique_key=key)

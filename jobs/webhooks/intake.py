@@ -94,6 +94,7 @@ class Intake:
     def create(self, request: SourceRequest) -> tuple[WebhookSource, str]:
         """Create a source; return it with its signing secret, which is shown only once.
 
+        With CALLBOARD_APP, a job of this application is found by its bare name first.
         The secret is the one that is stored: what is pasted around a given secret is removed, and a Standard
         Webhooks secret gets its usual form.
         """
@@ -103,9 +104,10 @@ class Intake:
             raise InvalidInput(
                 f"no scheme is called {request.scheme[:40]!r} ({known})", fields={"scheme": known}
             )
+        request = request.model_copy(update={"job": self._catalogue.full_name(request.job)})
         if not request.unchecked:
             sample = {"event": "", "delivery_id": "", "payload": {}}
-            self._catalogue.get(request.job).checker.check([], sample)
+            self._catalogue.choose(request.job, [], sample)
         secret = scheme.clean_secret(scheme.new_secret() if request.secret is None else request.secret)
         values = {
             "id": new_id(), "name": request.name, "scheme": request.scheme, "job": request.job,

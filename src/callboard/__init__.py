@@ -7,6 +7,7 @@ Each name is loaded when it is first used, so `import callboard` costs next to n
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from callboard.jobs.async_client import AsyncClient
     from callboard.jobs.attempts.carrying import carry
     from callboard.jobs.attempts.context import RunningJob, current_job
     from callboard.jobs.client import Client
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from callboard.jobs.model.unique import Unique
 
 __all__ = [
+    "AsyncClient",
     "CallboardError",
     "Cancel",
     "Client",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "async_client",
     "CallboardError": "errors",
     "Cancel": "model.outcomes",
     "Client": "client",

@@ -32,7 +32,17 @@ def patch(module: Any, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
+def no(*_: object) -> bool:
+    raise RuntimeError("a job replaced this method")
+
+
+def break_loggers() -> None:
+    patch(logging.Logger, "isEnabledFor", no)
+    patch(logging.Logger, "handle", no)
+
+
 HOSTILE: dict[str, Callable[[], object]] = {
+    "loggers": break_loggers,
     "recursion": lambda: sys.setrecursionlimit(60),
     "switch": lambda: sys.setswitchinterval(10),
     "stdout none": lambda: patch(sys, "stdout", None),

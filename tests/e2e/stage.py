@@ -3,6 +3,7 @@ killed.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,12 +56,12 @@ class Process:
     """One `callboard run ...`, or `callboard up`, in a session of its own, with its log."""
 
     def __init__(
-        self, role: str, folder: Path, environment: dict[str, str], *, stalled: bool = False
+        self, role: str, folder: Path, environment: dict[str, str], *options: str, stalled: bool = False
     ) -> None:
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "callboard", *(["up"] if role == "up" else ["run", role])],
+                [sys.executable, "-m", "callboard", *(["up"] if role == "up" else ["run", role, *options])],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -100,8 +101,9 @@ class Process:
 
     def events(self, name: str) -> list[dict[str, object]]:
         """What it and its children have logged under this name."""
-        lines = self.log.read_bytes().splitlines()
-        found = [orjson.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+        # What jobs print to stdout, without the end of a line, may stand before a log line in the same file.
+        lines = re.findall(rb'\{"timestamp":.*\}$', self.log.read_bytes(), re.MULTILINE)
+        found = [orjson.loads(line) for line in lines]
         return [event for event in found if event["event"] == name]
 
     def metric(self, line: str) -> float:
@@ -137,14 +139,21 @@ class Stage:
         platform.catalogue.publish([define(actor).type for actor in actors])
 
     def start(
-        self, role: str, *, extra: Mapping[str, str] = NOTHING, stalled: bool = False, **settings: object
+        self,
+        role: str,
+        *options: str,
+        extra: Mapping[str, str] = NOTHING,
+        stalled: bool = False,
+        **settings: object,
     ) -> Process:
         """Start one process with these CALLBOARD_* settings and no others; it is not waited for.
 
+        options: of `callboard run`.
         extra:   further variables of its environment.
         stalled: nobody reads its stderr.
         """
-        process = Process(role, self.folder, self.environment(**settings) | dict(extra), stalled=stalled)
+        environment = self.environment(**settings) | dict(extra)
+        process = Process(role, self.folder, environment, *options, stalled=stalled)
         self.processes.append(process)
         return process
 

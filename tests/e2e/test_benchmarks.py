@@ -23,6 +23,7 @@ def quick(tmp_path, case):
     return [json.loads(line) for line in lines.read_text().splitlines()], done.stdout
 
 
+@pytest.mark.long
 def test_a_quick_drain_measures_both_contenders(tmp_path):
     records, printed = quick(tmp_path, "drain-sync")
     assert [record.get("subject") for record in records] == ["callboard", "dramatiq", None]

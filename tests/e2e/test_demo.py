@@ -85,6 +85,7 @@ def test_the_demo_ignores_the_settings_around_it_and_leaves_nothing_behind(envir
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_an_interrupted_demo_stops_what_it_started(environment):
     with demo(environment) as process:
         for line in process.stdout:

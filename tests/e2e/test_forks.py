@@ -22,7 +22,7 @@ def test_a_copy_that_a_job_forks_runs_no_other_job_and_is_gone_when_the_jobs_cod
         assert stage.platform.waiting.wait(job, None).state is JobState.SUCCEEDED
     ran = Counter(Path(stage._ledger).read_text().split())
     assert {ran[str(job)] for job in others} == {1}
-    # the child and multiprocessing's resource tracker; no copies
+    # the child and the fork server; no copies
     until(lambda: len(psutil.Process(worker.pid).children(recursive=True)) <= 2)
 
 

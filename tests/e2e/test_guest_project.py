@@ -21,6 +21,7 @@ import redis
 from psycopg import sql
 
 from callboard.config.embedded import ServerUrls
+from callboard.jobs.postgres import schema
 from tests.e2e.guest import ROOT, Builds, Guest, build
 from tests.e2e.stage import PATIENCE, until
 
@@ -117,13 +118,16 @@ def test_the_wheel_has_all_files_of_our_folders_and_nothing_else(builds: Builds)
             path for path in (ROOT / top).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )
         expected |= {f"callboard/{path.relative_to(ROOT).as_posix()}" for path in files}
+    testing = (ROOT / "src/callboard/testing").glob("*.py")
+    expected |= {f"callboard/testing/{path.name}" for path in testing}
     assert files_of(builds.wheel).keys() == expected
     with ZipFile(builds.wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
         (metadata,) = tops - {"callboard"}
         assert archive.read(f"{metadata}/top_level.txt") == b"callboard\n"
         assert archive.read(f"{metadata}/entry_points.txt").split() == [
-            *(b"[console_scripts]", b"callboard", b"=", b"callboard.cli.main:main")
+            *(b"[console_scripts]", b"callboard", b"=", b"callboard.cli.main:main"),
+            *(b"[pytest11]", b"callboard", b"=", b"callboard.testing.plugin"),
         ]
 
 
@@ -139,7 +143,7 @@ def test_the_sdist_has_real_files_and_makes_the_same_wheel(builds: Builds) -> No
 
 
 def test_worker_scheduler_api_client_and_cli_use_the_users_modules(guest: Guest) -> None:
-    assert "0011" in guest.run(guest.venv / "bin" / "callboard", "db", "upgrade")
+    assert schema.NEEDED in guest.run(guest.venv / "bin" / "callboard", "db", "upgrade")
     token = guest.callboard("key", "create", "guest", "--role", "operator")["token"]
     with guest.running("worker"), guest.running("scheduler"), guest.running("api") as api_log:
         until(lambda: guest.callboard("worker", "list")["items"])
@@ -169,6 +173,48 @@ def results(guest: Guest, source: str) -> list[int]:
     listed = guest.callboard("job", "list", "--state", "succeeded")["items"]
     shown = [guest.callboard("job", "show", job["id"]) for job in listed if job["source"] == source]
     return [job["result"]["n"] for job in shown]
+
+
+TESTS = """
+import jobs
+from callboard.testing import Drained, run
+
+
+def test_one_job():
+    result = run(jobs.markers, 7)
+    assert (result.outcome, result.result["n"], result.progress[0].note) == ("succeeded", 7, "half")
+
+
+def test_what_is_enqueued(enqueued):
+    jobs.markers.enqueue(n=1)
+    enqueued.assert_enqueued(jobs.markers, n=1, count=1)
+
+
+def test_with_servers(drain):
+    jobs.markers.with_options(delay="1h").enqueue(2)
+    jobs.files.send()
+    assert drain() == Drained(succeeded=1)
+    assert drain(until="2h") == Drained(succeeded=1)
+"""
+
+
+def test_the_fixtures_work_in_the_users_tests_and_leave_no_schema(guest: Guest) -> None:
+    (guest.project / "test_jobs.py").write_text(TESTS)
+    told = guest.run(guest.python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "test_jobs.py")
+    assert "3 passed" in told
+    with psycopg.connect(guest.environment["CALLBOARD_DATABASE_URL"]) as connection:
+        named = "select count(*) from pg_namespace where nspname like 'callboard_test%'"
+        assert connection.execute(named).fetchone() == (0,)
+
+
+def test_the_plugin_imports_nothing_until_a_fixture_is_used(guest: Guest) -> None:
+    (guest.project / "test_nothing.py").write_text(
+        "import sys\n\n\ndef test_it():\n"
+        "    loaded = {name for name in sys.modules if name.partition('.')[0] == 'callboard'}\n"
+        "    assert loaded == {'callboard', 'callboard.testing', 'callboard.testing.plugin'}, loaded\n"
+    )
+    told = guest.run(guest.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_nothing.py")
+    assert "1 passed" in told
 
 
 def test_python_m_callboard_is_the_command(guest: Guest) -> None:

@@ -57,6 +57,7 @@ def test_what_a_stopped_worker_writes_when_it_wakes_up_is_refused(stage: Stage) 
     check_refused(stage, jobs, worker, lease.pid, winner)
 
 
+@pytest.mark.long
 def test_a_child_that_stands_still_loses_its_jobs_and_is_replaced(stage: Stage) -> None:
     worker = sleeper(stage)
     jobs = [stage.enqueue("until_there", path=str(stage.folder / "gate")) for _ in range(2)]

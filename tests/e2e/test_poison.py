@@ -68,6 +68,7 @@ def test_async_siblings_of_such_a_job_succeed_as_well(stage: Stage) -> None:
     assert worker.alive
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_stop_takes_its_lone_children_with_it(stage: Stage) -> None:
     job = stage.enqueue("dozes", seconds=120)
     stage.start("scheduler")

@@ -2,8 +2,8 @@
 defines.
 
 The blocks of a page run in their order: a later one may rely on an earlier one of the same page.
-A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. A
-block that cannot run has `<!-- not run: why -->` above it.
+A Python block whose first line names a file (`# shop/reports.py`) is that file. The workers import it. If it
+is a test (`# tests/test_reports.py`), pytest runs it, and no worker imports it. A block that cannot run has `<!-- not run: why -->` above it.
 """
 
 import json
@@ -47,6 +47,10 @@ class Block:
         found = FILE.match(self.code)
         return found[1] if found and self.language == "python" else None
 
+    @property
+    def is_test(self) -> bool:
+        return bool(self.file and self.file.startswith("tests/"))
+
 
 def blocks() -> Iterator[Block]:
     for page in PAGES:
@@ -59,7 +63,7 @@ def blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(blocks())
-FILES = [block for block in BLOCKS if block.file]
+FILES = [block for block in BLOCKS if block.file and not block.is_test]
 
 
 @dataclass(frozen=True)
@@ -128,17 +132,17 @@ def test_the_files_of_the_documentation_define_jobs(place):
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     known = set(json.loads(told.stdout))
-    for block in FILES:
+    for block in (one for one in FILES if re.search(r"^@", one.code, re.MULTILINE)):
         names = set(re.findall(r"^(?:async )?def (\w+)\(", block.code, re.MULTILINE))
         assert names & known, block.place
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if not block.file}))
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block not in FILES}))
 def test_the_blocks_of_a_page_run_in_their_order(page, place):
     failed = []
     for block in BLOCKS:
-        if block.page == page and not block.file:
+        if block.page == page and block not in FILES:
             failed += run(block, place)
     assert not failed, "\n".join(failed)
 
@@ -149,6 +153,13 @@ def run(block: Block, place: Place) -> list[str]:
         with psycopg.connect(place.database_url, autocommit=True) as connection:
             connection.execute(block.code)
         return []
-    command = (sys.executable, "-c") if block.language == "python" else ("bash", "-euo", "pipefail", "-c")
-    done = place.run(*command, block.code)
+    if block.is_test:
+        path = place.folder / block.file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.code)
+        command, code = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"), block.file
+    else:
+        python = block.language == "python"
+        command, code = (sys.executable, "-c") if python else ("bash", "-euo", "pipefail", "-c"), block.code
+    done = place.run(*command, code)
     return [f"{block.place}\n{done.stdout}\n{done.stderr}"] if done.returncode else []

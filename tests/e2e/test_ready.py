@@ -75,7 +75,8 @@ def folder() -> Iterator[Folder]:
     shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("import_seconds", [0, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("import_seconds", [0, 3])
 def test_a_script_that_waits_for_up_and_enqueues_at_once_is_not_refused(
     folder: Folder, import_seconds: int
 ) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import psycopg
+import pytest
 import redis
 
 from callboard.jobs.redis.transport import Transport
@@ -85,6 +86,7 @@ class Doors:
         return UUID(json.loads(done.stdout)["id"])
 
 
+@pytest.mark.long
 def test_every_door_stays_open_and_work_goes_on_while_redis_is_dead_and_nothing_needs_a_restart(
     database_url, platform
 ) -> None:

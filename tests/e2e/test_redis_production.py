@@ -106,6 +106,7 @@ def test_all_processes_work_with_the_documented_rights_and_are_refused_nothing(
             assert not [*worker.events("redis.refused"), *scheduler.events("redis.refused")]
 
 
+@pytest.mark.long
 def test_a_missing_right_is_one_line_in_each_process_and_all_jobs_run(database_url, platform, server):
     with server.admin() as client:
         client.execute_command(*documented(), "-bzmpop")

@@ -115,6 +115,7 @@ def test_a_silent_server_makes_the_api_unready_and_keeps_no_process_from_its_end
     assert not running(children)
 
 
+@pytest.mark.long
 def test_up_leaves_no_process_behind_when_postgres_is_silent(stage: Stage, proxy: SilentPostgres) -> None:
     up = stage.start("up", database_url=proxy.url, grace=f"{GRACE}s", port=0, processes=1)
     until(lambda: len(psutil.Process(up.pid).children(recursive=True)) >= 4, patience=60)
@@ -142,6 +143,7 @@ def test_a_process_that_starts_while_postgres_is_silent_ends_soon(
     assert time.monotonic() - began < FEW_SECONDS
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_at_its_start_does_not_outlive_its_supervisor(stage: Stage) -> None:
     """Its jobs' module may wait for a database of its own."""
     began = stage.folder / "began"

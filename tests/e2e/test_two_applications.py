@@ -38,7 +38,7 @@ def other(stage: Stage, database_url: str, redis_url: str) -> Iterator[Stage]:
 
 def enqueue(stage: Stage, **options: object) -> list[UUID]:
     """Ten jobs with the names and unique keys that the other application's jobs have, too."""
-    client = Client(stage.platform)
+    client = Client.over(stage.platform)
     return [client.enqueue("ledger", {"n": n}, unique_key=f"n-{n}", **options).id for n in range(10)]
 
 
@@ -70,7 +70,7 @@ def test_two_applications_run_side_by_side(stage: Stage, other: Stage, database_
         until(lambda scheduler=scheduler: scheduler.events("scheduler.leading"))
     jobs = [set(enqueue(one)) for one in both]
     for one, own in zip(both, jobs, strict=True):
-        own.add(Client(one.platform).enqueue("ledger", {"n": 10}, delay="500ms").id)
+        own.add(Client.over(one.platform).enqueue("ledger", {"n": 10}, delay="500ms").id)
         one.worker(schema=one.platform.database.schema)
     with psycopg.connect(database_url, autocommit=True) as caller:
         for one, own in zip(both, jobs, strict=True):

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from callboard.jobs.webhooks.intake import source_request
@@ -30,6 +31,7 @@ def deliver(url: str, delivery: str) -> str | None:
     return str(answer.json()["delivery_id"])
 
 
+@pytest.mark.long
 def test_a_delivery_that_is_sent_while_the_api_is_killed_makes_one_job(stage: Stage) -> None:
     source = {"name": "forge", "scheme": "github", "job": "pushed", "secret": SECRET, "unchecked": True}
     stage.platform.intake(KEY).create(source_request(source))

@@ -27,6 +27,7 @@ NOT_COUNTED = (
     "jobs/postgres/sessions/",
     "jobs/postgres/rows/",
     "jobs/redis/faults.py",
+    "jobs/redis/link.py",
     "jobs/redis/timed_connections.py",
     "jobs/redis/typed_keys.py",
 )
@@ -83,6 +84,7 @@ def main(database_url: str, redis_url: str, jobs: str) -> None:
     from callboard.jobs.platform import Platform
     from callboard.workers import child
     from callboard.workers.board import Board
+    from callboard.workers.child_plan import ChildPlan
     from callboard.workers.execute import sync_runner
 
     def run(client: Client, count: int) -> None:
@@ -92,10 +94,10 @@ def main(database_url: str, redis_url: str, jobs: str) -> None:
 
     settings = load_settings().model_copy(update={"jobs": (jobs,), "threads": 1, "slots": 8})
     worker = child.WorkerChild(
-        child.ChildPlan(new_id(), settings, database_url, redis_url), Board(1 + settings.async_slots)
+        ChildPlan(new_id(), settings, database_url, redis_url), Board(1 + settings.async_slots)
     )
     worker.start()
-    client = Client(Platform(sqlalchemy_url(database_url), redis_url))
+    client = Client.over(Platform(sqlalchemy_url(database_url), redis_url))
     run(client, 2)
     trace.roots = {
         Claims.claim.__code__: "claim",

@@ -177,6 +177,8 @@ def test_job_types_are_listed_with_their_schema(api):
     report = api.viewer.get("/v1/job-types").json()["items"][0]
     assert (report["name"], report["queue"], report["timeout"]) == ("build_report", "reports", "10m")
     assert report["schema"]["properties"]["account_id"]["type"] == "integer"
+    [version] = report["versions"]
+    assert (len(version["digest"]), version["workers"], version["is_current"]) == (16, 0, True)
 
 
 def test_workers_that_hold_a_lease_are_listed(api):

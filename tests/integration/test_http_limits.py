@@ -221,6 +221,7 @@ def test_all_large_bodies_together_are_limited(platform):
         assert ask(server, post(key, len(large)) + large).status == 201
 
 
+@pytest.mark.long
 def test_large_bodies_of_webhooks_keep_no_body_with_a_key_out(platform):
     with served(platform, max_body=1_000_000) as (_, server, key), ExitStack() as opened:
         source = {"name": "forge", "scheme": "github", "job": "take_webhook"}

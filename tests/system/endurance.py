@@ -226,7 +226,7 @@ def load(trial: Trial, stop: Event, token: str, redis_url: str) -> list[Thread]:
 
     def by_python() -> None:
         with closing(Platform(sqlalchemy_url(trial.pooler.url), redis_url)) as platform:
-            client = Client(platform)
+            client = Client.over(platform)
             while not stop.is_set():
                 began = time.monotonic()
                 try:

@@ -16,7 +16,7 @@ from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres.database import Database
-from callboard.jobs.redis.transport import read_token
+from callboard.jobs.redis.queue_tokens import read_token
 from tests.e2e.stage import Stage, staged, until
 from tests.integration.core.factories import enqueue_all, execution, own_database
 from tests.system.debian_servers import DebianServers, debian_servers

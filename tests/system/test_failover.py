@@ -49,7 +49,7 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing_that_was_acknowledged
 
             def by_python() -> None:
                 with closing(Platform(sqlalchemy_url(postgres.url), servers.urls.redis_url)) as own:
-                    client = Client(own)
+                    client = Client.over(own)
                     while not stop.is_set():
                         try:
                             acknowledged.append(str(client.enqueue("ledger", {"n": 2}).id))

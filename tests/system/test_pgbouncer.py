@@ -119,7 +119,7 @@ def test_api_and_clients_work_and_leave_nothing_in_the_shared_sessions(
     stage.worker(**urls)
     stage.start("scheduler", **urls)
     api, http = api_through(stage, pooled_url)
-    client = Client(pooled)
+    client = Client.over(pooled)
     with http, ThreadPoolExecutor(8) as threads:
         single = [
             threads.submit(http.post, "/v1/jobs", json={"name": "ledger", "kwargs": {"n": n}})

@@ -6,8 +6,11 @@ from typing import Any, assert_type
 from uuid import UUID
 
 import dramatiq
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from callboard import (
+    AsyncClient,
     CallboardError,
     Cancel,
     Client,
@@ -109,7 +112,14 @@ def enqueues() -> None:
     greet.send("Ada", polite=False)
 
 
-def clients() -> None:
+def clients(session: Session) -> None:
+    with Client(database_url="postgresql:///app", redis_url="redis://localhost", schema="shop") as client:
+        assert_type(
+            client.enqueue(build_report, {"account_id": 7, "month": "2026-10"}, connection=session), Job
+        )
+        assert_type(client.enqueue_many(greet, [{"name": "Ada"}], connection=session), list[UUID])
+        build_report.enqueue_with({"account_id": 7, "month": "2026-10"}, connection=session)
+        build_report.with_options(connection=session, delay="1h").enqueue(7, "2026-10")
     with Client.from_env() as client:
         enqueued = client.enqueue(
             "reports.build", {"account_id": 7, "month": "2026-10"}, delay="1h", tags=("m",)
@@ -124,6 +134,16 @@ def clients() -> None:
             client.cancel(enqueued.id, force=True)
         except CallboardError as error:
             assert_type(error.code, str)
+
+
+async def async_clients(session: AsyncSession) -> None:
+    async with AsyncClient.from_env() as client:
+        enqueued = await client.enqueue(greet, {"name": "Ada"}, delay="1h", connection=session)
+        assert_type(enqueued, Job)
+        assert_type(await client.enqueue_many("greet", [{"name": "Ada"}], connection=session), list[UUID])
+        assert_type(await client.wait(enqueued.id, timeout="30s"), Job)
+        assert_type(await client.get(enqueued.id), Job)
+        assert_type((await client.bulk("cancel", state="queued")).changed, int)
 
 
 def brokers() -> None:

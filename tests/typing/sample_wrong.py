@@ -2,8 +2,10 @@
 
 from typing import assert_type
 
+from sqlalchemy.orm import Session
+
 import callboard
-from callboard import Client, Job, RetryPolicy, Unique, job
+from callboard import AsyncClient, Client, Job, RetryPolicy, Unique, job
 
 
 @job
@@ -85,6 +87,14 @@ def clients(client: Client) -> None:
     client.enqueue_many("greet", [{"name": "Ada"}], prority=2)  # error
     client.wait(7)  # error
     client.bulk("pause", state="queued")  # error
+
+
+async def async_clients(client: AsyncClient, session: Session) -> None:
+    await client.enqueue("greet", {"name": "Ada"}, dealy="1h")  # error
+    await client.enqueue("greet", {"name": "Ada"}, connection=session)  # error
+    await client.wait(7)  # error
+    Client(database_url="postgresql:///app")  # error
+    greet.enqueue_with({"name": "Ada"}, connection="postgresql:///app")  # error
 
 
 def policies() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from types import SimpleNamespace
@@ -24,8 +25,8 @@ from callboard.workers.execute.attempt import Attempt
 PATIENCE = 10.0
 
 
-def attempt_of(function: Callable[..., Any], **columns: Any) -> Attempt:
-    """An attempt of a job without arguments that has attempts left."""
+def attempt_of(function: Callable[..., Any], *, ours: bool = False, **columns: Any) -> Attempt:
+    """An attempt of a job without arguments that has attempts left. ours: of a `@job`."""
     actor = dramatiq.Actor(
         function, broker=StubBroker(), actor_name="tried", queue_name="q", priority=0, options={}
     )
@@ -37,7 +38,7 @@ def attempt_of(function: Callable[..., Any], **columns: Any) -> Attempt:
     }  # fmt: skip
     job = ClaimedJob(**(values | columns))
     running = RunningJob(job, lambda *_: new_id(), lambda _: None, lambda _: b"")
-    definition = define(actor)
+    definition = replace(define(actor), is_ours=ours)
     return Attempt(job, definition, running, Verdict("here"), SYSTEM)
 
 
@@ -51,11 +52,11 @@ def end_of(attempt: Attempt) -> tuple[str, str | None]:
 class LoopStage:
     """An event loop, its board, and the attempts that have ended."""
 
-    def __init__(self, at_once: int = 10) -> None:
+    def __init__(self, at_once: int = 10, around: Any = None) -> None:
         self.done: list[Attempt] = []
         self.board = Board(2 * at_once)
         self.draining = Event()
-        around: Any = SimpleNamespace(concern=lambda _: False)
+        around = around or SimpleNamespace(concern=lambda _: False, may_block=False)
         self.put_on_board = self.board.writer()
         self.runner = AsyncRunner(at_once, self.put_on_board, self.draining, self.done.append, around)
 
@@ -66,8 +67,8 @@ class LoopStage:
 
 
 @contextmanager
-def loop_stage(at_once: int = 10) -> Iterator[LoopStage]:
-    stage = LoopStage(at_once)
+def loop_stage(at_once: int = 10, around: Any = None) -> Iterator[LoopStage]:
+    stage = LoopStage(at_once, around)
     stage.runner.start()
     yield stage
     stage.runner.stop()

@@ -25,7 +25,11 @@ def sources() -> dict[str, ast.Module]:
         for path in sorted((ROOT / folder).rglob("*.py"))
         if not path.relative_to(ROOT).as_posix().startswith(MIGRATIONS)
     ]
-    paths += sorted((ROOT / "src" / "callboard").glob("*.py"))
+    paths += sorted(
+        path
+        for path in (ROOT / "src" / "callboard").rglob("*.py")
+        if not any(map(Path.is_symlink, path.parents))
+    )
     return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
@@ -48,7 +52,8 @@ def importers(package: str) -> list[str]:
     ]
 
 
-REPOSITORY = r"jobs/\w+/repository(/\w+)?\.py"
+REPOSITORY = r"(?:jobs/\w+|src/callboard/testing)/repository(/\w+)?\.py"
+TESTING = r"src/callboard/testing/\w+\.py"
 CLIENT = r"jobs/(async_)?client\.py"
 
 
@@ -57,16 +62,16 @@ CLIENT = r"jobs/(async_)?client\.py"
     [
         (
             "sqlalchemy",
-            rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/(?:sessions/)?\w+\.py|{CLIENT}",
+            rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/tables\.py|jobs/postgres/(?:sessions/|callers/)?\w+\.py|{CLIENT}",
         ),
         # the embedded server is started by its own means
         (
             "psycopg",
-            rf"{REPOSITORY}|jobs/postgres/(?:sessions/|rows/)?\w+\.py|{CLIENT}|config/embedded/\w+\.py",
+            rf"{REPOSITORY}|jobs/postgres/(?:sessions/|rows/|callers/)?\w+\.py|{CLIENT}|config/embedded/\w+\.py",
         ),
         ("alembic", r"jobs/postgres/\w+\.py"),
         ("redis", r"jobs/redis/\w+\.py"),
-        ("dramatiq", r"workers/.*|jobs/dramatiq/\w+\.py|src/callboard/dramatiq\.py"),
+        ("dramatiq", rf"{TESTING}|workers/.*|jobs/dramatiq/\w+\.py|src/callboard/dramatiq\.py"),
         ("apscheduler", r"jobs/schedules/\w+\.py"),
         ("click", r"cli/.*"),
         ("fastapi", r"api/.*"),
@@ -81,7 +86,7 @@ def test_a_library_is_imported_only_where_it_belongs(package, allowed):
 #: These read the wall clock: for what people read (ages, filters), and for times that come from outside.
 WALL_CLOCK_READERS = (
     r"jobs/model/basics/clock\.py|jobs/operate/selection\.py|jobs/webhooks/deliveries\.py"
-    r"|jobs/access/auth_failures\.py|api/query_filters\.py|cli/.*"
+    rf"|jobs/access/auth_failures\.py|api/query_filters\.py|cli/.*|{TESTING}"
 )
 WALL_CLOCK = (
     r"(\w+\.)*(\w*clock|SYSTEM|datetime|date)\.(now|utcnow|today)|time\.(time|time_ns|localtime|gmtime)"
@@ -122,7 +127,9 @@ def test_sql_is_written_in_repositories_alone():
     found = [
         path
         for path, tree in sources().items()
-        if not re.fullmatch(rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/postgres/(?:sessions/)?\w+\.py", path)
+        if not re.fullmatch(
+            rf"{REPOSITORY}|jobs/\w+/tables\.py|jobs/postgres/(?:sessions/|callers/)?\w+\.py", path
+        )
         and any(SQL.search(text) for text in texts(tree))
     ]
     assert found == []

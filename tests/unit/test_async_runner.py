@@ -36,7 +36,7 @@ class Ward:
 
     @contextmanager
     def loop(self, at_once: int) -> Iterator[AsyncRunner]:
-        around = SimpleNamespace(concern=lambda _: False)
+        around = SimpleNamespace(concern=lambda _: False, may_block=False)
         runner = AsyncRunner(at_once, lambda *_: lambda: None, self.draining, self.done.append, around)
         runner.start()
         yield runner

@@ -2,6 +2,8 @@
 claim and finish).
 """
 
+import subprocess
+import sys
 from uuid import UUID
 
 import pytest
@@ -27,3 +29,9 @@ ONE = UUID("01a2151b-9782-70ea-9014-ae7d14d1d043")
 )
 def test_it_is_what_array_recv_reads(array, expected):
     assert array.data == bytes.fromhex(expected)
+
+
+def test_the_dumpers_are_registered_before_the_first_engine_is_made():
+    program = "import callboard.jobs.postgres.database, sys; print('callboard.jobs.postgres.rows.binary_arrays' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -30,10 +30,29 @@ def test_a_table_is_cut_where_it_may_be_and_fits(monkeypatch):
     rows = [("0123456789", "a long name that does not fit at all", "x", "1"), ("1", "b", "y", "22")]
     print_table(COLUMNS, rows, empty="")
     assert screen.getvalue().splitlines() == [
-        "ID          NAME                       N",
-        "0123456789  a long name that does n…   1",
-        "1           b                         22",
+        "ID          NAME                MORE   N",
+        "0123456789  a long name that …  x      1",
+        "1           b                   y     22",
     ]
+
+
+def test_columns_that_do_not_fit_stand_below_their_row(monkeypatch):
+    screen = terminal(monkeypatch, NO_COLOR="1", COLUMNS="32")
+    print_table(COLUMNS, [("0123456789", "a long name", "more to say", "1"), ("1", "b", "", "22")], empty="")
+    assert screen.getvalue().splitlines() == [
+        "ID          NAME          N",
+        "0123456789  a long name   1",
+        "  more more to say",
+        "1           b            22",
+    ]
+
+
+def test_the_first_column_is_whole_however_narrow_the_terminal_is(monkeypatch):
+    screen = terminal(monkeypatch, NO_COLOR="1", COLUMNS="12")
+    print_table(COLUMNS, [("0123456789", "a long name", "x", "1")], empty="")
+    lines = screen.getvalue().splitlines()
+    assert lines[:2] == ["ID", "0123456789"]
+    assert " ".join(" ".join(lines[2:]).split()) == "name a long name more x n 1"
 
 
 def test_into_a_pipe_nothing_is_cut_and_nothing_is_coloured(monkeypatch):

@@ -201,7 +201,7 @@ def test_the_page_about_python_names_what_there_is_and_nothing_else():
     methods = [
         name
         for name, kind in vars(callboard.Client).items()
-        if not name.startswith("_") and name != "platform"
+        if not name.startswith("_") and name not in {"platform", "over", "from_settings", "check_many"}
     ]
     assert methods == [names(cells[0])[0] for cells in rows(page, "method", "meaning", skip=1)]
 
@@ -264,3 +264,9 @@ def test_the_changelog_names_the_version_or_what_is_to_come():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] in {"Unreleased", version}
+
+
+def test_the_job_of_the_readme_is_among_those_that_make_up_runs():
+    code = (ROOT / "examples/receipts.py").read_text().partition("\n\n")[2]
+    assert f"# shop/receipts.py\n{code}```" in (ROOT / "README.md").read_text()
+    assert "examples.receipts" in (ROOT / "Makefile").read_text()

@@ -1,14 +1,18 @@
 """What stands between Dramatiq's ways and ours: priorities, ids, options, middleware."""
 
 import logging
+import math
 import sys
+import time
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from uuid import RFC_4122, uuid4
 
 import dramatiq
 import pytest
+from dramatiq import Message
 from dramatiq.middleware import (
     AgeLimit,
     Middleware,
@@ -22,7 +26,8 @@ from dramatiq.results.backends import StubBackend
 
 from callboard.config.settings import load_settings
 from callboard.jobs.dramatiq.actor import job
-from callboard.jobs.dramatiq.broker import CallboardBroker, expiry, priority_of
+from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.dramatiq.dispatching import dispatch_of, expiry, priority_of, with_eta
 from callboard.jobs.dramatiq.loading import load_middleware
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.ids import id_of, made_at, new_id
@@ -51,6 +56,25 @@ def broker():
 def test_priorities_keep_their_order_and_their_middle():
     given = [-5_000, -100, -99, -10, -9, -2, -1, 0, 1, 2, 9, 10, 99, 100, 5_000]
     assert [priority_of(one) for one in given] == [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 7, 8, 8, 9, 9]
+
+
+def test_a_message_that_was_sent_with_an_eta_waits_until_then():
+    def delay(eta):
+        return dispatch_of(Message("default", "later", (), {}, {"eta": eta}), None).request.delay
+
+    now = time.time() * 1000
+    assert timedelta(seconds=50) < delay(now + 60_000) <= timedelta(seconds=60)
+    assert delay(int(now) - 5_000) == timedelta(0)
+    assert [delay(eta) for eta in ("soon", None, math.inf, math.nan)] == [None] * 4
+
+
+def test_a_delayed_message_has_an_eta_as_in_dramatiq():
+    message = Message("default", "later", (), {}, {"own": 1})
+    assert with_eta(message, None) is message
+    later = with_eta(message, 60_000)
+    assert later.options.keys() == {"own", "eta"}
+    assert message.options == {"own": 1}
+    assert later.options["eta"] > (time.time() + 50) * 1000
 
 
 def test_an_id_made_elsewhere_stands_for_the_same_job_each_time():

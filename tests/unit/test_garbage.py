@@ -15,3 +15,11 @@ def test_what_is_loaded_is_looked_at_no_more_and_collections_are_rarer():
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+def test_what_is_left_at_the_end_is_not_looked_at():
+    try:
+        garbage.leave_all()
+        assert len(gc.get_objects()) < 1_000
+    finally:
+        gc.unfreeze()

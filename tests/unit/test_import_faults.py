@@ -2,10 +2,11 @@
 
 import signal
 import sys
+import time
 
 import pytest
 
-from callboard.jobs.dramatiq.import_faults import described, most_relevant, naming_faults
+from callboard.jobs.dramatiq.import_faults import described, located, most_relevant, naming_faults
 from callboard.jobs.errors import InvalidInput
 from callboard.workers.boot_report import BootReport
 from callboard.workers.job_imports import import_jobs
@@ -60,7 +61,7 @@ def test_ctrl_c_of_a_program_is_passed_on_and_a_modules_own_interrupt_in_a_worke
 
 
 def test_an_error_whose_text_is_long_or_cannot_be_read_is_described_all_the_same():
-    assert described(Unreadable()) == "Unreadable: its text cannot be read (RuntimeError)"
+    assert described(Unreadable()) == "Unreadable: its text cannot be read (it raised RuntimeError)"
     assert len(described(ValueError("x" * 10_000))) < 600
 
 
@@ -80,3 +81,28 @@ def test_a_report_holds_texts_of_a_bounded_length():
     assert 0 < len(report.step.encode()) < 512
     assert 0 < len(report.fault.encode()) < 4_096
     assert report.place() == ""
+
+
+class Exits(Exception):
+    def __str__(self):
+        raise SystemExit
+
+
+class Sleeps(Exception):
+    def __str__(self):
+        time.sleep(100)
+        return ""
+
+
+def test_an_error_whose_text_exits_or_does_not_return_or_whose_name_is_long_is_described():
+    assert described(Exits()) == "Exits: its text cannot be read (it raised SystemExit)"
+    assert described(Sleeps()) == "Sleeps: its text cannot be read (it took longer than 1 s)"
+    assert len(described(type("A" * 10_000, (Exception,), {})("text"))) < 300
+
+
+def test_a_place_is_told_although_the_working_directory_is_gone(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert located(("/shop/jobs.py", 3)) == "/shop/jobs.py, line 3"

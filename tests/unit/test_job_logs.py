@@ -3,19 +3,22 @@ for it.
 """
 
 import logging
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 from uuid import uuid4
 
 import click
+import orjson
 import pytest
 import structlog
 
 from callboard.cli.job.job_log_commands import folded
 from callboard.config import log_capture
 from callboard.config.logging import configure_for_jobs
-from callboard.jobs.attempts.context import RunningJob, job_log_fields
+from callboard.jobs.attempts.context import RunningJob, current_job, job_log_fields
 from callboard.jobs.attempts.log_line import JobLogLine
 from callboard.jobs.attempts.log_lines import LONGEST_LINE, MOST_LINES, LogLines, Portion
 from callboard.jobs.attempts.progress import Progress
@@ -183,7 +186,7 @@ def running(scribe: JobLogFlusher) -> Iterator[RunningJob]:
     running = job_running()
     token = enter(running)
     yield running
-    leave(token)
+    leave(running, token)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**before)
@@ -207,7 +210,7 @@ def test_a_line_knows_its_level_its_logger_and_its_time(running):
 def test_what_is_logged_outside_of_a_job_is_nobodys(running):
     token = enter(None)
     log.warning("who said that")
-    leave(token)
+    leave(None, token)
     assert running.lines is None
 
 
@@ -220,6 +223,35 @@ def test_extra_fields_and_events_read_the_same(running):
     log.info("rendered", extra={"pages": 7})
     running.log.info("rendered", pages=7)
     assert messages(running) == ["rendered pages=7", "rendered pages=7"]
+
+
+def say_in_all_ways() -> None:
+    """Log errors with the field names that lines of a job have."""
+    log.error("a record", extra={"job_id": "other", "queue": "q", "level": "l", "event": "e", "logger": "x"})
+    logging.LoggerAdapter(log, {"job": "other"}).error("an adapter's record")
+    structlog.get_logger("shop").error("an event", job_id="other", attempt=7)
+    current_job().log.error("an event of the job's logger", job_id="other")
+    with structlog.contextvars.bound_contextvars(job_id="other", queue="q"):
+        log.error("with context variables")
+
+
+def test_each_line_that_a_job_logs_has_the_fields_of_the_job(monkeypatch, request):
+    shown = StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    running = request.getfixturevalue("running")
+    say_in_all_ways()
+    lines = [orjson.loads(line) for line in shown.getvalue().splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        assert {key: line[key] for key in running.log_fields} == running.log_fields, line["event"]
+        assert line["level"] == "error"
+    first, adapted, event = lines[:3]
+    assert (first["event"], first["logger"], first["level_"], first["event_"]) == (
+        "a record", "tests.job_logs", "l", "e",
+    )  # fmt: skip
+    assert (first["job_id_"], first["queue_"], adapted["job_"]) == ("other", "q", "other")
+    assert (event["job_id_"], event["attempt_"]) == ("other", 7)
+    assert messages(running)[2] == "an event job_id=other attempt=7"
 
 
 def test_secrets_are_masked_before_anything_is_cut(running):

@@ -71,6 +71,7 @@ def test_other_methods_are_not_allowed(port, method):
     assert (status, answer.getheader("Allow")) == (405, "GET, HEAD")
 
 
+@pytest.mark.long
 def test_silent_and_trickling_clients_do_not_keep_a_scraper_out(port):
     with ExitStack() as opened:
         for number in range(150):

@@ -14,7 +14,7 @@ def files() -> list[Path]:
     migrations = ROOT / "jobs" / "postgres" / "migrations"
     return [
         path
-        for folder in FOLDERS
+        for folder in (*FOLDERS, "src/callboard/testing")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if not path.is_relative_to(migrations)
     ]

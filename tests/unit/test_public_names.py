@@ -11,6 +11,7 @@ import pytest
 import callboard
 
 PUBLIC = [
+    "AsyncClient",
     "CallboardError",
     "Cancel",
     "Client",

@@ -17,7 +17,7 @@ class Always:
         self._names = names
 
     def served_queues(self, wanted: list[str]) -> list[ServedQueue]:
-        return [ServedQueue(name, name.startswith("limited"), False) for name in self._names]
+        return [ServedQueue(name, name == "limited", name == "keyed", False, False) for name in self._names]
 
     def monotonic(self) -> float:
         return 0.0
@@ -66,14 +66,18 @@ def test_a_queue_without_room_is_left_out_and_the_others_keep_their_order():
 class Room:
     """Slots of a child of eight threads."""
 
-    def __init__(self, held: int) -> None:
+    def __init__(self, held: int, *, fast: bool = False) -> None:
         self._held = held
+        self._fast = fast
 
     def free(self, kind: JobKind) -> int:
         return 256 if kind is JobKind.ASYNC else 64 - self._held
 
     def idle_threads(self) -> int:
         return max(8 - self._held, 0)
+
+    def ends_fast(self, kind: JobKind) -> bool:
+        return self._fast
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,15 @@ def test_of_a_limited_queue_no_more_is_claimed_than_there_are_idle_threads(held,
     knows = Always("limited", "mail")
     queues = QueueOrder(knows, [], {}, knows)
     assert queues.with_room(Room(held)) == (rooms, len(rooms) == 2)
+
+
+@pytest.mark.parametrize(
+    ("held", "fast", "room"), [(5, False, 3), (8, False, 0), (8, True, 56), (20, True, 44)]
+)
+def test_of_a_queue_with_limited_keys_more_is_claimed_while_jobs_are_short(held, fast, room):
+    knows = Always("keyed")
+    queues = QueueOrder(knows, [], {}, knows)
+    assert queues.with_room(Room(held, fast=fast))[0].get("keyed", 0) == room
 
 
 ASYNC, SYNC = SimpleNamespace(queue="mixed", is_async=True), SimpleNamespace(queue="mixed", is_async=False)

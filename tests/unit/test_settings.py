@@ -36,6 +36,7 @@ def test_nothing_given_means_the_documented_defaults(tmp_path):
     assert settings.secret_key is None
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", None)
     assert settings.metrics_open is False
+    assert settings.fork_server is True
     assert (settings.log_format, settings.log_level) == ("auto", "info")
     assert settings.grace == settings.lease_ttl == timedelta(seconds=30)
     assert settings.max_body == 1024 * 1024

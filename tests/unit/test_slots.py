@@ -1,5 +1,7 @@
 """Slots: how far ahead of its threads a child claims, and how much at once."""
 
+import time
+from threading import Thread
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -149,3 +151,40 @@ def test_few_sync_attempts_too_many_are_none():
     assert slots.surplus() == 40
     claim(slots, [held(kind=JobKind.ASYNC) for _ in range(400)])
     assert slots.surplus() == 40
+
+
+def test_who_waits_for_a_release_waits_although_slots_are_free():
+    slots = slots_of()
+    [attempt] = claim(slots, [held()])
+    before, ended = slots.releases, []
+    waiter = Thread(target=lambda: (slots.wait_release(before, 5.0), ended.append(slots.count())))
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    assert slots.free(JobKind.SYNC) > 0
+    slots.release([attempt])
+    waiter.join(5.0)
+    assert ended == [0]
+
+
+def test_a_release_before_the_wait_is_not_missed():
+    slots = slots_of()
+    [attempt] = claim(slots, [held()])
+    before = slots.releases
+    slots.release([attempt])
+    began = time.monotonic()
+    slots.wait_release(before, 5.0)
+    assert time.monotonic() - began < 4.0
+
+
+@pytest.mark.parametrize(("seconds", "room"), [(0.05, 16), (1.0, 8)])
+def test_there_is_room_for_more_limited_jobs_than_can_start_only_while_they_are_short(seconds, room):
+    clock = Clock()
+    slots = slots_of(256, 256, 8, clock)
+    first, *rest = claim(slots, [held() for _ in range(8)])
+    clock.seconds += seconds
+    slots.release([first])
+    assert slots.ends_fast(JobKind.SYNC) is (room > 8)
+    assert slots.room_without(rest) == room
+    assert slots.room_without(rest[:2]) == room - 5
+    assert slots.room_without([]) == 0

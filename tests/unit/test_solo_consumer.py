@@ -16,7 +16,11 @@ class Lone:
     def __init__(self, *claims):
         self.now, self.held, self.accepted, self.asked = 0.0, 0, [], 0
         self.claims = SimpleNamespace(
-            worker=uuid4(), served_queues=lambda _: [], claim_solo=self._claim, has_unanswered=False
+            worker=uuid4(),
+            served_queues=lambda _: [],
+            claim_solo=self._claim,
+            with_arguments=list,
+            has_unanswered=False,
         )
         self._answers = list(claims)
         draining = Event()

@@ -12,9 +12,11 @@ from callboard.jobs.attempts.repository import rescuing
 from callboard.jobs.attempts.verdict import TimedOut
 from callboard.jobs.dramatiq.declarations import JobNameTaken
 from callboard.jobs.errors import CallboardError
+from callboard.jobs.loop_calls import ClientClosed, WrongEventLoop
 from callboard.jobs.model import outcomes
 from callboard.jobs.model.outcomes import Outcome
 from callboard.jobs.redis.faults import RedisUnavailable
+from callboard.testing.needs_servers import NeedsServers
 
 STORED = {
     errors.CallboardError: "CallboardError",
@@ -43,7 +45,10 @@ STORED = {
     NotInAJob: "NotInAJob",
     JobEnded: "JobEnded",
     JobNameTaken: "JobNameTaken",
+    ClientClosed: "ClientClosed",
+    WrongEventLoop: "WrongEventLoop",
     RedisUnavailable: "RedisUnavailable",
+    NeedsServers: "NeedsServers",
     TimedOut: "TimedOut",
 }
 

@@ -11,6 +11,7 @@ from callboard.config.settings import Settings
 from callboard.workers.board import Board
 from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE
 from callboard.workers.supervise.child_process import ChildProcess
+from callboard.workers.supervise.fork_client import ForkClient
 from callboard.workers.supervise.lone_children import missing
 from callboard.workers.supervise.supervisor import Supervisor
 
@@ -43,7 +44,7 @@ class FakeTime:
 
 @pytest.fixture
 def supervisor(ended):
-    return Supervisor(Settings(), "", "", SimpleNamespace(workers=ended), clock=FakeTime())
+    return Supervisor(Settings(), "", "", SimpleNamespace(workers=ended), ForkClient(), clock=FakeTime())
 
 
 def child(*, code=None, begun=(), ready=False, step="", fault="", born_at=1_000.0, **more):
@@ -255,7 +256,82 @@ def test_a_child_that_asks_to_be_replaced_blames_no_job(supervisor, ended):
     assert [suspects for _, suspects, _ in ended.told] == [[]]
 
 
+def test_a_child_that_must_be_replaced_has_another_in_its_place_and_is_killed_when_it_does_not_end(
+    supervisor, ended
+):
+    leaving = child(ready=True, begun=[uuid4()], code=None)
+    supervisor._children.append(leaving)
+    leaving.board.leave("a job closed files", supervisor._clock.now + 9, worked=True)
+    supervisor._look()
+    supervisor._start = lambda number, *, solo: supervisor._children.extend(
+        child(ready=True) for _ in range(number)
+    )
+    supervisor._tables_fit = lambda: True
+    for _ in range(3):
+        supervisor._start_missing()
+    assert (len(supervisor._children), leaving.hung) == (supervisor._settings.processes + 1, False)
+    supervisor._clock.now += 10
+    supervisor._look()
+    leaving.process = SimpleNamespace(is_alive=lambda: False, exitcode=-9, pid=1)
+    with capture_logs() as told:
+        supervisor._remove_dead()
+    assert [told[1:] for told in ended.told] == [([], {})]
+    (event,) = told
+    assert (event["event"], event["reason"]) == (
+        "worker.exited", "a job closed files; it did not end in time and was killed",
+    )  # fmt: skip
+
+
 def test_who_is_condemned_is_blamed_alone(supervisor, ended):
     late, other, done = uuid4(), uuid4(), uuid4()
     die(supervisor, code=-9, begun=[late, other], killed_for={late: 3.0, done: 2.0})
     assert [told[1:] for told in ended.told] == [([], {late: 3.0})]
+
+
+def test_without_a_process_for_a_child_the_worker_goes_on_and_tries_again_later(supervisor, monkeypatch):
+    """As at a limit of processes, which other programs may have used up."""
+    booted(supervisor)
+    starts = []
+
+    def refuse(*_, **__):
+        starts.append(1)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ChildProcess, "start", refuse)
+    with capture_logs() as told:
+        for _ in range(3):
+            supervisor._start(2, solo=False)
+    assert len(starts) == 3
+    assert told[0]["reason"] == "no process could be started: Resource temporarily unavailable"
+    assert [event["failures"] for event in told] == [1, 2, 3]
+    assert supervisor._failed.room(0, supervisor._clock.now) == 0
+    assert supervisor._exit_code == 0
+
+
+def test_a_worker_that_never_gets_a_process_is_given_up(supervisor, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(ChildProcess, "start", refuse)
+    for _ in range(6):
+        assert supervisor._exit_code == 0
+        supervisor._start(1, solo=False)
+    assert supervisor._exit_code == 1
+
+
+def test_an_error_of_the_supervisor_stops_its_children(supervisor, monkeypatch):
+    """Else the interpreter waits for them, and they work on without a lease."""
+    ended = []
+    booting = child()
+    booting.process.is_alive = lambda: not ended
+    booting.process.kill = booting.process.terminate = lambda: ended.append(1)
+    supervisor._children.append(booting)
+    monkeypatch.setattr(supervisor, "_keep_running", lambda: 1 / 0)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(ZeroDivisionError):
+            supervisor.run()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert ended

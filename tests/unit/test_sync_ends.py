@@ -66,9 +66,9 @@ def naps(seconds: float) -> None:
         time.sleep(0.001)
 
 
-def interrupted(function, reason, awaits=nothing_to_await) -> Attempt:
+def interrupted(function, reason, awaits=nothing_to_await, *, ours=True) -> Attempt:
     """The attempt, which was interrupted once while it ran."""
-    attempt = attempt_of(function)
+    attempt = attempt_of(function, ours=ours)
     thread = Thread(target=lambda: run(attempt, lambda *_: lambda: None, Event(), awaits))
     thread.start()
     until(lambda: attempt.interrupt is not None)
@@ -127,6 +127,21 @@ def test_a_swallowed_interrupt_decides_how_the_attempt_ends(function, reason, ve
     if told is not None:
         assert attempt.finish.error is not None
         assert attempt.finish.error.message.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "end"),
+    [
+        (lets_it_pass, TimeoutInterrupt, ("retry", "TimedOut")),
+        (swallows, TimeoutInterrupt, ("complete", None)),
+        (answers_with_an_error, TimeoutInterrupt, ("retry", "ValueError")),
+        (swallows, CancelInterrupt, ("stop", "Cancel")),
+    ],
+)
+def test_a_plain_actor_that_catches_its_time_limit_ends_in_its_own_way(function, reason, end):
+    attempt = interrupted(function, reason, ours=False)
+    verb, error = end_of(attempt)
+    assert (verb, error and error.removesuffix("led")) == end
 
 
 def test_the_error_that_a_job_raised_because_of_its_timeout_is_in_the_traceback():

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from threading import Event
+from threading import Event, current_thread
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,10 +11,11 @@ import pytest
 from dramatiq import Middleware
 from prometheus_client import REGISTRY
 
-from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
+from callboard.config.settings import Settings
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.watched_thread import WatchedThread
 from callboard.scheduler.loops import LoopWork
+from callboard.workers.board import Board
 from callboard.workers.child import WorkerChild
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.sync_runner import JobWorker
@@ -165,7 +166,6 @@ def sync_worker(hook: str, error: type[BaseException]) -> tuple[JobWorker, NoJob
         raise AssertionError
 
     broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining, no_await))
-    broker.declare_queue(VIRTUAL_QUEUE)
     worker = JobWorker(
         broker, queue, put_on_board, draining, consumer.ended.append, no_await, threads=2, timeout=50
     )
@@ -248,7 +248,43 @@ def test_a_child_that_has_lost_a_thread_is_over():
     child._reporting = cast(
         "Any", SimpleNamespace(lost_threads=list, guard=SimpleNamespace(replacement=None))
     )
+    child._slots = cast("Any", SimpleNamespace(ended=["a job"], count=lambda: 0))
+    child._plan = cast("Any", SimpleNamespace(settings=Settings()))
+    child._board = Board(1)
     assert not child.is_over()
+    assert not child._board.leaves_by
     lost.append("callboard-consumer")
     assert child.is_over()
     assert child.lost_threads == ["callboard-consumer"]
+    assert child._board.boot.fault == "it lost the threads callboard-consumer"
+    assert child._board.worked
+    assert child._board.leaves_by
+
+
+def test_a_thread_that_a_job_stopped_is_replaced():
+    worker, consumer, queue = sync_worker("after_ack", OwnExit)
+    before = worker.job_threads()
+    for _ in before:
+        queue.put(attempt_of(lambda: vars(current_thread()).update(running=False, paused=True)))
+    until(lambda: not any(thread.is_alive() for thread in before))
+    worker.replace_dead_threads()
+    attempt = attempt_of(lambda: None)
+    queue.put(attempt)
+    until(lambda: attempt in consumer.ended)
+    worker.stop(timeout=1_000)
+    worker.replace_dead_threads()
+    until(lambda: not any(thread.is_alive() for thread in worker.job_threads()))
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause"])
+def test_a_job_cannot_stop_or_pause_a_thread_by_its_method(verb):
+    worker, consumer, queue = sync_worker("after_ack", OwnExit)
+
+    def calls_it() -> None:
+        getattr(current_thread(), verb)()
+
+    attempt = attempt_of(calls_it)
+    queue.put(attempt)
+    until(lambda: consumer.ended == [attempt])
+    assert end_of(attempt)[1] == "RuntimeError"
+    worker.stop(timeout=1_000)

@@ -12,7 +12,7 @@ from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.job import Job
 from callboard.jobs.model.states import JobState, Verb
-from callboard.jobs.operate import reasons
+from callboard.jobs.operate import claim_reasons, reasons
 from callboard.jobs.operate.reasons import Code, Reason
 from callboard.jobs.operate.surroundings import MOST_COUNTED, ServingWorker
 from callboard.workers.execute.attempt import Attempt, PutOff
@@ -44,7 +44,7 @@ def test_a_message_is_the_reason_and_what_to_do_about_it():
 
 def test_every_code_is_a_word_that_stays():
     assert [str(code) for code in Code] == [
-        "finished", "running", "cancel_requested", "worker_held", "not_due", "waiting_for_parents", "queue_paused",
+        "finished", "running", "claimed", "cancel_requested", "worker_held", "not_due", "waiting_for_parents", "queue_paused",
         "queue_concurrency", "queue_rate", "key_concurrency", "key_rate", "solo", "no_worker", "job_unknown",
         "workers_busy", "put_off", "backlog", "no_scheduler", "expires_soon", "ready",
     ]  # fmt: skip
@@ -60,6 +60,8 @@ def test_every_code_is_a_word_that_stays():
          "attempt 2 of 10 failed; the next is due in 1m15s, at 2026-11-22 09:01:15 UTC (ValueError: no)"),
         (reasons.running(a_job(started_at=NOW - timedelta(hours=2)), "host:7", NOW),
          "it has been running for 2h, at attempt 2 of 10, on worker host:7"),
+        (claim_reasons.claimed(a_job(started_at=NOW - timedelta(seconds=90)), "host:7", NOW),
+         "claimed by worker host:7 1m30s ago, not started yet: the jobs that run there come first"),
         (reasons.concurrency(a_job(), 1, [new_id()], by_key=True),
          "the key seven in the queue reports has 1 of 1 running or granted: "),
         (reasons.ready(a_job(), NOW + timedelta(seconds=9)),

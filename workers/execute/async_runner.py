@@ -11,27 +11,22 @@ from functools import partial
 from threading import Event
 from typing import Any, Final
 
-from dramatiq.middleware import SkipMessage
-
 from callboard.jobs.model.current import enter, leave, running_here
-from callboard.jobs.watched_thread import WatchedThread
+from callboard.jobs.watched_thread import WatchedThread, refuse_jobs
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.awaitables import awaited, is_awaitable
+from callboard.workers.execute.hook_threads import HookThreads
 from callboard.workers.execute.hooks import Hooks
 from callboard.workers.execute.off_loop import off_loop
-from callboard.workers.execute.shared_loop import Interruption, SharedLoop
+from callboard.workers.execute.shared_loop import HookedTask, Interruption, LoopEnded, SharedLoop
 
 #: Jobs can make the loop fail, and it goes on each time. So it may fail often. Within a minute.
 _MOST_FAILURES: Final = 1_000
 #: How often a caller looks for the new loop after a job closed the old one. Seconds.
 _CLOSED_PAUSE: Final = 0.001
-
-
-class LoopEnded(RuntimeError):
-    """The event loop stopped, or was closed, although nobody asked for a stop."""
 
 
 class AsyncRunner(WatchedThread):
@@ -61,9 +56,10 @@ class AsyncRunner(WatchedThread):
         self._done = done
         self._around = around
         self._loop = SharedLoop()
+        self._hook_threads = HookThreads()
         self._stopping = False
         #: When `unanswered` asked the loop for a sign of life that has not come.
-        self._asked_at: float | None = None
+        self.asked_at: float | None = None
         # asyncio keeps weak references only: without these a running task could be garbage-collected.
         self._running: dict[asyncio.Task[None], tuple[Attempt, Interruption]] = {}
         #: The tasks that await what a sync job returned. The job's thread waits for the future.
@@ -72,7 +68,7 @@ class AsyncRunner(WatchedThread):
     def work(self) -> None:
         if self._loop.is_closed():
             self._replace_loop()
-        self._asked_at = None
+        self.asked_at = None
         asyncio.set_event_loop(self._loop)
         self._loop.call_soon(self._begin)
         try:
@@ -88,6 +84,11 @@ class AsyncRunner(WatchedThread):
         """Run these attempts. The loop is woken once for all of them."""
         self._waiting.extend(attempts)
         self._wake(self._begin)
+
+    @property
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs now."""
+        return self._loop
 
     def take_back(self) -> list[Attempt]:
         """Remove and return the attempts that have not started."""
@@ -114,18 +115,17 @@ class AsyncRunner(WatchedThread):
             raise
         finally:
             attempt.interrupt = None
-            if interruption.reason is not None:
-                attempt.note_interrupt(interruption.reason)
+            attempt.note_interrupt(interruption.reason)
 
     def unanswered(self, now: float) -> float:
         """Return for how many seconds the loop has not answered; 0 when it has.
 
         It is asked by this call, while tasks run. So call this often.
         """
-        if self._asked_at is not None:
-            return now - self._asked_at
-        if self._running or self._values:
-            self._asked_at = now
+        if self.asked_at is not None:
+            return now - self.asked_at
+        if self._running or self._values or self._waiting:
+            self.asked_at = now
             self._wake(self._answer)
         return 0.0
 
@@ -147,6 +147,7 @@ class AsyncRunner(WatchedThread):
         return next((one for one, _ in list(self._running.values()) if one.running is running), None)
 
     def stop(self) -> None:
+        refuse_jobs(self.name)
         self._stopping = True
         self._wake(self._loop.end)
         self.join(timeout=2)
@@ -164,7 +165,7 @@ class AsyncRunner(WatchedThread):
                 return
 
     def _answer(self) -> None:
-        self._asked_at = None
+        self.asked_at = None
 
     def _begin(self) -> None:
         with suppress(IndexError):
@@ -172,7 +173,9 @@ class AsyncRunner(WatchedThread):
                 attempt = self._waiting.popleft()
                 interruption = Interruption(self._loop)
                 # In an empty context: what submitted the attempt, or ran before it, must not be seen by it.
-                task = self._loop.start_task(self._run(attempt, interruption), Context())
+                context = Context()
+                kind = HookedTask if self._around.may_block else asyncio.Task
+                task = self._loop.start_task(self._run(attempt, interruption, context), context, kind)
                 interruption.task = task
                 self._running[task] = attempt, interruption
                 task.add_done_callback(self._ended)
@@ -184,7 +187,7 @@ class AsyncRunner(WatchedThread):
         try:
             if attempt.finish is None and not attempt.unstarted:
                 # It was cancelled before its first step, or an error came from outside the job's function.
-                _note(attempt, interruption)
+                attempt.note_interrupt(interruption.reason)
                 outcome = LoopEnded("it ended without an outcome") if error is None else error
                 attempt.conclude(None, outcome)
         finally:
@@ -195,7 +198,7 @@ class AsyncRunner(WatchedThread):
     def _begin_value(
         self, attempt: Attempt, value: Any, interruption: Interruption, ended: "Future[Any]"
     ) -> None:
-        task = self._loop.start_task(awaited(value))
+        task = self._loop.start_task(awaited(value, interruption.end_task))
         interruption.task = task
         attempt.interrupt = interruption.send
         self._values[task] = attempt, ended
@@ -210,32 +213,37 @@ class AsyncRunner(WatchedThread):
         else:
             ended.set_result(task.result())
 
-    async def _run(self, attempt: Attempt, interruption: Interruption) -> None:
-        if self._draining.is_set():
-            attempt.unstarted = True
-        elif self._around.concern(attempt):
-            await self._with_hooks(attempt, interruption, AttemptMessage(attempt))
-        else:
-            await self._attempt(attempt, interruption)
-
-    async def _with_hooks(
-        self, attempt: Attempt, interruption: Interruption, message: AttemptMessage
-    ) -> None:
-        """Run the attempt with the middleware hooks around it, in the order of Dramatiq's threads."""
-        error: BaseException | None = None
+    async def _run(self, attempt: Attempt, interruption: Interruption, context: Context) -> None:
         try:
-            self._around.before(message)
-        except BaseException as refusal:  # noqa: BLE001 - as in Dramatiq, it is the end of the attempt
-            error = refusal
-        else:
-            if not message.failed:
+            if self._draining.is_set():
+                attempt.unstarted = True
+            elif self._around.concern(attempt):
+                await self._with_hooks(attempt, interruption, context)
+            else:
+                await self._attempt(attempt, interruption)
+                # The value's own code, such as `__del__`, must not run in the thread that stores the outcome.
+                attempt.value = None
+        finally:
+            interruption.end_task()
+
+    async def _with_hooks(self, attempt: Attempt, interruption: Interruption, context: Context) -> None:
+        """Run the attempt with the middleware hooks around it, in the order of Dramatiq's threads."""
+        around, message = self._around, AttemptMessage(attempt)
+        thread = self._hook_threads.take() if isinstance(interruption.task, HookedTask) else None
+        try:
+            before = partial(around.refusal, message)
+            error = before() if thread is None else await thread.call(before, context)
+            if error is None and not message.failed:
                 error = await self._attempt(attempt, interruption)
-        if error is not None and issubclass(type(error), SkipMessage):
-            self._around.skipped(message)
-        else:
-            self._around.after(message, error)
-        if not attempt.unstarted:
-            self._around.acknowledge(message)
+            after = partial(around.conclude, message, error)
+            if thread is None:
+                after()
+            else:
+                interruption.end()
+                await thread.call(after, context)
+        finally:
+            if thread is not None:
+                self._hook_threads.give_back(thread)
 
     async def _attempt(self, attempt: Attempt, interruption: Interruption) -> BaseException | None:
         """Run the attempt to its end; return what the job raised."""
@@ -249,15 +257,21 @@ class AsyncRunner(WatchedThread):
                 if value is not None and is_awaitable(value):
                     value = await value
             finally:
-                leave(token)
+                leave(attempt.running, token)
             if forks.PROCESS.is_copy:
                 forks.exit_copy()
         except BaseException as error:  # noqa: BLE001 - whatever a job raises is the end of its attempt
             if forks.PROCESS.is_copy:
                 forks.exit_copy(error)
             interruption.withdraw()
-            return await self._record(attempt, None, error, interruption)
-        return await self._record(attempt, value, None, interruption)
+            attempt.note_interrupt(interruption.reason)
+            if interruption.in_task() and attempt.may_run_code_of(error):
+                return await self._record_off_loop(attempt, None, error, interruption)
+            return attempt.conclude(None, error)
+        attempt.note_interrupt(interruption.reason)
+        if value is not None and interruption.in_task() and attempt.may_run_code_of(value):
+            return await self._record_off_loop(attempt, value, None, interruption)
+        return attempt.conclude(value, None)
 
     def _replace_loop(self) -> None:
         """Go on with a new loop. The tasks of a closed one never end, so their attempts fail."""
@@ -270,22 +284,14 @@ class AsyncRunner(WatchedThread):
         for _, ended in values:
             ended.set_exception(LoopEnded("the event loop was closed while the job ran"))
 
-    async def _record(
+    async def _record_off_loop(
         self, attempt: Attempt, value: Any, error: BaseException | None, interruption: Interruption
     ) -> BaseException | None:
-        """Record the end of the job's function; return what the attempt ended with.
+        """Record the end of the job's function in another thread, because code of the user's may block there.
 
-        It is recorded in another thread if code of the user's may block there.
+        Returns what the attempt ended with.
         """
-        _note(attempt, interruption)
-        if not attempt.may_run_code_of(value if error is None else error):
-            return attempt.conclude(value, error)
         attempt.interrupt = None
         ended = await off_loop(partial(attempt.conclude, value, error))
         interruption.withdraw()
         return ended
-
-
-def _note(attempt: Attempt, interruption: Interruption) -> None:
-    if interruption.reason is not None:
-        attempt.note_interrupt(interruption.reason)

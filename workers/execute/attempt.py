@@ -16,6 +16,7 @@ from callboard.jobs.attempts.verdict import TimedOut, Verdict
 from callboard.jobs.dramatiq.definition import JobDefinition
 from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.model.basics.clock import Clock
+from callboard.jobs.model.basics.ids import made_at
 from callboard.jobs.model.basics.waits import seconds_of
 from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
@@ -30,7 +31,7 @@ from callboard.workers.execute.interrupts import (
     TimeoutInterrupt,
 )
 
-#: If a job sets only the timeout, its hard timeout comes this much later.
+#: If a `@job` sets only the timeout, its hard timeout comes this much later. A plain actor has none.
 HARD_TIMEOUT_MARGIN: Final = timedelta(seconds=30)
 #: The text is the same as Dramatiq's.
 TOO_OLD: Final = "Message age limit exceeded"
@@ -72,7 +73,7 @@ class Attempt:
     __slots__ = (
         "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at",
         "finish", "has_message_options", "interrupt", "interrupted", "job", "kind",
-        "raised_inside", "running", "unstarted", "value",
+        "raised_inside", "running", "too_old", "unstarted", "value",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,8 @@ class Attempt:
         #: True when the worker drains, or has too many jobs, before the attempt starts: the job is handed
         #: back.
         self.unstarted = False
+        #: Whether the attempt is skipped because the message has exceeded its max_age.
+        self.too_old = False
         #: Interrupts the attempt; set while its function runs.
         self.interrupt: Callable[[type[JobInterrupt]], bool] | None = None
         #: The reason of the last interrupt.
@@ -151,8 +154,10 @@ class Attempt:
         limit = self.option("max_age")
         at_once = self.job.attempt == 1 and self.job.run_at <= self.job.enqueued_at
         if at_once and isinstance(limit, int | float):
-            age = (self._now() - self.job.enqueued_at).total_seconds() * 1000
-            if age >= limit > 0:
+            # A message may be sent long after it was made. The id of its job says when that was.
+            since = min(self.job.enqueued_at.timestamp() * 1000, made_at(self.job.id))
+            if self._now().timestamp() * 1000 - since >= limit > 0:
+                self.too_old = True
                 raise SkipMessage(TOO_OLD)
 
     def begin(self, put_on_board: PutOnBoard) -> None:
@@ -161,7 +166,7 @@ class Attempt:
         options = self.definition.options
         limit = self.job.timeout or options.timeout
         hard = self.job.hard_timeout or options.hard_timeout
-        if hard is None and limit is not None:
+        if hard is None and limit is not None and self.definition.is_ours:
             hard = limit + HARD_TIMEOUT_MARGIN
         if hard is None:
             self._off_board = put_on_board(self.job.id, 0.0, 0.0)
@@ -171,9 +176,9 @@ class Attempt:
         self.began_at = now
         self.deadline = None if limit is None else now + limit.total_seconds()
 
-    def note_interrupt(self, reason: type[JobInterrupt]) -> None:
-        """Record that an interrupt was raised inside the job's function."""
-        if self.raised_inside is None or self.raised_inside.weight < reason.weight:
+    def note_interrupt(self, reason: type[JobInterrupt] | None) -> None:
+        """Record that an interrupt was raised inside the job's function. None: there was none."""
+        if reason and (self.raised_inside is None or self.raised_inside.weight < reason.weight):
             self.raised_inside = reason
 
     def conclude(self, value: Any, error: BaseException | None) -> BaseException | None:
@@ -181,7 +186,7 @@ class Attempt:
 
         An interrupt that the function caught may still decide. Returns what the attempt ended with.
         """
-        if self.raised_inside is not None:
+        if self.raised_inside is not None and not self._may_catch(self.raised_inside):
             error = end_of(self.raised_inside, value, error)
         if error is None:
             self.returned(value)
@@ -189,13 +194,21 @@ class Attempt:
             self.raised(error)
         return error
 
+    def _may_catch(self, reason: type[JobInterrupt]) -> bool:
+        """Return whether the function may catch this interrupt and end in its own way.
+
+        In Dramatiq, an actor that catches TimeLimitExceeded does. That of a coroutine function cannot.
+        """
+        is_plain = not self.definition.is_ours and not self.definition.is_async
+        return is_plain and reason is TimeoutInterrupt
+
     def returned(self, value: Any) -> None:
         """Record that the job's function returned this value."""
         self.value = value
         definition = self.definition
         self.finish = self._verdict.returned(
             self.job, value, definition.options.retry, self._now(),
-            needed=definition.needs_result or (self.has_message_options and self._is_piped()),
+            needed=definition.is_ours or (self.has_message_options and self._is_piped()),
         )  # fmt: skip
         self._ended()
 

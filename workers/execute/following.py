@@ -5,11 +5,13 @@ end.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import dramatiq
 import structlog
 from dramatiq import Message
+from dramatiq.common import current_millis
 
 from callboard.jobs.attempts.error_text import LONGEST_CLASS
 from callboard.jobs.attempts.users_code import UsersCodeFailed, bounded
@@ -27,6 +29,8 @@ from callboard.workers.execute.attempt_message import AttemptMessage
 
 #: Dramatiq's name for the error of an attempt that took too long.
 _TIME_LIMIT = "TimeLimitExceeded"
+_FAILED: Final = frozenset({Verb.RETRY, Verb.FAIL})
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +46,43 @@ def followers(
     except BaseException as problem:  # noqa: BLE001
         # The options come from the sender of the message, and middleware is the user's. Neither must keep the
         # attempt from ending.
-        reason = f"{class_path(type(problem))}: {readable(problem)}"[:300]
-        log.error("job.next_jobs_not_enqueued", job_id=message.message_id, reason=reason)  # noqa: TRY400
+        log.error("job.next_jobs_not_enqueued", job_id=message.message_id, reason=_reason(problem))  # noqa: TRY400
         return ()
+
+
+def note_failure(message: AttemptMessage, finish: Finish, error: BaseException) -> None:
+    """Set the options of the message that Dramatiq's Retries sets when an attempt has failed."""
+    if finish.verb not in _FAILED:
+        return
+    throws = _option(message, "throws")
+    message.threw_expected = isinstance(throws, type | tuple) and _is_one_of(error, throws)
+    if not message.threw_expected:
+        message.options |= {
+            "retries": message.attempt.job.attempt,
+            "traceback": finish.error.traceback if finish.error else "",
+            "requeue_timestamp": current_millis(),
+        }
+
+
+def send_again(broker: CallboardBroker, message: AttemptMessage, finish: Finish) -> None:
+    """Call the enqueue hooks for a retry, as Dramatiq does, which sends the message again.
+
+    Options that a hook changes are those of the next attempt. A hook that fails does not stop the retry.
+    """
+    if not (broker.hooks("before_enqueue") or broker.hooks("after_enqueue")):
+        return
+    delay = (finish.delay or timedelta()) // _MILLISECOND
+    again: Message[Any] = message.copy(options={"eta": current_millis() + delay})
+    try:
+        broker.emit_before("enqueue", again, delay)
+        broker.emit_after("enqueue", again, delay)
+    except BaseException as problem:  # noqa: BLE001 - middleware is the user's
+        log.error("message.retry_hook_failed", job_id=message.message_id, reason=_reason(problem))  # noqa: TRY400
+    message.options = {name: value for name, value in again.options.items() if name != "eta"}
+
+
+def _reason(problem: BaseException) -> str:
+    return f"{class_path(type(problem))}: {readable(problem)}"[:300]
 
 
 def _followers(
@@ -52,7 +90,7 @@ def _followers(
 ) -> Iterator[Dispatch]:
     if finish.verb is Verb.COMPLETE:
         yield from _after_success(broker, message, finish)
-    elif finish.verb in {Verb.RETRY, Verb.FAIL} and error is not None:
+    elif finish.verb in _FAILED and error is not None:
         yield from _after_failure(broker, message, finish, error)
 
 
@@ -79,15 +117,7 @@ def _after_failure(
     timed_out = entry is not None and entry.error_class == TimedOut.stored_as
     kind = _TIME_LIMIT if timed_out else _bare_name(type(error))
     data = message.asdict()
-    throws = _option(message, "throws")
-    expected = isinstance(throws, type | tuple) and _is_one_of(error, throws)
-    if not expected:
-        # Dramatiq's Retries would leave the message in this state.
-        data["options"] = {
-            **message.options,
-            "retries": message.attempt.job.attempt,
-            "traceback": entry.traceback if entry else "",
-        }
+    expected = message.threw_expected
     exhausted = _option(message, "on_retry_exhausted")
     if exhausted and finish.verb is Verb.FAIL and not expected and not issubclass(type(error), Outcome):
         counts = {

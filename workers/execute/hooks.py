@@ -11,9 +11,9 @@ from dramatiq.middleware import MiddlewareError, SkipMessage
 from callboard.jobs.dramatiq.broker import CallboardBroker
 from callboard.jobs.model.outcomes import Outcome
 from callboard.jobs.model.states import Verb
-from callboard.workers.execute.attempt import Attempt
+from callboard.workers.execute.attempt import TOO_OLD, Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
-from callboard.workers.execute.following import followers
+from callboard.workers.execute.following import followers, note_failure, send_again
 
 
 class CurrentAttempt:
@@ -50,6 +50,28 @@ class Hooks:
         """Return whether the hooks have anything to do for an attempt."""
         return attempt.has_message_options or self._broker.watched
 
+    @property
+    def may_block(self) -> bool:
+        """Whether the hooks of async jobs run in a thread: any may block, unless its class says otherwise."""
+        return self._broker.watched and self._broker.may_block
+
+    def refusal(self, message: AttemptMessage) -> BaseException | None:
+        """Call the hooks before an async attempt; return the error by which one refuses to run it."""
+        try:
+            self.before(message)
+        except BaseException as error:  # noqa: BLE001 - as in Dramatiq, it is the end of the attempt
+            return error
+        return None
+
+    def conclude(self, message: AttemptMessage, error: BaseException | None) -> None:
+        """Call the hooks after an async attempt, and acknowledge its message."""
+        if error is not None and issubclass(type(error), SkipMessage):
+            self.skipped(message)
+        else:
+            self.after(message, error)
+        if not message.attempt.unstarted:
+            self.acknowledge(message)
+
     def before(self, message: AttemptMessage) -> None:
         """Call the hooks before the attempt.
 
@@ -74,6 +96,10 @@ class Hooks:
             return
         if attempt.finish is None:
             attempt.skipped(message.refusal or SkipMessage("skipped by middleware"), failed=message.failed)
+        if attempt.too_old:
+            # As in Dramatiq, where the message is rejected.
+            message.fail()
+            message.stuff_exception(SkipMessage(TOO_OLD))
         CallboardBroker.emit_after(self._broker, "skip_message", message)
 
     def after(self, message: AttemptMessage, exception: BaseException | None) -> None:
@@ -99,14 +125,18 @@ class Hooks:
             )
             if message.failed and attempt.finish is not None and attempt.finish.verb is Verb.COMPLETE:
                 attempt.skipped(SkipMessage("failed by middleware"), failed=True)
+        # A returned outcome has the same effect as a raised one.
+        returned = attempt.value if issubclass(type(attempt.value), Outcome) else None
+        error = returned if exception is None else exception
+        if attempt.finish is not None and error is not None:
+            note_failure(message, attempt.finish, error)
         if attempt.finish is not None and attempt.has_message_options:
-            # A returned outcome has the same effect as a raised one.
-            returned = attempt.value if issubclass(type(attempt.value), Outcome) else None
-            children = followers(
-                self._broker, message, attempt.finish, returned if exception is None else exception
-            )
+            children = followers(self._broker, message, attempt.finish, error)
             if children:
                 attempt.finish = attempt.finish._replace(children=children)
+        if attempt.finish is not None and attempt.finish.verb is Verb.RETRY and self._broker.watched:
+            send_again(self._broker, message, attempt.finish)
+            attempt.finish = attempt.finish._replace(message_options=message.changed_options())
         attempt.value = None
 
     def acknowledge(self, message: AttemptMessage) -> None:

@@ -41,7 +41,9 @@ def carry_jobs_into_threads() -> None:
 
             def run_in_job() -> None:
                 vars(self).pop("run", None)
-                run_within(running, run)
+                # It stays until the thread ends: `threading.excepthook` runs after this.
+                running_here.set(running)
+                run()
 
             self.run = run_in_job  # type: ignore[method-assign]
             start(self)

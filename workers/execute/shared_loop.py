@@ -3,6 +3,7 @@
 import asyncio
 from asyncio.tasks import _unregister_task
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
 
@@ -12,6 +13,10 @@ from callboard.workers.execute.interrupts import JobInterrupt
 
 #: A task is cancelled again with every 5th interrupt for the same reason. Interrupts come a second apart.
 _CANCEL_EVERY: Final = 5
+
+
+class LoopEnded(RuntimeError):
+    """The event loop stopped, or was closed, although nobody asked for a stop."""
 
 
 class SharedLoop(uvloop.Loop):
@@ -34,16 +39,45 @@ class SharedLoop(uvloop.Loop):
         super().stop()
 
     def start_task(
-        self, work: Coroutine[Any, Any, Any], context: Context | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        context: Context | None = None,
+        kind: "type[asyncio.Task[Any]]" = asyncio.Task,
     ) -> "asyncio.Task[Any]":
         """Start a task of the worker itself. context: None: a copy of the current context.
 
         It is no member of `asyncio.all_tasks()`: a job that cancels or awaits all tasks reaches no other job.
         A task factory that a job sets is not used for it.
         """
-        task = asyncio.Task(work, loop=self, context=context)
+        task = kind(work, loop=self, context=context)
         _unregister_task(task)
         return task
+
+
+class HookedTask(asyncio.Task[Any]):
+    """A task whose context is sometimes in another thread, which makes a call of the task's there.
+
+    A cancel would wake the task in its context meanwhile. A context cannot be in two threads at once, and the
+    loop would fail. So a cancel does nothing then. A job may leave something behind that cancels its task.
+    """
+
+    is_away = False
+    #: Whether a cancel may be on its way to the task.
+    _is_hit = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the task. Does nothing, and returns False, while a call of the task's is made elsewhere."""
+        if self.is_away:
+            return False
+        self._is_hit = True
+        return super().cancel(msg)
+
+    async def settle(self) -> None:
+        """Let the cancels come that are on their way. The task itself calls this."""
+        while self._is_hit:
+            self._is_hit = False
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
 
 
 class Interruption:
@@ -75,14 +109,36 @@ class Interruption:
         return True
 
     def _cancel(self, task: "asyncio.Task[Any]", interrupt: type[JobInterrupt]) -> None:
-        # False: the task has ended meanwhile, and this interrupt changes nothing.
-        if task.cancel() and (self.reason is None or self.reason.weight < interrupt.weight):
+        # False: the job has ended meanwhile, and this interrupt changes nothing.
+        if (
+            self.task is not None
+            and task.cancel()
+            and (self.reason is None or self.reason.weight < interrupt.weight)
+        ):
             self.reason = interrupt
+
+    def end_task(self) -> None:
+        """Let the task end with its coroutine. Call this where the coroutine ends.
+
+        A job can close the coroutine of its own task, or throw into it, from outside of the task. The task
+        would then wait for ever for what the job awaited last.
+        """
+        if self.task is not None and not self.in_task():
+            self._loop.call_soon(self.task.cancel)
+
+    def in_task(self) -> bool:
+        """Return whether the task itself runs the caller."""
+        return asyncio.current_task(self._loop) is self.task
 
     def withdraw(self) -> None:
         """Clear the task's cancellations, so that the task can go on and report its end."""
         while self.task is not None and self.task.cancelling():
             self.task.uncancel()
+
+    def end(self) -> None:
+        """Let no further interrupt through, also none that is on its way to the loop."""
+        self.withdraw()
+        self.task = None
 
 
 def _refusal(verb: str) -> RuntimeError:

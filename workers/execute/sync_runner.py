@@ -1,10 +1,9 @@
 """Running sync attempts: Dramatiq's worker threads, the guard around the job's call, and the run itself."""
 
 import ctypes
-import sys
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import Event, Lock, get_ident
+from threading import Event, Lock, Thread, get_ident
 from typing import Any, Final, Self, cast
 from uuid import UUID
 
@@ -12,17 +11,16 @@ import dramatiq
 from dramatiq.threading import raise_thread_exception
 from dramatiq.worker import WorkerThread
 
-from callboard.jobs.attempts.error_text import context_of
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
 from callboard.jobs.model.current import enter, leave
-from callboard.jobs.watched_thread import report_failure
+from callboard.jobs.watched_thread import refuse_jobs, report_failure
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.awaitables import is_awaitable
-from callboard.workers.execute.interrupts import RAISED_IN, JobInterrupt
-from callboard.workers.fetch.work_queue import WorkQueue
+from callboard.workers.execute.interrupts import RAISED_IN, JobInterrupt, cleans_up
+from callboard.workers.fetch.work_queue import OneConsumer, WorkQueue
 
 #: Awaits on the worker's loop what a sync job returned.
 AwaitValue = Callable[[Attempt, Any], Any]
@@ -53,6 +51,16 @@ class JobWorker(dramatiq.Worker):
         self.work_queue = cast("Any", work_queue)
         self.consumers = OneConsumer()
         self._thread_arguments = broker, put_on_board, draining, end, await_value
+        self._stopping = False
+
+    def stop(self, timeout: int = 600_000) -> None:
+        self._stopping = True
+        super().stop(timeout)
+
+    def _add_consumer(self, queue_name: str, *, delay: bool = False) -> None:
+        """Start the consumer of the virtual queue, which takes the jobs of all queues."""
+        if queue_name == VIRTUAL_QUEUE:
+            super()._add_consumer(queue_name, delay=delay)
 
     def _add_worker(self) -> None:
         thread = JobThread(self, *self._thread_arguments)
@@ -64,24 +72,20 @@ class JobWorker(dramatiq.Worker):
         return [thread for thread in self.workers if isinstance(thread, JobThread)]
 
     def has_lost_consumer(self) -> bool:
-        """Return whether the thread that claims jobs has ended without being asked to."""
-        return any(thread.running and not thread.is_alive() for thread in self.consumers.values())
+        """Return whether the thread that claims jobs has ended, or pauses, without being asked to."""
+        return not self._stopping and any(one.paused or _has_ended(one) for one in self.consumers.values())
 
     def replace_dead_threads(self) -> None:
         """Start a new thread for each thread of sync jobs that ended without being asked to."""
-        for thread in [one for one in self.workers if one.running and not one.is_alive()]:
+        for thread in [] if self._stopping else list(filter(_has_ended, self.workers)):
             report_failure(thread.name, RuntimeError("the thread ended"))
             self.workers.remove(thread)
             self._add_worker()
 
 
-class OneConsumer(dict[str, Any]):
-    """The consumers of a Dramatiq worker by queue name. There is one consumer, for every queue name."""
-
-    def __missing__(self, queue_name: str) -> Any:
-        if queue_name == VIRTUAL_QUEUE:
-            raise KeyError(queue_name)
-        return self[VIRTUAL_QUEUE]
+def _has_ended(thread: Thread) -> bool:
+    # Its `running` says nothing: a job can set it.
+    return thread.ident is not None and not thread.is_alive()
 
 
 class JobThread(WorkerThread):
@@ -114,6 +118,14 @@ class JobThread(WorkerThread):
         #: The job that this thread runs, or ran last.
         self.job_id: UUID | None = None
 
+    def pause(self) -> None:
+        refuse_jobs(self.name)
+        super().pause()
+
+    def stop(self) -> None:
+        refuse_jobs(self.name)
+        super().stop()
+
     def process_message(self, message: Any) -> None:
         """Run an attempt, in a context of its own, and pass it on. The items of the work queue are attempts.
 
@@ -136,6 +148,15 @@ class JobThread(WorkerThread):
             if forks.PROCESS.is_copy:
                 forks.exit_copy(error)
             report_failure(self.name, error)
+        finally:
+            self.paused = False
+
+
+class _FlagCleared(BaseException):
+    """Clears CPython's flag that an exception is pending. It goes no further than `disarm`."""
+
+
+_FLAG_CLEARED: Final = ctypes.py_object(_FlagCleared)
 
 
 class Guard:
@@ -160,7 +181,7 @@ class Guard:
         A block that cleans up after an earlier interrupt is not interrupted.
         """
         with self._lock:
-            if self._thread is None or (self._sent is not None and _cleans_up(self._thread)):
+            if self._thread is None or (self._sent is not None and cleans_up(self._thread)):
                 return False
             self._sent = interrupt
             RAISED_IN[self._thread] = self.raised
@@ -182,24 +203,18 @@ class Guard:
         """
         with self._lock:
             if self._thread is not None and self._sent is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+                thread = ctypes.c_ulong(self._thread)
+                # A withdrawal leaves CPython's flag set that an exception is pending. With it, a thread with
+                # a trace or profile function hangs for ever. Only an exception that is raised clears it.
+                try:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, _FLAG_CLEARED)
+                    for _ in range(2):
+                        pass
+                except _FlagCleared:
+                    pass
                 RAISED_IN.pop(self._thread, None)
             self._thread = None
-
-
-def _cleans_up(thread: int) -> bool:
-    """Return whether a thread is in an `except` or `finally` block that an interrupt led to."""
-    handled: Any = sys._current_exceptions().get(thread)  # noqa: SLF001 - documented, despite its name
-    # A triple up to Python 3.11.
-    error: BaseException | None = handled[1] if isinstance(handled, tuple) else handled
-    seen: set[int] = set()
-    # A job may have made a circle of causes.
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if issubclass(type(error), JobInterrupt):
-            return True
-        error = context_of(error)
-    return False
 
 
 def run(
@@ -254,7 +269,7 @@ def _call(attempt: Attempt, guard: Guard, await_value: AwaitValue) -> Any:
         return value
     finally:
         attempt.interrupt = None
-        leave(token)
+        leave(attempt.running, token)
 
 
 def _is_outside(interrupt: JobInterrupt) -> bool:

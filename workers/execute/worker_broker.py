@@ -1,17 +1,20 @@
 """The worker's Dramatiq broker: jobs/dramatiq/broker.py with a consumer of claimed jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
 import structlog
 from dramatiq.errors import ActorNotFound
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, default_middleware
+from dramatiq.results import Results
 
 from callboard.jobs.attempts.error_text import class_name, is_readable
-from callboard.jobs.dramatiq.broker import CallboardBroker
+from callboard.jobs.dramatiq.broker import AROUND, VIRTUAL_QUEUE, CallboardBroker, Hook
 from callboard.jobs.dramatiq.definition import JobDefinition, define
+from callboard.jobs.dramatiq.middleware_defaults import defaults_of
+from callboard.jobs.dramatiq.stock import default_additions, live_hooks
 from callboard.workers.board import PutOnBoard
 from callboard.workers.execute.hooks import CurrentAttempt, Hooks
 from callboard.workers.execute.sync_runner import AwaitValue, run
@@ -19,6 +22,8 @@ from callboard.workers.execute.sync_runner import AwaitValue, run
 if TYPE_CHECKING:
     from callboard.jobs.platform import Platform
 
+#: The name suffixes of the hooks whose first argument is a message.
+_OF_MESSAGES: Final = (*AROUND, "_enqueue")
 #: Signals that are sent for every attempt. They are skipped while no middleware listens.
 _ATTEMPT_SIGNALS: Final = frozenset({"ack", "nack"})
 #: The hooks that run in the worker's own threads and outside of a job's function. One that exits must not
@@ -45,6 +50,18 @@ class WorkerBroker(CallboardBroker):
         *,
         middleware: list[Middleware] | None = None,
     ) -> None:
+        #: The brokers that jobs' modules made, see adoption.py. Each actor belongs to one, or to this broker.
+        self.adopted: list[dramatiq.Broker] = []
+        #: The middleware of CALLBOARD_MIDDLEWARE.
+        self.configured: list[Middleware] = []
+        #: The result backends of adopted brokers that do nothing, because ours is in their place.
+        self.backends_replaced: list[Any] = []
+        self._number_of_defaults = len(default_middleware)
+        #: Stands for the broker of actors that this process does not know.
+        self.default_home: dramatiq.Broker = self
+        self._defaults_by_home: dict[int, Mapping[str, Any]] = {}
+        #: The adopted broker on which an actor was declared last.
+        self._homes: dict[str, dramatiq.Broker] = {}
         self.current = CurrentAttempt()
         self.around = Hooks(self, draining)
         super().__init__(connect, middleware=middleware)
@@ -57,7 +74,7 @@ class WorkerBroker(CallboardBroker):
 
         Warn about parameters that cannot be checked.
         """
-        found = {name: define(actor) for name, actor in self.actors.items()}
+        found = {one.name: one for one in map(define, self.actors.values())}
         for name, definition in found.items():
             for parameter, reason in definition.unchecked.items():
                 log.warning(
@@ -69,12 +86,92 @@ class WorkerBroker(CallboardBroker):
                 )
         return found
 
+    @property
+    def stand_ins(self) -> list[Middleware]:
+        """The stand-ins for Dramatiq's own middleware, which have our backends."""
+        return self._stand_ins
+
+    @property
+    def actor_options(self) -> set[str]:
+        """The options of actors, with those of middleware that a module has just added to the defaults."""
+        if len(default_middleware) != self._number_of_defaults:
+            self.add_missing(default_additions())
+        return self._actor_options
+
+    @actor_options.setter
+    def actor_options(self, names: set[str]) -> None:
+        self._actor_options = names
+
+    def add_missing(self, middleware: Iterable[Middleware], *, first: bool = False) -> None:
+        """Add middleware of classes that this broker does not have."""
+        self._number_of_defaults = len(default_middleware)
+        for one in middleware:
+            if not any(type(known) is type(one) for known in self.middleware):
+                self.add_middleware(one)
+                if first:
+                    self.middleware.insert(0, self.middleware.pop())
+                    self._sort_hooks()
+
+    def adopt_actor(self, actor: dramatiq.Actor[..., Any], home: dramatiq.Broker) -> None:
+        """Let this worker run an actor that was declared on an adopted broker.
+
+        Raises JobNameTaken as `declare_actor` does.
+        """
+        self._declarations.add(actor.actor_name, getattr(actor, "function", actor.fn))
+        self.take_actor(actor, home)
+
+    def take_actor(self, actor: dramatiq.Actor[..., Any], home: dramatiq.Broker) -> None:
+        """Do what `adopt_actor` does, also if another function has the name of this actor."""
+        self.actors[actor.actor_name] = actor
+        self._homes[actor.actor_name] = home
+
+    def home_of(self, actor_name: str) -> dramatiq.Broker:
+        """Return the broker whose middleware belongs to an actor."""
+        known = self._homes.get(actor_name)
+        if known is None:
+            known = self if actor_name in self.actors else self.default_home
+        return known
+
+    def defaults_for(self, actor: dramatiq.Actor[..., Any] | None) -> Mapping[str, Any]:
+        home = self if actor is None else self.home_of(actor.actor_name)
+        return self._defaults_by_home.get(id(home), self.defaults)
+
+    def _number_of_middleware(self) -> int:
+        return sum(len(home.middleware) for home in (self, *self.adopted))
+
+    def _set_hooks(self, hooks: dict[str, list[tuple[Middleware, Hook]]]) -> None:
+        """Set the hooks of all brokers. A message's hooks are those of its actor's broker."""
+        if self.adopted:
+            hooks, seen = {}, set()
+            for home in (*self.adopted, self):
+                for one in home.middleware:
+                    if type(one) is Results and not isinstance(home, CallboardBroker):
+                        # Our backend is in it, so its hooks have nothing to do.
+                        continue
+                    for name, hook in live_hooks(one).items():
+                        of_message = name.endswith(_OF_MESSAGES)
+                        if of_message or (id(one), name) not in seen:
+                            seen.add((id(one), name))
+                            called = self._of_home(hook, home, of_message=of_message)
+                            hooks.setdefault(name, []).append((one, called))
+            self._defaults_by_home = {id(home): defaults_of(home.middleware) for home in self.adopted}
+        super()._set_hooks(hooks)
+
+    def _of_home(self, hook: Hook, home: dramatiq.Broker, *, of_message: bool) -> Hook:
+        def call(_broker: dramatiq.Broker, *args: Any, **kwargs: Any) -> None:
+            if not of_message or self.home_of(args[0].actor_name) is home:
+                hook(home, *args, **kwargs)
+
+        return call
+
     def serve(
         self, consumer: dramatiq.Consumer, make_runner: "Callable[[dramatiq.Actor[..., Any]], Runner]"
     ) -> None:
         """Set the consumer that `consume` returns, and the factory of
         the runners that `get_actor` returns.
         """
+        # Dramatiq's worker looks for it when it starts. No hook of the program's sees this queue.
+        self.queues[VIRTUAL_QUEUE] = None
         self._consumer = consumer
         self._make_runner = make_runner
 
@@ -105,7 +202,7 @@ class WorkerBroker(CallboardBroker):
         In a thread that is about to run an attempt, return the runner in place of the actor.
         """
         attempt = self.current.peek()
-        if attempt is None or attempt.job.name != actor_name:
+        if attempt is None or attempt.definition.message_name != actor_name:
             return super().get_actor(actor_name)
         try:
             return self._runners[actor_name]

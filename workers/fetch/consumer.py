@@ -2,7 +2,8 @@
 event loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock
 from typing import Final, Protocol
@@ -20,7 +21,8 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import Verb
 from callboard.jobs.outage import Outage
-from callboard.jobs.redis.transport import AGEING, Transport, read_token
+from callboard.jobs.redis.queue_tokens import AGEING, read_token
+from callboard.jobs.redis.transport import Transport
 from callboard.jobs.watched_thread import report_failure
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt import Attempt, JobKind, PutOff
@@ -39,6 +41,8 @@ _FALLBACK_PAUSE: Final = 0.5
 #: The same pause while some queues have no room. A released slot ends it early.
 _PARTIAL_FALLBACK_PAUSE: Final = 0.1
 _PAUSE_WITHOUT_POSTGRES: Final = 1.0
+#: A job of a limited queue that has waited so long for a thread goes back to its queue. Seconds.
+_LATE: Final = 0.5
 
 #: How much later a job of each priority counts as due.
 _AGEING_STEPS: Final = [priority * AGEING for priority in range(10)]
@@ -88,6 +92,9 @@ class JobConsumer(dramatiq.Consumer):
         self._clock = clock
         #: Held during a claim. A drain takes it to make sure that no claim is running.
         self.claiming = Lock()
+        #: Held while the flusher claims, for the same reason.
+        self.handing_on = Lock()
+        self._looked_at = clock.monotonic()
         self._outage = Outage(log, "consumer.waiting", "consumer.recovered", clock=clock)
 
     def __next__(self) -> None:
@@ -129,8 +136,18 @@ class JobConsumer(dramatiq.Consumer):
 
     def take_back(self) -> list[Attempt]:
         """Remove and return the attempts that were claimed and have not started."""
-        with self.claiming:
+        with self.claiming, self.handing_on:
             return [*self._work_queue.take_all(), *self._loop.take_back()]
+
+    @contextmanager
+    def accepting(self) -> Iterator[bool]:
+        """Yield whether the flusher may claim jobs within the block and pass them to `accept`."""
+        with self.handing_on:
+            yield not self._draining.is_set()
+
+    def accept(self, claimed: list[ClaimedJob]) -> None:
+        """Send jobs that the flusher has claimed to where they run."""
+        self._accept(claimed)
 
     def _end(self, attempt: Attempt, reason: str, verb: Verb) -> None:
         """Pass on an attempt. One that has no outcome ends with this verb."""
@@ -141,50 +158,51 @@ class JobConsumer(dramatiq.Consumer):
 
     def _fill(self) -> None:
         """Claim jobs for the free slots, or wait for a slot."""
+        releases = self._slots.releases
+        self._hand_back_late()
         rooms, everywhere = self._queues.with_room(self._slots)
         if not rooms:
-            self._slots.wait_free(_BLOCK if self._queues.any() else _FALLBACK_PAUSE)
+            self._slots.wait_release(releases, _BLOCK if self._queues.any() else _FALLBACK_PAUSE)
             return
         adopted = self._claims.adopt()
         if adopted:
-            self._accept(adopted)
+            self._accept(self._claims.with_arguments(adopted))
             return
         queues = self._queues.in_turn(rooms)
         raw = self._tokens.pop(queues, [rooms[name] for name in queues], _BLOCK if everywhere else 0)
         if raw is None:
-            self._ask_postgres(queues, min(rooms.values()), everywhere=everywhere)
+            self._ask_postgres(queues, min(rooms.values()), releases, everywhere=everywhere)
             return
         if not raw and not everywhere:
             # Perhaps only the queues without room have jobs: wait here for a released slot.
-            self._slots.wait_free(_PARTIAL_PAUSE)
+            self._slots.wait_release(releases, _PARTIAL_PAUSE)
             return
         tokens = [token for member in raw if (token := read_token(member))]
         if tokens:
             with self.claiming:
                 if not self._draining.is_set():
-                    self._accept(self._claims.claim(tokens))
+                    self._accept(self._claims.with_arguments(self._claims.claim(tokens)))
 
-    def _ask_postgres(self, queues: Sequence[str], room: int, *, everywhere: bool) -> None:
+    def _ask_postgres(self, queues: Sequence[str], room: int, releases: int, *, everywhere: bool) -> None:
         """Claim without tokens: Redis does not answer, or may lack tokens of queued jobs."""
         found = 0
         for queue in self._tokens.worth_asking(queues):
             with self.claiming:
                 if found < room and not self._draining.is_set():
                     claimed = self._claims.claim_oldest(queue, room - found)
-                    self._accept(claimed)
+                    self._accept(self._claims.with_arguments(claimed))
                     found += len(claimed)
         self._tokens.asked(found, everywhere=everywhere)
         if found:
             CLAIMS_WITHOUT_TOKEN.inc(found)
         elif not everywhere and self._tokens.unreliable:
             # Perhaps only the queues without room have jobs.
-            self._slots.wait_free(_PARTIAL_FALLBACK_PAUSE)
+            self._slots.wait_release(releases, _PARTIAL_FALLBACK_PAUSE)
         elif self._tokens.away:
             self._draining.wait(_FALLBACK_PAUSE)
 
     def _accept(self, claimed: list[ClaimedJob]) -> None:
         """Take a slot for each claimed job and send it to where it runs, most urgent first."""
-        claimed = self._claims.with_arguments(claimed)
         sync: list[Attempt] = []
         on_loop: list[Attempt] = []
         counts: dict[str, dict[JobKind, int]] = {}
@@ -217,6 +235,30 @@ class JobConsumer(dramatiq.Consumer):
         if on_loop:
             self._loop.submit(on_loop)
         self._slots.claim_taken(claimed)
+
+    def _hand_back_late(self) -> None:
+        """Put back what was claimed ahead from limited queues and waits behind longer jobs.
+
+        Such a job takes a place, while another worker may be idle.
+        """
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LATE / 2:
+            return
+        self._looked_at = now
+        if not self._work_queue.count() or not self._queues.returnable:
+            return
+        late = []
+        # A drain must find all of them.
+        with self.claiming:
+            for attempt in self._work_queue.take_all():
+                if attempt.job.queue in self._queues.returnable and now - attempt.claimed_at > _LATE:
+                    late.append(attempt)
+                else:
+                    self._work_queue.put(attempt)
+        if late:
+            self._slots.claimed_too_early(JobKind.SYNC)
+        for attempt in late:
+            self._hand_back(attempt)
 
     def _hand_back(self, attempt: Attempt) -> None:
         """Put a job back into its queue, since this child has too much to do."""

@@ -64,8 +64,10 @@ class QueueOrder:
     Configured queues are asked in the configured order, but every 8th time the least recently served queue is
     first, so no queue starves. A worker of all queues always begins with the least recently served one.
 
-    From a limited queue, no more is claimed than can start at once: a granted job must not wait here while
-    another worker is idle, and must start soon after it was counted.
+    From a queue whose limits count running jobs, no more is claimed than can start at once: a granted job
+    must not wait here while another worker is idle. Where only the jobs of each key count, short jobs are
+    claimed ahead: then more of them share a commit. A job that waits here behind longer ones goes back,
+    unless its start counts for a rate.
     """
 
     def __init__(
@@ -75,7 +77,10 @@ class QueueOrder:
         self._configured = tuple(configured)
         self._clock = clock
         self._names: tuple[str, ...] = self._configured
-        self._limited: frozenset[str] = frozenset()
+        self._counted: frozenset[str] = frozenset()
+        self._counted_by_key: frozenset[str] = frozenset()
+        #: The queues whose limits count jobs that run, and no starts.
+        self.returnable: frozenset[str] = frozenset()
         #: The queues that had something to claim when they were last read.
         self.ready: frozenset[str] = frozenset()
         self._read_at = float("-inf")
@@ -99,11 +104,14 @@ class QueueOrder:
         if self.age >= _READ_QUEUES_EVERY:
             self.read()
         free = {kind: slots.free(kind) for kind in JobKind}
+        counted = self._counted
+        if not slots.ends_fast(JobKind.SYNC):
+            counted |= self._counted_by_key
         rooms = {}
         for name in self._names:
             mix = self._mix(name)
             room = mix.room(free)
-            if name in self._limited and mix.has_sync:
+            if name in counted and mix.has_sync:
                 room = min(room, slots.idle_threads())
             if room > 0:
                 rooms[name] = room
@@ -132,7 +140,10 @@ class QueueOrder:
         found = self._claims.served_queues(self._configured)
         if not self._configured:
             self._names = tuple(queue.name for queue in found)
-        self._limited = frozenset(queue.name for queue in found if queue.limited)
+        self._counted = frozenset(queue.name for queue in found if queue.counts_running)
+        self._counted_by_key = frozenset(queue.name for queue in found if queue.counts_by_key)
+        counted = self._counted | self._counted_by_key
+        self.returnable = counted - {queue.name for queue in found if queue.counts_starts}
         self.ready = frozenset(queue.name for queue in found if queue.ready)
         self._read_at = self._clock.monotonic()
 

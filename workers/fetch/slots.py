@@ -3,7 +3,7 @@
 A slot is taken by a claim and released when the outcome is committed.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from threading import Condition
 from typing import Final
@@ -45,6 +45,7 @@ class Slots:
         }
         self._empty_since: float | None = None
         self._changed = Condition()
+        self._releases = 0
         #: The names of the jobs that ended last.
         self.ended: deque[str] = deque(maxlen=20)
 
@@ -64,6 +65,23 @@ class Slots:
         sync = self._kinds[JobKind.SYNC]
         return max(sync.at_once - len(sync.held), 0)
 
+    def ends_fast(self, kind: JobKind) -> bool:
+        """Return whether the last attempts of a kind were over soon after their claim."""
+        return self._kinds[kind].ends_fast
+
+    def claimed_too_early(self, kind: JobKind) -> None:
+        """Record that attempts of a kind wait behind long ones: claim fewer ahead."""
+        self._kinds[kind].claimed_too_early()
+
+    def room_without(self, attempts: Sequence[Attempt]) -> int:
+        """Return for how many attempts of limited queues there is room when these are released.
+
+        Attempts of the kinds of these are meant. Beyond those that can start at once, there is room only for
+        short ones.
+        """
+        kinds = Counter(attempt.kind for attempt in attempts)
+        return sum(self._kinds[kind].room_without(number) for kind, number in kinds.items())
+
     def take(self, attempt: Attempt) -> None:
         """Take a slot for an attempt."""
         self._kinds[attempt.kind].held[attempt.job.id.int] = attempt
@@ -82,6 +100,7 @@ class Slots:
     def release(self, attempts: list[Attempt]) -> None:
         """Release the slots of attempts whose outcomes are committed."""
         longest = dict.fromkeys(JobKind, -1.0)
+        earliest = dict.fromkeys(JobKind, self._clock.monotonic())
         with self._changed:
             for attempt in attempts:
                 held = self._kinds[attempt.kind].held
@@ -92,9 +111,11 @@ class Slots:
                     del held[key]
                 if attempt.began_at is not None:
                     longest[attempt.kind] = max(longest[attempt.kind], attempt.began_at - attempt.claimed_at)
+                    earliest[attempt.kind] = min(earliest[attempt.kind], attempt.claimed_at)
             for kind, slots in self._kinds.items():
                 if longest[kind] >= 0:
-                    slots.adapt(longest[kind])
+                    slots.adapt(longest[kind], self._clock.monotonic() - earliest[kind])
+            self._releases += 1
             if not self.count():
                 self._empty_since = self._clock.monotonic()
             self._changed.notify_all()
@@ -114,11 +135,15 @@ class Slots:
                 return attempt
         return None
 
-    def wait_free(self, timeout: float) -> None:
-        """Wait until a slot is released, at most `timeout` seconds."""
+    @property
+    def releases(self) -> int:
+        """How often slots were released. Read it before `free` and `idle_threads`, for `wait_release`."""
+        return self._releases
+
+    def wait_release(self, since: int, timeout: float) -> None:
+        """Wait until slots are released after the release number `since`, at most `timeout` seconds."""
         with self._changed:
-            if not all(slots.free() for slots in self._kinds.values()):
-                self._changed.wait(timeout)
+            self._changed.wait_for(lambda: self._releases != since, timeout)
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until no attempt is held, at most `timeout` seconds; return whether none is."""
@@ -137,6 +162,8 @@ class _KindSlots:
         #: How many attempts may be held beyond those that run, and whether that many were held.
         self._ahead = at_once
         self._filled = False
+        #: Whether the last attempts were over soon after their claim.
+        self.ends_fast = False
         #: The average size of the arguments in the last claim. Bytes.
         self._bytes_each = 0
 
@@ -148,6 +175,10 @@ class _KindSlots:
             return min(free, max(limit // 2, self.at_once))
         return 0
 
+    def room_without(self, released: int) -> int:
+        limit = self._limit() if self.ends_fast else min(self._limit(), self.at_once)
+        return max(limit - len(self.held) + released, 0)
+
     def surplus(self) -> int:
         limit = self._limit()
         return max(len(self.held) - limit - max(limit // 4, self.at_once), 0)
@@ -157,20 +188,27 @@ class _KindSlots:
         if len(self.held) >= self._limit():
             self._filled = True
 
-    def adapt(self, longest: float) -> None:
+    def adapt(self, longest: float, whole: float) -> None:
         """Change how many jobs are claimed before a slot for them is free.
 
         longest: the longest time, in seconds, that a job of the last batch waited between its claim and its
         start. A long one halves the number, a short one doubles it.
+        whole:   the longest time between a claim and the end of its job.
         """
+        self.ends_fast = whole <= _TOO_LONG
         if longest > _TOO_LONG:
             self._ahead //= 2
         elif longest < _SHORT and self._filled:
             self._ahead = min(max(self._ahead * 2, 1), self._capacity)
         self._filled = False
 
+    def claimed_too_early(self) -> None:
+        self.ends_fast = False
+        self._ahead //= 2
+
     def reset(self) -> None:
         self._ahead = self.at_once
+        self.ends_fast = False
 
     def _limit(self) -> int:
         limit = min(self._capacity, self.at_once + self._ahead)

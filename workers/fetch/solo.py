@@ -3,7 +3,8 @@
 If one of them kills the process, no other job is harmed, and the cause is known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any, Final
 
@@ -25,6 +26,11 @@ class SoloConsumer(JobConsumer):
         #: Set when there was nothing to claim for a while, or when the answer to a claim was lost. The child
         #: is done when the slots are empty then.
         self.settled = Event()
+
+    @contextmanager
+    def accepting(self) -> Iterator[bool]:
+        """Yield False: this child claims only jobs that must run alone."""
+        yield False
 
     def _fill(self) -> None:
         if self.settled.is_set():
@@ -51,5 +57,5 @@ class SoloConsumer(JobConsumer):
                 # lost claim is rescued.
                 if self._claims.has_unanswered:
                     self.settled.set()
-            self._accept(claimed)
+            self._accept(self._claims.with_arguments(claimed))
         return bool(claimed)

@@ -5,7 +5,9 @@ already decided the order, so first in, first out is enough here.
 """
 
 from queue import Empty, SimpleQueue
+from typing import Any
 
+from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.workers.execute.attempt import Attempt
 
 
@@ -17,6 +19,8 @@ class WorkQueue:
         self.put = self._items.put
         self.get = self._items.get
         self.get_nowait = self._items.get_nowait
+        #: How many attempts no thread has started.
+        self.count = self._items.qsize
         #: Dramatiq reads it in `Worker.join`. Here the slots count the attempts.
         self.unfinished_tasks = 0
 
@@ -31,3 +35,12 @@ class WorkQueue:
                 taken.append(self.get_nowait())
             except Empty:
                 return taken
+
+
+class OneConsumer(dict[str, Any]):
+    """The consumers of a Dramatiq worker by queue name. There is one consumer, for every queue name."""
+
+    def __missing__(self, queue_name: str) -> Any:
+        if queue_name == VIRTUAL_QUEUE:
+            raise KeyError(queue_name)
+        return self[VIRTUAL_QUEUE]

@@ -1,11 +1,12 @@
 """Keeps a worker process fit for work, whatever its jobs do to it; ends it when that is not possible."""
 
+import datetime as dt
 import errno
 import os
 import resource
 import time
 from datetime import datetime
-from threading import Lock
+from threading import Event, Lock
 from typing import Final
 
 import structlog
@@ -26,10 +27,14 @@ log = structlog.get_logger(__name__)
 
 
 class ProcessGuard:
-    """Puts back what jobs have changed for the whole process. Make it when the jobs are imported."""
+    """Puts back what jobs have changed for the whole process. Make it when the jobs are imported.
 
-    def __init__(self, slots: Slots) -> None:
+    draining: is set when this process must be replaced. A job that is claimed after that may crash it.
+    """
+
+    def __init__(self, slots: Slots, draining: Event) -> None:
         self._slots = slots
+        self._draining = draining
         self._state = SharedState()
         self._streams = StandardStreams()
         self._lock = Lock()
@@ -48,6 +53,8 @@ class ProcessGuard:
                 self._report(self._state.put_back_urgent(idle=False))
             except CannotRestore as problem:
                 self._replace(str(problem))
+            except Exception as error:  # noqa: BLE001 - outcomes are written in any case
+                self._replace_unreadable(error)
 
     def check(self) -> None:
         """Put back what has changed. Call it ten times a second."""
@@ -60,10 +67,13 @@ class ProcessGuard:
                 changed += self._state.put_back_urgent(idle=idle)
                 changed += self._streams.put_back(idle=idle)
                 if self._beats % _CHECK_EVERY == 0:
-                    changed += self._state.put_back(idle=idle)
+                    # What is put back may need a file descriptor.
                     self._look_for_damage(idle=idle)
+                    changed += self._state.put_back(idle=idle)
             except CannotRestore as problem:
                 self._replace(str(problem))
+            except Exception as error:  # noqa: BLE001 - a job replaced something that the look needs
+                self._replace_unreadable(error)
             self._report(changed)
 
     def _look_for_damage(self, *, idle: bool) -> None:
@@ -87,9 +97,13 @@ class ProcessGuard:
         if idle and _clock_functions() != self._clock:
             raise CannotRestore("a job replaced functions of `time` or `datetime`, and did not put them back")
 
+    def _replace_unreadable(self, error: Exception) -> None:
+        self._replace(f"its state cannot be checked: {type(error).__name__}: {error!s:.200}")
+
     def _replace(self, reason: str) -> None:
         if self.replacement is None:
             self.replacement = reason
+            self._draining.set()
             STATE_CHANGES.labels("replaced").inc()
             log.error("worker.replacing", reason=reason, jobs=self._suspects())
 
@@ -106,4 +120,5 @@ class ProcessGuard:
 
 
 def _clock_functions() -> list[object]:
-    return [time.time, time.monotonic, time.sleep, datetime]
+    own = [time.time, time.time_ns, time.monotonic, time.perf_counter, time.sleep, datetime]
+    return [*own, dt.datetime, dt.date]

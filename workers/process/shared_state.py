@@ -7,7 +7,9 @@ directory, is put back when no job runs.
 """
 
 import gc
+import logging
 import os
+import re
 import resource
 import socket
 import sys
@@ -25,6 +27,8 @@ _LIMITS: Final = {
 }
 #: A switch interval above this lets a busy thread block the others for too long. Seconds.
 _LONGEST_SWITCH: Final = 0.1
+#: More than the system writes of a process before its umask. Bytes.
+_STATUS_SIZE: Final = 4096
 
 
 class CannotRestore(Exception):
@@ -69,6 +73,8 @@ def thread_items() -> list[Item]:
             lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
             _limit_writer(resource.RLIMIT_NOFILE),
         ),
+        # The log capture extends these, and the libraries of the worker's threads call them.
+        Item("methods of logging.Logger", _logger_methods, _put_logger_methods_back),
     ]
 
 
@@ -120,6 +126,14 @@ class SharedState:
         return changed
 
 
+def _logger_methods() -> tuple[Any, ...]:
+    return logging.Logger.isEnabledFor, logging.Logger.handle
+
+
+def _put_logger_methods_back(start: tuple[Any, ...]) -> None:
+    logging.Logger.isEnabledFor, logging.Logger.handle = start  # type: ignore[method-assign]
+
+
 def _waits(_now: object, _start: object) -> bool:
     return False
 
@@ -143,11 +157,13 @@ def _put_path_back(start: tuple[str, ...]) -> None:
 
 def _umask() -> int:
     """Return the umask. `os.umask` can only read it by changing it, which another thread could notice."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0
+    # `open` may be replaced.
+    status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = re.search(rb"^Umask:\s*([0-7]+)", os.read(status, _STATUS_SIZE), re.MULTILINE)
+    finally:
+        os.close(status)
+    return int(found[1], 8) if found else 0
 
 
 def _cwd() -> Item:

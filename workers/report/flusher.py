@@ -1,29 +1,30 @@
-"""The flusher writes outcomes to Postgres in batches, and the announcer publishes the jobs that have
-finished.
-"""
+"""The flusher writes outcomes to Postgres in batches."""
 
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from itertools import chain, repeat
 from threading import Event
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
 
 from callboard.jobs.attempts.ends import Ends
 from callboard.jobs.errors import Unavailable
-from callboard.jobs.metrics import JOB_DURATION, JOB_RETRIES, JOB_WAIT, JOBS_FINISHED, STORE_ERRORS
+from callboard.jobs.metrics import JOB_RETRIES, STORE_ERRORS
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.pauses import Pauses
-from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.claimed_job import ClaimedJob
+from callboard.jobs.model.endings import Finish, Finished
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.outage import Outage
-from callboard.jobs.redis.transport import Transport
-from callboard.jobs.watched_thread import WatchedThread
+from callboard.jobs.watched_thread import WatchedThread, refuse_jobs
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.slots import Slots
+from callboard.workers.report.announcer import Announcer
+from callboard.workers.report.end_counts import count_ends
 from callboard.workers.report.end_log import log_end
 
 #: The maximum number of outcomes in one statement.
@@ -32,13 +33,20 @@ _BATCH: Final = 512
 _GATHER_PAUSES: Final = 2
 _GATHER_PAUSE: Final = 0.001
 _RETRY_AFTER: Final = (0.1, 0.3, 1.0, 2.0)
-#: The pause between two announcements under load, with listeners and without. The first after a pause is sent
-#: at once. Seconds.
-_ANNOUNCE_PAUSE: Final = 0.005
-_ANNOUNCE_PAUSE_UNHEARD: Final = 0.1
-_ANNOUNCE_BATCH: Final = 1_000
 
 log = structlog.get_logger(__name__)
+
+
+class Successors(Protocol):
+    """Takes the jobs that get the places of ended jobs in limited queues."""
+
+    def accepting(self) -> AbstractContextManager[bool]:
+        """Yield whether jobs may be claimed within the block."""
+        ...
+
+    def accept(self, claimed: list[ClaimedJob]) -> None:
+        """Run these jobs."""
+        ...
 
 
 class Flusher(WatchedThread):
@@ -56,7 +64,7 @@ class Flusher(WatchedThread):
     """
 
     def __init__(
-        self, ends: Ends, slots: Slots, announcer: "Announcer", prepare: Callable[[], object] = lambda: None
+        self, ends: Ends, slots: Slots, announcer: Announcer, prepare: Callable[[], object] = lambda: None
     ) -> None:
         super().__init__("callboard-flusher")
         self._prepare = prepare
@@ -72,6 +80,8 @@ class Flusher(WatchedThread):
         self._refused: dict[UUID, Attempt] = {}
         self._pauses: Pauses[UUID] = Pauses(SYSTEM)
         self._outage = Outage(log, "flusher.waiting", "flusher.recovered")
+        #: None: no jobs are claimed here.
+        self.successors: Successors | None = None
 
     def put(self, attempt: Attempt) -> None:
         """Write the outcome of an attempt soon, or hand its job back if it was not started."""
@@ -97,6 +107,7 @@ class Flusher(WatchedThread):
 
     def stop(self, timeout: float) -> bool:
         """Write the waiting outcomes and end; return whether all were written within `timeout` seconds."""
+        refuse_jobs(self.name)
         self._stopping.set()
         self._some.set()
         self.join(timeout)
@@ -113,12 +124,11 @@ class Flusher(WatchedThread):
 
     def _flush(self, batch: list[Attempt]) -> None:
         unstarted = [attempt.job for attempt in batch if attempt.finish is None]
-        ends = [attempt.finish for attempt in batch if attempt.finish is not None]
         for pause in chain(_RETRY_AFTER, repeat(_RETRY_AFTER[-1])):
             try:
                 self._ends.hand_back(unstarted)
                 unstarted = []
-                self._write(ends, batch)
+                self._end(batch)
             except Unavailable as error:
                 STORE_ERRORS.labels("postgres", "finish").inc()
                 self._outage.failed(error.message, outcomes=len(batch))
@@ -127,22 +137,56 @@ class Flusher(WatchedThread):
             except Exception:  # the thread must go on, because it frees the slots
                 STORE_ERRORS.labels("postgres", "refused").inc()
                 log.exception("flusher.refused", outcomes=len(batch))
-                batch = self._write_one_by_one(batch)
+                written = self._write_one_by_one(batch)
+                self._ended(written, _limited(written))
             break
         self._outage.over()
-        self._ended(batch)
 
-    def _ended(self, batch: list[Attempt]) -> None:
-        """Free the slots of attempts whose ends are written, and count them."""
-        self._slots.ended.extend([attempt.job.name for attempt in batch])
+    def _end(self, batch: list[Attempt]) -> None:
+        """Write the ends of a batch and free its slots. For jobs of limited queues, claim the next ones."""
+        ends = [attempt.finish for attempt in batch if attempt.finish is not None]
+        limited = _limited(batch)
+        if not limited or self.successors is None:
+            self._write(ends, batch)
+            self._ended(batch, limited)
+            return
+        with self.successors.accepting() as may_claim:
+            if not may_claim:
+                self._write(ends, batch)
+                self._ended(batch, limited)
+                return
+            found = self._ends.finish_and_claim(
+                ends,
+                {attempt.job.id: attempt.job.queue for attempt in batch if attempt.job.limited},
+                self._slots.room_without(batch),
+            )
+            self._slots.release(batch)
+            if found.claimed:
+                self.successors.accept(found.claimed)
+        # Everything else can wait until the next jobs run.
+        self._ends.correct_tokens(found.handed_on)
+        self._written(batch, found.done)
+        self._count(batch, found.free)
+
+    def _ended(self, batch: list[Attempt], free: Collection[str]) -> None:
+        """Free the slots of attempts whose ends are written, and count them.
+
+        free: the limited queues of which a place is free now.
+        """
         self._slots.release(batch)
+        self._count(batch, free)
+
+    def _count(self, batch: list[Attempt], free: Collection[str]) -> None:
+        self._slots.ended.extend([attempt.job.name for attempt in batch])
         count_ends(batch)
-        self._ends.notify_freed({attempt.job.queue for attempt in batch if attempt.job.limited})
+        self._ends.notify_freed(free)
 
     def _write(self, ends: list[Finish], batch: list[Attempt]) -> None:
-        if not ends:
-            return
-        done = self._ends.finish(ends)
+        if ends:
+            self._written(batch, self._ends.finish(ends))
+
+    def _written(self, batch: list[Attempt], done: Mapping[UUID, Finished]) -> None:
+        """Announce and log the ends of a batch."""
         self._announcer.put([end.id for end in done.values() if end.state.is_terminal])
         for attempt in batch:
             end = attempt.finish
@@ -220,79 +264,9 @@ class Flusher(WatchedThread):
             else:
                 self._pauses.worked(claim)
                 del self._refused[claim]
-                self._ended([attempt])
+                self._ended([attempt], _limited([attempt]))
 
 
-class Announcer(WatchedThread):
-    """Publishes finished jobs for waiting callers, in its own thread: the flusher does not wait for Redis.
-
-    An announcement that cannot be published is dropped. Waiting callers read their job once a second anyway.
-    """
-
-    def __init__(self, transport: Transport) -> None:
-        super().__init__("callboard-announcer")
-        self._transport = transport
-        self._waiting: deque[UUID] = deque(maxlen=10 * _ANNOUNCE_BATCH)
-        self._some = Event()
-        self._stopping = Event()
-
-    def put(self, finished: Sequence[UUID]) -> None:
-        """Announce these jobs soon."""
-        if finished:
-            self._waiting.extend(finished)
-            self._some.set()
-
-    def work(self) -> None:
-        while not self._stopping.is_set() or self._waiting:
-            self._some.wait(timeout=0.5)
-            self._some.clear()
-            while self._waiting:
-                heard = self._publish()
-                self._stopping.wait(_ANNOUNCE_PAUSE if heard else _ANNOUNCE_PAUSE_UNHEARD)
-
-    def stop(self) -> None:
-        """Publish the waiting announcements, and end."""
-        self._stopping.set()
-        self._some.set()
-        self.join(timeout=2)
-
-    def _publish(self) -> bool:
-        """Publish one batch; return whether there was a listener.
-
-        Without listeners all announcements are dropped: a new listener reads its job first.
-        """
-        try:
-            if not self._transport.listened_to():
-                self._waiting.clear()
-                return False
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _ANNOUNCE_BATCH))]
-            return self._transport.announce(batch) > 0
-        except Unavailable:
-            STORE_ERRORS.labels("redis", "announce").inc()
-            self._waiting.clear()
-            return False
-
-
-def count_ends(attempts: Iterable[Attempt]) -> None:
-    """Count attempts whose ends were written. Attempts that did not start are not counted.
-
-    They are grouped first, because looking up a series costs more than counting in it.
-    """
-    groups: defaultdict[tuple[str, str, Verb], list[tuple[Attempt, float]]] = defaultdict(list)
-    for attempt in attempts:
-        began, finish, job = attempt.began_at, attempt.finish, attempt.job
-        if began is not None and finish is not None:
-            groups[job.queue, job.name, finish.verb].append((attempt, began))
-    for (queue, name, verb), ended in groups.items():
-        JOBS_FINISHED.labels(queue, name, verb).inc(len(ended))
-        JOB_DURATION.labels(queue, name).observe_many([one.ended_at - began for one, began in ended])
-        JOB_WAIT.labels(queue).observe_many([_start_delay(one, began) for one, began in ended])
-
-
-def _start_delay(attempt: Attempt, began: float) -> float:
-    """Return the seconds from when the job was due to its start.
-
-    Up to the claim they are measured by the database's clock, from then on by this machine's.
-    """
-    job = attempt.job
-    return max((job.started_at - job.run_at).total_seconds() + began - attempt.claimed_at, 0.0)
+def _limited(attempts: Iterable[Attempt]) -> set[str]:
+    """Return the limited queues of these attempts."""
+    return {attempt.job.queue for attempt in attempts if attempt.job.limited}

@@ -14,7 +14,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.outage import Outage
-from callboard.jobs.watched_thread import WatchedThread
+from callboard.jobs.watched_thread import WatchedThread, refuse_jobs
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.fetch.consumer import EndSink
 
@@ -80,6 +80,7 @@ class JobLogFlusher(WatchedThread):
 
     def stop(self, timeout: float) -> None:
         """Write the waiting lines, pass on the waiting attempts, and end. Does not wait for Postgres."""
+        refuse_jobs(self.name)
         self._stopping.set()
         self._some.set()
         self.join(timeout)

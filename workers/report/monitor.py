@@ -14,7 +14,7 @@ from callboard.jobs.errors import Unavailable
 from callboard.jobs.metrics import STORE_ERRORS
 from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.outage import Outage
-from callboard.jobs.watched_thread import WatchedThread
+from callboard.jobs.watched_thread import WatchedThread, refuse_jobs
 from callboard.workers.board import Board
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.interrupts import CancelInterrupt, JobInterrupt, TimeoutInterrupt
@@ -70,6 +70,8 @@ class Monitor(WatchedThread):
     def start(self) -> None:
         """Start, with the first beat at once: a job that holds the GIL could delay a later beat."""
         self._board.beat()
+        if self.holds is not None:
+            self.holds.look(self._clock.monotonic())
         super().start()
 
     def work(self) -> None:
@@ -89,6 +91,7 @@ class Monitor(WatchedThread):
 
     def stop(self) -> None:
         """End the thread."""
+        refuse_jobs(self.name)
         self._stopping.set()
         self.join(timeout=2)
 

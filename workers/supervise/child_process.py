@@ -3,20 +3,22 @@
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from callboard.config.settings import Settings
+from callboard.jobs.model.basics.clock import Clock
 from callboard.jobs.model.basics.ids import new_id
 from callboard.workers.board import Board
 from callboard.workers.boot_report import LONGEST_BOOT
-from callboard.workers.child import ChildPlan
-from callboard.workers.child import main as run_child
+from callboard.workers.child_plan import ChildPlan
+from callboard.workers.child_start import start_child
 from callboard.workers.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_REPLACED, EXIT_UNAVAILABLE
+from callboard.workers.supervise.fork_client import ForkClient
+from callboard.workers.supervise.worker_fork import WorkerFork
 
 #: A child that ends this soon after it was ready, and ran no job, counts as a failed start. Seconds.
 _QUICK_DEATH: Final = 5.0
@@ -48,7 +50,7 @@ class ChildProcess:
 
     worker_id: UUID
     board: Board
-    process: SpawnProcess
+    process: BaseProcess
     born_at: float
     #: It runs suspects one after another, each alone.
     solo: bool = False
@@ -63,20 +65,24 @@ class ChildProcess:
     proven: bool = False
     #: Its lease was lost, or it is being stopped. Its lease is not renewed, and its death has no suspects.
     dismissed: bool = False
-    #: It was killed because its pulse did not start in time.
+    #: It was killed because its pulse did not start in time, or because it did not end in time.
     hung: bool = False
     #: The jobs for which it was killed, each with its hard timeout in seconds; 0 for a forced cancel.
     killed_for: Mapping[UUID, float] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, settings: Settings, urls: tuple[str, str], now: float, *, solo: bool) -> "ChildProcess":
+    def start(
+        cls, settings: Settings, urls: tuple[str, str], server: ForkClient, clock: Clock, *, solo: bool
+    ) -> "ChildProcess":
         """Start a child. urls: of Postgres and of Redis. A lone child runs one job at a time."""
         if solo:
             settings = settings.model_copy(update={"threads": 1, "slots": 1, "async_slots": 1})
         board = Board(settings.threads + settings.async_slots)
         plan = ChildPlan(new_id(), settings, *urls, solo=solo)
-        process = get_context("spawn").Process(target=run_child, args=(plan, board), name="callboard-worker")
+        process = WorkerFork(server, start_child, (plan, board))
         process.start()
+        # The fork server may have taken a while.
+        now = clock.monotonic()
         log.info("worker.started", worker_id=str(plan.worker_id), pid=process.pid, solo=solo)
         return cls(plan.worker_id, board, process, now, solo, moved_at=now)
 
@@ -111,7 +117,7 @@ class ChildProcess:
 
         The crash of a job is no failed start.
         """
-        if self.proven or self.dismissed or self.board.started():
+        if self.proven or self.dismissed or self.board.worked or self.board.started():
             return False
         # A lone child ends when there are no suspects. Any other must not end by itself.
         return self.process.exitcode != EXIT_OK or not (stopping or (self.solo and not self.is_booting))
@@ -139,8 +145,18 @@ class ChildProcess:
         )
 
     def hangs(self, now: float) -> bool:
-        """Return whether the first pulse of the child is overdue."""
-        return not self.hung and self.is_booting and now - self.born_at > LONGEST_BOOT
+        """Return whether the first pulse of the child is overdue, or the end that it has announced."""
+        late = now - self.born_at > LONGEST_BOOT if self.is_booting else 0 < self.board.leaves_by < now
+        return late and not self.hung
+
+    def replacement(self) -> str | None:
+        """Return why this child has to be replaced; None if it has not said so.
+
+        The child may have closed its log.
+        """
+        if not self.board.leaves_by:
+            return None
+        return f"{self.board.boot.fault}{'; it did not end in time and was killed' if self.hung else ''}"
 
     def still(self, now: float) -> float:
         """Return for how many seconds the pulse has not changed; 0 while the child starts."""
@@ -167,6 +183,7 @@ class ChildProcess:
             return ChildDeath(self.worker_id, [], overdue, "")
         # Without a stop, exit code 0 is no clean end: a job may call os._exit(0).
         clean = self.dismissed or (code == EXIT_OK and stopping) or code == EXIT_REPLACED
+        clean = clean or (self.hung and not self.is_booting)
         return ChildDeath(
             self.worker_id, [] if clean else started, {}, f"the process that ran it {how_ended(code)}"
         )

@@ -27,18 +27,28 @@ class FailedStarts:
         is_final: there will be no other start.
         """
         if not self.count or child.born_at > self._told_at:
-            self.count += 1
-            pause = 0.0 if self.count == 1 else min(2.0 ** (self.count - 2), _LONGEST_PAUSE)
-            self._next_at, self._told_at = now + pause, now
-            self._told.clear()
-        reason = child.boot_fault()
+            self._count(now)
+        self._tell(child.boot_fault(), child.process.pid, now, solo=child.solo, is_final=is_final)
+
+    def add_refused(self, error: OSError, now: float, *, solo: bool) -> None:
+        """Count and log a start for which the system has given no process."""
+        self._count(now)
+        self._tell(f"no process could be started: {error.strerror}", None, now, solo=solo)
+
+    def _count(self, now: float) -> None:
+        self.count += 1
+        pause = 0.0 if self.count == 1 else min(2.0 ** (self.count - 2), _LONGEST_PAUSE)
+        self._next_at, self._told_at = now + pause, now
+        self._told.clear()
+
+    def _tell(self, reason: str, pid: int | None, now: float, *, solo: bool, is_final: bool = False) -> None:
         if reason not in self._told:
             self._told.add(reason)
             log.error(
                 "worker.boot_failed",
                 reason=reason,
-                pid=child.process.pid,
-                solo=child.solo,
+                pid=pid,
+                solo=solo,
                 failures=self.count,
                 restart_in=None if is_final else f"{max(self._next_at - now, 0.0):g}s",
             )

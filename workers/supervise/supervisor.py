@@ -18,13 +18,11 @@ from callboard.workers.exit_codes import EXIT_CONFIG
 from callboard.workers.supervise import lone_children
 from callboard.workers.supervise.child_process import ChildDeath, ChildProcess
 from callboard.workers.supervise.failed_starts import FailedStarts
+from callboard.workers.supervise.fork_client import ForkClient
 from callboard.workers.supervise.interpreter_holds import InterpreterHolds
+from callboard.workers.supervise.lease_renewals import STILL, LeaseRenewals
 
 _LOOK_EVERY: Final = 0.2
-_RENEW_EVERY: Final = 5.0
-#: The lease of a child is not renewed while its pulse is older than this. When the lease has run out too, the
-#: child is killed. Seconds.
-_STILL: Final = 10.0
 #: After this many failed starts in a row the supervisor gives up, unless a child has been ready before.
 _MOST_FAILED_STARTS: Final = 6
 #: After the grace period, the children have this time to write their last data. Then they are killed.
@@ -50,12 +48,15 @@ class Supervisor:
         database_url: str,
         redis_url: str,
         platform: Platform,
+        server: ForkClient,
         *,
         clock: Clock = SYSTEM,
     ) -> None:
         self._settings = settings
         self._urls = (database_url, redis_url)
         self._platform = platform
+        self._server = server
+        server.meanwhile = self._keep_children
         self._holds = InterpreterHolds(platform.workers)
         self._clock = clock
         self._children: list[ChildProcess] = []
@@ -68,7 +69,6 @@ class Supervisor:
         #: Whether a child has been ready. Then its configuration works, and the supervisor does not give up.
         self._ever_ready = False
         self._tables_at = 0.0
-        self._renew_at = 0.0
         self._looked_at = 0.0
         self._ask_at = 0.0
         self._exit_code = 0
@@ -76,28 +76,28 @@ class Supervisor:
             task: Outage(log, "supervisor.waiting", "supervisor.recovered", clock=clock, task=task)
             for task in ("ask", "rescue", "renew")
         }
+        self._leases = LeaseRenewals(platform.workers, settings.lease_ttl, self._outages["renew"], clock)
 
     def run(self) -> int:
         """Keep the children running until SIGTERM or SIGINT; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        try:
+            self._keep_running()
+        finally:
+            # Also after an error: the interpreter would wait for the children, and nobody renew their leases.
+            self._stop()
+        return self._exit_code
+
+    def _keep_running(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY):
             self._look()
             self._remove_dead()
             if self._exit_code:
                 break
             self._start_missing()
-            self._keep_leases()
+            self._leases.round(self._children, stopping=self._stopping.is_set())
             self._ask_postgres()
-        self._stop()
-        return self._exit_code
-
-    def _keep_leases(self) -> None:
-        """Renew the leases if it is time: after a third of the lease or 5 seconds, whichever is shorter."""
-        now = self._clock.monotonic()
-        if now >= self._renew_at:
-            self._renew_at = now + min(_RENEW_EVERY, self._settings.lease_ttl.total_seconds() / 3)
-            self._renew()
 
     def _on_signal(self, *_: object) -> None:
         if self._stopping.is_set():
@@ -113,13 +113,19 @@ class Supervisor:
 
     def _start_missing(self) -> None:
         ordinary = [child for child in self._children if not child.solo]
-        missing = self._settings.processes - len(ordinary)
+        staying, most = sum(not child.board.leaves_by for child in ordinary), self._settings.processes
+        # A child that must be replaced may have long jobs to finish: another takes its place meanwhile.
+        missing = min(most - staying, 2 * most - len(ordinary))
         now = self._clock.monotonic()
         room = self._failed.room(sum(child.is_booting for child in ordinary), now)
         number = missing if room is None else min(missing, room)
         if number > 0 and now >= self._tables_at and self._tables_fit():
-            for _ in range(number):
-                self._start(solo=False)
+            self._start(number, solo=False)
+
+    def _keep_children(self) -> None:
+        """Do what must not wait while the fork server is waited for."""
+        self._look()
+        self._leases.round(self._children, stopping=self._stopping.is_set())
 
     def _tables_fit(self) -> bool:
         """Return whether children can start. Without an answer they start, and report the outage."""
@@ -130,9 +136,17 @@ class Supervisor:
             return not isinstance(error, SchemaMismatch)
         return True
 
-    def _start(self, *, solo: bool) -> None:
-        now = self._clock.monotonic()
-        self._children.append(ChildProcess.start(self._settings, self._urls, now, solo=solo))
+    def _start(self, number: int, *, solo: bool) -> None:
+        try:
+            for _ in range(number):
+                child = ChildProcess.start(self._settings, self._urls, self._server, self._clock, solo=solo)
+                self._children.append(child)
+        except OSError as error:
+            # A limit of processes, of open files, or of memory. The other children work on.
+            failed = self._lone_failed if solo else self._failed
+            failed.add_refused(error, self._clock.monotonic(), solo=solo)
+            if not solo and not self._ever_ready:
+                self._give_up(1, "no process can be started")
 
     def _look(self) -> None:
         """Read every pulse.
@@ -140,7 +154,7 @@ class Supervisor:
         Kill children with a job beyond its hard deadline, and children that hang at their start.
         """
         now = self._clock.monotonic()
-        trusted, self._looked_at = now - self._looked_at < _STILL, now
+        trusted, self._looked_at = now - self._looked_at < STILL, now
         for child in self._children:
             overdue = child.look(now, trusted=trusted)
             self._ever_ready = self._ever_ready or child.ready_at is not None
@@ -172,8 +186,7 @@ class Supervisor:
             return
         waiting = self._platform.workers.solo_waiting(known, self._settings.queues, lone_children.COUNTED)
         number = lone_children.missing(self._children, waiting, now)
-        for _ in range(number if room is None else min(number, room)):
-            self._start(solo=True)
+        self._start(number if room is None else min(number, room), solo=True)
 
     def _force_cancels(self, now: float) -> None:
         """Kill children that cannot notice a forced cancel because a job's C call blocks them."""
@@ -197,6 +210,7 @@ class Supervisor:
                 worker_id=str(child.worker_id),
                 pid=child.process.pid,
                 code=code,
+                reason=child.replacement(),
             )
             self._dead.append(death)
             if failed:
@@ -218,9 +232,12 @@ class Supervisor:
         if hopeless:
             self._exit_code = EXIT_CONFIG
         self._failed.add(child, now, is_final=hopeless)
+        self._give_up(child.process.exitcode or 0, "processes die before they start")
+
+    def _give_up(self, code: int, reason: str) -> None:
+        """End the worker with this exit code after many failed starts."""
         if not self._exit_code and self._failed.count >= _MOST_FAILED_STARTS:
-            log.error("worker.gave_up", failures=self._failed.count, reason="processes die before they start")
-            code = child.process.exitcode or 0
+            log.error("worker.gave_up", failures=self._failed.count, reason=reason)
             self._exit_code = code if code > 0 else 1
 
     def _rescue(self) -> None:
@@ -232,34 +249,6 @@ class Supervisor:
                 self._dead.pop(0)
                 if dead.suspects:
                     self._ask_at = self._clock.monotonic()
-
-    def _renew(self) -> None:
-        now = self._clock.monotonic()
-        alive = []
-        for child in self._children:
-            if child.still(now) > _STILL + self._settings.lease_ttl.total_seconds():
-                # Its jobs have been given to other workers, and a new child needs the room.
-                log.error("worker.stuck", worker_id=str(child.worker_id), pid=child.process.pid)
-                child.process.kill()
-            if child.board.pulse and not child.dismissed and child.still(now) < _STILL:
-                alive.append(child)
-        if not alive:
-            return
-        try:
-            held = self._platform.workers.renew([child.worker_id for child in alive])
-        except Unavailable as error:
-            self._outages["renew"].failed(error.message)
-            return
-        self._outages["renew"].over()
-        for child in alive:
-            # A child that was asked to stop ends its lease itself.
-            if child.worker_id not in held and not self._stopping.is_set():
-                # A lone child that runs nothing may have ended its lease itself. Otherwise its jobs have been
-                # given to other workers: its writes are refused.
-                if not child.solo or child.board.started():
-                    log.error("worker.lease_lost", worker_id=str(child.worker_id), pid=child.process.pid)
-                child.dismissed = True
-                child.process.terminate()
 
     def _stop(self) -> None:
         """Stop the children, wait for the grace period, then kill them. A second signal shortens the wait."""
@@ -277,7 +266,7 @@ class Supervisor:
                 deadline = min(deadline, self._clock.monotonic() + _KILL_AFTER)
                 self._terminate()
             self._look()
-            self._keep_leases()
+            self._leases.round(self._children, stopping=True)
             self._remove_dead()
             pause.wait(_LOOK_EVERY)
         for child in self._children:

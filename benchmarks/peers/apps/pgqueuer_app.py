@@ -1,10 +1,14 @@
-"""PgQueuer's jobs and enqueue calls; `python -m pgqueuer_app BATCH_SIZE` runs a worker."""
+"""PgQueuer's jobs and enqueue calls; `python -m pgqueuer_app BATCH_SIZE CONCURRENCY_LIMIT` runs a worker.
+
+A limit of 0 means no limit.
+"""
 
 import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import pgqueuer
@@ -23,12 +27,12 @@ def nothing() -> None:
 
 
 @asynccontextmanager
-async def worker() -> AsyncIterator[PgQueuer]:
+async def worker(limit: int) -> AsyncIterator[PgQueuer]:
     """Yield a manager with its own connection, as the project advises."""
     connection = await asyncpg.connect(URL)
     queuer = PgQueuer(AsyncpgDriver(connection))
 
-    @queuer.entrypoint("noop")
+    @queuer.entrypoint("noop", concurrency_limit=limit)
     async def noop(_: Job) -> None:
         await asyncio.to_thread(nothing)
 
@@ -57,5 +61,6 @@ async def bulk(job: str) -> AsyncIterator[None]:
 
 
 if __name__ == "__main__":
+    batch_size, limit = map(int, sys.argv[1:])
     # the same as `pgq run`
-    uvloop.run(pgqueuer.run(worker, batch_size=int(sys.argv[1])))
+    uvloop.run(pgqueuer.run(partial(worker, limit), batch_size=batch_size))

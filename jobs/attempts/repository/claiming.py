@@ -23,7 +23,7 @@ _LARGE: Final = 8 * 1024
 _IS_LARGE: Final = f"pg_column_size(j.args) + pg_column_size(j.kwargs) > {_LARGE}"
 
 
-def _claimed_columns(limited: str) -> str:
+def claimed_columns(limited: str) -> str:
     """Return the select list of ClaimedJob. limited: the SQL that says whether the job's queue is limited."""
     return columns(
         ClaimedJob,
@@ -57,7 +57,7 @@ def arguments(connection: Statements, ids: Sequence[UUID]) -> dict[UUID, tuple[s
 # A claim needs a live lease and locks it (FOR KEY SHARE) until its commit. A reaper that ends the lease (FOR
 # UPDATE) comes either before the claim, and then nothing is claimed, or after it, and then it sees every
 # claim.
-_LEASE: Final = f"""lease AS MATERIALIZED (
+LEASE: Final = f"""lease AS MATERIALIZED (
   SELECT w.id FROM {SCHEMA}.workers w
   WHERE w.id = :worker AND w.lease_expires_at > clock_timestamp() FOR KEY SHARE
 )"""
@@ -65,9 +65,9 @@ _TAKE: Final = f"""
 UPDATE {SCHEMA}.jobs j SET state = 'running', epoch = {NEXT_EPOCH},
   attempt = least(j.attempt, 2147483646) + 1,
   worker_id = lease.id,
-  claim_id = :claim, started_at = clock_timestamp(), progress = NULL, progress_note = NULL
-FROM target, lease WHERE {by_id("target.id")}
-RETURNING {_claimed_columns("target.limited")}
+  claim_id = :claim, started_at = begin.at, progress = NULL, progress_note = NULL
+FROM target, lease, begin WHERE {by_id("target.id")}
+RETURNING {claimed_columns("target.limited")}
 """
 #: The columns of a target that `_TAKE` reads.
 _TARGET: Final = "j.id, j.epoch, j.queue, j.limit_key, q.limited"
@@ -76,9 +76,13 @@ _MAY_START: Final = f"""(q.name IS NULL OR (q.paused_at IS NULL AND (NOT q.limit
   OR EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0))))"""
 # The start is stored even if the grant was revoked meanwhile, because a rate counts it. It must survive a
 # crash of Postgres, so the claim of a limited job waits for the disk.
-_DATED: Final = f"""dated AS (
+#
+# Job and grant have the same time, taken after the snapshot that shows the grant.
+_DATED: Final = f"""begin AS MATERIALIZED (
+  SELECT clock_timestamp() AS at
+), dated AS (
   INSERT INTO {SCHEMA}.grants AS g (job_id, epoch, queue, limit_key, started_at)
-  SELECT t.id, t.epoch, t.queue, t.limit_key, clock_timestamp() FROM target t WHERE t.limited
+  SELECT t.id, t.epoch, t.queue, t.limit_key, begin.at FROM target t, begin WHERE t.limited
   ON CONFLICT (job_id, epoch) DO UPDATE SET started_at = excluded.started_at
   RETURNING set_config('synchronous_commit', 'on', true)
 )"""
@@ -88,7 +92,7 @@ _DATED: Final = f"""dated AS (
 # connection's lock timeout. The insert of no rows takes the lock of the table `grants`. A transaction that
 # limits a queue waits for that lock, and so for all running claims.
 _CLAIM_FREE: Final = text(f"""
-WITH {_LEASE}, under_way AS (
+WITH {LEASE}, under_way AS (
   INSERT INTO {SCHEMA}.grants (job_id, epoch, queue) SELECT id, 0, '' FROM lease WHERE false
 )
 UPDATE {SCHEMA}.jobs j SET state = 'running', epoch = {NEXT_EPOCH},
@@ -99,7 +103,7 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch)
 WHERE {by_id("token.id")} AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo
   AND (SELECT id FROM lease) IS NOT NULL
   AND j.queue <> ALL (ARRAY(SELECT q.name FROM {SCHEMA}.queues q WHERE q.paused_at IS NOT NULL OR q.limited))
-RETURNING {_claimed_columns("false")}
+RETURNING {claimed_columns("false")}
 """)
 
 
@@ -112,7 +116,7 @@ def claim_free(
 
 
 _CLAIM: Final = text(f"""
-WITH {_LEASE}, target AS MATERIALIZED (
+WITH {LEASE}, target AS MATERIALIZED (
   SELECT found.* FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[])) AS token(id, epoch), LATERAL (
     SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
     WHERE j.id = token.id AND j.epoch = token.epoch AND {_IS_QUEUED} AND NOT j.solo AND {_MAY_START}
@@ -130,8 +134,13 @@ def claim(connection: Statements, worker: UUID, claim_id: UUID, tokens: Sequence
     return _claimed(connection.execute(_CLAIM, parameters))
 
 
+#: The grants of a queue that have not been used, the oldest first, and the condition for a job of grant `g`.
+OLDEST_GRANTS: Final = f"""(
+    SELECT * FROM {SCHEMA}.grants WHERE queue = :queue AND started_at IS NULL ORDER BY granted_at OFFSET 0
+  )"""
+GRANTED: Final = f"j.id = g.job_id AND j.epoch = g.epoch AND {_IS_QUEUED} AND NOT j.solo"
 _CLAIM_OLDEST: Final = text(f"""
-WITH {_LEASE}, q AS MATERIALIZED (
+WITH {LEASE}, q AS MATERIALIZED (
   SELECT name, paused_at, limited FROM {SCHEMA}.queues WHERE name = :queue
 ), free AS MATERIALIZED (
   SELECT j.id, j.epoch, j.queue, j.limit_key, false AS limited FROM {SCHEMA}.jobs j
@@ -139,12 +148,11 @@ WITH {_LEASE}, q AS MATERIALIZED (
     AND NOT EXISTS (SELECT FROM q WHERE q.paused_at IS NOT NULL OR q.limited)
   ORDER BY {URGENCY}, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
 ), granted AS MATERIALIZED (
-  SELECT found.* FROM q, {SCHEMA}.grants g, LATERAL (
-    SELECT {_TARGET} FROM {SCHEMA}.jobs j
-    WHERE j.id = g.job_id AND j.epoch = g.epoch AND {_IS_QUEUED} AND NOT j.solo AND EXISTS (SELECT FROM lease)
+  SELECT found.* FROM q, {OLDEST_GRANTS} AS g, LATERAL (
+    SELECT {_TARGET} FROM {SCHEMA}.jobs j WHERE {GRANTED} AND EXISTS (SELECT FROM lease)
     FOR UPDATE OF j SKIP LOCKED
   ) AS found
-  WHERE q.limited AND q.paused_at IS NULL AND g.queue = :queue AND g.started_at IS NULL LIMIT :limit
+  WHERE q.limited AND q.paused_at IS NULL LIMIT :limit
 ), target AS MATERIALIZED (
   SELECT * FROM free UNION ALL SELECT * FROM granted
 ), {_DATED}
@@ -155,13 +163,16 @@ WITH {_LEASE}, q AS MATERIALIZED (
 def claim_oldest(
     connection: Statements, worker: UUID, claim_id: UUID, queue: str, limit: int
 ) -> list[ClaimedJob]:
-    """claim without tokens: the most urgent jobs of one queue. Locked rows are skipped."""
+    """claim without tokens: the most urgent jobs of a queue. Of a limited one: those with the oldest grants.
+
+    Locked rows are skipped.
+    """
     parameters = {"worker": worker, "claim": claim_id, "queue": queue, "limit": limit}
     return _claimed(connection.execute(_CLAIM_OLDEST, parameters))
 
 
 _CLAIM_SOLO: Final = text(f"""
-WITH {_LEASE}, target AS MATERIALIZED (
+WITH {LEASE}, target AS MATERIALIZED (
   SELECT {_TARGET} FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue
   WHERE j.state = 'queued' AND j.solo AND j.name = ANY(:names)
     AND (CAST(:queues AS text[]) = '{{}}' OR j.queue = ANY(:queues)) AND {_MAY_START}
@@ -198,7 +209,7 @@ def solo_waiting(connection: Statements, workers: Sequence[UUID], wanted: Sequen
 
 
 _CLAIMED_BY: Final = text(
-    f"SELECT {_claimed_columns('false')} FROM {SCHEMA}.jobs j"
+    f"SELECT {claimed_columns('false')} FROM {SCHEMA}.jobs j"
     " WHERE j.state = 'running' AND j.worker_id = :worker AND j.claim_id = :claim"
 )
 

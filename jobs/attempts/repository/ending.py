@@ -6,8 +6,9 @@ Every function returns the rows that it changed. A missing row had another state
 decides what to do. Rows are locked in id order.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import orjson
 from sqlalchemy import Row, text
@@ -18,7 +19,9 @@ from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.states import JobState, Verb
 from callboard.jobs.postgres.protocols import Statements
 from callboard.jobs.postgres.rows.binary_arrays import Integers, Texts, Uuids
-from callboard.jobs.postgres.sql import HINT, NEXT_EPOCH, SCHEMA, by_id
+from callboard.jobs.postgres.sql import ACCEPTS, HINT, LIVE_VERSIONS, NEXT_EPOCH, SCHEMA, by_id
+
+H = TypeVar("H", Finish, ClaimedJob)
 
 _IS_RUNNING: Final = "(j.state || '') = 'running'"
 #: The fence: a write must match the epoch and the claim of the attempt. The epoch alone is not enough: if a
@@ -26,21 +29,26 @@ _IS_RUNNING: Final = "(j.state || '') = 'running'"
 _FENCES: Final = "unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:claims AS uuid[])"
 _HELD: Final = f"j.epoch = f.epoch AND j.claim_id = f.claim AND {_IS_RUNNING}"
 
-# The usual end of an attempt. The input is the outer side of a nested loop, as in _FINISH.
-_COMPLETE: Final = text(f"""
+#: The usual end of an attempt. The input is the outer side of a nested loop, as in _FINISH.
+COMPLETE: Final = f"""
 UPDATE {SCHEMA}.jobs j SET state = 'succeeded', result = CAST(f.result AS jsonb), put_off = 0,
   put_off_reason = NULL,
   suspected = 0, solo = false, finished_at = clock_timestamp()
 FROM {_FENCES}, CAST(:results AS text[])) AS f(id, epoch, claim, result)
 WHERE {by_id("f.id")} AND {_HELD}
-RETURNING j.id
-""")
+RETURNING j.id"""
+_COMPLETE: Final = text(COMPLETE)
+
+
+def completing(ends: Sequence[Finish]) -> dict[str, Any]:
+    """Return the parameters of COMPLETE. The input is in id order."""
+    return {**_fences(ends), "results": Texts(end.result for end in ends)}
 
 
 def _complete(connection: Statements, ends: Sequence[Finish]) -> list[Finished]:
     if not ends:
         return []
-    done = connection.execute(_COMPLETE, {**_fences(ends), "results": Texts(end.result for end in ends)})
+    done = connection.execute(_COMPLETE, completing(ends))
     if done.rowcount == len(ends):
         # The usual case: no end is stale, so the rows need not be read.
         return [Finished(end.id, JobState.SUCCEEDED) for end in ends]
@@ -62,6 +70,8 @@ UPDATE {SCHEMA}.jobs j SET state = CASE WHEN {_ENDS_CANCELLED} THEN 'cancelled' 
   suspected = CASE WHEN {_PUTS_OFF} THEN j.suspected ELSE 0 END, solo = {_PUTS_OFF} AND j.solo,
   run_at = CASE WHEN f.more -> 'delay' IS NULL THEN j.run_at
     ELSE clock_timestamp() + CAST(f.more ->> 'delay' AS double precision) * interval '1 second' END,
+  options = CASE WHEN f.more -> 'options' IS NULL THEN j.options
+    ELSE jsonb_set(coalesce(j.options, '{{}}'), '{{message}}', f.more -> 'options') END,
   finished_at = CASE WHEN {_ENDS_CANCELLED} OR f.state IN ('succeeded', 'failed', 'cancelled')
     THEN clock_timestamp() END
 FROM (
@@ -87,7 +97,7 @@ def finish(connection: Statements, finishes: Sequence[Finish]) -> list[Finished]
     A job with a cancel request that would run again is cancelled instead. When an attempt ends, its job is no
     longer suspected of killing its process and need not run alone.
     """
-    ordered = sorted(finishes, key=_place)
+    ordered = in_order(finishes)
     plain = [end for end in ordered if end.verb is Verb.COMPLETE]
     done = _complete(connection, plain)
     if len(plain) < len(ordered):
@@ -99,7 +109,7 @@ def _end(connection: Statements, ends: Sequence[Finish]) -> list[Finished]:
     more = {
         str(end.id): _more(end)
         for end in ends
-        if end.result is not None or end.error is not None or end.delay is not None
+        if any(one is not None for one in (end.result, end.error, end.delay, end.message_options))
     }
     states = ",".join([_FINISH_STATE[end.verb] for end in ends])
     parameters = {**_fences(ends), "states": f"{{{states}}}", "more": orjson.dumps(more).decode()}
@@ -116,6 +126,8 @@ def _more(end: Finish) -> dict[str, Any]:
         more["delay"] = end.delay.total_seconds()
     if end.put_off is not None:
         more["put_off"] = end.put_off
+    if end.message_options is not None:
+        more["options"] = orjson.Fragment(end.message_options)
     return more
 
 
@@ -132,13 +144,13 @@ def already_finished(connection: Statements, finishes: Sequence[Finish]) -> list
 
     No other verb can have ended them: every other verb that leaves `running` increments the epoch.
     """
-    rows = connection.execute(_ALREADY, _fences(sorted(finishes, key=_place)))
+    rows = connection.execute(_ALREADY, _fences(in_order(finishes)))
     return [Finished(row[0], JobState(row[1])) for row in rows]
 
 
-def _place(one: Finish | ClaimedJob) -> int:
-    """Return the sort key of an id. The order is that of Postgres; integers compare faster than UUIDs."""
-    return one.id.int
+def in_order(held: Iterable[H]) -> list[H]:
+    """Return these in the order of their ids: that of Postgres. Integers compare faster than UUIDs."""
+    return sorted(held, key=lambda one: one.id.int)
 
 
 def _fences(held: Sequence[Finish | ClaimedJob]) -> dict[str, Any]:
@@ -169,7 +181,7 @@ def hand_back(connection: Statements, held: Sequence[ClaimedJob]) -> tuple[list[
 
     The attempt does not count; epoch+1.
     """
-    return moved(connection.execute(_HAND_BACK, _fences(sorted(held, key=_place))).all())
+    return moved(connection.execute(_HAND_BACK, _fences(in_order(held))).all())
 
 
 def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
@@ -177,3 +189,20 @@ def moved(rows: Sequence[Row[Any]]) -> tuple[list[Finished], list[Hint]]:
     queued = [row for row in rows if row.state == JobState.QUEUED]
     hints = [Hint(row.id, row.epoch, row.queue, row.priority, row.run_at, row.limited) for row in queued]
     return [Finished(row.id, JobState(row.state)) for row in rows], hints
+
+
+# The check of SQL compares names and simple types only, which is enough to choose a delay.
+_HASTEN: Final = text(f"""
+WITH live AS MATERIALIZED (
+  {LIVE_VERSIONS} AND v.name = ANY(ARRAY(SELECT p.name FROM {SCHEMA}.jobs p WHERE p.id = ANY(:ids)))
+)
+UPDATE {SCHEMA}.jobs j SET run_at = least(j.run_at, statement_timestamp()
+  + least(interval '1 second' * (1 + j.put_off), interval '30 seconds') * (0.5 + random() / 2))
+WHERE j.id = ANY(:ids) AND j.state = 'scheduled' AND j.put_off > 0 AND EXISTS (
+  SELECT FROM live v WHERE v.name = j.name AND {ACCEPTS})
+""")
+
+
+def hasten(connection: Statements, ids: Sequence[UUID]) -> None:
+    """Shorten the delay of jobs that were put off, if a live version accepts them: to 1 to 30 seconds."""
+    connection.execute(_HASTEN, {"ids": list(ids)})

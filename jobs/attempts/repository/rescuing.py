@@ -34,6 +34,7 @@ _DIED: Final = _ENTRY.format(kind=f"'{WORKER_DIED}'", message=":how")
 # Rows are locked in id order. The cast keeps Postgres from reading the whole index of ids for it, as it would
 # while its statistics say that the table is empty. Blame: sole (the only job that had started, or the
 # only one that was held when it is not known which had started), shared (others had started too), none.
+# A lone death proves the suspicions only if the process died by itself, and not with its whole machine.
 _RESCUE: Final = text(f"""
 WITH held AS MATERIALIZED (
   SELECT j.id, j.worker_id, j.crash_count, j.suspected, j.solo, j.cancel_requested_at
@@ -44,14 +45,15 @@ WITH held AS MATERIALIZED (
     WHEN CAST(:suspects AS uuid[]) IS NULL
       THEN CASE WHEN count(*) OVER (PARTITION BY h.worker_id) = 1 THEN 'sole' ELSE 'shared' END
     WHEN h.id <> ALL(CAST(:suspects AS uuid[])) THEN 'none'
-    WHEN cardinality(CAST(:suspects AS uuid[])) = 1 THEN 'sole' ELSE 'shared' END AS blame
+    WHEN cardinality(CAST(:suspects AS uuid[])) = 1 THEN 'sole' ELSE 'shared' END AS blame,
+    CASE WHEN CAST(:suspects AS uuid[]) IS NULL THEN 0 ELSE h.suspected END AS proven
   FROM held h
 ), counted AS (
   SELECT b.id, b.blame, b.cancel_requested_at,
-    CASE b.blame WHEN 'sole' THEN least(b.crash_count + 1 + b.suspected, 32767) ELSE b.crash_count
+    CASE b.blame WHEN 'sole' THEN least(b.crash_count + 1 + b.proven, 32767) ELSE b.crash_count
       END AS crash_count,
-    CASE b.blame WHEN 'sole' THEN 0 WHEN 'none' THEN b.suspected ELSE least(b.suspected + 1, 32767)
-      END AS suspected,
+    CASE b.blame WHEN 'sole' THEN b.suspected - b.proven WHEN 'none' THEN b.suspected
+      ELSE least(b.suspected + 1, 32767) END AS suspected,
     CASE b.blame WHEN 'none' THEN b.solo WHEN 'sole' THEN true
       ELSE b.solo OR b.suspected > 0 OR b.crash_count > 0 END AS solo
   FROM blamed b
@@ -79,9 +81,10 @@ def rescue(
     how:      how the worker died. The text goes into the errors of the job that caused it.
 
     A single suspect is the cause: its crash_count grows by 1, and by the number of earlier crashes of which
-    it was a suspect; it runs alone from now on. Of several suspects, each gets a suspicion and runs on
-    normally. It runs alone from its second suspicion on, or after a crash of its own, which will show the
-    cause. No attempt of these jobs counts; epoch+1. Jobs that run alone have no hints.
+    it was a suspect; it runs alone from now on. When the suspects are not known, the crash_count grows by 1
+    only: a lease runs out because the supervisor or the machine died too. Of several suspects, each gets a
+    suspicion and runs on normally. It runs alone from its second suspicion on, or after a crash of its own,
+    which will show the cause. No attempt of these jobs counts; epoch+1. Jobs that run alone have no hints.
     """
     parameters = {
         "workers": list(workers),

@@ -15,8 +15,17 @@ _READY: Final = f"""q.paused_at IS NULL AND CASE WHEN q.limited
   ELSE EXISTS (
     SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name AND NOT j.solo OFFSET 0)
   END"""
+_HAS_RATE: Final = "num_nonnulls(q.rate, q.key_rate) > 0"
+_SERVED_QUEUE: Final = columns(
+    ServedQueue,
+    "q",
+    counts_running=f"q.concurrency IS NOT NULL OR (q.key_concurrency IS NOT NULL AND {_HAS_RATE})",
+    counts_by_key=f"q.key_concurrency IS NOT NULL AND q.concurrency IS NULL AND NOT {_HAS_RATE}",
+    counts_starts=_HAS_RATE,
+    ready=_READY,
+)
 _SERVED: Final = text(f"""
-SELECT {VERSION}, {columns(ServedQueue, "q", ready=_READY)} FROM (SELECT) AS one LEFT JOIN {SCHEMA}.queues q
+SELECT {VERSION}, {_SERVED_QUEUE} FROM (SELECT) AS one LEFT JOIN {SCHEMA}.queues q
 ON CAST(:names AS text[]) = '{{}}' OR q.name = ANY(CAST(:names AS text[])) ORDER BY q.name
 """)
 

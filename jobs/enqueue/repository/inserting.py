@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import TextClause, text
 
+from callboard.jobs.model.basics.ids import text_of
 from callboard.jobs.model.hint import Hint
 from callboard.jobs.model.new_job import AlikeJobs, NewJob
 from callboard.jobs.model.receipt import AlikeRow
@@ -41,14 +42,19 @@ class InsertedRow(NamedTuple):
         return Hint(self.id, self.epoch, self.queue, self.priority, self.run_at, self.limited)
 
 
-# Limited queues are few and have an index of their own: they are read once for a statement, not for each row.
-# pg_notify returns void, which is not NULL.
-_LIMITED: Final = f"""CASE
-  WHEN j.state = 'queued' AND j.queue IN (SELECT q.name FROM {SCHEMA}.queues q WHERE q.limited)
-  THEN pg_notify('{SCHEMA}_queued', j.queue) IS NOT NULL ELSE false END"""
-_RETURNING: Final = ", ".join(
-    _LIMITED if column == "limited" else f"j.{column}" for column in InsertedRow._fields
-)
+def _returning(row: type[InsertedRow | AlikeRow], queue: str) -> str:
+    """Return the columns of a row. queue: the SQL of the job's queue.
+
+    The row of the queue is read once for the statement if it does not depend on the job `j`. A queue without
+    a row is new. pg_notify returns void, which is not NULL.
+    """
+    limited = f"""CASE (SELECT q.limited FROM {SCHEMA}.queues q WHERE q.name = {queue})
+  WHEN false THEN false
+  WHEN true THEN
+    CASE WHEN j.state = 'queued' THEN pg_notify('{SCHEMA}_queued', j.queue) IS NOT NULL ELSE false END
+  ELSE {SCHEMA}.add_queue(j.queue) END"""
+    return ", ".join(limited if column == "limited" else f"j.{column}" for column in row._fields)
+
 
 _INPUT: Final = """
 WITH input AS MATERIALIZED (
@@ -62,11 +68,7 @@ WITH input AS MATERIALIZED (
 
 
 def _insert(where: str = "") -> TextClause:
-    return text(f"""{_INPUT}, seen_queue AS (
-  INSERT INTO {SCHEMA}.queues (name)
-  SELECT DISTINCT i.queue FROM input i WHERE NOT EXISTS (SELECT FROM {SCHEMA}.queues q WHERE q.name = i.queue)
-  ON CONFLICT DO NOTHING
-)
+    return text(f"""{_INPUT}
 INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key,
   tags, timeout, source, source_id, hard_timeout, options, limit_key)
@@ -76,16 +78,16 @@ SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 's
   i.hard_timeout * interval '1 second', i.options, i.limit_key
 FROM input i{where}
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
-RETURNING {_RETURNING}
+RETURNING {_returning(InsertedRow, "j.queue")}
 """)
 
 
-# Values that are the same for all jobs of the batch are passed once.
-_INSERT_ALIKE: Final = text(f"""
-WITH seen_queue AS (
-  INSERT INTO {SCHEMA}.queues (name)
-  SELECT :queue WHERE NOT EXISTS (SELECT FROM {SCHEMA}.queues q WHERE q.name = :queue) ON CONFLICT DO NOTHING
-)
+def _insert_alike(jobs: str) -> TextClause:
+    """Return the INSERT of jobs with the same settings. jobs: the SQL of their ids, arguments and sources.
+
+    Values that are the same for all of them are passed once.
+    """
+    return text(f"""
 INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags,
   timeout, source, source_id, hard_timeout, options, limit_key)
@@ -93,29 +95,41 @@ SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'sched
   CAST(i.args AS jsonb), CAST(i.kwargs AS jsonb), CAST(:priority AS smallint), :max_attempts, due.at,
   statement_timestamp(), CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval),
   :door, i.source_id, CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
-FROM unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]))
-    AS i(id, args, kwargs, source_id),
-  (SELECT coalesce(CAST(:run_at AS timestamptz),
+FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz),
     statement_timestamp() + CAST(:delay AS double precision) * interval '1 second') AS at) AS due
-RETURNING {_RETURNING}
+RETURNING {_returning(AlikeRow, ":queue")}
 """)
+
+
+_INSERT_MANY: Final = _insert_alike("""
+  unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]))
+    AS i(id, args, kwargs, source_id)""")
+#: A single job needs no arrays, which both sides would make and read.
+_INSERT_ONE: Final = _insert_alike("""
+  (SELECT CAST(:id AS uuid) AS id, CAST(:args AS text) AS args, CAST(:kwargs AS text) AS kwargs,
+    CAST(:source_id AS text) AS source_id) AS i""")
 
 
 def insert_alike(statements: Statements, jobs: AlikeJobs) -> AlikeRow:
     """enqueue: - -> queued | scheduled, for all of these jobs."""
     settings = jobs.settings
-    parameters = {
-        **settings._asdict(),
-        "ids": Uuids(jobs.ids),
-        "args": Texts(jobs.args),
-        "kwargs": Texts(jobs.kwargs),
-        "source_ids": Texts([None if one is None else one.encode() for one in jobs.source_ids]),
-        "delay": _seconds(settings.delay) or 0.0,
-        "tags": list(settings.tags),
-        "options": None if settings.options is None else settings.options.decode(),
-    }
-    row = InsertedRow._make(statements.execute(_INSERT_ALIKE, parameters).first())
-    return AlikeRow(row.run_at, row.limited, JobState(row.state))
+    parameters = settings._asdict()
+    parameters["delay"] = _seconds(settings.delay) or 0.0
+    parameters["tags"] = list(settings.tags)
+    if settings.options is not None:
+        parameters["options"] = settings.options.decode()
+    if len(jobs.ids) == 1:
+        statement = _INSERT_ONE
+        parameters["id"] = text_of(jobs.ids[0])
+        parameters["args"], parameters["kwargs"] = jobs.args[0].decode(), jobs.kwargs[0].decode()
+        parameters["source_id"] = jobs.source_ids[0]
+    else:
+        statement = _INSERT_MANY
+        parameters["ids"] = Uuids(jobs.ids)
+        parameters["args"], parameters["kwargs"] = Texts(jobs.args), Texts(jobs.kwargs)
+        parameters["source_ids"] = Texts([None if one is None else one.encode() for one in jobs.source_ids])
+    run_at, limited, state = statements.execute(statement, parameters).first()
+    return AlikeRow(run_at, limited, JobState(state))
 
 
 _PLAIN: Final = _insert()
@@ -153,7 +167,7 @@ UPDATE {SCHEMA}.jobs j SET
   hard_timeout = i.hard_timeout * interval '1 second', options = i.options, limit_key = i.limit_key,
   started_at = NULL, progress = NULL, progress_note = NULL, put_off = 0, put_off_reason = NULL
 FROM input i WHERE j.id = :holder AND {in_states(PENDING)}
-RETURNING {_RETURNING}
+RETURNING {_returning(InsertedRow, "j.queue")}
 """)
 
 

@@ -1,6 +1,7 @@
 """Grants within the limits of queues. A grant is the permission for one attempt to start.
 
-Only the feeder makes grants.
+The feeder makes grants here. The worker that ends a job hands its place on, see
+`attempts/repository/handing_on.py`.
 
 Every count reads running jobs and unused grants in one statement. A claim turns a grant into a running job:
 the statement sees the state before the claim or after it, never between.
@@ -8,19 +9,19 @@ the statement sees the state before the claim or after it, never between.
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from callboard.jobs.model.hint import FeedRow
-from callboard.jobs.postgres.sql import FEED_ROW, SCHEMA, URGENCY, columns
+from callboard.jobs.model.hint import FeedTokens
+from callboard.jobs.postgres.sql import FED_COLUMNS, FEED_TOKENS, SCHEMA, URGENCY, columns
 
 _SETTLE: Final = text(f"LOCK TABLE {SCHEMA}.grants IN SHARE ROW EXCLUSIVE MODE")
 
 
 def settle(connection: Connection) -> None:
-    """Wait for all claims that started before. Only claims and the feeder write grants."""
+    """Wait for all claims that started before: each of them locks the table of grants."""
     connection.execute(_SETTLE)
 
 
@@ -39,7 +40,7 @@ def sweep(connection: Connection, queue: str, keep: timedelta) -> None:
     connection.execute(_SWEEP, {"queue": queue, "keep": keep})
 
 
-# A folded row gets the time of its newest start, so older starts in it count up to a hundredth of the period
+# A folded row gets the time of its newest start, so older starts in it count up to a slice of the period
 # longer. This happens only where many starts lie close together.
 _FOLD: Final = text(f"""
 WITH crowd AS MATERIALIZED (
@@ -59,8 +60,8 @@ INSERT INTO {SCHEMA}.grants (job_id, epoch, queue, limit_key, started_at, uses)
 SELECT gen_random_uuid(), 0, :queue, key, max(started_at), sum(uses) FROM gone GROUP BY key, slice
 """)
 #: A period is folded in this many slices. A slice is folded when it has this many starts.
-_SLICES: Final = 100
-_CROWD: Final = 50
+_SLICES: Final = 200
+_CROWD: Final = 10
 
 
 def fold(connection: Connection, queue: str, period: timedelta, *, by_key: bool) -> None:
@@ -92,6 +93,39 @@ def use(connection: Connection, queue: str, period: timedelta) -> LimitUse:
     """Return the use of the whole queue. Running jobs count with and without a grant."""
     row = connection.execute(_USE, {"queue": queue, "period": period}).one()
     return LimitUse(row.running, row.outstanding, int(row.started))
+
+
+_BUSIEST_KEY: Final = text(f"""
+SELECT coalesce(max(n), 0) FROM (
+  SELECT count(*) AS n FROM (
+    SELECT j.limit_key AS key FROM {SCHEMA}.jobs j WHERE j.state = 'running' AND j.queue = :queue
+    UNION ALL
+    SELECT g.limit_key FROM {SCHEMA}.grants g WHERE g.queue = :queue AND g.started_at IS NULL
+  ) AS busy WHERE key IS NOT NULL GROUP BY key) AS each
+""")
+
+
+def busiest_key(connection: Connection, queue: str) -> int:
+    """Return how many jobs of one key run or are granted, for the key that has the most."""
+    return int(connection.execute(_BUSIEST_KEY, {"queue": queue}).scalar_one())
+
+
+_NEXT_FREE: Final = text(f"""
+SELECT extract(epoch FROM min(g.started_at) + CAST(:period AS interval) - clock_timestamp())::float8
+FROM {SCHEMA}.grants g
+WHERE g.queue = :queue AND g.started_at > statement_timestamp() - CAST(:period AS interval)
+  AND EXISTS (SELECT FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = :queue OFFSET :granted)
+""")
+
+
+def next_free(connection: Connection, queue: str, period: timedelta, granted: int) -> float | None:
+    """Return in how many seconds the oldest start no longer counts for a rate.
+
+    None: no start counts, or no more jobs than those that are `granted` are queued.
+    """
+    parameters = {"queue": queue, "period": period, "granted": granted}
+    seconds = connection.execute(_NEXT_FREE, parameters).scalar_one()
+    return None if seconds is None else float(seconds)
 
 
 _KEY_USE: Final = text(f"""
@@ -163,13 +197,14 @@ class Candidate(NamedTuple):
 _NO_GRANT: Final = (
     f"NOT EXISTS (SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch OFFSET 0)"
 )
+# A range of one key, in its order: with `=`, Postgres may walk the queue until it meets the key.
 _HEADS: Final = text(f"""
 SELECT {columns(Candidate, key="k.key", id="found.id", epoch="found.epoch")}
 FROM unnest(CAST(:keys AS text[]), CAST(:counts AS int[])) AS k(key, count), LATERAL (
   SELECT j.id, j.epoch FROM {SCHEMA}.jobs j
-  WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key = k.key AND j.limit_key IS NOT NULL
-    AND {_NO_GRANT}
-  ORDER BY {URGENCY}, j.id LIMIT k.count
+  WHERE j.state = 'queued' AND j.queue = :queue AND j.limit_key >= k.key AND j.limit_key <= k.key
+    AND j.limit_key IS NOT NULL AND {_NO_GRANT}
+  ORDER BY j.limit_key, {URGENCY}, j.id LIMIT k.count
 ) AS found
 """)
 
@@ -226,7 +261,7 @@ _GRANT: Final = text(f"""
 INSERT INTO {SCHEMA}.grants (job_id, epoch, queue, limit_key)
 SELECT c.id, c.epoch, :queue, c.key
 FROM unnest(CAST(:ids AS uuid[]), CAST(:epochs AS int[]), CAST(:keys AS text[])) AS c(id, epoch, key)
-ON CONFLICT DO NOTHING
+ORDER BY c.id ON CONFLICT DO NOTHING
 """)
 
 
@@ -242,14 +277,14 @@ def grant(connection: Connection, queue: str, chosen: Sequence[Candidate]) -> No
 
 
 _OUTSTANDING: Final = text(f"""
-SELECT found.* FROM {SCHEMA}.grants g, LATERAL (
-  SELECT {FEED_ROW} FROM {SCHEMA}.jobs j
+SELECT {FEED_TOKENS} FROM {SCHEMA}.grants g, LATERAL (
+  SELECT {FED_COLUMNS} FROM {SCHEMA}.jobs j
   WHERE j.id = g.job_id AND j.epoch = g.epoch AND (j.state || '') = 'queued' AND NOT j.solo OFFSET 0
-) AS found
+) AS j
 WHERE g.queue = :queue AND g.started_at IS NULL
 """)
 
 
-def outstanding(connection: Connection, queue: str) -> list[FeedRow]:
-    """Return the granted jobs that have not started."""
-    return cast("list[FeedRow]", connection.execute(_OUTSTANDING, {"queue": queue}).all())
+def outstanding(connection: Connection, queue: str) -> FeedTokens:
+    """Return the tokens of granted jobs that have not started."""
+    return FeedTokens(*connection.execute(_OUTSTANDING, {"queue": queue}).one())

@@ -1,7 +1,7 @@
 """Read, lock and set the limits of queues."""
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
@@ -46,18 +46,35 @@ def _nearest(period: timedelta) -> timedelta:
 
 
 _LOCK: Final = text(f"""
-SELECT {LIMITS}, q.xmin::text AS version FROM {SCHEMA}.queues q
+SELECT {LIMITS}, q.within_limits, q.xmin::text AS version FROM {SCHEMA}.queues q
 WHERE q.name = :queue AND q.limited AND q.paused_at IS NULL FOR NO KEY UPDATE
 """)
 
 
-def lock(connection: Connection, queue: str) -> tuple[Limits, str] | None:
-    """Lock a queue; return its limits and their version.
+class Locked(NamedTuple):
+    """The limits of a queue that is locked."""
 
-    None: the queue is not limited, paused or unknown.
-    """
+    limits: Limits
+    #: Changes with every change of the row.
+    version: str
+    #: Whether no more jobs run than these limits allow, as far as it was counted.
+    is_within: bool
+
+
+def lock(connection: Connection, queue: str) -> Locked | None:
+    """Lock a queue and return its limits. None: the queue is not limited, paused or unknown."""
     row = connection.execute(_LOCK, {"queue": queue}).one_or_none()
-    return None if row is None else (limits_of(row, queue), str(row.version))
+    return None if row is None else Locked(limits_of(row, queue), str(row.version), row.within_limits)
+
+
+_NOTE_WITHIN: Final = text(f"""
+UPDATE {SCHEMA}.queues q SET within_limits = :within WHERE q.name = :queue RETURNING q.xmin::text
+""")
+
+
+def note_within(connection: Connection, queue: str, *, within: bool) -> str:
+    """Store whether no more jobs run than the limits of a locked queue allow; return its new version."""
+    return str(connection.execute(_NOTE_WITHIN, {"queue": queue, "within": within}).scalar_one())
 
 
 _SET: Final = text(f"""

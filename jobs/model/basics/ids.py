@@ -53,8 +53,11 @@ def made_at(job_id: UUID) -> int:
 def parse_id(text: str, *, what: str = "id") -> UUID:
     """Parse an id that a caller wrote. Raises InvalidInput, which names the field `what`."""
     try:
+        if not isinstance(text, str):
+            raise ValueError("no text")  # noqa: TRY004 - the same error as for a text that is no UUID
         return UUID(text)
     except ValueError:
+        shown = text[:60] if isinstance(text, str) else text
         raise InvalidInput(
-            f"not a valid {what}: {text[:60]!r} (a UUID is expected)", fields={what: "not a UUID"}
+            f"not a valid {what}: {shown!r:.62} (a UUID is expected)", fields={what: "not a UUID"}
         ) from None

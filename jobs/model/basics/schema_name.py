@@ -32,9 +32,10 @@ def check_schema(name: str) -> str:
     A name of lower-case letters, digits and underscores needs no quotes: it reads the same in SQL, in channel
     names and in Redis keys. Postgres keeps names that begin with `pg_` for itself.
     """
-    if not _NAME.fullmatch(name) or name.startswith("pg_"):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("pg_"):
+        shown = name[:60] if isinstance(name, str) else name
         raise InvalidInput(
-            f"{name[:60]!r} cannot be the schema:"
+            f"{shown!r:.80} cannot be the schema:"
             " use up to 40 lower-case letters, digits and '_', no digit first",
             fields={"schema": "up to 40 of a-z, 0-9 and _"},
         )

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from callboard.jobs.model.states import PENDING
 from callboard.jobs.postgres.locks import LEADER
-from callboard.jobs.postgres.sql import SCHEMA, columns, in_states
+from callboard.jobs.postgres.sql import ACCEPTS, LIVE_VERSIONS, SCHEMA, columns, in_states
 
 #: At most this many queued jobs are read. They show the same problems as all of them.
 _MAX_READ: Final = 100_000
@@ -142,6 +142,26 @@ GROUP BY name ORDER BY number DESC, name LIMIT 100
 def put_off(connection: Connection) -> list[PutOffCount]:
     """Return the names of jobs that workers put off because they cannot run them, most frequent first."""
     return [PutOffCount(*row) for row in connection.execute(_PUT_OFF, {"limit": _MAX_READ})]
+
+
+#: The arguments of at most this many jobs that were put off are compared with the live versions.
+_MAX_COMPARED: Final = 10_000
+_WITHOUT_VERSION: Final = text(f"""
+WITH waiting AS MATERIALIZED (
+  SELECT name, args, kwargs FROM {SCHEMA}.jobs WHERE put_off > 0 AND {in_states(PENDING)}
+    AND jsonb_typeof(args) = 'array' AND jsonb_typeof(kwargs) = 'object' LIMIT :limit
+), live AS MATERIALIZED (
+  {LIVE_VERSIONS} AND v.workers > 0 AND v.name = ANY(ARRAY(SELECT w.name FROM waiting w))
+)
+SELECT j.name, count(*) AS n FROM waiting j
+WHERE NOT EXISTS (SELECT FROM live v WHERE v.name = j.name AND {ACCEPTS})
+GROUP BY j.name ORDER BY n DESC, j.name LIMIT 100
+""")
+
+
+def without_version(connection: Connection) -> dict[str, int]:
+    """Return names of jobs that were put off and that no live worker accepts, with the number of jobs."""
+    return {row.name: row.n for row in connection.execute(_WITHOUT_VERSION, {"limit": _MAX_COMPARED})}
 
 
 _SUSPECTS: Final = text(f"""

@@ -24,8 +24,15 @@ _MOST_WORKERS: Final = 1_000
 _GRANTED: Final = f"""EXISTS (
   SELECT FROM {SCHEMA}.grants g WHERE g.job_id = j.id AND g.epoch = j.epoch AND g.started_at IS NULL)"""
 _WORKER: Final = f"(SELECT w.hostname || ':' || w.pid FROM {SCHEMA}.workers w WHERE w.id = j.worker_id)"
+#: A job that was claimed after the look may have begun since.
+_BEGUN: Final = f"""(
+  SELECT CASE WHEN j.id = ANY(w.begun) THEN true WHEN j.started_at < w.begun_at THEN false END
+  FROM {SCHEMA}.workers w WHERE w.id = j.worker_id AND j.state = 'running')"""
+_AROUND: Final = columns(
+    Surroundings, "q", now="clock_timestamp()", granted=_GRANTED, worker=_WORKER, begun=_BEGUN
+)
 _SURROUNDINGS: Final = text(f"""
-SELECT {columns(Surroundings, "q", now="clock_timestamp()", granted=_GRANTED, worker=_WORKER)}
+SELECT {_AROUND}
 FROM {SCHEMA}.jobs j LEFT JOIN {SCHEMA}.queues q ON q.name = j.queue WHERE j.id = :id
 """)
 

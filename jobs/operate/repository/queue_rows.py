@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, text
 from callboard.jobs.limits.repository.limiting import LIMITS, limit_problems, limits_of
 from callboard.jobs.model.unreadable import RowProblem, unreadable_values
 from callboard.jobs.operate.queue_counts import Gauged, QueueCounts
-from callboard.jobs.postgres.sql import SCHEMA, URGENCY
+from callboard.jobs.postgres.sql import BUSY, SCHEMA, URGENCY
 
 #: The longest-waiting job of a queue is searched among this many jobs.
 _OLDEST_AMONG: Final = 1_000
@@ -18,13 +18,13 @@ _OLDEST_AMONG: Final = 1_000
 _COUNTS: Final = f"""
 WITH later AS MATERIALIZED (
   SELECT queue, state, count(*) AS n FROM {SCHEMA}.jobs WHERE state IN ('scheduled', 'retrying') GROUP BY 1, 2
-), busy AS MATERIALIZED (
-  SELECT queue, count(*) AS n FROM {SCHEMA}.jobs WHERE state = 'running' GROUP BY 1
+), {BUSY}, claims AS MATERIALIZED (
+  SELECT queue, sum(held) AS held, sum(running) AS running FROM busy GROUP BY 1
 )
 SELECT q.name, q.paused_at,
   coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'scheduled'), 0)::bigint AS scheduled,
   (SELECT count(*) FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name) AS queued,
-  coalesce((SELECT n FROM busy b WHERE b.queue = q.name), 0)::bigint AS running,
+  coalesce(c.running, 0)::bigint AS running, coalesce(c.held - c.running, 0)::bigint AS claimed,
   coalesce((SELECT n FROM later l WHERE l.queue = q.name AND l.state = 'retrying'), 0)::bigint AS retrying,
   (SELECT min(run_at) FROM (
     SELECT j.run_at FROM {SCHEMA}.jobs j WHERE j.state = 'queued' AND j.queue = q.name
@@ -37,7 +37,7 @@ SELECT q.name, q.paused_at,
     WHERE g.queue = q.name AND g.started_at > statement_timestamp()
       - least(greatest(q.rate_period, interval '1 second'), interval '1 day')) END AS started,
   {LIMITS}{{more}}
-FROM {SCHEMA}.queues q
+FROM {SCHEMA}.queues q LEFT JOIN claims c ON c.queue = q.name
 """
 _ALL: Final = text(_COUNTS.format(more="") + " ORDER BY q.name")
 _ONE: Final = text(_COUNTS.format(more="") + " WHERE q.name = :name")
@@ -45,7 +45,7 @@ _GAUGED: Final = text(
     _COUNTS.format(
         more=f""", statement_timestamp() AS at,
   (SELECT count(*) FROM {SCHEMA}.workers w WHERE w.queues = '{{}}' OR q.name = ANY(w.queues)) AS workers,
-  q.name IN (SELECT t.queue FROM {SCHEMA}.job_types t
+  q.name IN (SELECT t.queue FROM {SCHEMA}.job_versions t
     UNION ALL SELECT unnest(w.queues) FROM {SCHEMA}.workers w) AS named"""
     )
     + " ORDER BY q.name"
@@ -87,6 +87,7 @@ def _counted(row: Row[Any]) -> QueueCounts:
         scheduled=row.scheduled,
         queued=row.queued,
         running=row.running,
+        claimed=row.claimed,
         retrying=row.retrying,
         oldest_at=row.oldest_at,
         granted=row.granted,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import psycopg
-from psycopg.adapt import Dumper
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.pq import Format
 
 _HEAD: Final = Struct(">iiIii")
@@ -22,10 +22,14 @@ _NUMBER: Final = Struct(">ii")
 
 
 class _Array:
-    """An encoded array. The driver sends it unchanged."""
+    """An encoded array. The driver sends it unchanged.
+
+    values: what it was made of, for a driver that encodes arrays itself.
+    """
 
     element: ClassVar[int]
-    __slots__ = ("data",)
+    __slots__ = ("data", "values")
+    values: Iterable[Any]
 
     def __init__(self, parts: Sequence[bytes], *, nulls: bool = False) -> None:
         head = _HEAD.pack(1, nulls, self.element, len(parts), 1)
@@ -39,6 +43,7 @@ class Uuids(_Array):
     element = psycopg.adapters.types["uuid"].oid
 
     def __init__(self, values: Iterable[UUID | None]) -> None:
+        self.values = values
         parts = [_NULL if one is None else _SIXTEEN + one.int.to_bytes(16) for one in values]
         super().__init__(parts, nulls=_NULL in parts)
 
@@ -49,6 +54,7 @@ class Integers(_Array):
     element = psycopg.adapters.types["int4"].oid
 
     def __init__(self, values: Iterable[int]) -> None:
+        self.values = values
         super().__init__([_NUMBER.pack(4, one) for one in values])
 
 
@@ -58,6 +64,7 @@ class Texts(_Array):
     element = psycopg.adapters.types["text"].oid
 
     def __init__(self, values: Iterable[bytes | None]) -> None:
+        self.values = values
         parts = [_NULL if one is None else _SIZE.pack(len(one)) + one for one in values]
         super().__init__(parts, nulls=_NULL in parts)
 
@@ -70,6 +77,19 @@ class _Dumper(Dumper):
         return data
 
 
-for _kind in (Uuids, Integers, Texts):
-    _oid = psycopg.adapters.types[_kind.element].array_oid
-    psycopg.adapters.register_dumper(_kind, type(f"{_kind.__name__}Dumper", (_Dumper,), {"oid": _oid}))
+_DUMPERS: Final = [
+    (
+        kind,
+        type(f"{kind.__name__}Dumper", (_Dumper,), {"oid": psycopg.adapters.types[kind.element].array_oid}),
+    )
+    for kind in (Uuids, Integers, Texts)
+]
+
+
+def register(adapters: AdaptersMap) -> None:
+    """Let the driver take these arrays as parameters."""
+    for kind, dumper in _DUMPERS:
+        adapters.register_dumper(kind, dumper)
+
+
+register(psycopg.adapters)

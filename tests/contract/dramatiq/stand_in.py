@@ -15,7 +15,6 @@ from dramatiq.middleware import SkipMessage
 
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.attempts.worker import WorkerCard
-from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE
 from callboard.jobs.dramatiq.definition import JobDefinition, define
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
@@ -35,7 +34,8 @@ from callboard.workers.execute.worker_broker import Runner, WorkerBroker
 from callboard.workers.fetch.consumer import JobConsumer
 from callboard.workers.fetch.slots import Slots
 from callboard.workers.fetch.work_queue import WorkQueue
-from callboard.workers.report.flusher import Announcer, Flusher
+from callboard.workers.report.announcer import Announcer
+from callboard.workers.report.flusher import Flusher
 from callboard.workers.report.monitor import Monitor
 
 #: The queues of all the tests; a worker serves those that it is told of.
@@ -62,7 +62,9 @@ class StandInBroker(WorkerBroker):
     def dead_letters(self) -> list[dramatiq.Message[Any]]:
         return [message._message for message, _ in self._rejected]
 
-    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool = True) -> None:
+    def join(
+        self, queue_name: str, *, interval: int = 10, timeout: int | None = None, fail_fast: bool = True
+    ) -> None:
         """Wait until every job of the queue has ended; with fail_fast raise what one of them has failed with."""
         deadline = time.monotonic() + (PATIENCE if timeout is None else timeout / 1000)
         while unfinished := [job for job in self._jobs(queue_name) if job.state not in TERMINAL]:
@@ -70,7 +72,7 @@ class StandInBroker(WorkerBroker):
                 raise QueueJoinTimeout(  # type: ignore[no-untyped-call]
                     f"timed out: {[job.state for job in unfinished]}"
                 )
-            time.sleep(0.01)
+            time.sleep(interval / 1000)
         if not fail_fast:
             self._rejected = [(message, None) for message, _ in self._rejected]
             return
@@ -155,7 +157,6 @@ class StandInWorker:
         for part in (self._announcer, self._flusher, self._loop, self._monitor):
             part.start()
         self._broker.emit_after("process_boot")
-        self._broker.declare_queue(VIRTUAL_QUEUE)
         self._worker.start()
 
     def join(self) -> None:

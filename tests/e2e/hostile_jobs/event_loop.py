@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from .cases import case
+from .errors import StrExits
 
 
 @case(error="SystemExit", job="hostile_async")
@@ -36,6 +37,23 @@ async def cancels_its_task() -> None:
     assert task is not None
     task.cancel()
     await asyncio.sleep(1)
+
+
+@case(error="GeneratorExit", job="hostile_async")
+async def closes_its_coroutine() -> None:
+    asyncio.get_running_loop().call_later(0.05, own_coroutine().close)
+    await asyncio.Event().wait()
+
+
+@case(error="StrExits", job="hostile_async")
+async def throws_into_its_coroutine() -> None:
+    asyncio.get_running_loop().call_later(0.05, own_coroutine().throw, StrExits())
+    await asyncio.Event().wait()
+
+
+@case()
+def returns_what_closes_its_coroutine() -> Any:
+    return closes_its_coroutine()
 
 
 @case("succeeded", job="hostile_async")
@@ -89,6 +107,12 @@ async def makes_tasks_by_its_own_factory() -> None:
         raise RuntimeError("no task")
 
     asyncio.get_running_loop().set_task_factory(factory)
+
+
+def own_coroutine() -> Any:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_coro()
 
 
 class Kept:

@@ -4,6 +4,9 @@ import _thread
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
+from typing import Any
 
 from .cases import case, doze
 
@@ -31,6 +34,23 @@ def presses_ctrl_c() -> None:
 @case(error="GeneratorExit")
 def closes_a_generator() -> None:
     raise GeneratorExit
+
+
+@case("succeeded")
+def stops_its_thread() -> None:
+    thread: Any = threading.current_thread()
+    thread.running = False
+
+
+@case("succeeded")
+def stops_all_threads() -> None:
+    for thread in threading.enumerate():
+        for verb in ("stop", "pause"):
+            with suppress(AttributeError, TypeError, RuntimeError):
+                getattr(thread, verb)()
+        with suppress(TypeError, RuntimeError):
+            getattr(thread, "stop", id)(1)
+        vars(thread).update(running=False, paused=False)
 
 
 class NoException(BaseException):

@@ -164,9 +164,16 @@ def assert_no_secret(shown: str) -> None:
         assert part not in shown
 
 
+#: The others differ from these by their URL alone, and are left to `make test-long`.
+QUICK = ("TCP", "socket as host", "first host dead", "TLS", "password with raw @ and :")
+
+
 @pytest.mark.parametrize(
     ("postgres", "redis"),
-    [(postgres, "TCP") for postgres in POSTGRES] + [("TCP", redis) for redis in REDIS if redis != "TCP"],
+    [
+        pytest.param(*pair, marks=() if set(pair) <= set(QUICK) else pytest.mark.long)
+        for pair in [(one, "TCP") for one in POSTGRES] + [("TCP", one) for one in REDIS if one != "TCP"]
+    ],
 )
 def test_a_url_works_by_every_command(guarded, tmp_path, postgres, redis):
     (tmp_path / "shop_jobs.py").write_text(JOBS)
@@ -181,7 +188,13 @@ def test_a_url_works_by_every_command(guarded, tmp_path, postgres, redis):
     assert {checks[name]["status"] for name in ("settings", "postgres", "tables", "redis")} == {"ok"}, checks
 
 
-@pytest.mark.parametrize(("postgres", "redis"), [("first host dead", "TCP"), ("socket as host", "socket")])
+@pytest.mark.parametrize(
+    ("postgres", "redis"),
+    [
+        pytest.param("first host dead", "TCP", marks=pytest.mark.long),
+        ("socket as host", "socket"),
+    ],
+)
 def test_up_runs_a_job_over_the_url(guarded, tmp_path, postgres, redis):
     (tmp_path / "shop_jobs.py").write_text(JOBS)
     settings = {"PORT": "0", "PROCESSES": "1", "GRACE": "2s", "LOG_LEVEL": "debug"}

@@ -38,6 +38,23 @@ def test_without_a_terminal_and_without_yes_a_destructive_command_does_nothing(c
     assert callboard("db", "status").code == 0
 
 
+def test_with_a_closed_stdin_a_destructive_command_refuses_as_without_a_terminal(callboard, enqueued):
+    job_id = enqueued()
+    environment = {f"CALLBOARD_{key.upper()}": value for key, value in callboard.settings.items()}
+    command = f"exec {sys.executable} -m callboard job cancel --state queued <&-"
+    ended = subprocess.run(
+        ["sh", "-c", command],
+        env=os.environ | environment,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: this needs --yes without a terminal")
+    assert callboard("job", "show", job_id, "--json").json["state"] == "queued"
+
+
 def test_a_dry_run_needs_no_yes(callboard, enqueued):
     enqueued()
     assert callboard("job", "cancel", "--state", "queued", "--dry-run").code == 0

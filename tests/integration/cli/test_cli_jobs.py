@@ -1,6 +1,9 @@
 """`callboard job list` and `job show`."""
 
+import os
+
 import pytest
+from sqlalchemy import text
 
 from callboard.jobs.model.states import Verb
 
@@ -45,10 +48,12 @@ def test_the_table_fits_eighty_columns_with_whole_ids(callboard, enqueued):
     long = callboard("job", "enqueue", "a" * 200, "--unchecked").out.strip()
     outcome = callboard("job", "list")
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["ID", "STATE", "NAME", "WHEN"]
+    assert lines[0].split() == ["ID", "STATE", "NAME", "QUEUE", "WHEN"]
     assert lines[1].startswith(f"{long}  queued  aaaaa")
     assert "…" in lines[1]
-    assert lines[2].startswith(f"{job_id}  queued  build_report")
+    assert lines[2].split() == ["attempt", "0/10"]
+    assert lines[3].startswith(f"{job_id}  queued  build_report")
+    assert lines[4].split() == ["attempt", "0/10"]
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -87,7 +92,7 @@ def test_the_card_of_a_failed_job_tells_its_life(callboard, worker, enqueued):
     lines = card.out.splitlines()
     assert card.code == 0
     assert all(len(line) <= 80 for line in lines)
-    assert lines[0].startswith("╭─  build_report  failed  ─")
+    assert lines[0] == "build_report  failed"
     for told in (
         job_id,
         "reports, priority 5",
@@ -135,3 +140,26 @@ def test_bad_input_is_refused_in_one_line(callboard, options, code, said):
     outcome = callboard("job", *options)
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.error.startswith(said)
+
+
+def test_a_succeeded_job_shows_no_progress(callboard, platform, worker, enqueued):
+    job_id = enqueued()
+    claimed = worker.start("reports")
+    with platform.database.transaction() as connection:
+        connection.execute(text("UPDATE callboard.jobs SET progress = 0.67, progress_note = 'parcel'"))
+    assert "67%  parcel" in callboard("job", "show", job_id).out
+    worker.end(claimed, Verb.COMPLETE)
+    card = callboard("job", "show", job_id).out
+    assert "parcel" in card
+    assert "%" not in card
+
+
+def test_without_a_terminal_nothing_has_a_box_and_no_line_of_a_traceback_is_folded(
+    callboard, worker, enqueued, monkeypatch
+):
+    job_id = enqueued()
+    worker.end(worker.start("reports"), Verb.FAIL, message="x" * 500)
+    monkeypatch.setattr("callboard.cli.console.output.shutil.get_terminal_size", os.terminal_size)
+    card = callboard("job", "show", job_id, "--traceback").out
+    assert not set("╭╮╰╯│─") & set(card)
+    assert f"ValueError: {'x' * 500}" in card.splitlines()[-2] + card.splitlines()[-1]

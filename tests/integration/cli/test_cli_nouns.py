@@ -17,8 +17,9 @@ def test_queues_are_listed_with_what_they_hold(callboard, enqueued):
         False,
     )
     lines = callboard("queue", "list").out.splitlines()
-    assert lines[0].split() == ["QUEUE", "STATE", "QUEUED", "RUNNING", "SCHEDULED", "RETRYING", "OLDEST"]
-    assert lines[2].split()[:6] == ["reports", "active", "2", "0", "1", "0"]
+    heads = ["QUEUE", "STATE", "QUEUED", "RUNNING", "CLAIMED", "SCHEDULED", "RETRYING", "OLDEST"]
+    assert lines[0].split()[:8] == heads
+    assert ["reports", "active", "2", "0", "0", "1", "0"] in [line.split()[:7] for line in lines]
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -57,8 +58,20 @@ def test_workers_are_listed_with_how_busy_they_are(callboard, worker, enqueued):
     worker.start("reports")
     (shown,) = callboard("worker", "list", "--json").json["items"]
     assert (shown["id"], shown["state"], shown["running"], shown["slots"]) == (str(worker.id), "live", 1, 64)
+    callboard.columns = 120
     _, line = callboard("worker", "list").out.splitlines()
-    assert line.split()[:4] == [str(worker.id), "live", "4711@stage", "1/64"]
+    assert line.split()[:5] == [str(worker.id), "live", "4711@stage", "all", "1"]
+
+
+def test_a_job_that_a_worker_holds_ahead_shows_that_it_has_not_started(callboard, platform, worker, enqueued):
+    job = enqueued()
+    worker.start("reports")
+    assert "not started yet" not in callboard("job", "show", job).out
+    platform.workers.renew([worker.id], {worker.id: []})
+    assert "not started yet" in callboard("job", "show", job).out
+    assert "not started yet" in callboard("job", "why", job).out
+    (shown,) = callboard("worker", "list", "--json").json["items"]
+    assert (shown["running"], shown["claimed"]) == (0, 1)
 
 
 def test_without_workers_it_says_how_to_start_one(callboard):

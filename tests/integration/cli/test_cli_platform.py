@@ -2,6 +2,7 @@
 
 import re
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -137,15 +138,50 @@ def test_config_shows_where_each_value_came_from_and_no_secret(callboard, tmp_pa
 
 
 def test_doctor_finds_nothing_wrong_where_nothing_is(callboard, platform, worker):
+    Path("doctored.py").write_text("import dramatiq\n\n@dramatiq.actor\ndef doctored():\n    print(1)\n")
     with closing(platform.database.engine.connect()) as leader:
         assert try_lock(leader, LEADER)
-        outcome = callboard("doctor", "--json", jobs="json")
+        outcome = callboard("doctor", "--json", jobs="doctored")
     assert (outcome.code, outcome.json["ok"]) == (0, True)
     assert checks(outcome) == dict.fromkeys(
         ["settings", "modules", "postgres", "tables", "redis", "storage", "scheduler", "workers"], "ok"
     )
     told = {check["name"]: check["message"] for check in outcome.json["checks"]}
+    assert told["modules"] == "1 job from doctored"
     assert re.fullmatch(r"the largest tables: (\w+ [\d.]+ MiB \(about \d+ rows\)(, )?){3}", told["storage"])
+
+
+OWN_RETRIES = """
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import Retries
+
+class Own(Retries):
+    def after_process_message(self, *_, **__): ...
+
+@dramatiq.actor(broker=StubBroker(middleware=[Own()]))
+def tried(): ...
+
+print("what a module prints is no part of the answer")
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "told"),
+    [
+        ("import dramatiq", "fail", "but no job is defined there"),
+        ("import nowhere_at_all", "fail", "the module 'tried_here' cannot be imported"),
+        ("import os; os._exit(7)", "fail", "the import of tried_here ended its process with exit code 7"),
+        (OWN_RETRIES, "warn", "a worker does not honour Own.after_process_message: Callboard does the work"),
+    ],
+)
+def test_doctor_imports_the_modules_as_a_worker_does(callboard, source, status, told):
+    Path("tried_here.py").write_text(source)
+    outcome = callboard("doctor", "--json", jobs="tried_here")
+    assert outcome.code == (status == "fail")
+    found = [check for check in outcome.json["checks"] if told in check["message"]]
+    assert [check["status"] for check in found] == [status]
+    assert found[0]["mend"]
 
 
 def test_doctor_names_what_nobody_leads_runs_or_knows(callboard, worker, platform, enqueued):

@@ -20,7 +20,7 @@ folder = Path(sys.argv[1])
 names = sys.argv[2:]
 children = [Child(n.partition("=")[0], [sys.executable, "-c", n.partition("=")[2] + WORK, str(folder), n.partition("=")[0]], os.environ, PATIENCE) for n in names]
 for child in children:
-    if child.name == "late": child.may_start = (folder / "worker").exists
+    if child.name == "late": child.may_begin = (folder / "worker").exists
 parent = Parent(children, is_ready=lambda: all((folder / c.name).exists() for c in children), on_ready=lambda: (folder / "ready").touch(), back_off=0.01)
 sys.exit(parent.run())
 """
@@ -47,12 +47,13 @@ while not (Path(sys.argv[1]) / "api").exists(): time.sleep(0.01)
 raise SystemExit(3)
 """
 CRASHES = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
-#: Fails if it starts before the worker has.
+#: Waits until it may begin, and fails if the worker has not begun.
 LATE = (
     GENTLE
     + """
 import sys
 from pathlib import Path
+sys.stdin.read()
 if not (Path(sys.argv[1]) / "worker").exists(): raise SystemExit(4)
 """
 )
@@ -140,7 +141,7 @@ def test_a_child_that_keeps_crashing_ends_everything(stage):
     assert stage.ends() == 1
 
 
-def test_a_child_is_started_only_when_it_may(stage):
+def test_a_child_that_waits_begins_only_when_it_may(stage):
     stage.start(late=LATE, worker=GENTLE)
     stage.ready()
     stage.parent.send_signal(signal.SIGTERM)

@@ -51,9 +51,8 @@ def test_the_card_fits_eighty_columns_and_has_the_mend_below_the_reason(
     outcome = callboard("job", "why", job_id)
     lines = outcome.out.splitlines()
     assert all(len(line) <= 80 for line in lines)
-    assert lines[0].startswith("╭─  build_report  queued  ─")
-    assert job_id in lines[-1]
-    said = [line.strip("│ ") for line in lines]
+    assert lines[:2] == ["build_report  queued", job_id]
+    said = [line.strip() for line in lines]
     at = said.index("resume it: callboard queue resume reports")
     assert said[at - 1].startswith("1  the queue reports has been paused for ")
     assert said[at + 1].startswith("2  no scheduler leads")
@@ -77,7 +76,7 @@ def test_a_limit_names_the_jobs_that_use_it_with_their_whole_ids(callboard, plat
 def test_a_finished_job_says_how_it_ended(callboard, worker, enqueued):
     job_id = enqueued()
     worker.end(worker.start("reports"), Verb.FAIL)
-    out = " ".join(callboard("job", "why", job_id).out.replace("│", " ").split())
+    out = " ".join(callboard("job", "why", job_id).out.split())
     assert "it failed" in out
     assert "(ValueError: no such account)" in out
     assert f"run it again: callboard job retry {job_id}" in out

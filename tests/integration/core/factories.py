@@ -133,7 +133,7 @@ class Execution:
     def __init__(self, platform: Platform, worker: UUID) -> None:
         self.worker = worker
         self.claims = Claims(platform.database, worker)
-        self.ends = Ends(platform.database, platform.transport, platform.followers)
+        self.ends = Ends(platform.database, platform.transport, self.claims, platform.followers)
         self.reports = Reports(platform.database, worker)
         self.claim = self.claims.claim
         self.claim_oldest = self.claims.claim_oldest

@@ -10,7 +10,7 @@ from callboard.jobs.model.endings import Finish, Finished
 from callboard.jobs.model.queue_limits import Limits
 from callboard.jobs.model.states import Verb
 from callboard.jobs.platform import Platform
-from callboard.jobs.redis.transport import read_token
+from callboard.jobs.redis.queue_tokens import read_token
 from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import Execution, run_sql
 

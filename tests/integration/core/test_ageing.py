@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.model.states import JobState
-from callboard.jobs.redis.transport import read_token
+from callboard.jobs.redis.queue_tokens import read_token
 from tests.integration.core.factories import execution, put_job
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -22,7 +22,7 @@ def put(platform, *waits: tuple[int, timedelta]) -> list[str]:
 
 def in_postgres(platform) -> list[str]:
     with platform.database.autocommit() as connection:
-        return [row[0] for row in feed_repository.queued(connection, "reports", 1_000)]
+        return [job for job, _ in feed_repository.queued(connection, "reports", 1_000).ids()]
 
 
 def in_redis(platform) -> list[str]:

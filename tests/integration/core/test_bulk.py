@@ -22,7 +22,7 @@ REPORTS = JobFilter(queue="reports")
 def client(platform, monkeypatch):
     """A client on the test's own platform, which stays open."""
     monkeypatch.setattr(platform, "close", lambda: None)
-    with Client(platform) as made:
+    with Client.over(platform) as made:
         yield made
 
 

@@ -1,4 +1,6 @@
-"""The database's clock jumps: schedules and leases recover, nothing fires twice, no living worker is reaped."""
+"""The database's clock jumps: schedules, leases and rates recover, nothing fires twice, no living worker is
+reaped.
+"""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,7 +16,17 @@ from callboard.scheduler.leader import Leader
 from callboard.scheduler.pruner import Pruner
 from callboard.scheduler.reaper import Reaper
 from callboard.scheduler.watch import Watch
-from tests.integration.core.factories import FakeClock, count, lease, put_job, run_out, run_sql, until
+from tests.integration.core.factories import (
+    FakeClock,
+    count,
+    enqueue,
+    lease,
+    put_job,
+    run_out,
+    run_sql,
+    until,
+)
+from tests.integration.core.limit_steps import age, limit, started
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -104,6 +116,27 @@ def test_a_lease_that_lasts_too_long_is_shortened_and_a_usual_one_is_left(platfo
     after = {worker.id: worker.lease_expires_at for worker in platform.workers.live()}
     assert after[usual] == before[usual]
     assert timedelta(0) < after[long_] - after[usual] < MINUTE
+
+
+# ---- grants
+# ------------------------------------------------------------------------------------------------
+
+
+def test_a_rate_goes_on_after_one_period_when_the_clock_was_set_back(platform, feeder, worker):
+    limit(platform, rate="2/1h")
+    enqueue(platform, 4)
+    running = started(platform, feeder, worker)
+    run_sql(
+        platform,
+        "UPDATE callboard.grants SET granted_at = granted_at + interval '1 day',"
+        " started_at = started_at + interval '1 day'",
+    )
+    assert len(running) == platform.grants.realign() == 2
+    age(platform, 3_599)
+    assert started(platform, feeder, worker) == []
+    age(platform, 1)
+    assert len(started(platform, feeder, worker)) == 2
+    assert platform.grants.realign() == 0
 
 
 # ---- schedules

@@ -13,16 +13,11 @@ from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.ids import id_of, made_at, new_id
 from callboard.jobs.model.dispatch import Dispatch
 from callboard.jobs.model.endings import Finish
+from callboard.jobs.model.job_type import JobType
 from callboard.jobs.model.request import job_request
 from callboard.jobs.model.retry import UNLIMITED_ATTEMPTS
 from callboard.jobs.model.states import JobState, Verb
 from tests.integration.core.factories import at_once, claimed, count, execution, lease, run_sql, states
-
-
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
 
 
 @pytest.fixture
@@ -171,3 +166,19 @@ def test_an_option_that_a_message_would_carry_without_effect_is_refused(platform
     with pytest.raises(InvalidInput, match=rf"use \.with_options\({option}=\.\.\.\)\.enqueue"):
         actor.send_with_options(args=(1,), **{option: "1"})
     assert count(platform) == 0
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_message_for_another_program_of_the_application_gets_the_full_name(
+    platform, broker, monkeypatch, published
+):
+    monkeypatch.setattr(platform.catalogue, "app", "billing")
+    if published:
+        kind = JobType("billing.sent_elsewhere", "default", {"type": "object"}, 5, 10, None, "")
+        platform.catalogue.publish([kind])
+        platform.catalogue.forget()
+    message = dramatiq.Message("default", "sent_elsewhere", (), {}, {})
+    accepted = broker.enqueue(message)
+    assert accepted.actor_name == "sent_elsewhere"
+    name = platform.jobs.get(accepted.message_id).name
+    assert name == ("billing.sent_elsewhere" if published else "sent_elsewhere")

@@ -30,7 +30,7 @@ REPORT = {"name": "build_report", "kwargs": {"account_id": 7}}
 @pytest.fixture
 def client(platform):
     publish(platform)
-    return Client(platform)
+    return Client.over(platform)
 
 
 def tokens(platform, redis_url, queue="reports"):
@@ -259,8 +259,8 @@ def test_a_key_that_changes_hands_is_an_answer_and_no_error(client, platform):
 
 def test_without_redis_an_enqueue_succeeds(client, platform):
     with without_redis(platform) as lame:
-        job = Client(lame).enqueue("build_report", {"account_id": 7})
-        ids = Client(lame).enqueue_many("build_report", [{"account_id": 1}, {"account_id": 2}])
+        job = Client.over(lame).enqueue("build_report", {"account_id": 7})
+        ids = Client.over(lame).enqueue_many("build_report", [{"account_id": 1}, {"account_id": 2}])
     assert states(platform, [job.id, *ids]) == ["queued"] * 3
 
 

@@ -25,7 +25,7 @@ KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application
 @pytest.fixture
 def client(platform):
     publish(platform)
-    return Client(platform)
+    return Client.over(platform)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, re
     publish(platform)
     of_its_own = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'callboard leaver'"
     leaver = Platform(sqlalchemy_url(database_url), redis_url, application="callboard leaver")
-    Client(leaver).enqueue("build_report", {"account_id": 1})
+    Client.over(leaver).enqueue("build_report", {"account_id": 1})
     with platform.database.autocommit() as connection:
         assert connection.execute(text(of_its_own)).scalar_one() == 1
         leaver.close()
@@ -74,7 +74,7 @@ def test_a_client_that_is_closed_leaves_no_connection(platform, database_url, re
 
 
 def test_after_an_outage_no_kept_connection_fails_later(platform, own):
-    client = Client(own)
+    client = Client.over(own)
     at_once(8, lambda n: [client.enqueue("build_report", {"account_id": n}) for _ in range(20)])
     with platform.database.autocommit() as connection:
         assert len(connection.execute(text(KILL), {"name": OURS}).all()) >= 2
@@ -131,7 +131,7 @@ def test_a_kept_connection_runs_one_statement_unless_it_is_in_a_transaction(own)
 
 
 def test_an_argument_that_cannot_be_stored_costs_no_connection(platform, own):
-    client = Client(own)
+    client = Client.over(own)
     pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = :name"
 
     def connections():

@@ -13,7 +13,7 @@ from tests.integration.core.factories import at_once, count, publish
 @pytest.fixture
 def client(platform):
     publish(platform)
-    return Client(platform)
+    return Client.over(platform)
 
 
 def enqueue(client, connection):
@@ -60,7 +60,7 @@ def test_what_is_no_connection_is_refused_by_name(client, platform, database_url
     engine = create_engine(sqlalchemy_url(database_url))
     with psycopg.connect(database_url) as connection:
         for wrong in (engine, database_url, 42, connection.cursor(), object()):
-            with pytest.raises(InvalidInput, match="a psycopg connection, or a SQLAlchemy connection"):
+            with pytest.raises(InvalidInput, match="a connection of psycopg, SQLAlchemy or Django"):
                 enqueue(client, wrong)
     engine.dispose()
     assert count(platform) == 0

@@ -21,7 +21,7 @@ REPORT = {"name": "build_report", "kwargs": {"account_id": 7}}
 @pytest.fixture
 def client(platform):
     publish(platform)
-    return Client(platform)
+    return Client.over(platform)
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def ear(platform):
                 heard.update(more)
             return queue in heard
 
+        told.forget = heard.clear
         yield told
         connection.invalidate()
 
@@ -130,6 +131,9 @@ def test_a_unique_key_holds_within_the_transaction(client, platform, begin):
 
 
 def test_a_delayed_job_is_scheduled_and_tells_nobody(client, begin, ear, queue):
+    client.enqueue("build_report", {"account_id": 7}, delay="1h", queue=queue)
+    assert ear(queue), "the feeder is told of a new queue"
+    ear.forget()
     job = client.enqueue("build_report", {"account_id": 7}, connection=begin, delay="1h", queue=queue)
     assert (job.state, job.run_at - job.enqueued_at) == ("scheduled", timedelta(hours=1))
     begin.commit()
@@ -142,7 +146,7 @@ def test_a_delayed_job_is_scheduled_and_tells_nobody(client, begin, ear, queue):
 def test_it_needs_no_redis(platform, begin):
     publish(platform)
     with without_redis(platform) as lame:
-        job = Client(lame).enqueue("build_report", {"account_id": 7}, connection=begin)
+        job = Client.over(lame).enqueue("build_report", {"account_id": 7}, connection=begin)
         begin.commit()
         assert lame.jobs.get(job.id).state == "queued"
 

@@ -28,12 +28,6 @@ from tests.integration.core.factories import (
 )
 
 
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def test_a_claim_takes_what_the_job_is_and_counts_the_attempt(platform, worker):
     (job_id,) = enqueue(platform, kwargs={"n": 1}, args=[2], timeout="5s", priority=0, max_attempts=3)
     (job,) = worker.claim([(str(job_id), 0)])

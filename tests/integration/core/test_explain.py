@@ -17,6 +17,7 @@ from callboard.jobs.attempts.progress import Progress
 from callboard.jobs.attempts.repository import (
     claiming,
     ending,
+    handing_on,
     lease_rows,
     log_rows,
     progress_rows,
@@ -69,10 +70,14 @@ INSERT INTO callboard.schedules (id, name, job, cron, next_fire_at)
 SOME = sorted(new_id() for _ in range(64))
 TOKENS = [(job, 1) for job in SOME]
 WORKER, CLAIM = new_id(), new_id()
+NOW = datetime.now(UTC)
 NEW = new_job_of("job1", "mail", key="key-20")
 ENDS = [Finish(job, 1, CLAIM, Verb.COMPLETE, b"7") for job in SOME]
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 BY_ID = {"jobs_pkey"}
+#: The jobs that workers hold, and by their ids those that have begun.
+HELD = {"jobs_running", "jobs_pkey"}
+COUNTED = {"jobs_queued", "jobs_due", *HELD}
 A_JOB = SimpleNamespace(
     id=SOME[0],
     name="job1",
@@ -100,6 +105,14 @@ HOT = {
     "claim": Hot(lambda c: claiming.claim(c, WORKER, CLAIM, TOKENS), BY_ID),
     "claim_free": Hot(lambda c: claiming.claim_free(c, WORKER, CLAIM, TOKENS), BY_ID),
     "complete": Hot(lambda c: ending.finish(c, ENDS), BY_ID),
+    "hand_on": Hot(
+        lambda c: c.execute(
+            handing_on._AFTER,
+            {"worker": WORKER, "claim": CLAIM, "queue": "mail", "ended": [str(job) for job in SOME], "most": 64},
+        ),
+        {"jobs_keyed", "jobs_queued", "jobs_running", *BY_ID},
+        walks=True,
+    ),
     "finish": Hot(lambda c: ending.finish(c, [end._replace(verb=Verb.FAIL) for end in ENDS]), BY_ID),
     "already_finished": Hot(lambda c: ending.already_finished(c, ENDS), BY_ID),
     "hand_back": Hot(lambda c: ending.hand_back(c, ENDS), BY_ID),
@@ -143,7 +156,10 @@ HOT = {
     "page_of_failed": page(states=(JobState.FAILED,), indexes={"jobs_unsuccessful", *BY_ID}),
     "page_of_succeeded": page(states=(JobState.SUCCEEDED,)),
     "page_of_running": page(states=(JobState.RUNNING,), indexes={"jobs_running", *BY_ID}, walks=True),
-    "page_of_queue": page(queue="mail"),
+    "page_of_queue": page(queue="mail", indexes={"jobs_names", "jobs_running", *BY_ID}),
+    "page_of_name_since": page(name="job1", since=NOW, indexes={"jobs_names", "jobs_running", *BY_ID}),
+    "page_until": page(until=NOW, indexes={*BY_ID}),
+    "page_of_tag_until": page(tag="tag10", until=NOW, indexes={"jobs_tags", *BY_ID}),
     "page_of_tag": page(tag="tag10", indexes={"jobs_tags", *BY_ID}),
     "limits_sweep": Hot(lambda c: limits_repository.sweep(c, "mail", timedelta(minutes=1)), BY_ID),
     "limits_use": Hot(
@@ -160,12 +176,12 @@ HOT = {
     "limits_place": Hot(lambda c: limits_repository.place_behind(c, "mail", limits_repository.START, 3000), {"jobs_queued"}),
     "limits_outstanding": Hot(lambda c: limits_repository.outstanding(c, "mail"), BY_ID),
     "look": Hot(lambda c: c.execute(feed_repository._LOOK), {"jobs_queued", "jobs_due", "jobs_expiring"}),
-    "queues_gauged": Hot(queue_rows.gauged, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "queues_gauged": Hot(queue_rows.gauged, COUNTED, walks=True),
     "queue_suspects": Hot(queue_rows.suspects, {"jobs_solo"}, walks=True),
     "suspects": Hot(diagnosing.suspects, {"jobs_solo"}, walks=True),
-    "queue_counts": Hot(queue_rows.counts, {"jobs_queued", "jobs_due", "jobs_running"}, walks=True),
+    "queue_counts": Hot(queue_rows.counts, COUNTED, walks=True),
     "purgeable": Hot(lambda c: queue_rows.purgeable(c, "mail", 1000), {"jobs_queued"}),
-    "workers_live": Hot(lease_rows.live, {"jobs_running"}),
+    "workers_live": Hot(lease_rows.live, HELD, walks=True),
     "why_surroundings": Hot(lambda c: explaining.surroundings(c, A_JOB), BY_ID),
     "why_servers": Hot(lambda c: explaining.servers(c, A_JOB), {"jobs_running"}),
     "why_ahead": Hot(lambda c: explaining.ahead(c, A_JOB), {"jobs_queued"}),
@@ -175,14 +191,23 @@ HOT = {
 }  # fmt: skip
 #: Those that a backlog which has come since the last ANALYZE must not slow down.
 OUTRUN = (
-    "claim", "claim_free", "complete", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
+    "claim", "claim_free", "complete", "hand_on", "finish", "already_finished", "hand_back", "progress", "cancel", "queued", "claim_oldest", "rescue", "stage",
     "limits_sweep", "limits_use", "limits_key_use", "limits_keys", "limits_heads", "limits_plain", "limits_outstanding",
     "look", "heads", "queues_seen",
 )  # fmt: skip
 
 
 #: So much of the table at once that the planner's own choice is to read it whole; our connections say no.
-BY_SETTINGS = ("stage", "queue_counts", "queues_gauged", "look", "queues_seen", "queues_seen_of_some")
+BY_SETTINGS = (
+    "page_of_queue",
+    "page_of_name_since",
+    "stage",
+    "queue_counts",
+    "queues_gauged",
+    "look",
+    "queues_seen",
+    "queues_seen_of_some",
+)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +309,7 @@ def test_the_ticker_finds_due_schedules_by_index(analyzed, plain):
 
 def test_a_lease_is_renewed_by_its_key(analyzed, ours):
     explaining = Explaining(ours, generic=False)
-    lease_rows.renew(explaining, [WORKER], timedelta(seconds=30))
+    lease_rows.renew(explaining, [WORKER], timedelta(seconds=30), {WORKER: SOME})
     accesses = explaining.plans[0].accesses("workers")
     assert [(access.index, access.leads) for access in accesses] == [("workers_pkey", True)]
 
@@ -298,3 +323,14 @@ def test_lines_of_a_job_are_read_and_trimmed_by_their_key(analyzed, ours, attemp
     for plan in explaining.plans:
         accesses = plan.accesses("job_logs")
         assert [(access.index, access.leads) for access in accesses] == [("job_logs_pkey", True)]
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("database", ["ours", "empty"])
+def test_the_next_job_of_a_key_and_any_job_with_a_key_are_found_by_the_index_of_keys(
+    request, database, generic
+):
+    explaining = Explaining(request.getfixturevalue(database), generic=generic)
+    HOT["hand_on"].run(explaining)
+    indexes = [access.index for plan in explaining.plans for access in plan.accesses()]
+    assert (indexes.count("jobs_keyed"), indexes.count("jobs_queued")) == (2, 1)

@@ -7,7 +7,9 @@ import redis
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.states import JobState
-from callboard.jobs.redis.transport import WINDOW, read_token
+from callboard.jobs.redis.queue_tokens import read_token
+from callboard.jobs.redis.transport import WINDOW
+from callboard.scheduler import feeder as feeder_module
 from callboard.scheduler.feeder import LAG, TOKENS_FED, Feeder
 from callboard.scheduler.leader import Leader
 from callboard.scheduler.listener import Listener
@@ -135,6 +137,35 @@ def test_a_long_backlog_fills_the_window_and_no_more(platform, feeder):
             feeder.round()
             assert platform.transport.depth("reports") <= WINDOW
     assert len(seen) == WINDOW + 1_500
+
+
+def test_after_redis_lost_its_memory_rounds_follow_until_every_window_is_full(platform, feeder):
+    queues = ["one", "two", "three"]
+    for queue in queues:
+        backlog(platform, WINDOW + 10, queue)
+    assert feeder.round() < 2 * WINDOW
+    assert feeder.work(platform.feed.look()) > WINDOW
+    assert [platform.transport.depth(queue) for queue in queues] == [WINDOW] * 3
+    assert feeder.work(platform.feed.look()) == 0
+
+
+def test_a_feeder_that_is_never_finished_lets_its_caller_look_between(platform, feeder, cache, monkeypatch):
+    monkeypatch.setattr(feeder_module, "_MOST_ROUNDS", 3)
+    for queue in ("one", "two"):
+        backlog(platform, WINDOW, queue)
+    looks = []
+
+    def look():
+        looks.append(1)
+        assert len(looks) < 50
+        # Workers empty everything between two rounds.
+        cache.flushdb()
+        return found
+
+    found = platform.feed.look()
+    monkeypatch.setattr(feeder._service, "look", look)
+    feeder.work(found)
+    assert len(looks) == 3
 
 
 def test_the_head_is_fed_however_full_the_set_is(platform, feeder):

@@ -154,7 +154,7 @@ def test_python_reads_the_lines_of_a_job(platform, words, monkeypatch):
     (job,) = enqueue(platform)
     words.write([portion(job, 1, 3), portion(job, 1, 2, epoch=3, attempt=2)], [])
     monkeypatch.setattr(platform, "close", lambda: None)
-    with Client(platform) as client:
+    with Client.over(platform) as client:
         assert [line.message for line in client.logs(str(job), attempt=2)] == ["line 1", "line 2"]
         assert [(line.attempt, line.line) for line in client.logs(job, limit=3)] == [(1, 3), (2, 1), (2, 2)]
         with pytest.raises(InvalidInput, match="limit"):

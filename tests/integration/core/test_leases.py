@@ -26,12 +26,6 @@ from tests.integration.core.factories import (
 )
 
 
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def ids(jobs):
     return [job.id for job in jobs]
 
@@ -117,7 +111,7 @@ def test_what_had_not_begun_is_not_suspected(platform, worker):
 
 
 #: Deaths of the process of one job, in order: `beside` others that had begun, `alone`, or `idle`, when the job
-#: had not begun; `ended` is an attempt that ended by itself and is followed by another. With them: the crashes
+#: had not begun, or `unseen` and alone, when the supervisor died too; `ended` is an attempt that ended by itself and is followed by another. With them: the crashes
 #: that count, the suspicions, and where the job stands then.
 DEATHS = [
     (["beside"], ("queued", 0, 1, False)),
@@ -135,6 +129,11 @@ DEATHS = [
     (["beside", "idle", "idle"], ("queued", 0, 1, False)),
     (["beside", "beside", "idle"], ("queued", 0, 2, True)),
     (["idle", "idle", "idle"], ("queued", 0, 0, False)),
+    (["unseen"], ("queued", 1, 0, True)),
+    (["beside", "beside", "unseen"], ("queued", 1, 2, True)),
+    (["beside", "beside", "unseen", "ended"], ("queued", 1, 0, False)),
+    (["beside", "beside", "unseen", "alone"], ("quarantined", 4, 0, True)),
+    (["beside", "unseen", "unseen", "unseen"], ("quarantined", 3, 1, True)),
     (["beside"] * 5, ("queued", 0, 5, True)),
     (["beside"] * 5 + ["alone"], ("quarantined", 6, 0, True)),
 ]
@@ -150,7 +149,8 @@ def test_the_deaths_of_its_processes_decide_what_becomes_of_a_job(platform, deat
                 doomed.finish([Finish(held.id, held.epoch, held.claim_id, Verb.SNOOZE)])
                 run_sql(platform, "UPDATE callboard.jobs SET state = 'queued' WHERE id = :id", id=job)
             else:
-                suspects = {"beside": [job, new_id()], "alone": [job], "idle": [new_id()]}[death]
+                of = {"beside": [job, new_id()], "alone": [job], "idle": [new_id()], "unseen": None}
+                suspects = of[death]
                 platform.workers.end(doomed.worker, suspects)
     assert standing(platform, [job]) == [stands]
 

@@ -33,17 +33,6 @@ from tests.integration.core.limit_steps import end, limit, started, tokens
 from tests.samples import sample
 
 
-@pytest.fixture
-def feeder(platform):
-    return Feeder(platform, FakeClock())
-
-
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def test_a_limited_queue_is_fed_only_as_far_as_its_concurrency_allows(platform, feeder, worker):
     limit(platform, concurrency=3)
     enqueue(platform, 10)
@@ -207,6 +196,7 @@ def test_a_claim_of_a_limited_queue_waits_for_the_disk_and_no_other_does(platfor
 
 def test_the_feeder_is_told_of_every_job_that_only_it_can_start(platform, worker):
     limit(platform, concurrency=5)
+    enqueue(platform, queue="free")
     with platform.database.autocommit() as ear:
         notices.listen(ear)
 
@@ -269,7 +259,7 @@ def test_jobs_that_run_in_another_queue_count_nothing(platform, feeder, worker):
 
 
 def test_a_program_sets_limits_through_the_client(platform):
-    client = Client(platform)
+    client = Client.over(platform)
     client.limit_queue("mail", concurrency=3, rate="100/1m")
     assert platform.queues.get("mail").limits == Limits.read(concurrency=3, rate="100/1m")
     client.limit_queue("mail")

@@ -6,26 +6,31 @@ from datetime import timedelta
 import pytest
 
 from callboard.jobs.limits.repository import granting as limits_repository
-from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import (
-    FakeClock,
     count,
     enqueue,
-    execution,
     run_sql,
 )
 from tests.integration.core.limit_steps import age, end, keys_of, limit, started
 
 
-@pytest.fixture
-def feeder(platform):
-    return Feeder(platform, FakeClock())
-
-
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
+def test_a_rate_above_what_is_granted_at_once_is_granted_on_as_workers_start_jobs(platform, feeder, worker):
+    limit(platform, rate="5000/1s")
+    run_sql(
+        platform,
+        "INSERT INTO callboard.jobs (id, name, queue, state, max_attempts, run_at, source)"
+        " SELECT callboard.uuid7(), 'build_report', 'reports', 'queued', 1, now(), 'sql'"
+        " FROM generate_series(1, 1200) n",
+    )
+    soon = []
+    feeder.on_next_free = lambda queue, seconds: soon.append((queue, seconds))
+    feeder.round()
+    assert soon.pop() == ("reports", 0.05)
+    feeder.round()
+    assert soon == []
+    worker.claims.claim_oldest("reports", 100)
+    feeder.round()
+    assert soon.pop() == ("reports", 0.05)
 
 
 def test_a_rate_counts_every_start_for_one_whole_period(platform, feeder, worker):
@@ -148,3 +153,20 @@ def test_a_job_without_a_key_behind_thousands_that_have_one_does_not_wait_for_th
     assert len(started(platform, feeder, worker)) == 1
     plain = enqueue(platform)[0]
     assert [job.id for job in started(platform, feeder, worker)] == [plain]
+
+
+@pytest.mark.parametrize(
+    ("limits", "flags"),
+    [
+        ({"concurrency": 2}, (True, False, False)),
+        ({"key_concurrency": 2}, (False, True, False)),
+        ({"concurrency": 2, "key_concurrency": 1}, (True, False, False)),
+        ({"rate": "5/1s"}, (False, False, True)),
+        ({"key_concurrency": 1, "rate": "5/1s"}, (True, False, True)),
+        ({"concurrency": 1, "key_rate": "5/1s"}, (True, False, True)),
+    ],
+)
+def test_a_worker_reads_what_the_limits_of_its_queues_count(platform, worker, limits, flags):
+    limit(platform, **limits)
+    (queue,) = worker.served_queues(["reports"])
+    assert (queue.counts_running, queue.counts_by_key, queue.counts_starts) == flags

@@ -27,12 +27,6 @@ class LosesAnswers:
         self._lane.close()
 
 
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def test_a_claim_whose_answer_was_lost_is_adopted_once(platform, worker):
     ids = enqueue(platform, 3)
     lane, worker.claims._kept = worker.claims._kept, LosesAnswers(worker.claims._kept)

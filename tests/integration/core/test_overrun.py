@@ -8,12 +8,6 @@ from callboard.jobs.metrics import HARD_TIMEOUTS
 from tests.integration.core.factories import claimed, execution, run_sql, states
 
 
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def killed(platform, worker, *late):
     return platform.workers.end(worker.worker, [], overdue=dict.fromkeys([job.id for job in late], 1.5))
 

@@ -9,13 +9,7 @@ from callboard.jobs.feed import repository as feed_repository
 from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.states import JobState, Verb
-from tests.integration.core.factories import Execution, claimed, execution, run_sql
-
-
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
+from tests.integration.core.factories import Execution, claimed, run_sql
 
 
 def put_off(platform, worker: Execution, job, why="host:1: does not know the job 'build_report'") -> None:

@@ -18,6 +18,7 @@ from callboard.api.readiness import ReadinessCheck, ReadyStatus
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.operate.health import Check, HealthChecks
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.faults import Cause, FaultLog, RedisUnavailable, told
@@ -312,7 +313,7 @@ def test_wrong_keys_are_counted_though_another_program_wrote_the_counts_key(plat
 
 FROZEN: dict[str, Callable[[Platform], object]] = {
     "push": enqueue,
-    "feed": lambda made: made.transport.feed("q", [("x", 0, 0, 0)]),
+    "feed": lambda made: made.transport.feed("q", FeedTokens(1, "0 x:0")),
     "wake": lambda made: made.transport.wake([new_id()]),
     "pop": lambda made: made.transport.pop(["q"], 1, 0.5),
     "take": lambda made: made.transport.take(["q"], [1], worker=new_id()),

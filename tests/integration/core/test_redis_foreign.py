@@ -7,6 +7,7 @@ import redis
 from structlog.testing import capture_logs
 
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.redis.transport import Transport
 
 PROCESSES = 6
@@ -23,7 +24,7 @@ def test_processes_that_meet_a_foreign_value_at_once_move_it_once_and_never_a_qu
         def feed(transport: Transport) -> None:
             for number in range(ROUNDS):
                 start.wait(30)
-                fed.append(transport.feed(f"q{number}", [(str(new_id()), 0, 5, 0)]).new)
+                fed.append(transport.feed(f"q{number}", FeedTokens(1, f"0 {new_id()}:0")).new)
                 done.wait(30)
 
         threads = [threading.Thread(target=feed, args=(each,), daemon=True) for each in transports]

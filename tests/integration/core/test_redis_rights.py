@@ -17,8 +17,9 @@ from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.operate.health import HealthChecks
 from callboard.jobs.platform import Platform
 from callboard.jobs.redis.faults import RedisUnavailable
+from callboard.jobs.redis.queue_tokens import read_token
 from callboard.jobs.redis.rights import COMMANDS
-from callboard.jobs.redis.transport import WAKE, read_token
+from callboard.jobs.redis.transport import WAKE
 from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import enqueue, execution, states, until, url_of
 from tests.integration.core.redis_servers import RedisServer, redis_server

@@ -6,24 +6,16 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.retry import RetryPolicy
 from callboard.jobs.model.states import Verb
 from callboard.workers.report.flusher import Flusher
-from tests.integration.core.factories import claimed, execution, run_sql, states
+from tests.integration.core.factories import claimed, run_sql, states
 
 VERDICT = Verdict("host:1")
 POLICY = RetryPolicy(max_attempts=5)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
 
 
 class Released:

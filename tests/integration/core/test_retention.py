@@ -128,7 +128,7 @@ def test_a_job_type_that_a_live_worker_has_is_kept(platform):
     worker = lease(platform)
     not_seen(platform, 31)
     platform.retention.prune(SPANS)
-    assert [kind.name for kind in platform.catalogue.every()] == ["build_report"]
+    assert [one.type.name for one in platform.catalogue.versions()] == ["build_report"]
     # it counts from the day on which the last worker ended
     run_out(platform, worker)
     assert platform.retention.prune(SPANS).job_types == 0
@@ -173,7 +173,8 @@ def test_the_types_that_live_workers_have_are_found_without_a_job_being_read(pla
     with platform.database.autocommit() as connection:
         explaining = Explaining(connection.connection.driver_connection, generic=False)
         job_types_repository.prune(explaining, DAY, 1000)
-    assert all(plan.accesses("jobs") == [] for plan in explaining.plans)
+    # Only a version that is old enough is compared with the jobs that wait.
+    assert explaining.plans[0].accesses("jobs") == []
 
 
 # ---- erasing a person's data

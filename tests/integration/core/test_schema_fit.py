@@ -167,7 +167,7 @@ def test_an_enqueue_into_tables_that_do_not_fit_names_the_command(database_url, 
 
 def test_a_client_names_the_command_while_there_are_no_tables(database_url):
     with own_database(database_url, "misfit") as empty, pytest.raises(SchemaMismatch, match="db upgrade"):
-        Client(empty).get(new_id())
+        Client.over(empty).get(new_id())
 
 
 def test_doctor_names_both_versions(platform, redis_url):

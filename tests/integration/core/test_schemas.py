@@ -21,7 +21,7 @@ from callboard.jobs.operate.repository import diagnosing
 from callboard.jobs.platform import Platform
 from callboard.jobs.postgres import locks, notices
 from callboard.jobs.postgres.sql import SCHEMA, in_schema
-from callboard.jobs.redis.transport import read_token
+from callboard.jobs.redis.queue_tokens import read_token
 from callboard.jobs.tables import METADATA, metadata_in
 from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import at_once, execution, own_database, until, url_of
@@ -82,7 +82,7 @@ def catalogue(platform):
 
 def enqueue(platform, **options):
     request = {"queue": "reports", "unchecked": True} | options
-    return Client(platform).enqueue("build_report", {"account_id": 7}, **request)
+    return Client.over(platform).enqueue("build_report", {"account_id": 7}, **request)
 
 
 def held_locks(connection):
@@ -172,12 +172,12 @@ def test_cancelling_and_purging_in_one_schema_leaves_the_other_alone(both):
     default, other = both
     kept = [enqueue(other).id for _ in range(3)]
     cancelled = enqueue(default).id
-    Client(default).cancel(cancelled)
+    Client.over(default).cancel(cancelled)
     for _ in range(2):
         enqueue(default)
     default.queues.purge("reports")
     default.queues.pause("reports")
-    Client(default).bulk("delete", state="cancelled")
+    Client.over(default).bulk("delete", state="cancelled")
     assert [str(other.jobs.get(job).state) for job in kept] == ["queued"] * 3
     assert other.transport.depth("reports") == 3
     assert other.queues.get("reports").paused_at is None
@@ -237,7 +237,7 @@ def test_the_sql_function_of_each_schema_enqueues_into_its_own_tables(both, data
 
 
 def test_an_enqueue_in_the_callers_own_transaction_goes_to_the_clients_schema(both, database):
-    other = Client(both[1])
+    other = Client.over(both[1])
     with psycopg.connect(database.replace("+psycopg", "")) as caller:
         job = other.enqueue("build_report", connection=caller, unchecked=True)
     assert other.get(job.id).state is JobState.QUEUED

@@ -9,6 +9,7 @@ import redis
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.clock import SYSTEM
 from callboard.jobs.model.basics.ids import new_id
+from callboard.jobs.model.hint import FeedTokens
 from callboard.jobs.operate.health import HealthChecks
 from callboard.jobs.redis.faults import Cause, RedisUnavailable
 from callboard.jobs.redis.timed_connections import CALL_TIMEOUT
@@ -17,7 +18,7 @@ from tests.integration.core.factories import until
 from tests.integration.core.redis_servers import Watched, free_port, watched
 from tests.integration.core.test_redis_faults import answering
 
-ROW = (str(new_id()), 0, 5, 0)
+TOKENS = FeedTokens(1, f"0 {new_id()}:0")
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def works(transport: Transport) -> bool:
     """Whether every kind of connection works."""
     try:
         transport.check()
-        transport.feed("q", [ROW])
+        transport.feed("q", TOKENS)
         transport.wake([new_id()])
         transport.announce([new_id()])
         transport.pop(["q"], 1, 0.01)
@@ -43,7 +44,7 @@ def works(transport: Transport) -> bool:
 def cause_of(transport: Transport) -> Cause | None:
     """Return the cause of a failed write; None if it did not fail."""
     try:
-        transport.feed("q", [ROW])
+        transport.feed("q", TOKENS)
     except RedisUnavailable as error:
         return error.cause
     return None
@@ -52,7 +53,7 @@ def cause_of(transport: Transport) -> Cause | None:
 def test_calls_go_to_the_master_that_sentinel_names(servers):
     with closing(Transport(servers.url)) as transport:
         assert works(transport)
-        transport.feed("q", [ROW])
+        transport.feed("q", TOKENS)
         with servers.master.admin() as client:
             assert client.zcard("callboard:queue:q") == 1
 
@@ -67,7 +68,7 @@ def test_connections_move_to_the_new_master_after_a_failover(servers):
             def reaches_new_master() -> bool:
                 # What is written to the old master, until it is demoted, is lost.
                 return works(transport) and bool(
-                    transport.feed("q", [ROW]) and client.zcard("callboard:queue:q")
+                    transport.feed("q", TOKENS) and client.zcard("callboard:queue:q")
                 )
 
             until(reaches_new_master)
@@ -139,7 +140,7 @@ def test_a_sentinel_that_does_not_name_the_master_is_passed_over(servers, tmp_pa
         url = servers.url.replace("sentinel://", f"sentinel://{first},")
         with closing(Transport(url)) as transport:
             until(lambda: works(transport))
-            transport.feed("q", [ROW])
+            transport.feed("q", TOKENS)
         with servers.master.admin() as client:
             assert client.zcard("callboard:queue:q") == 1
 

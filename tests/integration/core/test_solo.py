@@ -14,12 +14,6 @@ from callboard.scheduler.feeder import Feeder
 from tests.integration.core.factories import FakeClock, at_once, claimed, enqueue, execution
 
 
-@pytest.fixture
-def worker(platform):
-    with execution(platform) as made:
-        yield made
-
-
 def ids(jobs):
     return [job.id for job in jobs]
 
@@ -47,7 +41,7 @@ def test_what_is_to_run_alone_is_claimed_by_no_other_claim_and_is_not_fed(platfo
     with execution(platform) as other, platform.database.autocommit() as connection:
         assert other.claim([(job.id, job.epoch + 1)]) == []
         assert other.claim_oldest("reports", 9) == []
-        assert feed_repository.queued(connection, "reports", 9) == []
+        assert feed_repository.queued(connection, "reports", 9).number == 0
 
         def wanted(queues):
             return platform.workers.solo_waiting([other.worker], queues, 2)

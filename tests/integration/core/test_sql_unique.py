@@ -103,7 +103,7 @@ def test_a_definitions_rule_holds_here_too(sql, platform):
     assert (job.unique_key, job.limit_key) == ("sync_account:account_id=7", "account_id=7")
     assert (job.timeout, job.hard_timeout) == (timedelta(seconds=5), timedelta(minutes=1))
     end(platform)
-    assert Client(platform).enqueue("sync_account", {"account_id": 7, "month": "2026-11"}).id == first
+    assert Client.over(platform).enqueue("sync_account", {"account_id": 7, "month": "2026-11"}).id == first
     assert ask(sql, "SELECT callboard.enqueue('sync_account', '{\"account_id\": 8}')") != first
 
 
@@ -113,7 +113,7 @@ def test_a_long_name_and_a_long_key_are_one_digest_on_both_sides(sql, platform):
     platform.catalogue.publish([kind])
     kwargs = {"account_id": 7, "month": "m" * 60}
     first = ask(sql, f"SELECT callboard.enqueue('{name}', '{orjson.dumps(kwargs).decode()}')")
-    job = Client(platform).enqueue(name, kwargs)
+    job = Client.over(platform).enqueue(name, kwargs)
     assert job.id == first
     assert (job.unique_key or "").startswith("sha256:")
 
@@ -143,7 +143,7 @@ def test_the_arguments_by_position_are_the_old_ones(sql, platform):
 def test_a_key_is_held_for_its_period_at_every_door(sql, platform):
     first = ask(sql, CALL + HELD)
     end(platform)
-    client = Client(platform)
+    client = Client.over(platform)
     assert ask(sql, OTHER + HELD) == ask(sql, OTHER + REPLACE) == first
     assert ask(sql, OTHER + ", unique_key => 'one')") == first
     assert client.enqueue("build_report", {"account_id": 9}, unique_key="one").id == first
@@ -178,7 +178,7 @@ def test_the_key_of_a_running_job_passes_to_a_new_one(sql, platform):
 
 
 def door(platform, number) -> Callable[[], Any]:
-    client, options = Client(platform), {"unique_key": "one", "unique_for": "1h"}
+    client, options = Client.over(platform), {"unique_key": "one", "unique_for": "1h"}
     if number % 2:
         return lambda: client.enqueue("build_report", {"account_id": number}, **options).id
     url = url_of(platform).replace("+psycopg", "")

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from callboard.jobs.errors import Unavailable
 from callboard.jobs.model.basics.ids import new_id
-from callboard.jobs.model.hint import Hint, token
-from callboard.jobs.redis.transport import WAKE, WINDOW, Transport, read_token
+from callboard.jobs.model.hint import FeedTokens, Hint, token
+from callboard.jobs.redis.queue_tokens import read_token
+from callboard.jobs.redis.transport import WAKE, WINDOW, Transport
 from tests.integration.core.factories import NOWHERE, enqueue, execution, until
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def test_a_token_that_is_there_is_not_new_and_keeps_its_place(transport):
     assert transport.push([first, second]) == 2
     moved = Hint(first.id, first.epoch, "q", 9, first.run_at)
     assert transport.push([moved, second]) == 0
-    assert transport.feed("q", [(str(first.id), first.epoch, 9, 0)]).new == 0
+    assert transport.feed("q", FeedTokens(1, f"0 {first.id}:{first.epoch}")).new == 0
     assert transport.pop(["q"], 1, 0.1) == [member(first)]
 
 
@@ -103,7 +104,7 @@ def test_producers_stop_at_the_window_and_the_feeder_does_not(transport):
     assert transport.push([hint() for _ in range(WINDOW + 700)]) == WINDOW
     assert transport.push([hint()]) == 0
     assert transport.depth("q") == WINDOW
-    assert transport.feed("q", [(str(new_id()), 0, 0, 0)]) == (1, WINDOW + 1)
+    assert transport.feed("q", FeedTokens(1, f"0 {new_id()}:0")) == (1, WINDOW + 1)
     assert transport.push([]) == 0
 
 
@@ -170,7 +171,7 @@ def test_an_announcement_reaches_who_listens(platform, redis_url, cache):
 
 CALLS = {
     "push": lambda transport: transport.push([hint()]),
-    "feed": lambda transport: transport.feed("q", [(str(new_id()), 0, 5, 0)]),
+    "feed": lambda transport: transport.feed("q", FeedTokens(1, f"0 {new_id()}:0")),
     "pop": lambda transport: transport.pop(["q"], 1, 0.01),
     "take": lambda transport: transport.take(["q"], [1], worker=new_id()),
     "depth": lambda transport: transport.depth("q"),

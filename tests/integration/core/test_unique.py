@@ -41,7 +41,7 @@ REPLACE = {"unique_key": "one", "on_conflict": "replace"}
 @pytest.fixture
 def client(platform):
     publish(platform)
-    return Client(platform)
+    return Client.over(platform)
 
 
 def put(platform, state, **columns):

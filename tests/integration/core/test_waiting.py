@@ -160,7 +160,7 @@ def test_the_subscription_comes_back_after_it_was_cut(platform, waiting, redis_u
 
 
 def test_the_client_takes_a_timeout_as_people_write_it(platform, redis_url):
-    with Client(Platform(url_of(platform), redis_url)) as client:
+    with Client.over(Platform(url_of(platform), redis_url)) as client:
         job = client.enqueue("build_report", {}, unchecked=True)
         for timeout in ("50ms", 0.05, timedelta(milliseconds=50)):
             with pytest.raises(WaitTimeout):

@@ -153,7 +153,7 @@ def doors(
         intake = platform.intake(SECRET)
         intake.create(source_request(source))
         intake.close()
-        yield Doors(platform, Client(platform), api, cli, lambda body: by_webhook(api, body))
+        yield Doors(platform, Client.over(platform), api, cli, lambda body: by_webhook(api, body))
 
 
 def by_python(doors: Doors, value: Any) -> UUID:
