@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# What fails beside other tests is run once more, alone.
+TESTS := $(BIN)/python .ci/run_tests.py
 comma := ,
 # The jobs that `make up` runs, unless the environment or callboard.toml sets others.
 up: export CALLBOARD_JOBS ?= $(if $(wildcard callboard.toml),,examples.jobs$(comma)examples.receipts)
@@ -25,8 +27,8 @@ up: .venv/.installed ## Run the platform until Ctrl-C, with the jobs of examples
 
 test: .venv/.installed ## Run the tests
 	@status=0; \
-	$(BIN)/pytest -n auto --maxprocesses 4 -m "not long" tests/unit tests/contract tests/integration || status=$$?; \
-	$(BIN)/pytest -n 3 --dist worksteal -m "not long" tests/e2e || status=$$?; \
+	$(TESTS) -n auto --maxprocesses 4 -m "not long" tests/unit tests/contract tests/integration || status=$$?; \
+	$(TESTS) -n 3 --dist worksteal -m "not long" tests/e2e || status=$$?; \
 	exit $$status
 
 test-long: .venv/.installed ## Run the tests that `make test` leaves out because they take long
@@ -34,7 +36,7 @@ test-long: .venv/.installed ## Run the tests that `make test` leaves out because
 
 test-system: .venv/.installed ## Run the tests that need Debian packages (root installs them)
 	@$(BIN)/python .ci/debian_packages.py postgresql pgbouncer redis-server nginx gcc libc6-dev
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not long" tests/system
+	@$(TESTS) -n 2 --dist loadfile -m "not long" tests/system
 	@$(MAKE) lint-openapi
 	@$(MAKE) fuzz SECONDS=30 SEED=1
 
