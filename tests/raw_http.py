@@ -9,7 +9,7 @@ from typing import Any
 
 from callboard.api.http.server import Server
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

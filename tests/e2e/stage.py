@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 PYTHON = Source("python")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 #: What a test waits for at most, before it fails. Seconds.
-PATIENCE = 30.0
+PATIENCE = 90.0
 _LOG_LINES = 40
 
 

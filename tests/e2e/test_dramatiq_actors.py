@@ -57,7 +57,7 @@ def test_what_an_actor_returns_can_be_had(stage, actors, running):
     with pytest.raises(ResultMissing):
         delayed.get_result()
     with pytest.raises(ResultTimeout):
-        delayed.get_result(block=True, timeout=10)
+        delayed.get_result(block=True, timeout=60)
 
 
 def test_a_message_arrives_with_the_options_it_was_sent_with(stage, actors, running):

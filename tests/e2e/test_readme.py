@@ -29,7 +29,7 @@ RUN = {"python", "sh", "sql"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+(?:/\w+)*\.py)\n")
 SECRET = "0123456789abcdef0123456789abcdef"
-SECONDS = 60
+SECONDS = 180
 
 
 @dataclass(frozen=True)

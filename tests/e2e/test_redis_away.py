@@ -51,7 +51,7 @@ class Doors:
         _, token = stage.platform.auth.create("operator", "operator")
         url = str(until(lambda: api.events("api.listening"))[0]["url"])
         self.api = api
-        self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     def python(self) -> UUID:
         return self._stage.enqueue("ledger", n=0)

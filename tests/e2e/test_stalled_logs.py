@@ -21,7 +21,7 @@ def free_port() -> int:
 
 
 def dropped(port: int) -> float:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -65,7 +65,7 @@ def test_with_a_stalled_reader_the_api_answers_and_one_line_says_what_is_missing
     port = free_port()
     api = stage.start("api", stalled=True, port=port, metrics_open=True, host="127.0.0.1")
     until(lambda: answers(port))
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     while not dropped(port):
         for _ in range(500):
             connection.request("GET", "/v1/none-of-these-is-a-route-of-the-api", headers={"X-Pad": "x" * 100})

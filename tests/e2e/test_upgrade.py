@@ -37,7 +37,7 @@ def ask(
     url: str, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, object]]:
     """The status and the JSON of an answer."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         connection.request(
             method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}

@@ -24,7 +24,7 @@ def deliver(url: str, delivery: str) -> str | None:
     """The id of the delivery; None when the server died before it answered."""
     headers = SCHEMES["github"].sign(SECRET, BODY) | {"x-github-event": "push", "x-github-delivery": delivery}
     try:
-        answer = httpx.post(f"{url}/webhooks/forge", content=BODY, headers=headers, timeout=30)
+        answer = httpx.post(f"{url}/webhooks/forge", content=BODY, headers=headers, timeout=60)
     except httpx.HTTPError:
         return None
     assert answer.status_code == 202, answer.text

@@ -135,8 +135,8 @@ def api_on_a_port(
     thread = threading.Thread(target=server.run_until_stopped)
     thread.start()
     try:
-        assert listening.wait(10)
-        with httpx.Client(base_url=server.url, timeout=30, verify=trusted) as client:
+        assert listening.wait(60)
+        with httpx.Client(base_url=server.url, timeout=60, verify=trusted) as client:
             yield Api(platform, client.request), server
     finally:
         server.stop()
@@ -175,8 +175,8 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def until(holds: Callable[[], Any]) -> None:
-    """Poll for a condition, up to 20 seconds."""
-    deadline = time.monotonic() + 20
+    """Poll for a condition, up to a minute."""
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)

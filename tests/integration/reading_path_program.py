@@ -89,7 +89,7 @@ def main(database_url: str, redis_url: str, jobs: str) -> None:
 
     def run(client: Client, count: int) -> None:
         for _ in range(count):
-            assert client.wait(client.enqueue("add", {"a": 1, "b": 2}).id, timeout=30).result == 3
+            assert client.wait(client.enqueue("add", {"a": 1, "b": 2}).id, timeout=60).result == 3
             time.sleep(0.2)
 
     settings = load_settings().model_copy(update={"jobs": (jobs,), "threads": 1, "slots": 8})

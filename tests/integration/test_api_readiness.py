@@ -43,7 +43,7 @@ class Hanging:
 
     def __call__(self) -> SchemaStatus:
         self.calls += 1
-        assert self.released.wait(30)
+        assert self.released.wait(60)
         return SchemaStatus("0001", "0001")
 
 
@@ -128,7 +128,7 @@ def test_a_database_that_hangs_makes_it_unavailable_and_all_probes_share_one_che
     with api_on_a_port(platform) as (_, server):
 
         async def probes(number):
-            async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
                 return await asyncio.gather(*(client.get("/readyz") for _ in range(number)))
 
         for _ in range(3):

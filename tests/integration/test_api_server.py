@@ -40,7 +40,7 @@ def test_a_poll_is_answered_when_the_job_ends(platform):
             poll = threads.submit(api.viewer.get, f"/v1/jobs/{job['id']}?wait=30s")
             until(lambda: platform.waiting._waiters)
             finish(platform, job["id"])
-            answer = poll.result(timeout=20)
+            answer = poll.result(timeout=25)
         assert answer.json()["state"] == "succeeded"
         until(lambda: not platform.waiting._waiters)
 
@@ -56,7 +56,7 @@ def test_many_polls_at_once_leave_room_for_others(platform):
             assert api.operator.enqueue()["state"] == "queued"
             for job in jobs:
                 finish(platform, job["id"], "cancelled")
-            states = {poll.result(timeout=20).json()["state"] for poll in polls}
+            states = {poll.result(timeout=25).json()["state"] for poll in polls}
         assert states == {"cancelled"}
 
 
@@ -68,7 +68,7 @@ def test_a_poll_of_a_job_that_is_deleted_meanwhile_is_404(platform):
             until(lambda: platform.waiting._waiters)
             with platform.database.transaction() as connection:
                 connection.exec_driver_sql("DELETE FROM callboard.jobs")
-            error_of(poll.result(timeout=20), 404, "NOT_FOUND")
+            error_of(poll.result(timeout=25), 404, "NOT_FOUND")
 
 
 def test_a_poller_that_hangs_up_is_forgotten(platform):
@@ -115,7 +115,7 @@ def test_a_body_without_end_is_cut_off(platform):
 def test_a_head_without_end_is_cut_off(platform):
     with (
         api_on_a_port(platform) as (_, server),
-        socket.create_connection(("127.0.0.1", server.socket.getsockname()[1]), timeout=20) as connection,
+        socket.create_connection(("127.0.0.1", server.socket.getsockname()[1]), timeout=60) as connection,
     ):
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
         assert taken_in(connection, b"x" * 65_536) < 50_000_000
@@ -124,7 +124,7 @@ def test_a_head_without_end_is_cut_off(platform):
 def test_what_is_no_http_is_answered_in_the_same_shape(platform):
     with (
         api_on_a_port(platform) as (_, server),
-        socket.create_connection(("127.0.0.1", server.socket.getsockname()[1]), timeout=20) as connection,
+        socket.create_connection(("127.0.0.1", server.socket.getsockname()[1]), timeout=60) as connection,
     ):
         connection.sendall(b"NONSENSE\r\n\r\n")
         head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
@@ -140,7 +140,7 @@ def test_stopping_lets_pollers_go_with_the_job_as_it_stands(platform):
             poll = threads.submit(api.viewer.get, f"/v1/jobs/{job['id']}?wait=60s")
             until(lambda: platform.waiting._waiters)
             server.stop()
-            assert poll.result(timeout=20).json() == job
+            assert poll.result(timeout=50).json() == job
 
 
 def test_a_port_that_is_taken_is_named(platform):
@@ -174,9 +174,9 @@ def test_the_process_ends_well_on_sigterm(platform, database_url, redis_url, tmp
     try:
         lines = iter(process.stdout.readline, b"")
         url = next(line for line in lines if line.startswith(b"http://")).decode().strip()
-        assert httpx.get(f"{url}/readyz", timeout=20).status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=60).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

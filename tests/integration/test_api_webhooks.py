@@ -286,6 +286,6 @@ def _head(method, path, headers):
 
 def _converse(server, request):
     """What the server sends first."""
-    with socket.create_connection(server.socket.getsockname()[:2], timeout=20) as connection:
+    with socket.create_connection(server.socket.getsockname()[:2], timeout=60) as connection:
         connection.sendall(request)
         return connection.recv(65_536)

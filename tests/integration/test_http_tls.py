@@ -62,7 +62,7 @@ def test_a_client_without_tls_is_refused_and_others_are_served(platform, files):
     trusted = ssl.create_default_context(cafile=files / "cert.pem")
     context = tls.tls_context(files / "both.pem", None)
     with api_on_a_port(platform, tls=context, trusted=trusted) as (api, server):
-        with socket.create_connection(server.socket.getsockname(), timeout=20) as plain:
+        with socket.create_connection(server.socket.getsockname(), timeout=60) as plain:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not plain.recv(4096).startswith(b"HTTP/")
         assert api.anonymous.get("/healthz").status_code == 200
@@ -73,7 +73,7 @@ def test_a_handshake_that_does_not_come_is_cut_off(platform, files, monkeypatch)
     context = tls.tls_context(files / "both.pem", None)
     with (
         api_on_a_port(platform, tls=context) as (_, server),
-        socket.create_connection(server.socket.getsockname(), timeout=20) as silent,
+        socket.create_connection(server.socket.getsockname(), timeout=60) as silent,
     ):
         assert silent.recv(1) == b""
 

@@ -22,7 +22,7 @@ from callboard.workers.board import Board
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt import Attempt
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def attempt_of(function: Callable[..., Any], *, ours: bool = False, **columns: Any) -> Attempt:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from callboard.jobs.enqueue.batcher import Batcher
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 SECONDS = 1.5
 ENOUGH = 100
 

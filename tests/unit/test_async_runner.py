@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from callboard.workers.execute.async_runner import AsyncRunner
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Ward:

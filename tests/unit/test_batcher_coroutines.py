@@ -11,7 +11,7 @@ import pytest
 from callboard.jobs.enqueue.batcher import Batcher
 from callboard.jobs.errors import Conflict, Unavailable
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Gated:

@@ -13,7 +13,7 @@ from callboard.workers.execute.interrupts import CancelInterrupt, ShutdownInterr
 from callboard.workers.execute.shared_loop import Interruption
 from callboard.workers.execute.sync_runner import Guard
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def wait_for(event: Event) -> None:

@@ -189,7 +189,7 @@ def run(code: str, **options) -> subprocess.Popen:
 
 def events(code: str) -> list[str]:
     process = run(code, stderr=subprocess.PIPE)
-    text = process.communicate(timeout=30)[1]
+    text = process.communicate(timeout=60)[1]
     return [line.partition('"event":"')[2].partition('"')[0] for line in text.splitlines()]
 
 
@@ -244,7 +244,7 @@ print("copied", flush=True)
         assert process.stdout.readline() == "through\n"
         assert process.stdout.readline() == "copied\n"
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
         process.stdout.close()

@@ -8,7 +8,7 @@ import pytest
 from callboard.jobs.errors import Unavailable
 from callboard.scheduler.loops import Loops
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from callboard.jobs.errors import Conflict
 
 HOST = "127.0.0.1"
 #: What a test waits for at most, before it fails. Seconds.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ def test_interrupts_reach_what_a_sync_job_returned_to_be_awaited(reason, verb):
             target=run, args=(attempt, stage.put_on_board, stage.draining, stage.runner.await_value)
         )
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         assert attempt.interrupt is not None
         assert attempt.interrupt(reason)
         thread.join(10)

@@ -109,7 +109,7 @@ def test_an_interrupted_wait_tells_the_id_and_how_to_wait_on(
         # Every waiter subscribes to the announcements.
         until(platform.transport.listened_to)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     (job,) = callboard("job", "list", "--json").json["items"]
     assert (process.returncode, out) == (code, "")
     assert f"job {job['id']} is not stopped; to wait on: callboard job wait {job['id']}\n" in err

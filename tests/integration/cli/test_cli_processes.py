@@ -57,7 +57,7 @@ sys.stdin.read()
 if not (Path(sys.argv[1]) / "worker").exists(): raise SystemExit(4)
 """
 )
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Stage:

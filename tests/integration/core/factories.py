@@ -37,7 +37,7 @@ T = TypeVar("T")
 PYTHON = Source("python")
 NOWHERE = "redis://127.0.0.1:1/0"
 #: What a test waits for at most, before it fails. Seconds.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

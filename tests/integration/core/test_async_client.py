@@ -14,7 +14,7 @@ from callboard.jobs.loop_calls import ClientClosed, WrongEventLoop
 from callboard.jobs.model.basics.ids import new_id
 from tests.integration.core.factories import count, publish, run_sql
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 END = "UPDATE callboard.jobs SET state = 'cancelled', finished_at = now()"
 
 
@@ -44,7 +44,7 @@ def test_every_method_does_what_that_of_client_does(own, platform, run):
             assert len(ids) == 3
             assert await client.enqueue_many("build_report", []) == []
             assert (await client.cancel(job.id)).state == "cancelled"
-            assert (await client.wait(job.id, timeout=5)).state == "cancelled"
+            assert (await client.wait(job.id, timeout=60)).state == "cancelled"
             assert (await client.retry(job.id)).state == "queued"
             assert (await client.bulk("cancel", name="build_report", dry_run=True)).matched == 5
             assert (await client.bulk("cancel", name="build_report")).changed == 5

@@ -97,9 +97,9 @@ def test_join_waits_until_the_queue_has_no_unfinished_job(platform, broker, note
     broker.join("noted")
     noted.send_with_options(args=(1,), delay=3_600_000)
     with pytest.raises(QueueJoinTimeout):
-        broker.join("noted", timeout=30)
+        broker.join("noted", timeout=60)
     run_sql(platform, "UPDATE callboard.jobs SET state = 'succeeded', finished_at = now()")
-    broker.join("noted", timeout=30)
+    broker.join("noted", timeout=60)
     with pytest.raises(QueueNotFound):
         broker.join("other")
 

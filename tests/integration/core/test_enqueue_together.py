@@ -133,7 +133,7 @@ def test_a_limited_queue_is_told_of_once_for_a_group(platform):
         listener.execute(text(f"LISTEN {platform.database.schema}_queued"))
         driver = listener.connection.driver_connection
         platform.enqueue.accept(platform.enqueue.check_all([report(n) for n in range(30)], SOURCE))
-        heard = [notice.payload for notice in driver.notifies(timeout=5, stop_after=1)]
+        heard = [notice.payload for notice in driver.notifies(timeout=60, stop_after=1)]
         assert heard == ["reports"]
         enqueue_one(platform, report(delay="1h"))
         assert list(driver.notifies(timeout=0.3, stop_after=1)) == []

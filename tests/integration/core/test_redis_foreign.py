@@ -23,17 +23,17 @@ def test_processes_that_meet_a_foreign_value_at_once_move_it_once_and_never_a_qu
 
         def feed(transport: Transport) -> None:
             for number in range(ROUNDS):
-                start.wait(30)
+                start.wait(60)
                 fed.append(transport.feed(f"q{number}", FeedTokens(1, f"0 {new_id()}:0")).new)
-                done.wait(30)
+                done.wait(60)
 
         threads = [threading.Thread(target=feed, args=(each,), daemon=True) for each in transports]
         for thread in threads:
             thread.start()
         for number in range(ROUNDS):
             cache.set(f"callboard:queue:q{number}", "mine")
-            start.wait(30)
-            done.wait(30)
+            start.wait(60)
+            done.wait(60)
         for thread in threads:
             thread.join(30)
         assert {cache.get(f"callboard:foreign:queue:q{number}:1") for number in range(ROUNDS)} == {b"mine"}

@@ -58,13 +58,13 @@ class Command:
 
     def end(self) -> None:
         self._input.close()
-        assert self.process.wait(30) == 0
+        assert self.process.wait(60) == 0
         self._output.close()
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(60)
         self._input.close()
         self._output.close()
 
