@@ -149,6 +149,28 @@ async def deadly_async(how: str) -> None:
     die(how)
 
 
+class Bomb(dict[str, int]):
+    """A result that ends the process when the worker lets it go: after the job's end, before its commit."""
+
+    def __del__(self) -> None:
+        os.abort()
+
+
+@job
+def deadly_result(seconds: float) -> dict[str, int]:
+    """Let others begin beside it first."""
+    note_start()
+    time.sleep(seconds)
+    return Bomb()
+
+
+@job(queue="async")
+async def deadly_result_async(seconds: float) -> dict[str, int]:
+    note_start()
+    await asyncio.sleep(seconds)
+    return Bomb()
+
+
 @job(retry=ONCE)
 def keeps_the_interpreter(seconds: int) -> str:
     """Sit in a C call that lets no other thread run."""
