@@ -1,4 +1,4 @@
-"""The board between a worker child and its supervisor: a pulse, and the jobs that have begun.
+"""The board between a worker child and its supervisor: a pulse, the jobs that have begun, requests to stop.
 
 The board is shared memory, so the supervisor can read it after a kill -9. The jobs on it then are the
 possible causes of the death; no other job is blamed. A job stays on it until its end is committed: a thread
@@ -8,8 +8,9 @@ monotonic seconds, which are the same in all processes of a machine.
 
 import ctypes
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from multiprocessing import get_context
+from struct import Struct
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,9 @@ _ID_BYTES: Final = 16
 _CELL_BYTES: Final = _ID_BYTES + 1
 _EMPTY: Final = bytes(_CELL_BYTES)
 _NO_ID: Final = bytes(_ID_BYTES)
+_DOUBLE: Final = Struct("d")
+#: So many entries of the board are skipped at once when all of them are empty.
+_BLOCK: Final = 64
 _NEVER: Final = 0.0
 #: This many forced cancels can have a deadline at the same time. Others get a deadline when these have ended.
 _MAX_FORCED: Final = 16
@@ -43,6 +47,7 @@ class Board:
         self._forced_deadlines: Any = context.RawArray(ctypes.c_double, _MAX_FORCED)
         self._leaves_by: Any = context.RawValue(ctypes.c_double, _NEVER)
         self._worked: Any = context.RawValue(ctypes.c_bool, False)
+        self._stops: Any = context.RawValue(ctypes.c_uint8, 0)
         self._at_once = at_once
         #: How the start of the child went.
         self.boot = BootReport()
@@ -72,6 +77,15 @@ class Board:
         self._worked.value = worked
         self._leaves_by.value = by
 
+    @property
+    def stops(self) -> int:
+        """Return how often the supervisor told the child to stop; the second time shortens the first."""
+        return int(self._stops.value)
+
+    def tell_stop(self) -> None:
+        """Tell the child to stop. A signal wakes it."""
+        self._stops.value = min(self.stops + 1, 2)
+
     def started(self) -> list[UUID]:
         """Return the jobs that have started and not ended."""
         return [_job(cell) for cell in self._used() if not cell[_ID_BYTES]]
@@ -86,7 +100,8 @@ class Board:
         The timeout is 0 when the deadline comes from a forced cancel.
         """
         found: dict[UUID, float] = {}
-        for place, deadline in enumerate(memoryview(self._deadlines).cast("B").cast("d")):
+        for place, raw in _not_empty(bytes(self._deadlines), _DOUBLE.size):
+            (deadline,) = _DOUBLE.unpack(raw)
             if _NEVER < deadline < now:
                 cell = self._cell(place)
                 # The cell may get another job while it is read: the deadline must be the same before and
@@ -129,8 +144,8 @@ class Board:
         """In the child: return what puts jobs on the board. There is one for a board."""
         return BoardWriter(self._ids, self._deadlines, self._limits, self._at_once)
 
-    def _used(self) -> Iterable[bytes]:
-        return (cell for cell in _cut(self._ids, _CELL_BYTES) if cell != _EMPTY)
+    def _used(self) -> list[bytes]:
+        return [cell for _, cell in _not_empty(bytes(self._ids.raw), _CELL_BYTES)]
 
     def _cell(self, place: int) -> bytes:
         return bytes(self._ids[place * _CELL_BYTES : (place + 1) * _CELL_BYTES])
@@ -181,11 +196,24 @@ class BoardWriter:
             self._deadlines[place] = _NEVER
         start = place * _CELL_BYTES
         self._cells[start : start + _CELL_BYTES] = _EMPTY
-        self._free.append(place)
+        # It is used again next: so the used places are near each other.
+        self._free.appendleft(place)
 
 
 def _job(cell: bytes) -> UUID:
     return UUID(bytes=cell[:_ID_BYTES])
+
+
+def _not_empty(raw: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the entries of this size that are not zero, each with its place. Empty blocks cost nothing."""
+    empty, step = bytes(size), _BLOCK * size
+    for first in range(0, len(raw), step):
+        block = raw[first : first + step]
+        if block != bytes(len(block)):
+            for start in range(0, len(block), size):
+                entry = block[start : start + size]
+                if entry != empty:
+                    yield (first + start) // size, entry
 
 
 def _cut(array: Any, size: int) -> list[bytes]:

@@ -136,6 +136,19 @@ def die(how: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@job(retry=ONCE)
+def signals(times: int, then: float) -> str:
+    """Send SIGTERM to its own process, and go on."""
+    note_start()
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+    end = time.monotonic() + then
+    while time.monotonic() < end:
+        time.sleep(_NAP)
+    return "slept"
+
+
 @job
 def deadly(how: str) -> None:
     """Let others begin beside it first."""

@@ -163,6 +163,11 @@ class ChildProcess:
         """Return for how many seconds the pulse has not changed; 0 while the child starts."""
         return now - self.moved_at if self.board.pulse else 0.0
 
+    def terminate(self) -> None:
+        """Tell the child to stop, the second time within a moment."""
+        self.board.tell_stop()
+        self.process.terminate()
+
     def kill_for(self, overdue: Mapping[UUID, float]) -> None:
         """Kill the child because of these jobs. No other job is blamed."""
         for job, limit in overdue.items():
