@@ -10,7 +10,7 @@ from benchmarks.arena import Arena
 from benchmarks.harness import Case, Contender, Figures, Target
 
 #: Their lines are far more than a pipe takes, and than wait in memory while it takes none.
-_JOBS = 60_000
+_JOBS = 40_000
 
 
 @contextmanager
