@@ -69,7 +69,7 @@ def with_stderr(stream: Callable[[], AbstractContextManager[int]]) -> Contender:
 CASES = [
     Case(
         "logs-stalled",
-        "jobs that log one line, 2 processes x 8 threads; nobody reads the worker's stderr",
+        "jobs that log a line; nobody reads the worker's stderr",
         {
             "unread": with_stderr(unread_pipe),
             "read": with_stderr(read_pipe),
