@@ -118,11 +118,18 @@ class Arena:
 
     @contextmanager
     def start(
-        self, role: str, command: Sequence[str | Path], environment: Mapping[str, str]
+        self,
+        role: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        stderr: int | None = None,
     ) -> Iterator[Running]:
-        """Run a command until the block ends. `cpu` counts its CPU seconds under this role."""
+        """Run a command until the block ends. `cpu` counts its CPU seconds under this role.
+
+        stderr: the descriptor that it writes its errors to; None: its log file.
+        """
         words = [str(word) for word in command]
-        with running(words, self.folder / f"{role}.log", environment, self.folder) as process:
+        with running(words, self.folder / f"{role}.log", environment, self.folder, stderr) as process:
             self._running.setdefault(role, []).append(process)
             try:
                 yield process
@@ -134,10 +141,10 @@ class Arena:
         return tuple(self._running.get(role, ()))
 
     @contextmanager
-    def callboard(self, role: str, **settings: object) -> Iterator[Running]:
+    def callboard(self, role: str, stderr: int | None = None, /, **settings: object) -> Iterator[Running]:
         """Run `callboard run ROLE` until the block ends. Do not wait until it is ready."""
         command = [sys.executable, "-m", "callboard", "run", role]
-        with self.start(role, command, self.env(**settings)) as process:
+        with self.start(role, command, self.env(**settings), stderr) as process:
             yield process
 
     @contextmanager

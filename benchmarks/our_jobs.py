@@ -1,9 +1,12 @@
 """The benchmark jobs for Callboard: the functions of rivals/bare_jobs.py, and a webhook's job."""
 
+import logging
 from typing import Any
 
 from benchmarks import work
 from callboard import job
+
+log = logging.getLogger(__name__)
 
 
 @job(queue="bench")
@@ -38,6 +41,12 @@ def picked_up(sent: float) -> None:
 def counted(number: int) -> None:
     """Record that this job ran."""
     work.note(f"{number}\n")
+
+
+@job(queue="bench")
+def logs() -> None:
+    """Log one line."""
+    log.info("nothing to do for account %d", 7)
 
 
 @job(queue="bench")

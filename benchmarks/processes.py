@@ -14,10 +14,18 @@ _LOG_LINES = 20
 
 
 class Running:
-    """A started process with its own session and log file."""
+    """A started process with its own session and log file.
+
+    stderr: the descriptor that it writes its errors to; None: its log file.
+    """
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        folder: Path,
+        stderr: int | None = None,
     ) -> None:
         self.log = log
         with log.open("ab") as out:
@@ -27,7 +35,7 @@ class Running:
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out,
+                stderr=out if stderr is None else stderr,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -60,10 +68,14 @@ class Running:
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    stderr: int | None = None,
 ) -> Iterator[Running]:
     """Run a process until the block ends."""
-    process = Running(command, log, environment, folder)
+    process = Running(command, log, environment, folder, stderr)
     try:
         yield process
     finally:

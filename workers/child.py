@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 
 def main(plan: ChildPlan, board: Board) -> None:
-    """Run jobs until SIGTERM or the end of the parent process. The exit code says how the process ended."""
+    """Run jobs until the supervisor says stop, or ends. The exit code says how the process ended."""
     configure_for_jobs(
         plan.settings.log_format,
         plan.settings.log_level,
@@ -64,7 +64,7 @@ def main(plan: ChildPlan, board: Board) -> None:
     )
     # Dramatiq would print the traceback of every failed job. The platform stores it with the job.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
-    stop = StopSignal(plan.settings.grace.total_seconds())
+    stop = StopSignal(plan.settings.grace.total_seconds(), board)
     try:
         with board.boot.watching():
             child = WorkerChild(plan, board)
@@ -210,7 +210,7 @@ class WorkerChild:
             # Attempts that were between the claim and the threads before may be in the work queue now.
             self._hand_back()
             # Without these threads no outcome is written, and no job is interrupted.
-            if stop.hurry.is_set() or self._reporting.lost_threads() or SYSTEM.monotonic() > deadline:
+            if stop.hurries or self._reporting.lost_threads() or SYSTEM.monotonic() > deadline:
                 self._interrupt_all()
                 break
         self._runners.worker.stop(timeout=1000)

@@ -125,9 +125,9 @@ class Runners:
         *,
         solo: bool,
     ) -> None:
-        put_on_board = board.writer()
+        board_writer = board.writer()
         self.loop = AsyncRunner(
-            settings.async_slots, put_on_board, draining, reporting.job_logs.put, broker.around
+            settings.async_slots, board_writer, draining, reporting.job_logs.put, broker.around
         )
         self._silent_loop = SilentLoop(self.loop)
         work_queue = WorkQueue()
@@ -147,12 +147,12 @@ class Runners:
         reporting.flusher.successors = self.consumer
         await_value = self.loop.await_value
         broker.serve(
-            self.consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining, await_value)
+            self.consumer, lambda actor: Runner(actor, broker.current, board_writer, draining, await_value)
         )
         self.worker = JobWorker(
             broker,
             work_queue,
-            put_on_board,
+            board_writer,
             draining,
             self.consumer.end,
             await_value,

@@ -136,6 +136,19 @@ def die(how: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@job(retry=ONCE)
+def signals(times: int, then: float) -> str:
+    """Send SIGTERM to its own process, and go on."""
+    note_start()
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+    end = time.monotonic() + then
+    while time.monotonic() < end:
+        time.sleep(_NAP)
+    return "slept"
+
+
 @job
 def deadly(how: str) -> None:
     """Let others begin beside it first."""
@@ -147,6 +160,28 @@ def deadly(how: str) -> None:
 async def deadly_async(how: str) -> None:
     await asyncio.sleep(0.2)
     die(how)
+
+
+class Bomb(dict[str, int]):
+    """A result that ends the process when the worker lets it go: after the job's end, before its commit."""
+
+    def __del__(self) -> None:
+        os.abort()
+
+
+@job
+def deadly_result(seconds: float) -> dict[str, int]:
+    """Let others begin beside it first."""
+    note_start()
+    time.sleep(seconds)
+    return Bomb()
+
+
+@job(queue="async")
+async def deadly_result_async(seconds: float) -> dict[str, int]:
+    note_start()
+    await asyncio.sleep(seconds)
+    return Bomb()
 
 
 @job(retry=ONCE)

@@ -70,6 +70,24 @@ def test_several_jobs_that_kill_their_process_are_convicted_at_their_third_death
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.parametrize("name", ["deadly_result", "deadly_result_async"])
+def test_a_job_that_kills_its_process_between_its_end_and_the_commit_is_quarantined_alone(
+    stage: Stage, name: str
+) -> None:
+    poison = stage.enqueue(name, seconds=0.3)
+    siblings = [stage.enqueue("naps", seconds=0.5) for _ in range(20)] + stage.enqueue_many("ledger", 20)
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, threads=8)
+    until(lambda: stage.states() == {"quarantined": 1, "succeeded": 40}, PATIENCE)
+    dead = stage.job(poison)
+    assert (dead.state, dead.crash_count) == ("quarantined", 3)
+    assert "SIGABRT" in dead.errors[-1]["message"]
+    assert stage.starts()[str(poison)] <= 3
+    assert {(job.crash_count, job.attempt) for job in map(stage.job, siblings)} == {(0, 1)}
+    assert worker.alive
+
+
+@pytest.mark.timeout(200)
 def test_a_lone_child_runs_many_suspects_and_a_killed_one_is_replaced_without_blame(stage: Stage) -> None:
     jobs = stage.enqueue_many("ledger", 50)
     with stage.platform.database.transaction() as connection:

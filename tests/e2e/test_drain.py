@@ -60,6 +60,37 @@ def test_a_second_sigterm_ends_long_jobs_and_gives_their_attempts_back(stage: St
     check_given_back(stage, jobs, worker)
 
 
+def test_a_sigterm_to_all_processes_of_a_worker_leaves_its_jobs_the_grace_period(stage: Stage) -> None:
+    """As service managers send it."""
+    job = stage.enqueue("dozes", seconds=3)
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, grace="1m")
+    stage.wait_started(1)
+    worker.send_all(signal.SIGTERM)
+    assert worker.ends() == 0
+    done = stage.job(job)
+    assert (done.state, done.attempt) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_job_that_sends_sigterm_to_its_process_runs_once_and_stops_nothing(
+    stage: Stage, times: int
+) -> None:
+    # Both outlast the grace period.
+    jobs = [stage.enqueue("signals", times=times, then=3.0), stage.enqueue("naps", seconds=3.0)]
+    stage.start("scheduler")
+    worker = stage.worker(processes=1, threads=2, grace="1s")
+    (lease,) = stage.leases(worker)
+    until(lambda: stage.states() == {"succeeded": 2})
+    assert {(job.attempt, job.crash_count) for job in map(stage.job, jobs)} == {(1, 0)}
+    assert stage.starts().total() == 2
+    assert stage.leases(worker)[0].id == lease.id
+    assert {event["supervisor"] for event in worker.events("worker.sigterm_ignored")} == {worker.pid}
+    worker.send(signal.SIGTERM)
+    assert worker.ends() == 0
+    assert worker.events("worker.draining")
+
+
 @pytest.mark.parametrize("grace", ["0s", "1s"])
 def test_jobs_that_outlast_the_grace_period_are_given_back(stage: Stage, grace: str) -> None:
     jobs = long_jobs(stage)

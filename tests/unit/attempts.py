@@ -57,8 +57,8 @@ class LoopStage:
         self.board = Board(2 * at_once)
         self.draining = Event()
         around = around or SimpleNamespace(concern=lambda _: False, may_block=False)
-        self.put_on_board = self.board.writer()
-        self.runner = AsyncRunner(at_once, self.put_on_board, self.draining, self.done.append, around)
+        self.board_writer = self.board.writer()
+        self.runner = AsyncRunner(at_once, self.board_writer, self.draining, self.done.append, around)
 
     def run(self, *attempts: Attempt) -> None:
         """Run these attempts to their end."""

@@ -7,6 +7,7 @@ import pytest
 from dramatiq.middleware import Middleware, MiddlewareError, SkipMessage
 
 from callboard.jobs.model.basics.ids import id_of
+from callboard.workers.board import Board
 from callboard.workers.execute.attempt_message import AttemptMessage
 from callboard.workers.execute.worker_broker import WorkerBroker
 from tests.unit.attempts import attempt_of
@@ -44,7 +45,7 @@ def concluded(attempt, watching, error):
     """Let the hooks of this middleware see the end of an attempt."""
     broker = WorkerBroker(nowhere, Event(), middleware=[watching])
     message = AttemptMessage(attempt)
-    attempt.begin(lambda *_: lambda: None)
+    attempt.begin(Board(1).writer())
     broker.around.conclude(message, attempt.conclude(None, error))
     return message
 

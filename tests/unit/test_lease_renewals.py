@@ -70,9 +70,10 @@ def test_leases_are_renewed_every_five_seconds_while_nothing_begins(renewals, wo
 def test_a_job_that_has_begun_is_told_within_a_second(renewals, workers, clock, child):
     rounds(renewals, clock, child, 1)
     job = uuid4()
-    take_off = child.board.writer()(job, 0.0, 0.0)
+    writer = child.board.writer()
+    place = writer.put(job)
     rounds(renewals, clock, child, 1)
-    take_off()
+    writer.end(place)
     rounds(renewals, clock, child, 1)
     assert workers.told == [{child.worker_id: told} for told in ([], [job], [])]
 
@@ -80,11 +81,11 @@ def test_a_job_that_has_begun_is_told_within_a_second(renewals, workers, clock, 
 @pytest.mark.parametrize("is_away", [False, True])
 def test_jobs_that_begin_all_the_time_are_told_once_a_second(renewals, workers, clock, child, is_away):
     workers.is_away = is_away
-    put = child.board.writer()
+    writer = child.board.writer()
     for _ in range(100):
-        take_off = put(uuid4(), 0.0, 0.0)
+        place = writer.put(uuid4())
         rounds(renewals, clock, child, 0.2)
-        take_off()
+        writer.clear(place)
     assert 18 <= len(workers.told) <= 20
 
 

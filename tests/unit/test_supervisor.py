@@ -50,9 +50,9 @@ def supervisor(ended):
 def child(*, code=None, begun=(), ready=False, step="", fault="", born_at=1_000.0, **more):
     """A child with these jobs begun. code: how it ended; None: it is alive."""
     board = Board(4)
-    put = board.writer()
+    writer = board.writer()
     for job in begun:
-        put(job, 0.0, 0.0)
+        writer.put(job)
     if ready:
         board.beat()
     board.boot.begin(step)

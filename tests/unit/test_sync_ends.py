@@ -13,6 +13,7 @@ import pytest
 
 from callboard.jobs.attempts.context import current_job
 from callboard.jobs.model.outcomes import Snooze
+from callboard.workers.board import Board
 from callboard.workers.execute.interrupts import CancelInterrupt, TimeoutInterrupt
 from callboard.workers.execute.sync_runner import run
 from tests.unit.attempts import Attempt, LoopStage, attempt_of, end_of, loop_stage, until
@@ -55,7 +56,7 @@ def nothing_to_await(_attempt: Attempt, _value: object) -> None:
 )  # fmt: skip
 def test_a_sync_job_that_exits_is_a_failed_attempt(function, name):
     attempt = attempt_of(function)
-    run(attempt, lambda *_: lambda: None, Event(), nothing_to_await)
+    run(attempt, Board(1).writer(), Event(), nothing_to_await)
     assert end_of(attempt) == ("retry", name)
 
 
@@ -69,7 +70,7 @@ def naps(seconds: float) -> None:
 def interrupted(function, reason, awaits=nothing_to_await, *, ours=True) -> Attempt:
     """The attempt, which was interrupted once while it ran."""
     attempt = attempt_of(function, ours=ours)
-    thread = Thread(target=lambda: run(attempt, lambda *_: lambda: None, Event(), awaits))
+    thread = Thread(target=lambda: run(attempt, Board(1).writer(), Event(), awaits))
     thread.start()
     until(lambda: attempt.interrupt is not None)
     assert attempt.interrupt is not None
@@ -167,7 +168,7 @@ def test_interrupts_at_the_very_end_of_a_job_never_undo_its_end():
             return "done"
 
         attempt = attempt_of(job)
-        thread = Thread(target=run, args=(attempt, lambda *_: lambda: None, Event(), nothing_to_await))
+        thread = Thread(target=run, args=(attempt, Board(1).writer(), Event(), nothing_to_await))
         thread.start()
         while attempt.finish is None:
             if (send := attempt.interrupt) is not None:
@@ -202,7 +203,7 @@ class Awaitable:
 
 def run_on(stage: LoopStage, function) -> Attempt:
     attempt = attempt_of(function)
-    run(attempt, stage.put_on_board, stage.draining, stage.runner.await_value)
+    run(attempt, stage.board_writer, stage.draining, stage.runner.await_value)
     return attempt
 
 
@@ -257,7 +258,7 @@ def test_interrupts_reach_what_a_sync_job_returned_to_be_awaited(reason, verb):
     with loop_stage() as stage:
         attempt = attempt_of(wrapped(sleeps))
         thread = Thread(
-            target=run, args=(attempt, stage.put_on_board, stage.draining, stage.runner.await_value)
+            target=run, args=(attempt, stage.board_writer, stage.draining, stage.runner.await_value)
         )
         thread.start()
         assert started.wait(60)

@@ -159,15 +159,14 @@ def sync_worker(hook: str, error: type[BaseException]) -> tuple[JobWorker, NoJob
         actor_name="tried", queue_name="q", options={}
     )
 
-    def put_on_board(*_: object) -> Any:
-        return lambda: None
+    board_writer = Board(2).writer()
 
     def no_await(*_: object) -> None:
         raise AssertionError
 
-    broker.serve(consumer, lambda actor: Runner(actor, broker.current, put_on_board, draining, no_await))
+    broker.serve(consumer, lambda actor: Runner(actor, broker.current, board_writer, draining, no_await))
     worker = JobWorker(
-        broker, queue, put_on_board, draining, consumer.ended.append, no_await, threads=2, timeout=50
+        broker, queue, board_writer, draining, consumer.ended.append, no_await, threads=2, timeout=50
     )
     worker.start()
     return worker, consumer, queue

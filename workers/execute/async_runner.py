@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from callboard.jobs.model.current import enter, leave, running_here
 from callboard.jobs.watched_thread import WatchedThread, refuse_jobs
-from callboard.workers.board import PutOnBoard
+from callboard.workers.board import BoardWriter
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
@@ -43,7 +43,7 @@ class AsyncRunner(WatchedThread):
     def __init__(
         self,
         at_once: int,
-        put_on_board: PutOnBoard,
+        board_writer: BoardWriter,
         draining: Event,
         done: Callable[[Attempt], None],
         around: Hooks,
@@ -51,7 +51,7 @@ class AsyncRunner(WatchedThread):
         super().__init__("callboard-async", most_failures=_MOST_FAILURES)
         self._at_once = at_once
         self._waiting: deque[Attempt] = deque()
-        self._put_on_board = put_on_board
+        self._board_writer = board_writer
         self._draining = draining
         self._done = done
         self._around = around
@@ -247,7 +247,7 @@ class AsyncRunner(WatchedThread):
 
     async def _attempt(self, attempt: Attempt, interruption: Interruption) -> BaseException | None:
         """Run the attempt to its end; return what the job raised."""
-        attempt.begin(self._put_on_board)
+        attempt.begin(self._board_writer)
         try:
             args, kwargs = attempt.arguments()
             token = enter(attempt.running)

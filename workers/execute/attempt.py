@@ -22,7 +22,7 @@ from callboard.jobs.model.claimed_job import ClaimedJob
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.outcomes import Cancel, Fail
 from callboard.jobs.model.retry import LONGEST_DELAY
-from callboard.workers.board import PutOnBoard
+from callboard.workers.board import BoardWriter
 from callboard.workers.execute.caught_interrupts import end_of
 from callboard.workers.execute.interrupts import (
     CancelInterrupt,
@@ -71,10 +71,12 @@ class Attempt:
     """One claimed job on its way through the worker. `finish` is set when it has ended."""
 
     __slots__ = (
-        "_clock", "_off_board", "_verdict", "began_at", "claimed_at", "deadline", "definition", "ended_at",
-        "finish", "has_message_options", "interrupt", "interrupted", "job", "kind",
+        "_board", "_clock", "_place", "_verdict", "began_at", "claimed_at", "deadline", "definition",
+        "ended_at", "finish", "has_message_options", "interrupt", "interrupted", "job", "kind",
         "raised_inside", "running", "too_old", "unstarted", "value",
     )  # fmt: skip
+
+    _board: BoardWriter
 
     def __init__(
         self, job: ClaimedJob, definition: JobDefinition, running: RunningJob, verdict: Verdict, clock: Clock
@@ -106,7 +108,8 @@ class Attempt:
         self.deadline: float | None = None
         self._verdict = verdict
         self._clock = clock
-        self._off_board: Callable[[], None] | None = None
+        #: Where it stands while it runs, and until its end is committed; -1: nowhere.
+        self._place = -1
 
     @property
     def message(self) -> "Attempt":
@@ -160,7 +163,7 @@ class Attempt:
                 self.too_old = True
                 raise SkipMessage(TOO_OLD)
 
-    def begin(self, put_on_board: PutOnBoard) -> None:
+    def begin(self, board: BoardWriter) -> None:
         """Record that the attempt starts now: put it on the board and set its deadlines."""
         now = self._clock.monotonic()
         options = self.definition.options
@@ -168,11 +171,9 @@ class Attempt:
         hard = self.job.hard_timeout or options.hard_timeout
         if hard is None and limit is not None and self.definition.is_ours:
             hard = limit + HARD_TIMEOUT_MARGIN
-        if hard is None:
-            self._off_board = put_on_board(self.job.id, 0.0, 0.0)
-        else:
-            seconds = hard.total_seconds()
-            self._off_board = put_on_board(self.job.id, now + seconds, seconds)
+        self._board = board
+        seconds = hard.total_seconds() if hard else 0.0
+        self._place = board.put(self.job.id, now + seconds if hard else 0.0, seconds)
         self.began_at = now
         self.deadline = None if limit is None else now + limit.total_seconds()
 
@@ -199,16 +200,15 @@ class Attempt:
 
         In Dramatiq, an actor that catches TimeLimitExceeded does. That of a coroutine function cannot.
         """
-        is_plain = not self.definition.is_ours and not self.definition.is_async
-        return is_plain and reason is TimeoutInterrupt
+        definition = self.definition
+        return reason is TimeoutInterrupt and not definition.is_ours and not definition.is_async
 
     def returned(self, value: Any) -> None:
         """Record that the job's function returned this value."""
         self.value = value
-        definition = self.definition
         self.finish = self._verdict.returned(
-            self.job, value, definition.options.retry, self._now(),
-            needed=definition.is_ours or (self.has_message_options and self._is_piped()),
+            self.job, value, self.definition.options.retry, self._now(),
+            needed=self.definition.is_ours or (self.has_message_options and self._is_piped()),
         )  # fmt: skip
         self._ended()
 
@@ -251,10 +251,7 @@ class Attempt:
         return error
 
     def skipped(self, reason: BaseException, *, failed: bool = False) -> None:
-        """Record that the job was skipped: by a Dramatiq middleware, or because it raised SkipMessage.
-
-        failed: whether it ends as failed, and not as cancelled.
-        """
+        """Record that a middleware skipped the job, or that it raised SkipMessage."""
         self.finish = self._verdict.skipped(self.job, reason, self._now(), failed=failed)
 
     def put_off(self, reason: PutOff) -> None:
@@ -270,15 +267,20 @@ class Attempt:
     def unwritable(self, error: Exception) -> None:
         """Record that Postgres refused the outcome. It keeps its verb, and loses what may be at fault."""
         if self.finish is not None:
-            reason = f"Postgres refused it ({type(error).__name__})"
-            self.finish = self._verdict.unwritable(self.job, self.finish, reason, self._now())
+            told = f"Postgres refused it ({type(error).__name__})"
+            self.finish = self._verdict.unwritable(self.job, self.finish, told, self._now())
+
+    def written(self) -> None:
+        """Record that the end is committed, or that the job is handed back: it is taken off the board."""
+        if self._place >= 0:
+            self._board.clear(self._place)
+            self._place = -1
 
     def _ended(self) -> None:
         self.interrupt = None
         self.deadline = None
-        if self._off_board is not None:
-            self._off_board()
-            self._off_board = None
+        if self._place >= 0:
+            self._place = self._board.end(self._place)
         self.ended_at = self._clock.monotonic()
 
     def _now(self) -> datetime:

@@ -14,7 +14,7 @@ from dramatiq.worker import WorkerThread
 from callboard.jobs.dramatiq.broker import VIRTUAL_QUEUE, CallboardBroker
 from callboard.jobs.model.current import enter, leave
 from callboard.jobs.watched_thread import refuse_jobs, report_failure
-from callboard.workers.board import PutOnBoard
+from callboard.workers.board import BoardWriter
 from callboard.workers.execute import forks
 from callboard.workers.execute.attempt import Attempt
 from callboard.workers.execute.attempt_message import AttemptMessage
@@ -39,7 +39,7 @@ class JobWorker(dramatiq.Worker):
         self,
         broker: CallboardBroker,
         work_queue: WorkQueue,
-        put_on_board: PutOnBoard,
+        board_writer: BoardWriter,
         draining: Event,
         end: Callable[[Attempt], object],
         await_value: "AwaitValue",
@@ -50,7 +50,7 @@ class JobWorker(dramatiq.Worker):
         super().__init__(broker, worker_threads=threads, worker_timeout=timeout)
         self.work_queue = cast("Any", work_queue)
         self.consumers = OneConsumer()
-        self._thread_arguments = broker, put_on_board, draining, end, await_value
+        self._thread_arguments = broker, board_writer, draining, end, await_value
         self._stopping = False
 
     def stop(self, timeout: int = 600_000) -> None:
@@ -98,7 +98,7 @@ class JobThread(WorkerThread):
         self,
         worker: JobWorker,
         broker: CallboardBroker,
-        put_on_board: PutOnBoard,
+        board_writer: BoardWriter,
         draining: Event,
         end: Callable[[Attempt], object],
         await_value: "AwaitValue",
@@ -110,7 +110,7 @@ class JobThread(WorkerThread):
             worker_timeout=worker.worker_timeout,
         )
         self._job_broker = broker
-        self._put_on_board = put_on_board
+        self._board_writer = board_writer
         self._draining = draining
         self._end = end
         self._await_value = await_value
@@ -140,7 +140,7 @@ class JobThread(WorkerThread):
                 super().process_message(AttemptMessage(attempt))
                 return
             try:
-                run(attempt, self._put_on_board, self._draining, self._await_value)
+                run(attempt, self._board_writer, self._draining, self._await_value)
                 attempt.value = None
             finally:
                 self._end(attempt)
@@ -218,13 +218,13 @@ class Guard:
 
 
 def run(
-    attempt: Attempt, put_on_board: PutOnBoard, draining: Event, await_value: AwaitValue
+    attempt: Attempt, board_writer: BoardWriter, draining: Event, await_value: AwaitValue
 ) -> BaseException | None:
     """Run the attempt to its end in this thread; return what the job raised."""
     if draining.is_set():
         attempt.unstarted = True
         return None
-    attempt.begin(put_on_board)
+    attempt.begin(board_writer)
     guard = Guard()
     try:
         value = _call(attempt, guard, await_value)

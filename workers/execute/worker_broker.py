@@ -15,7 +15,7 @@ from callboard.jobs.dramatiq.broker import AROUND, VIRTUAL_QUEUE, CallboardBroke
 from callboard.jobs.dramatiq.definition import JobDefinition, define
 from callboard.jobs.dramatiq.middleware_defaults import defaults_of
 from callboard.jobs.dramatiq.stock import default_additions, live_hooks
-from callboard.workers.board import PutOnBoard
+from callboard.workers.board import BoardWriter
 from callboard.workers.execute.hooks import CurrentAttempt, Hooks
 from callboard.workers.execute.sync_runner import AwaitValue, run
 
@@ -243,7 +243,7 @@ class Runner:
         self,
         actor: dramatiq.Actor[..., Any],
         current: CurrentAttempt,
-        put_on_board: PutOnBoard,
+        board_writer: BoardWriter,
         draining: Event,
         await_value: AwaitValue,
     ) -> None:
@@ -251,7 +251,7 @@ class Runner:
         self.queue_name = actor.queue_name
         self.options = actor.options
         self._current = current
-        self._put_on_board = put_on_board
+        self._board_writer = board_writer
         self._draining = draining
         self._await_value = await_value
 
@@ -259,6 +259,6 @@ class Runner:
         attempt = self._current.take()
         if attempt is None:
             raise RuntimeError("only the worker's threads may call a runner")
-        error = run(attempt, self._put_on_board, self._draining, self._await_value)
+        error = run(attempt, self._board_writer, self._draining, self._await_value)
         if error is not None:
             raise error if is_readable(error) else Unloggable(error)

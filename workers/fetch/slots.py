@@ -98,11 +98,12 @@ class Slots:
         return self._kinds[JobKind.SYNC].surplus()
 
     def release(self, attempts: list[Attempt]) -> None:
-        """Release the slots of attempts whose outcomes are committed."""
+        """Release the slots of attempts whose outcomes are committed, and take them off the board."""
         longest = dict.fromkeys(JobKind, -1.0)
         earliest = dict.fromkeys(JobKind, self._clock.monotonic())
         with self._changed:
             for attempt in attempts:
+                attempt.written()
                 held = self._kinds[attempt.kind].held
                 # The same job may be held again as another attempt: it was handed back and claimed here once
                 # more.

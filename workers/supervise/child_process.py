@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class ChildDeath:
     """How a child ended.
 
-    suspects: the jobs that may be the cause.
+    suspects: the jobs that may be the cause: those that had begun, and whose ends were not committed.
     overdue:  the jobs because of which it was killed, each with its hard timeout in seconds; 0 for a forced
               cancel.
     how:      how it died. The text goes into the errors of the job that caused it.
@@ -77,7 +77,8 @@ class ChildProcess:
         """Start a child. urls: of Postgres and of Redis. A lone child runs one job at a time."""
         if solo:
             settings = settings.model_copy(update={"threads": 1, "slots": 1, "async_slots": 1})
-        board = Board(settings.threads + settings.async_slots)
+        kept = settings.slots + max(settings.slots, settings.async_slots)
+        board = Board(settings.threads + settings.async_slots, kept)
         plan = ChildPlan(new_id(), settings, *urls, solo=solo)
         process = WorkerFork(server, start_child, (plan, board))
         process.start()
@@ -104,7 +105,7 @@ class ChildProcess:
         """Return whether it has just become clear that the start of this child has not failed."""
         if self.proven or self.ready_at is None:
             return False
-        self.proven = bool(now - self.ready_at > _QUICK_DEATH or self.runs or self.board.started())
+        self.proven = bool(now - self.ready_at > _QUICK_DEATH or self.runs or self.board.begun())
         return self.proven
 
     @property
@@ -117,7 +118,7 @@ class ChildProcess:
 
         The crash of a job is no failed start.
         """
-        if self.proven or self.dismissed or self.board.worked or self.board.started():
+        if self.proven or self.dismissed or self.board.worked or self.board.begun():
             return False
         # A lone child ends when there are no suspects. Any other must not end by itself.
         return self.process.exitcode != EXIT_OK or not (stopping or (self.solo and not self.is_booting))
@@ -162,6 +163,11 @@ class ChildProcess:
         """Return for how many seconds the pulse has not changed; 0 while the child starts."""
         return now - self.moved_at if self.board.pulse else 0.0
 
+    def terminate(self) -> None:
+        """Tell the child to stop, the second time within a moment."""
+        self.board.tell_stop()
+        self.process.terminate()
+
     def kill_for(self, overdue: Mapping[UUID, float]) -> None:
         """Kill the child because of these jobs. No other job is blamed."""
         for job, limit in overdue.items():
@@ -177,15 +183,19 @@ class ChildProcess:
 
     def death(self, *, stopping: bool) -> ChildDeath:
         """Return how the child ended. stopping: a stop was requested, so exit code 0 is a clean end."""
-        started, code = self.board.started(), self.process.exitcode
+        code = self.process.exitcode
         if self.killed_for:
+            started = self.board.started()
             overdue = {job: limit for job, limit in self.killed_for.items() if job in started}
             return ChildDeath(self.worker_id, [], overdue, "")
         # Without a stop, exit code 0 is no clean end: a job may call os._exit(0).
         clean = self.dismissed or (code == EXIT_OK and stopping) or code == EXIT_REPLACED
         clean = clean or (self.hung and not self.is_booting)
         return ChildDeath(
-            self.worker_id, [] if clean else started, {}, f"the process that ran it {how_ended(code)}"
+            self.worker_id,
+            [] if clean else self.board.begun(),
+            {},
+            f"the process that ran it {how_ended(code)}",
         )
 
 

@@ -77,4 +77,4 @@ class LeaseRenewals:
                 if not child.solo or child.board.started():
                     log.error("worker.lease_lost", worker_id=str(child.worker_id), pid=child.process.pid)
                 child.dismissed = True
-                child.process.terminate()
+                child.terminate()

@@ -283,4 +283,4 @@ class Supervisor:
 
     def _terminate(self) -> None:
         for child in self._children:
-            child.process.terminate()
+            child.terminate()

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event, Thread, Timer, current_thread
 from typing import TYPE_CHECKING, Any, Final, Self, cast
-from uuid import UUID
 
 import dramatiq
 
@@ -27,7 +26,7 @@ from callboard.jobs.model.outcomes import Fail, Outcome
 from callboard.jobs.model.states import Verb
 from callboard.testing.imported_jobs import definition_of
 from callboard.testing.stock_brokers import adopt
-from callboard.workers.board import PutOnBoard
+from callboard.workers.board import BoardWriter
 from callboard.workers.execute.async_runner import AsyncRunner
 from callboard.workers.execute.attempt import Attempt, JobKind
 from callboard.workers.execute.interrupts import JobInterrupt, TimeoutInterrupt
@@ -79,8 +78,8 @@ class AttemptHere(Attempt):
         portion = None if self.running.lines is None else self.running.lines.take()
         return [] if portion is None else portion.lines
 
-    def begin(self, put_on_board: PutOnBoard) -> None:
-        super().begin(put_on_board)
+    def begin(self, board: BoardWriter) -> None:
+        super().begin(board)
         if self.deadline is not None:
             self._time(self.deadline - SYSTEM.monotonic())
 
@@ -124,20 +123,18 @@ class AttemptsHere:
     """
 
     def __init__(self, connect: "Callable[[], Platform]") -> None:
-        draining = Event()
+        draining, board = Event(), _NoBoard()
         self._broker = WorkerBroker(connect, draining, middleware=[])
-        self._loop = AsyncRunner(1, _put_nowhere, draining, self._record, self._broker.around)
+        self._loop = AsyncRunner(1, board, draining, self._record, self._broker.around)
         self._worker = JobWorker(
-            self._broker, WorkQueue(), _put_nowhere, draining, self._record, self._await_value,
+            self._broker, WorkQueue(), board, draining, self._record, self._await_value,
             threads=1, timeout=_WORKER_TIMEOUT,
         )  # fmt: skip
         self._worker.consumers[VIRTUAL_QUEUE] = cast("Any", _Acknowledger(self._broker))
-        self._thread = JobThread(
-            self._worker, self._broker, _put_nowhere, draining, self._record, self._await_value
-        )
+        self._thread = JobThread(self._worker, self._broker, board, draining, self._record, self._await_value)
         self._broker.serve(
             _NoConsumer(),
-            lambda actor: Runner(actor, self._broker.current, _put_nowhere, draining, self._await_value),
+            lambda actor: Runner(actor, self._broker.current, board, draining, self._await_value),
         )
         self._verdict = Verdict(f"{socket.gethostname()}:{os.getpid()}")
         self._ended = Event()
@@ -209,8 +206,16 @@ class _NoConsumer(dramatiq.Consumer):
     """A consumer that is never asked: the attempts come from the test."""
 
 
-def _put_nowhere(_job: UUID, _deadline: float, _limit: float) -> Callable[[], None]:
-    return lambda: None
+class _NoBoard(BoardWriter):
+    """A board without room: no supervisor reads it."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """Make no board."""
+
+    def put(self, *_: object, **__: object) -> int:
+        return -1
 
 
 def _is_of_pytest(error: BaseException | None) -> bool:

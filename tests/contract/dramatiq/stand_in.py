@@ -122,9 +122,9 @@ class StandInWorker:
         self._flusher = Flusher(stores.ends, self._slots, self._announcer)
         board = Board(2 * _SLOTS)
         self._monitor = Monitor(stores.reports, self._slots, board, SYSTEM)
-        put_on_board = board.writer()
+        board_writer = board.writer()
         verdict = Verdict("here")
-        self._loop = AsyncRunner(_SLOTS, put_on_board, broker.draining, self._flusher.put, broker.around)
+        self._loop = AsyncRunner(_SLOTS, board_writer, broker.draining, self._flusher.put, broker.around)
         work_queue = WorkQueue()
 
         def enqueue_job(request: JobRequest, source: Source) -> UUID:
@@ -141,10 +141,10 @@ class StandInWorker:
         await_value = self._loop.await_value
         broker.serve(
             consumer,
-            lambda actor: Runner(actor, broker.current, put_on_board, broker.draining, await_value),
+            lambda actor: Runner(actor, broker.current, board_writer, broker.draining, await_value),
         )
         self._worker = JobWorker(
-            broker, work_queue, put_on_board, broker.draining, consumer.end, await_value,
+            broker, work_queue, board_writer, broker.draining, consumer.end, await_value,
             threads=worker_threads, timeout=worker_timeout,
         )  # fmt: skip
 
