@@ -131,7 +131,10 @@ class Enqueue:
             return self._check_each(request, kwargs, source)
         [like] = self._check_each(request, kwargs[:1], source).jobs
         ids = [new_id() for _ in written]
-        return AlikeJobs(like.settings, ids, [like.args] * len(ids), written, [source.id] * len(ids))
+        return AlikeJobs(
+            like.settings, ids, [like.args] * len(ids), written, [source.id] * len(ids),
+            [source.request_id] * len(ids),
+        )  # fmt: skip
 
     def _check_each(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
         return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)
