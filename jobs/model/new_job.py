@@ -194,6 +194,13 @@ def new_job(
     return NewJob(new_id(), args, kwargs, source.id, source.request_id, settings, unique)
 
 
+def like_with(job: NewJob, kwargs: Sequence[bytes]) -> AlikeJobs:
+    """Return a new job like this one for each of these encoded named arguments."""
+    ids, count = [new_id() for _ in kwargs], len(kwargs)
+    sources, request_ids = [job.source_id] * count, [job.request_id] * count
+    return AlikeJobs(job.settings, ids, [job.args] * count, kwargs, sources, request_ids)
+
+
 def with_delivery(job: NewJob, delivery_id: UUID) -> NewJob:
     """Return the job with a reference to the webhook delivery whose raw body is kept for it."""
     options = {} if job.settings.options is None else parsed(job.settings.options)
