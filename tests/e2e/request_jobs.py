@@ -40,10 +40,10 @@ def takes_order(order: int) -> str | None:
     with Client.from_env() as client:
         client.enqueue_many("packs", [{"by": f"client {number}"} for number in range(order)])
     packs_plainly.send_with_options(args=("with callback",), on_success="packs_plainly")
-    (packs_plainly.message("first") | packs_plainly.message("next")).run()
-    group = dramatiq.group([packs_plainly.message("of group")])
-    group.add_completion_callback(packs_plainly.message("after group"))
-    group.run()
+    (packs_plainly.message("first") | packs_plainly.message("next")).run()  # type: ignore[no-untyped-call]
+    group = dramatiq.group([packs_plainly.message("of group")])  # type: ignore[no-untyped-call]
+    group.add_completion_callback(packs_plainly.message("after group"))  # type: ignore[no-untyped-call]
+    group.run()  # type: ignore[no-untyped-call]
     return task.request_id
 
 
