@@ -104,6 +104,7 @@ class JobObject(Shown):  # type: ignore[no-redef]  # the mypy plugin adds an __i
     solo: bool = Field(description="its next attempt runs alone, because a worker died while it ran")
     put_off: int = Field(description="how often a worker that cannot run the job put it back into its queue")
     put_off_reason: str | None
+    request_id: str | None = Field(description="the X-Request-ID of its enqueue, or that of its parent job")
 
 
 class LimitsObject(Shown):

@@ -60,7 +60,7 @@ async def create_job(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Enqueue a job; when the answer arrives, the job is committed."""
-    enqueue, source = caller.platform.enqueue, Source("http", caller.key.name)
+    enqueue, source = caller.platform.enqueue, _source(caller, request)
     if idempotency_key is not None:
         work = await run_in_threadpool(
             _once_work, caller, lambda: _checked(caller, asked, source), _one_answer
@@ -107,13 +107,17 @@ async def create_jobs(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Enqueue up to 1,000 jobs in one transaction, or none; the items are in the order of the request."""
-    source = Source("http", caller.key.name)
+    source = _source(caller, request)
     if idempotency_key is not None:
         work = await run_in_threadpool(
             _once_work, caller, lambda: _all_checked(caller, asked.jobs, source), _many_answer
         )
         return await once(caller, request, idempotency_key, work)
     return await run_in_threadpool(_create_all, caller, asked.jobs, source)
+
+
+def _source(caller: Caller, request: Request) -> Source:
+    return Source("http", caller.key.name, request.state.request_id)
 
 
 def _create_all(caller: Caller, requests: list[JobRequest], source: Source) -> Response:

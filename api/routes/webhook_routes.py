@@ -50,7 +50,9 @@ async def receive_webhook(source: WebhookSourceText, services: AppServices, requ
 
     A repeated delivery is only acknowledged.
     """
-    accepted = await services.intake.receive_async(source, _headers(request), request.body)
+    accepted = await services.intake.receive_async(
+        source, _headers(request), request.body, request.state.request_id
+    )
     return reply_json(delivery_json(accepted), 202)
 
 

@@ -40,4 +40,5 @@ def job_object(job: Job) -> dict[str, Any]:
         "solo": job.solo,
         "put_off": job.put_off,
         "put_off_reason": job.put_off_reason,
+        "request_id": job.request_id,
     }

@@ -142,6 +142,7 @@ def _facts(job: Job, now: datetime, *, ahead: bool) -> "list[tuple[str, str | Te
         ("unique key", job.unique_key),
         ("limit key", job.limit_key),
         ("tags", ", ".join(job.tags) or None),
+        ("request", job.request_id),
         ("put off", f"{job.put_off} times, {job.put_off_reason}" if job.put_off else None),
         ("worker", str(job.worker_id) if job.worker_id else None),
         ("cancel", moment(job.cancel_requested_at, now) if job.cancel_requested_at else None),

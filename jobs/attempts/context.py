@@ -120,6 +120,11 @@ class RunningJob:
         return self._job.max_attempts
 
     @property
+    def request_id(self) -> str | None:
+        """The id of the HTTP request that the job, or the first of its parent jobs, began with; or None."""
+        return self._job.request_id
+
+    @property
     def delivery(self) -> WebhookDelivery | None:
         """The webhook delivery with the raw body; None when the job's `payload` has all of it."""
         delivery_id = (self._job.options or {}).get(DELIVERY_OPTION)
@@ -136,9 +141,7 @@ class RunningJob:
     @cached_property
     def log_fields(self) -> dict[str, object]:
         """The fields of each line that is logged while this attempt runs."""
-        return {
-            "job_id": str(self.id), "job": self.name, "attempt": self.attempt, "queue": self.queue,
-        }  # fmt: skip
+        return self._job.log_fields
 
     def progress(self, fraction: float, note: str | None = None) -> None:
         """Report the part that is done (0..1) and a note.
@@ -181,7 +184,7 @@ class RunningJob:
         """Enqueue another job and return its id. Its source is this job. Options as for `Client.enqueue`."""
         self.verify()
         request = job_request({"name": name, "kwargs": kwargs or {}, **options})
-        return self._enqueue_job(request, Source("job", str(self.id)))
+        return self._enqueue_job(request, Source("job", str(self.id), self.request_id))
 
     def verify(self) -> None:
         """Raise JobEnded after the job's end, and NotInAJob in a copy of the process that the job forked."""

@@ -110,9 +110,7 @@ class Workers:
             event, limit = _EVENTS[job.state], overdue[job.id]
             (log.error if job.state is JobState.FAILED else log.warning)(
                 event,
-                job_id=str(job.id),
-                job=job.name,
-                queue=job.queue,
+                **job.log_fields,
                 error=rescuing.CANCELLED if job.state is JobState.CANCELLED else rescuing.TIMED_OUT,
                 message=_overrun(limit),
                 hard_timeout=limit or None,
@@ -162,7 +160,7 @@ class Workers:
 
 
 def _log(job: TakenBack, how: str) -> None:
-    which = {"job_id": str(job.id), "job": job.name, "queue": job.queue, "crash_count": job.crash_count}
+    which = {**job.log_fields, "crash_count": job.crash_count}
     if job.blamed and job.suspected:
         log.warning("job.suspected", **which, suspected=job.suspected, solo=job.solo)
     elif job.blamed:

@@ -43,8 +43,8 @@ def put_off(job: ClaimedJob, worker: str, misfit: Misfit, problem: str) -> Finis
     delay = delay_after(job.put_off)
     JOBS_PUT_OFF.labels(job.queue, misfit).inc()
     log.warning(
-        "job.put_off", job_id=str(job.id), job=job.name, queue=job.queue, reason=reason,
-        times=job.put_off + 1, delay=round(delay.total_seconds(), 1),
+        "job.put_off", **job.log_fields, reason=reason, times=job.put_off + 1,
+        delay=round(delay.total_seconds(), 1),
     )  # fmt: skip
     return Finish(job.id, job.epoch, job.claim_id, Verb.SNOOZE, delay=delay, put_off=reason)
 

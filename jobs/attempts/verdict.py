@@ -93,7 +93,7 @@ class Verdict:
         """Return the end of an attempt whose work is done and whose result cannot be stored."""
         reason = storable(reason, LONGEST_MESSAGE)
         if not needed:
-            log.warning("job.result_dropped", job_id=str(job.id), job=job.name, reason=reason)
+            log.warning("job.result_dropped", **job.log_fields, reason=reason)
             return Finish(job.id, job.epoch, job.claim_id, Verb.COMPLETE, result=refused_result(reason))
         return Finish(
             job.id, job.epoch, job.claim_id, Verb.FAIL, error=self._entry(job, ResultRefused(reason), now)
@@ -136,7 +136,7 @@ class Verdict:
             after = _decide(job, error, policy, now, asked)
         except UsersCodeFailed as failed:
             after = None if job.attempt >= job.max_attempts else _FALLBACK_DELAY
-            log.error("retry_policy.failed", job_id=str(job.id), job=job.name, reason=str(failed))  # noqa: TRY400
+            log.error("retry_policy.failed", **job.log_fields, reason=str(failed))  # noqa: TRY400
             entry = replace(entry, message=with_problems(entry.message, (_what_follows(failed, after),)))
         if after is None:
             return Finish(job.id, job.epoch, job.claim_id, Verb.FAIL, error=entry)

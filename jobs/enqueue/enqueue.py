@@ -22,7 +22,6 @@ from callboard.jobs.enqueue.repository.inserting import ROWS
 from callboard.jobs.enqueue.unique_keys import write_mixed
 from callboard.jobs.errors import InvalidArguments
 from callboard.jobs.metrics import JOBS_ENQUEUED, UNIQUE_CONFLICTS
-from callboard.jobs.model.basics.ids import new_id
 from callboard.jobs.model.job import Source
 from callboard.jobs.model.new_job import (
     AlikeJobs,
@@ -32,6 +31,7 @@ from callboard.jobs.model.new_job import (
     batch_of,
     encode_args,
     encode_kwargs,
+    like_with,
     merged,
     new_job,
 )
@@ -130,8 +130,7 @@ class Enqueue:
             # Another version may accept these arguments.
             return self._check_each(request, kwargs, source)
         [like] = self._check_each(request, kwargs[:1], source).jobs
-        ids = [new_id() for _ in written]
-        return AlikeJobs(like.settings, ids, [like.args] * len(ids), written, [source.id] * len(ids))
+        return like_with(like, written)
 
     def _check_each(self, request: JobRequest, kwargs: Sequence[dict[str, Any]], source: Source) -> Batch:
         return self.check_all([request.model_copy(update={"kwargs": one}) for one in kwargs], source)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, String, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -68,6 +68,8 @@ class JobRow(Base):
     #: arguments, and the latest reason.
     put_off: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     put_off_reason: Mapped[str | None]
+    #: The id of the HTTP request that the job began with: that of its enqueue, or of its parent job.
+    request_id: Mapped[str | None] = mapped_column(String(128))
 
     __table_args__ = (
         CheckConstraint(in_states(frozenset(JobState)), name="state_known"),

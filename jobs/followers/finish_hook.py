@@ -78,7 +78,8 @@ class FollowerHook:
         followers = []
         for dispatch in end.children:
             try:
-                job = self._enqueue.check_job(dispatch.request, Source("job", str(end.id)), text_keys=True)
+                parent = Source("job", str(end.id), dispatch.request_id)
+                job = self._enqueue.check_job(dispatch.request, parent, text_keys=True)
             except Unavailable:
                 raise
             except CallboardError as error:

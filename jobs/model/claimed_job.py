@@ -37,6 +37,8 @@ class ClaimedJob(NamedTuple):
     #: True when the queue has limits, so the feeder must know when the attempt ends. None when the queue has
     #: no row.
     limited: bool | None = None
+    #: The id of the HTTP request that the job began with.
+    request_id: str | None = None
 
     @property
     def problem(self) -> str | None:
@@ -49,6 +51,16 @@ class ClaimedJob(NamedTuple):
                 return f"its {name} is negative"
         problem = options_problem(self.options)
         return None if problem is None else f"of its options, {problem}"
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Return the fields of each log line about this attempt."""
+        fields: dict[str, object] = {
+            "job_id": str(self.id), "job": self.name, "attempt": self.attempt, "queue": self.queue,
+        }  # fmt: skip
+        if self.request_id is not None:
+            fields["request_id"] = self.request_id
+        return fields
 
     @property
     def args(self) -> list[Any] | None:

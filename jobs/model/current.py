@@ -13,6 +13,9 @@ class Running(Protocol):
     @property
     def id(self) -> UUID: ...
 
+    @property
+    def request_id(self) -> str | None: ...
+
     #: Whether its function has ended. It is set on the instance.
     ended: bool
 
@@ -28,7 +31,9 @@ def current_source() -> Source:
     After the job's end, and in a copy of its process that it forked, the source is plain Python.
     """
     running = running_here.get()
-    return _PYTHON if running is None or running.ended else Source("job", str(running.id))
+    if running is None or running.ended:
+        return _PYTHON
+    return Source("job", str(running.id), running.request_id)
 
 
 def enter(job: Running | None) -> Token[Running | None]:

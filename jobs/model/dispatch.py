@@ -17,12 +17,14 @@ class Dispatch(NamedTuple):
                   a new id.
     max_attempts: the number that Dramatiq's options give. It may exceed the limit of a request.
     barrier:      enqueue the job when the last job arrives at this barrier (a group's completion callback).
+    request_id:   the request id of the job that the message follows.
     """
 
     request: JobRequest
     id: UUID | None = None
     max_attempts: int | None = None
     barrier: str | None = None
+    request_id: str | None = None
 
 
 def dispatched(dispatch: Dispatch, job: NewJob) -> NewJob:

@@ -94,3 +94,12 @@ class TakenBack(NamedTuple):
     crash_count: int
     suspected: int
     solo: bool
+    request_id: str | None
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Return the fields of each log line about this job."""
+        fields: dict[str, object] = {"job_id": str(self.id), "job": self.name, "queue": self.queue}
+        if self.request_id is not None:
+            fields["request_id"] = self.request_id
+        return fields

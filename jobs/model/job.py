@@ -21,10 +21,12 @@ class Source:
     door: how the job was enqueued; one of SOURCES.
     id:   who enqueued it: the name of an API key or a schedule, the id of a webhook delivery or of a parent
           job.
+    request_id: the id of the HTTP request that it began with. A job has that of its parent job.
     """
 
     door: str
     id: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Job:
     solo: bool
     put_off: int
     put_off_reason: str | None
+    request_id: str | None
 
     @property
     def finished(self) -> bool:

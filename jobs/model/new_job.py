@@ -66,6 +66,8 @@ class NewJob(NamedTuple):
     args: bytes
     kwargs: bytes
     source_id: str | None
+    #: The id of the HTTP request that it began with.
+    request_id: str | None
     settings: JobSettings
     unique: UniqueClaim | None = None
 
@@ -78,11 +80,12 @@ class AlikeJobs(NamedTuple):
     args: Sequence[bytes]
     kwargs: Sequence[bytes]
     source_ids: Sequence[str | None]
+    request_ids: Sequence[str | None]
 
     @property
     def jobs(self) -> list[NewJob]:
         """Return the same jobs as separate NewJob values."""
-        columns = zip(self.ids, self.args, self.kwargs, self.source_ids, strict=True)
+        columns = zip(self.ids, self.args, self.kwargs, self.source_ids, self.request_ids, strict=True)
         return [NewJob(*row, self.settings) for row in columns]
 
     def parts(self, size: int) -> "list[AlikeJobs]":
@@ -91,9 +94,12 @@ class AlikeJobs(NamedTuple):
             return [self]
         cuts = [slice(start, start + size) for start in range(0, len(self.ids), size)]
         return [
-            AlikeJobs(self.settings, self.ids[cut], self.args[cut], self.kwargs[cut], self.source_ids[cut])
+            AlikeJobs(
+                self.settings, self.ids[cut], self.args[cut], self.kwargs[cut], self.source_ids[cut],
+                self.request_ids[cut],
+            )
             for cut in cuts
-        ]
+        ]  # fmt: skip
 
 
 class MixedJobs(NamedTuple):
@@ -117,7 +123,7 @@ def batch_of(jobs: Sequence[NewJob]) -> Batch:
     """Make a batch of these jobs, in the same order."""
     if len(jobs) == 1 and jobs[0].unique is None:
         [job] = jobs
-        return AlikeJobs(job.settings, [job.id], [job.args], [job.kwargs], [job.source_id])
+        return AlikeJobs(job.settings, [job.id], [job.args], [job.kwargs], [job.source_id], [job.request_id])
     settings = jobs[0].settings if jobs else None
     if settings is None or any(job.unique is not None or job.settings != settings for job in jobs):
         return MixedJobs(jobs)
@@ -127,6 +133,7 @@ def batch_of(jobs: Sequence[NewJob]) -> Batch:
         [job.args for job in jobs],
         [job.kwargs for job in jobs],
         [job.source_id for job in jobs],
+        [job.request_id for job in jobs],
     )
 
 
@@ -144,6 +151,7 @@ def merged(batches: Sequence[Batch]) -> Batch:
         [args for batch in alike for args in batch.args],
         [kwargs for batch in alike for kwargs in batch.kwargs],
         [source_id for batch in alike for source_id in batch.source_ids],
+        [request_id for batch in alike for request_id in batch.request_ids],
     )
 
 
@@ -182,7 +190,15 @@ def new_job(
         options=_options(request, text_keys=text_keys),
         limit_key=request.limit_key or (derive(kind.limit_by) if kind and kind.limit_by else None),
     )
-    return NewJob(new_id(), args, kwargs, source.id, settings, _unique(request, kind, source, derive))
+    unique = _unique(request, kind, source, derive)
+    return NewJob(new_id(), args, kwargs, source.id, source.request_id, settings, unique)
+
+
+def like_with(job: NewJob, kwargs: Sequence[bytes]) -> AlikeJobs:
+    """Return a new job like this one for each of these encoded named arguments."""
+    ids, count = [new_id() for _ in kwargs], len(kwargs)
+    sources, request_ids = [job.source_id] * count, [job.request_id] * count
+    return AlikeJobs(job.settings, ids, [job.args] * count, kwargs, sources, request_ids)
 
 
 def with_delivery(job: NewJob, delivery_id: UUID) -> NewJob:

@@ -172,6 +172,7 @@ def _job(new: NewJob, receipt: Receipt, *, run_at: datetime, enqueued_at: dateti
         solo=False,
         put_off=0,
         put_off_reason=None,
+        request_id=new.request_id,
     )
 
 

@@ -4,7 +4,7 @@ One transaction does this for all requests that arrived together. It also leaves
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -148,11 +148,12 @@ class Deliveries:
         if known is None:
             return no_source(one.source)
         try:
-            return self._verify(known.source, one.headers, one.body)
+            return self._verify(known.source, one)
         except Exception as error:  # noqa: BLE001 - it is this request's result
             return error
 
-    def _verify(self, source: WebhookSource, headers: Mapping[str, str], body: bytes) -> _Verified | Accepted:
+    def _verify(self, source: WebhookSource, incoming: Incoming) -> _Verified | Accepted:
+        headers, body = incoming.headers, incoming.body
         form = body_form(headers)
         scheme = SCHEMES.get(source.scheme)
         if scheme is None:
@@ -169,7 +170,9 @@ class Deliveries:
         job, aside, refusal = None, None, None
         if not source.events or verified.event in source.events:
             try:
-                job, aside = self._jobs.make(source.job, verified, payload, delivery_id, digest)
+                job, aside = self._jobs.make(
+                    source.job, verified, payload, delivery_id, digest, incoming.request_id
+                )
             except CallboardError as error:
                 refusal = error
             except ValidationError:

@@ -14,11 +14,13 @@ class Incoming:
     """A request to a source, as it arrived.
 
     `headers` are as the schemes take them (schemes/scheme.py); `body` is the raw bytes that were signed.
+    `request_id` is that of the HTTP request.
     """
 
     source: str
     headers: Mapping[str, str]
     body: bytes
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,20 @@ class DeliveryJobs:
         self._catalogue = catalogue
 
     def make(
-        self, name: str, verified: Verified, payload: Payload, delivery_id: UUID, body_sha256: str
+        self,
+        name: str,
+        verified: Verified,
+        payload: Payload,
+        delivery_id: UUID,
+        body_sha256: str,
+        request_id: str | None,
     ) -> tuple[NewJob, Aside | None]:
         """Return the job, and why the raw body must be kept; None when `payload` has all of it.
 
         name: of the source's job. Raises InvalidArguments when the job does not accept the payload.
         """
         versions = self._catalogue.find(name)
-        source = Source("webhook", str(delivery_id))
+        source = Source("webhook", str(delivery_id), request_id)
         kwargs = {"event": verified.event, "delivery_id": verified.external_id, "payload": payload.value}
         if not payload.is_unreadable:
             # A delivery is accepted even if no worker has published the job yet: a later worker can run it.

@@ -144,7 +144,11 @@ class Intake:
         return results[0]
 
     async def receive_async(
-        self, source: str, headers: Mapping[str, str], read_body: Callable[[], Awaitable[bytes]]
+        self,
+        source: str,
+        headers: Mapping[str, str],
+        read_body: Callable[[], Awaitable[bytes]],
+        request_id: str | None = None,
     ) -> Accepted:
         """Do what `receive` does, from a coroutine. Requests at the same time share a transaction.
 
@@ -153,7 +157,7 @@ class Intake:
         with self._recording(source) as results:
             await self._sources.find(source)
             body_form(headers)
-            incoming = Incoming(source, headers, await read_body())
+            incoming = Incoming(source, headers, await read_body(), request_id)
             results.append(await self._batcher.run_async(incoming, size=len(incoming.body)))
         return results[0]
 

@@ -185,4 +185,5 @@ def test_the_job_object_has_the_fields_of_the_interface(document):
         "solo",
         "put_off",
         "put_off_reason",
+        "request_id",
     ]

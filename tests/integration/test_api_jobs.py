@@ -13,7 +13,7 @@ from tests.integration.api_client import api_in_process, error_of, finish, witho
 FIELDS = (
     "id name queue state priority args kwargs attempt max_attempts run_at enqueued_at started_at finished_at progress"
     " progress_note result errors tags source source_id unique_key worker_id timeout cancel_requested_at crash_count"
-    " hard_timeout options limit_key solo put_off put_off_reason"
+    " hard_timeout options limit_key solo put_off put_off_reason request_id"
 )
 
 

@@ -54,7 +54,7 @@ class Harness:
 
     def attempt(self, name: str, *, started: bool = True) -> Any:
         finish = SimpleNamespace(id=name, verb=Verb.COMPLETE) if started else None
-        job = SimpleNamespace(id=name, claim_id=name, queue="q", name="j", limited=False)
+        job = SimpleNamespace(id=name, claim_id=name, queue="q", name="j", limited=False, log_fields={})
         return SimpleNamespace(
             finish=finish, job=job, began_at=None, unwritable=lambda _: self.bared.append(name)
         )

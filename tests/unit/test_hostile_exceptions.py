@@ -32,7 +32,7 @@ VERDICT = Verdict("host:1")
 def job(attempt: int = 1, max_attempts: int = 5) -> Any:
     return SimpleNamespace(
         id=new_id(), epoch=1, claim_id=new_id(), name="j", attempt=attempt, max_attempts=max_attempts,
-        enqueued_at=NOW, options=None,
+        enqueued_at=NOW, options=None, log_fields={},
     )  # fmt: skip
 
 

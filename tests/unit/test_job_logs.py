@@ -34,7 +34,7 @@ from callboard.workers.report.job_log_handler import JobLogHandler
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
-def job_running(told: list[RunningJob] | None = None) -> RunningJob:
+def job_running(told: list[RunningJob] | None = None, request_id: str | None = None) -> RunningJob:
     claimed = ClaimedJob(
         new_id(),
         3,
@@ -53,6 +53,7 @@ def job_running(told: list[RunningJob] | None = None) -> RunningJob:
         None,
         None,
         0,
+        request_id=request_id,
     )
     return RunningJob(claimed, None, ([] if told is None else told).append, None)
 
@@ -252,6 +253,23 @@ def test_each_line_that_a_job_logs_has_the_fields_of_the_job(monkeypatch, reques
     assert (first["job_id_"], first["queue_"], adapted["job_"]) == ("other", "q", "other")
     assert (event["job_id_"], event["attempt_"]) == ("other", 7)
     assert messages(running)[2] == "an event job_id=other attempt=7"
+
+
+def test_a_line_has_the_id_of_the_request_that_its_job_began_with(monkeypatch, request):
+    shown = StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    request.getfixturevalue("running")
+    running = job_running(request_id="order-7")
+    token = enter(running)
+    try:
+        say_in_all_ways()
+        current_job().log.error("its own", request_id="other")
+    finally:
+        leave(running, token)
+    lines = [orjson.loads(line) for line in shown.getvalue().splitlines()]
+    assert [line["request_id"] for line in lines] == ["order-7"] * 6
+    assert lines[5]["request_id_"] == "other"
+    assert messages(running)[5] == "its own request_id=other"
 
 
 def test_secrets_are_masked_before_anything_is_cut(running):

@@ -31,6 +31,7 @@ JOB: Any = SimpleNamespace(
     max_attempts=5,
     enqueued_at=NOW,
     options=None,
+    log_fields={},
 )
 VERDICT = Verdict("host:1")
 

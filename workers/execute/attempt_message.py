@@ -57,9 +57,8 @@ class AttemptMessage(dramatiq.MessageProxy):
             try:
                 kept[name] = orjson.loads(encode(value, limit=OPTIONS_LIMIT, what=name, text_keys=True))
             except NotStorable as error:
-                log.warning(
-                    "message.option_not_kept", job_id=self.message_id, option=name, reason=error.message
-                )
+                fields = self.attempt.job.log_fields
+                log.warning("message.option_not_kept", **fields, option=name, reason=error.message)
         changed = orjson.dumps(kept)
         return None if changed == self._stored or len(changed) > OPTIONS_LIMIT else changed
 

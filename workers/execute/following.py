@@ -42,11 +42,16 @@ def followers(
     read.
     """
     try:
-        return tuple(_followers(broker, message, finish, error))
+        request_id = message.attempt.job.request_id
+        return tuple(
+            one._replace(request_id=request_id) for one in _followers(broker, message, finish, error)
+        )
     except BaseException as problem:  # noqa: BLE001
         # The options come from the sender of the message, and middleware is the user's. Neither must keep the
         # attempt from ending.
-        log.error("job.next_jobs_not_enqueued", job_id=message.message_id, reason=_reason(problem))  # noqa: TRY400
+        log.error(  # noqa: TRY400
+            "job.next_jobs_not_enqueued", **message.attempt.job.log_fields, reason=_reason(problem)
+        )
         return ()
 
 
@@ -77,7 +82,9 @@ def send_again(broker: CallboardBroker, message: AttemptMessage, finish: Finish)
         broker.emit_before("enqueue", again, delay)
         broker.emit_after("enqueue", again, delay)
     except BaseException as problem:  # noqa: BLE001 - middleware is the user's
-        log.error("message.retry_hook_failed", job_id=message.message_id, reason=_reason(problem))  # noqa: TRY400
+        log.error(  # noqa: TRY400
+            "message.retry_hook_failed", **message.attempt.job.log_fields, reason=_reason(problem)
+        )
     message.options = {name: value for name, value in again.options.items() if name != "eta"}
 
 

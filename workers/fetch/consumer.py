@@ -152,7 +152,7 @@ class JobConsumer(dramatiq.Consumer):
     def _end(self, attempt: Attempt, reason: str, verb: Verb) -> None:
         """Pass on an attempt. One that has no outcome ends with this verb."""
         if attempt.finish is None and not attempt.unstarted:
-            log.warning("job.not_run", job_id=str(attempt.job.id), reason=reason)
+            log.warning("job.not_run", **attempt.job.log_fields, reason=reason)
             attempt.finish = Finish(attempt.job.id, attempt.job.epoch, attempt.job.claim_id, verb)
         self._ends.put(attempt)
 

@@ -242,7 +242,7 @@ class Flusher(WatchedThread):
         try:
             self._write_alone(attempt)
         except Exception:  # Postgres may refuse anything, for example by a trigger or a missing right
-            log.exception("flusher.set_aside", job_id=str(attempt.job.id))
+            log.exception("flusher.set_aside", **attempt.job.log_fields)
             self._refused[attempt.job.claim_id] = attempt
             self._pauses.failed(attempt.job.claim_id)
             return False
@@ -258,7 +258,7 @@ class Flusher(WatchedThread):
                 self._write_alone(attempt)
             except Exception as error:  # noqa: BLE001 - as above; its traceback was logged the first time
                 log.error(  # noqa: TRY400
-                    "flusher.still_refused", job_id=str(attempt.job.id), error=type(error).__name__
+                    "flusher.still_refused", **attempt.job.log_fields, error=type(error).__name__
                 )
                 self._pauses.failed(claim)
             else:

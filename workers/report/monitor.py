@@ -149,5 +149,5 @@ def interrupt(attempt: Attempt, reason: type[JobInterrupt]) -> bool:
         return False
     if attempt.interrupted is not reason:
         attempt.interrupted = reason
-        log.info("job.interrupted", job_id=str(attempt.job.id), job=attempt.job.name, reason=reason.__name__)
+        log.info("job.interrupted", **attempt.job.log_fields, reason=reason.__name__)
     return True

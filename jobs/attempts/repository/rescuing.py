@@ -68,7 +68,8 @@ UPDATE {SCHEMA}.jobs j SET state = v.state, crash_count = v.crash_count, suspect
   attempt = greatest(j.attempt - 1, 0),
   epoch = {NEXT_EPOCH}, finished_at = CASE WHEN v.state = 'queued' THEN NULL ELSE clock_timestamp() END
 FROM verdict v WHERE {by_id("v.id")}
-RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo
+RETURNING {HINT}, j.state, j.name, v.blame <> 'none' AS blamed, j.crash_count, j.suspected, j.solo,
+  j.request_id
 """)
 
 
@@ -125,7 +126,7 @@ UPDATE {SCHEMA}.jobs j SET state = t.state, suspected = 0, solo = false, epoch =
     random() * least(power(2, least(j.attempt, 30) - 1), :longest))) END,
   finished_at = CASE WHEN t.state <> 'retrying' THEN clock_timestamp() END
 FROM target t WHERE {by_id("t.id")}
-RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo
+RETURNING j.id, j.state, j.name, j.queue, j.crash_count, j.suspected, j.solo, j.request_id
 """)
 
 
@@ -148,5 +149,6 @@ def overrun(connection: Connection, worker: UUID, overdue: Sequence[tuple[UUID, 
 
 def _taken_back(row: Any, *, blamed: bool) -> TakenBack:
     return TakenBack(
-        row.id, row.name, row.queue, JobState(row.state), blamed, row.crash_count, row.suspected, row.solo
-    )
+        row.id, row.name, row.queue, JobState(row.state), blamed, row.crash_count, row.suspected, row.solo,
+        row.request_id,
+    )  # fmt: skip

@@ -63,7 +63,7 @@ WITH input AS MATERIALIZED (
     id uuid, name text, queue text, args jsonb, kwargs jsonb, priority smallint, max_attempts int,
     due timestamptz, delay double precision, expires_at timestamptz, unique_key text, tags jsonb,
     timeout double precision, door text, source_id text, hard_timeout double precision, options jsonb,
-    limit_key text)
+    limit_key text, request_id text)
 )"""
 
 
@@ -71,11 +71,11 @@ def _insert(where: str = "") -> TextClause:
     return text(f"""{_INPUT}
 INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, unique_key,
-  tags, timeout, source, source_id, hard_timeout, options, limit_key)
+  tags, timeout, source, source_id, hard_timeout, options, limit_key, request_id)
 SELECT i.id, i.name, i.queue, CASE WHEN i.run_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   i.args, i.kwargs, i.priority, i.max_attempts, i.run_at, statement_timestamp(), i.expires_at, i.unique_key,
   ARRAY(SELECT jsonb_array_elements_text(i.tags)), i.timeout * interval '1 second', i.door, i.source_id,
-  i.hard_timeout * interval '1 second', i.options, i.limit_key
+  i.hard_timeout * interval '1 second', i.options, i.limit_key, i.request_id
 FROM input i{where}
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {in_states(ACTIVE)} DO NOTHING
 RETURNING {_returning(InsertedRow, "j.queue")}
@@ -90,11 +90,12 @@ def _insert_alike(jobs: str) -> TextClause:
     return text(f"""
 INSERT INTO {SCHEMA}.jobs AS j (
   id, name, queue, state, args, kwargs, priority, max_attempts, run_at, enqueued_at, expires_at, tags,
-  timeout, source, source_id, hard_timeout, options, limit_key)
+  timeout, source, source_id, hard_timeout, options, limit_key, request_id)
 SELECT i.id, :name, :queue, CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END,
   CAST(i.args AS jsonb), CAST(i.kwargs AS jsonb), CAST(:priority AS smallint), :max_attempts, due.at,
   statement_timestamp(), CAST(:expires_at AS timestamptz), CAST(:tags AS text[]), CAST(:timeout AS interval),
-  :door, i.source_id, CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text)
+  :door, i.source_id, CAST(:hard_timeout AS interval), CAST(:options AS jsonb), CAST(:limit_key AS text),
+  i.request_id
 FROM {jobs}, (SELECT coalesce(CAST(:run_at AS timestamptz),
     statement_timestamp() + CAST(:delay AS double precision) * interval '1 second') AS at) AS due
 RETURNING {_returning(AlikeRow, ":queue")}
@@ -102,12 +103,12 @@ RETURNING {_returning(AlikeRow, ":queue")}
 
 
 _INSERT_MANY: Final = _insert_alike("""
-  unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]))
-    AS i(id, args, kwargs, source_id)""")
+  unnest(CAST(:ids AS uuid[]), CAST(:args AS text[]), CAST(:kwargs AS text[]), CAST(:source_ids AS text[]),
+    CAST(:request_ids AS text[])) AS i(id, args, kwargs, source_id, request_id)""")
 #: A single job needs no arrays, which both sides would make and read.
 _INSERT_ONE: Final = _insert_alike("""
   (SELECT CAST(:id AS uuid) AS id, CAST(:args AS text) AS args, CAST(:kwargs AS text) AS kwargs,
-    CAST(:source_id AS text) AS source_id) AS i""")
+    CAST(:source_id AS text) AS source_id, CAST(:request_id AS text) AS request_id) AS i""")
 
 
 def insert_alike(statements: Statements, jobs: AlikeJobs) -> AlikeRow:
@@ -122,14 +123,22 @@ def insert_alike(statements: Statements, jobs: AlikeJobs) -> AlikeRow:
         statement = _INSERT_ONE
         parameters["id"] = text_of(jobs.ids[0])
         parameters["args"], parameters["kwargs"] = jobs.args[0].decode(), jobs.kwargs[0].decode()
-        parameters["source_id"] = jobs.source_ids[0]
+        parameters["source_id"], parameters["request_id"] = jobs.source_ids[0], jobs.request_ids[0]
     else:
         statement = _INSERT_MANY
         parameters["ids"] = Uuids(jobs.ids)
         parameters["args"], parameters["kwargs"] = Texts(jobs.args), Texts(jobs.kwargs)
-        parameters["source_ids"] = Texts([None if one is None else one.encode() for one in jobs.source_ids])
+        parameters["source_ids"] = _texts(jobs.source_ids)
+        parameters["request_ids"] = _texts(jobs.request_ids)
     run_at, limited, state = statements.execute(statement, parameters).first()
     return AlikeRow(run_at, limited, JobState(state))
+
+
+def _texts(values: Sequence[str | None]) -> Texts:
+    """Return an array for `unnest`. All None: an empty one, because `unnest` fills up with NULL."""
+    if values.count(None) == len(values):
+        return Texts([])
+    return Texts([None if one is None else one.encode() for one in values])
 
 
 _PLAIN: Final = _insert()
@@ -174,7 +183,8 @@ RETURNING {_returning(InsertedRow, "j.queue")}
 def replace(statements: Statements, holder: UUID, job: NewJob) -> InsertedRow | None:
     """replace: waiting | scheduled | queued | retrying -> queued | scheduled, or waiting as before; epoch+1.
 
-    The job takes all values of the new job except id, name, queue and source. Its attempts start again.
+    The job takes all values of the new job except id, name, queue, source and request id. Its attempts start
+    again.
     Returns None when the job has started meanwhile.
     """
     row = statements.execute(_REPLACE, {"jobs": _encoded([job]), "holder": holder}).first()
@@ -193,6 +203,7 @@ def _as_json(job: NewJob) -> dict[str, Any]:
         "args": orjson.Fragment(job.args),
         "kwargs": orjson.Fragment(job.kwargs),
         "source_id": job.source_id,
+        "request_id": job.request_id,
         "unique_key": None if job.unique is None else job.unique.key,
         "due": settings.run_at,
         "run_at": None,

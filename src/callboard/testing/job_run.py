@@ -224,6 +224,7 @@ def _claimed(new: NewJob, plan: _Plan) -> ClaimedJob:
         timeout=settings.timeout, run_at=now, enqueued_at=now, started_at=now,
         hard_timeout=settings.hard_timeout,
         options=None if settings.options is None else parsed(settings.options), put_off=0,
+        request_id=new.request_id,
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ FIELDS = [
     "solo",
     "put_off",
     "put_off_reason",
+    "request_id",
 ]
 REPORT = '{"account_id": 7, "month": "2026-10"}'
 

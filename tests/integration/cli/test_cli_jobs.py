@@ -5,6 +5,8 @@ import os
 import pytest
 from sqlalchemy import text
 
+from callboard.jobs.model.job import Source
+from callboard.jobs.model.request import job_request
 from callboard.jobs.model.states import Verb
 
 MISSING = "01a204f3-1779-7083-a62d-f85f810aa57a"
@@ -105,6 +107,13 @@ def test_the_card_of_a_failed_job_tells_its_life(callboard, worker, enqueued):
         assert told in card.out
     assert "Traceback" not in card.out
     assert "Traceback (most recent call last):" in callboard("job", "show", job_id, "--traceback").out
+
+
+def test_the_card_of_a_job_names_the_request_that_it_began_with(callboard, platform):
+    batch = platform.enqueue.check(job_request({"name": "x", "unchecked": True}), Source("http", "k", "r-7"))
+    [job_id] = platform.enqueue.accept(batch).ids
+    assert "r-7" in callboard("job", "show", str(job_id)).out
+    assert callboard("job", "show", str(job_id), "--json").json["request_id"] == "r-7"
 
 
 def test_the_card_of_a_job_that_retries_says_when(callboard, worker, enqueued):

@@ -64,7 +64,7 @@ def new_job_of(
         "door": "python", "priority": 5, "max_attempts": 10, "run_at": None, "delay": None, "expires_at": None, "tags": (),
         "timeout": None, "hard_timeout": None, "options": None, "limit_key": None,
     } | settings  # fmt: skip
-    return NewJob(new_id(), b"[]", kwargs, None, JobSettings(name=name, queue=queue, **given), claim)
+    return NewJob(new_id(), b"[]", kwargs, None, None, JobSettings(name=name, queue=queue, **given), claim)
 
 
 def enqueue_all(platform: Platform, requests: Sequence[JobRequest], source: Source = PYTHON) -> list[Receipt]:
