@@ -64,8 +64,9 @@ class HumanLines:
 
 
 def _quoted(value: object) -> str:
-    """Return a value on one line, in quotes if it is empty or has spaces."""
-    text = _visible(str(value))
+    """Return a value on one line, in quotes if it is empty or has spaces. A list of texts is their list."""
+    texts = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    text = _visible(", ".join(value) if texts else str(value))
     return f'"{text}"' if not text or " " in text else text
 
 
