@@ -47,7 +47,7 @@ def ready_message(settings: "Settings", address: str) -> "RenderableType":
 
 
 def command_name() -> str:
-    """Return how a shell calls this program: by its path when the PATH does not have it, as after `make up`."""
+    """Return how a shell calls this program: by its path when PATH does not have it, as after `make up`."""
     program = Path(sys.executable).with_name("callboard")
     if shutil.which("callboard") or not program.exists():
         return "callboard"
