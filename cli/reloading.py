@@ -44,8 +44,8 @@ def run_reloading(options: Mapping[str, str | int]) -> None:
     os.environ["CALLBOARD_GRACE"] = exact_duration(grace)
     flags = [f"--{key}={value}" for key, value in options.items()]
     paths = watched(settings.jobs, Path.cwd())
-    # `worker.reloading` says more than its line with the number of changes.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # Its lines say less than `worker.reloading` and what the worker logs.
+    logging.getLogger("watchfiles").setLevel(logging.ERROR)
     log.info("worker.watching", folders=[str(path) for path in paths])
     # The embedded servers run on while the worker restarts.
     with servers(settings):

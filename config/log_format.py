@@ -65,8 +65,9 @@ class HumanLines:
 
 def _quoted(value: object) -> str:
     """Return a value on one line, in quotes if it is empty or has spaces. A list of texts is their list."""
-    texts = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
-    text = _visible(", ".join(value) if texts else str(value))
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        value = ", ".join(value)
+    text = _visible(str(value))
     return f'"{text}"' if not text or " " in text else text
 
 
