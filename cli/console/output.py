@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 10_000
 _CARD_WIDTH: Final = 80
 _GAP: Final = 2
-#: A column is cut down to this width, or its own least, before another one moves to the second line.
+#: A column is cut down to this width before another one moves to the second line.
 _READABLE_WIDTH: Final = 12
 #: A column is never cut below this width.
 _MIN_COLUMN_WIDTH: Final = 6
@@ -126,7 +126,6 @@ class Column:
     cut:   shortened with an ellipsis when the table is too wide
     right: aligned to the right
     fold:  continued on the next line when the table is too wide
-    least: with cut or fold: other columns move to the second line before this one gets narrower
     """
 
     title: str
@@ -134,7 +133,6 @@ class Column:
     cut: bool = False
     right: bool = False
     fold: bool = False
-    least: int = _READABLE_WIDTH
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]], *, empty: str) -> None:
@@ -188,7 +186,7 @@ def _split(
     """Return which columns stand in the row, and which on the second line below it."""
     beside = list(range(len(columns)))
     needed = [
-        min(size, columns[at].least) if columns[at].cut or columns[at].fold else size
+        min(size, _READABLE_WIDTH) if columns[at].cut or columns[at].fold else size
         for at, size in enumerate(_natural(columns, cells))
     ]
     while len(beside) > 1 and sum(needed[at] + _GAP for at in beside) - _GAP > width:

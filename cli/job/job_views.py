@@ -36,7 +36,7 @@ _MAX_TRACEBACK_LINES: Final = 60
 _COLUMNS: Final = (
     Column("ID"),
     Column("STATE"),
-    Column("NAME", cut=True, least=24),
+    Column("NAME", cut=True),
     Column("QUEUE", wide=True, cut=True),
     Column("ATTEMPT", wide=True, right=True),
     Column("WHEN"),

@@ -36,17 +36,6 @@ def test_a_table_is_cut_where_it_may_be_and_fits(monkeypatch):
     ]
 
 
-def test_a_column_with_a_least_width_stays_whole_and_another_one_moves(monkeypatch):
-    screen = terminal(monkeypatch, NO_COLOR="1")
-    columns = (COLUMNS[0], Column("NAME", cut=True, least=24), *COLUMNS[2:])
-    print_table(columns, [("0123456789", "a name of 22 letters..", "more", "1")], empty="")
-    assert screen.getvalue().splitlines() == [
-        "ID          NAME                    N",
-        "0123456789  a name of 22 letters..  1",
-        "  more more",
-    ]
-
-
 def test_columns_that_do_not_fit_stand_below_their_row(monkeypatch):
     screen = terminal(monkeypatch, NO_COLOR="1", COLUMNS="32")
     print_table(COLUMNS, [("0123456789", "a long name", "more to say", "1"), ("1", "b", "", "22")], empty="")
