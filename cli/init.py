@@ -98,6 +98,9 @@ def init(*, dry_run: bool, as_json: bool) -> None:
         note(f"kept {path}, which exists")
     if made.files and _SETTINGS in made.kept:
         note(f'add this line to {_SETTINGS}: jobs = "{made.module}"')
+    named = os.environ.get("CALLBOARD_JOBS")
+    if made.files and named:
+        note(f"CALLBOARD_JOBS={one_line(named)} is set here and overrides {_SETTINGS}: unset CALLBOARD_JOBS")
     if made.files and not dry_run:
         note("start the platform with 'callboard up'; then, in another terminal:")
         click.echo("""callboard job enqueue greet --args '{"name": "Ada"}' --wait""")

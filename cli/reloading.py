@@ -1,5 +1,6 @@
 """`callboard run worker --reload`: a worker that restarts when the code of its jobs changes."""
 
+import logging
 import os
 import shlex
 import sys
@@ -32,12 +33,9 @@ def run_reloading(options: Mapping[str, str | int]) -> None:
     A worker that ends by itself, such as after a syntax error, is started again after the next change.
     options: settings that the command line gives, by key. Raises Unavailable without watchfiles.
     """
-    try:
-        from watchfiles import PythonFilter, run_process
-    except ModuleNotFoundError:
-        raise Unavailable(
-            "--reload needs watchfiles, which is not installed: pip install 'callboard[reload]'"
-        ) from None
+    check_watchfiles()
+    from watchfiles import PythonFilter, run_process
+
     from callboard.cli.console.runtime import server_settings
     from callboard.config.embedded import servers
 
@@ -46,6 +44,8 @@ def run_reloading(options: Mapping[str, str | int]) -> None:
     os.environ["CALLBOARD_GRACE"] = exact_duration(grace)
     flags = [f"--{key}={value}" for key, value in options.items()]
     paths = watched(settings.jobs, Path.cwd())
+    # Its lines say less than `worker.reloading` and what the worker logs.
+    logging.getLogger("watchfiles").setLevel(logging.ERROR)
     log.info("worker.watching", folders=[str(path) for path in paths])
     # The embedded servers run on while the worker restarts.
     with servers(settings):
@@ -59,6 +59,16 @@ def run_reloading(options: Mapping[str, str | int]) -> None:
             debounce=200,
             sigint_timeout=int(grace.total_seconds()) + _KILL_MARGIN,
         )
+
+
+def check_watchfiles() -> None:
+    """Raise Unavailable unless watchfiles is installed."""
+    try:
+        import watchfiles  # noqa: F401 - whether it can be imported
+    except ModuleNotFoundError:
+        raise Unavailable(
+            "--reload needs watchfiles, which is not installed: pip install 'callboard[reload]'"
+        ) from None
 
 
 def watched(modules: Sequence[str], folder: Path) -> list[Path]:

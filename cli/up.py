@@ -16,8 +16,6 @@ from callboard.jobs.errors import CallboardError, Conflict, InvalidInput, Unavai
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from rich.console import RenderableType
-
     from callboard.cli.console.processes import Child
     from callboard.config.embedded import EmbeddedServers, ServerUrls
     from callboard.config.settings import Settings
@@ -35,8 +33,11 @@ _LAST_PORT: Final = 65535
 
 
 @click.command()
+@click.option(
+    "--reload", is_flag=True, help="For development: restart the workers when the code of the jobs changes."
+)
 @json_option
-def up(*, as_json: bool) -> None:
+def up(*, reload: bool, as_json: bool) -> None:
     """Run the whole platform here: servers, api, scheduler, workers.
 
     Starts Postgres and Valkey in the data folder unless CALLBOARD_DATABASE_URL and
@@ -46,15 +47,23 @@ def up(*, as_json: bool) -> None:
     """
     import structlog
 
+    from callboard.cli.console.platform_is_up import ready_message
     from callboard.cli.console.processes import Parent
     from callboard.cli.console.runtime import direct_platform, server_settings
     from callboard.config.embedded import secret_key
     from callboard.config.log_writer import put_text
+    from callboard.config.module_folders import check_named
     from callboard.jobs.outage import Outage
 
     settings = server_settings()
     _check_metrics_ports(settings)
+    if reload:
+        from callboard.cli.reloading import check_watchfiles
+
+        check_watchfiles()
     port, key = _free_port(settings), secret_key(settings)
+    # A worker would refuse this too, but only after the servers have started.
+    check_named(settings.jobs)
     with _servers(settings) as (urls, embedded), closing(direct_platform(settings, urls)) as platform:
         platform.migrations.upgrade()
         # A signal is handled between two looks into Postgres.
@@ -67,7 +76,7 @@ def up(*, as_json: bool) -> None:
                 sys.stdout.flush()
             else:
                 # Between the log lines: the reader of stderr may be slow.
-                put_text(rich_text(_ready_message(settings, address), stream=sys.stderr))
+                put_text(rich_text(ready_message(settings, address), stream=sys.stderr))
 
         # Workers of an earlier run that was killed may still hold leases; they do not count as started.
         earlier = _live_workers(platform)
@@ -88,6 +97,7 @@ def up(*, as_json: bool) -> None:
                     "CALLBOARD_PORT": str(port),
                 },
                 has_workers,
+                reload=reload,
             ),
             is_ready=lambda: _answers_ready(address),
             on_ready=on_ready,
@@ -144,7 +154,7 @@ def _ensure(settings: "Settings", embedded: "EmbeddedServers") -> None:
 
 
 def _children(
-    settings: "Settings", shared: Mapping[str, str], has_workers: Callable[[], bool]
+    settings: "Settings", shared: Mapping[str, str], has_workers: Callable[[], bool], *, reload: bool = False
 ) -> "list[Child]":
     """Return the three processes, in the reverse order of their stop.
 
@@ -173,6 +183,7 @@ def _children(
                 "run",
                 *(["--when-stdin-ends"] * (name == "api")),
                 name,
+                *(["--reload"] * (reload and name == "worker")),
             ],
             {
                 **os.environ,
@@ -244,36 +255,3 @@ def _reachable(host: str) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _ready_message(settings: "Settings", address: str) -> "RenderableType":
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    facts = Table.grid(padding=(0, 3, 0, 0))
-    facts.add_column(style="bright_black", no_wrap=True)
-    facts.add_column(overflow="fold")
-    facts.add_row("api", Text(address, style="bold cyan"))
-    facts.add_row(
-        "database", "from CALLBOARD_DATABASE_URL" if settings.database_url else "Postgres, embedded"
-    )
-    facts.add_row("redis", "from CALLBOARD_REDIS_URL" if settings.redis_url else "Valkey, embedded")
-    if not (settings.database_url and settings.redis_url):
-        facts.add_row("data", str(settings.data_dir))
-    facts.add_row("jobs", ", ".join(settings.jobs))
-    facts.add_row("workers", f"{settings.processes} processes with {settings.threads} threads each")
-    steps = Table.grid(padding=(0, 3, 0, 0))
-    steps.add_column(style="bold", no_wrap=True)
-    steps.add_column(style="bright_black")
-    steps.add_row("callboard key create me --role admin", "create a key for HTTP")
-    steps.add_row("callboard job enqueue NAME --args '{...}'", "enqueue a job; --wait waits for it")
-    steps.add_row("callboard job list", "see what became of it")
-    return Group(
-        Text("\nCallboard is up.", style="bold green"),
-        Padding(facts, (1, 0, 1, 2)),
-        Text("In another terminal, in this folder:"),
-        Padding(steps, (1, 0, 1, 2)),
-        Text("Ctrl-C stops everything; a second Ctrl-C stops it faster.\n", style="bright_black"),
-    )

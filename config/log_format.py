@@ -64,7 +64,9 @@ class HumanLines:
 
 
 def _quoted(value: object) -> str:
-    """Return a value on one line, in quotes if it is empty or has spaces."""
+    """Return a value on one line, in quotes if it is empty or has spaces. A list of texts is their list."""
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        value = ", ".join(value)
     text = _visible(str(value))
     return f'"{text}"' if not text or " " in text else text
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from importlib import import_module
 
+from callboard.config.module_folders import check_named
 from callboard.jobs.dramatiq.import_faults import naming_faults
 from callboard.jobs.errors import InvalidInput
 from callboard.workers.boot_report import IMPORTING, BootReport
@@ -13,10 +14,7 @@ def import_jobs(modules: tuple[str, ...], report: BootReport) -> None:
 
     Raises InvalidInput that names a module that cannot be imported, and the line of the fault.
     """
-    if not modules:
-        raise InvalidInput(
-            "CALLBOARD_JOBS names no module that defines jobs (for example: CALLBOARD_JOBS=myapp.jobs)"
-        )
+    check_named(modules)
     for name in modules:
         report.begin(f"{IMPORTING} the module {name!r} of CALLBOARD_JOBS")
         with naming_faults(f"CALLBOARD_JOBS: the module {name!r} cannot be imported"):

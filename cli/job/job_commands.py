@@ -20,7 +20,7 @@ from callboard.cli.job.job_type_commands import publish, types
 from callboard.cli.job.job_verbs import cancel, delete, retry
 from callboard.cli.job.job_views import print_job, print_jobs
 from callboard.cli.job.job_why_commands import why
-from callboard.jobs.errors import CallboardError, JobUnsuccessful, WaitTimeout
+from callboard.jobs.errors import CallboardError, InvalidArguments, JobUnsuccessful, WaitTimeout
 from callboard.jobs.model.job import Job, Source
 from callboard.jobs.model.states import JobState
 
@@ -90,7 +90,11 @@ def enqueue(
     with open_runtime() as runtime:
         platform = runtime.platform
         request = platform.catalogue.in_app(request)
-        batch = platform.enqueue.check(request, Source("cli", _user()))
+        try:
+            batch = platform.enqueue.check(request, Source("cli", _user()))
+        except InvalidArguments as error:
+            hint = f"see 'callboard job enqueue {name} --help'"
+            raise InvalidArguments(f"{error.message} ({hint})", fields=error.fields) from None
         [receipt] = platform.enqueue.accept(batch).receipts
         try:
             if receipt.existed or receipt.moved:

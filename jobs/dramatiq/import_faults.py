@@ -1,5 +1,6 @@
 """Faults of users' modules at import, in one sentence each: the error, the file and the line."""
 
+import importlib
 import signal
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from callboard.jobs.model.basics.plain_text import class_path
 
 #: The package `callboard`. A line of it is never shown as the cause.
 _OURS: Final = f"{Path(__file__).parents[2]}/"
+#: `import_module` is here. It is on the way to each fault, and alone when there is no such module.
+_IMPORTING: Final = f"{Path(importlib.__file__).parent}/"
 _INSTALLED: Final = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib")})
 _MAX_TEXT: Final = 500
 _MAX_NAME: Final = 200
@@ -57,9 +60,9 @@ def most_relevant(places: Sequence[Place]) -> Place | None:
     """Return the place to look at, of a stack with the innermost call last.
 
     It is the innermost line of code that is neither ours nor installed; otherwise the innermost that is not
-    ours.
+    ours and does not import. There is none if there is no such module.
     """
-    foreign = [place for place in places if not place[0].startswith(("<frozen", _OURS))]
+    foreign = [place for place in places if not place[0].startswith(("<frozen", _OURS, _IMPORTING))]
     own = [place for place in foreign if not place[0].startswith(_INSTALLED)]
     found = own or foreign
     return found[-1] if found else None

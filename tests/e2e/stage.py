@@ -61,7 +61,7 @@ class Process:
         self.log = folder / f"{role}-{len(list(folder.glob('*.log')))}.log"
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "callboard", *(["up"] if role == "up" else ["run", role, *options])],
+                [sys.executable, "-m", "callboard", *(["up"] if role == "up" else ["run", role]), *options],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

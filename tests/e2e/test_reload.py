@@ -51,3 +51,16 @@ def test_a_worker_reloads_saved_code_and_recovers_from_a_syntax_error(stage: Sta
     until(lambda: stage.job(job_id).result == 4, _PATIENCE)
     worker.send(signal.SIGTERM)
     assert worker.ends() == 0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.long
+def test_up_with_reload_restarts_its_workers_and_stops_them(stage: Stage) -> None:
+    save(stage, 1)
+    up = stage.start("up", "--reload", jobs="reloaded_jobs", port=0, processes=1)
+    assert answer_of(stage, up, 0) == 1
+    save(stage, 2)
+    assert answer_of(stage, up, 1) == 2
+    up.send(signal.SIGTERM)
+    assert up.ends() == 0
+    assert stage.platform.workers.live() == []

@@ -217,7 +217,7 @@ def test_what_needs_its_own_sessions_refuses_a_pooler_in_one_sentence(
     stage: Stage, pooled_url: str, words: tuple[str, ...]
 ) -> None:
     before = left_behind(pooled_url)
-    refused = command(stage, pooled_url, *words, port="0")
+    refused = command(stage, pooled_url, *words, port="0", jobs="examples.jobs")
     assert refused.returncode == 2
     [line] = [line for line in refused.stderr.splitlines() if "CALLBOARD_DATABASE_DIRECT_URL" in line]
     assert "pooler" in line

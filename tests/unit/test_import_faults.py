@@ -52,6 +52,12 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_line(modules, text, 
     assert "\n" not in message
 
 
+def test_a_module_that_does_not_exist_is_named_without_a_line_of_python_itself():
+    with pytest.raises(InvalidInput) as caught:
+        import_jobs(("nowhere_at_all",), BootReport())
+    assert caught.value.message.endswith("ModuleNotFoundError: No module named 'nowhere_at_all'")
+
+
 def test_ctrl_c_of_a_program_is_passed_on_and_a_modules_own_interrupt_in_a_worker_is_a_fault(monkeypatch):
     with pytest.raises(KeyboardInterrupt), naming_faults("it"):
         raise KeyboardInterrupt

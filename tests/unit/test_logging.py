@@ -144,6 +144,17 @@ def test_auto_is_json_elsewhere():
     assert lines_of(out)[0]["event"] == "job.retried"
 
 
+def test_a_list_of_texts_is_readable_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    configure(stream=out)
+    structlog.get_logger("x").info("job_types.published", versions=["add@1 (new)", "take@2"], sizes=[1, 2])
+    assert out.getvalue().partition("job_types.published")[2].split("versions=")[1].split() == [
+        *('"add@1', "(new),", 'take@2"'),
+        *('sizes="[1,', '2]"'),
+    ]
+
+
 def test_fields_that_do_not_fit_the_terminal_go_on_below(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -162,7 +162,7 @@ def test_a_taken_key_is_a_conflict_when_it_is_asked_to_be_one(callboard, enqueue
     ("options", "code", "said"),
     [
         (["build_reportt"], 3, "no job is called 'build_reportt'; did you mean 'build_report'?"),
-        (["build_report"], 2, "kwargs.account_id: missing (and 1 more)"),
+        (["build_report"], 2, "kwargs.account_id: missing (and 1 more) (see 'callboard job enqueue build_report --help')"),
         (["build_report", "--args", '{"account_id": "x", "month": "y"}'], 2, "kwargs.account_id: "),
         (["build_report", "--args", '{"account_id": 7'], 2, "--args: not JSON: Expecting ',' delimiter at line 1 column 17"),
         (["build_report", "--args", "7"], 2, "--args: neither an object nor an array"),

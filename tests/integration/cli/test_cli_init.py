@@ -49,6 +49,13 @@ def test_a_second_run_writes_nothing_and_says_what_it_kept(callboard, tmp_path, 
     assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_variable_that_overrides_the_written_settings_is_named(callboard, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = callboard("init", jobs="bakery.oven")
+    assert outcome.code == 0
+    assert "CALLBOARD_JOBS=bakery.oven is set here and overrides callboard.toml" in outcome.err
+
+
 def test_settings_without_jobs_are_kept_and_the_line_to_add_is_told(callboard, tmp_path, monkeypatch):
     (tmp_path / "callboard.toml").write_text("port = 9000\n")
     monkeypatch.chdir(tmp_path)

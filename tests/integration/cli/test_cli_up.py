@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from callboard.cli.console.platform_is_up import command_name
 from callboard.cli.up import _children
 from callboard.config.settings import Settings
 
@@ -115,8 +116,39 @@ def test_a_metrics_port_without_two_more_above_it_is_refused(callboard):
     assert outcome.error.startswith("CALLBOARD_METRICS_PORT is 65534; expected at most 65533")
 
 
-def test_up_without_a_database_exits_with_7(callboard):
+def test_up_without_jobs_is_refused_at_once_and_names_the_way_to_write_one(callboard):
     outcome = callboard("up", port="0", database_url="postgresql://127.0.0.1:1/x")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "'callboard init'" in outcome.error
+
+
+def test_with_reload_only_the_worker_reloads():
+    children = _children(Settings(), {}, has_workers=lambda: True, reload=True)
+    assert [child.name for child in children if "--reload" in child.command] == ["worker"]
+
+
+def test_reload_without_watchfiles_is_refused_at_once(callboard, monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    outcome = callboard("up", "--reload", port="0", jobs="examples.jobs")
+    assert (outcome.code, outcome.out) == (7, "")
+    assert "pip install 'callboard[reload]'" in outcome.error
+
+
+def test_the_next_steps_name_a_program_that_the_shell_finds(tmp_path, monkeypatch):
+    program = tmp_path / ".venv/bin/callboard"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(program.with_name("python")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_name() == str(program)
+    monkeypatch.chdir(tmp_path)
+    assert command_name() == ".venv/bin/callboard"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command_name() == "callboard"
+
+
+def test_up_without_a_database_exits_with_7(callboard):
+    outcome = callboard("up", port="0", jobs="examples.jobs", database_url="postgresql://127.0.0.1:1/x")
     assert (outcome.code, outcome.out) == (7, "")
     assert outcome.error.startswith("Postgres does not answer at 127.0.0.1:1/x: ")
 
