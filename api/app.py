@@ -10,6 +10,7 @@ from typing import Final
 import anyio.to_thread
 import orjson
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.http.client_address import TrustedProxies
@@ -46,7 +47,7 @@ SERVERS_OWN: Final = 8
 #: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
 #: The bodies that routes read without FastAPI.
-_BODIES: Final = [
+_BODIES: Final[list[type[BaseModel]]] = [
     JobRequest,
     job_create_routes.BatchRequest,
     queue_routes.NewLimits,
