@@ -103,7 +103,9 @@ def test_a_schema_that_does_not_compile_is_not_standard(schema):
     assert not is_standard(schema)
 
 
-@pytest.mark.parametrize("schema", [True, None, {"pattern": "a"}, {"$id": "a"}, {"x-of-mine": {"type": "text"}}])
+@pytest.mark.parametrize(
+    "schema", [True, None, {"pattern": "a"}, {"$id": "a"}, {"x-of-mine": {"type": "text"}}]
+)
 def test_what_is_not_known_is_not_standard(schema):
     assert not is_standard(schema)
 

@@ -8,6 +8,7 @@ import pytest
 
 from callboard.cli.console.unused_modules import UNUSED_BY_SERVERS, left_out
 
+
 def test_a_module_that_is_left_out_cannot_be_imported_in_the_block_and_can_be_after_it():
     with left_out("wave"), pytest.raises(ImportError):
         importlib.import_module("wave")
