@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from re import Pattern
@@ -51,7 +50,7 @@ class Pair(NamedTuple):
 STANDARD = [
     int, str, float, bool, bytes, None, Colour, Cat, Dog, Point, Pair, datetime, date, time, timedelta, UUID,
     Path, SecretStr, AnyUrl, Pattern[str], int | None, list[int], tuple[int, str], tuple[int, ...], set[UUID],
-    dict[str, list[Point]], dict[str, Any], Literal[1, "a", None],
+    dict[str, list[Point]], dict[str, Any], Literal[1, "a"] | None,
     Annotated[Cat | Dog, Field(discriminator="kind")], Annotated[str, Field(min_length=1, max_length=5)],
 ]  # fmt: skip
 
