@@ -49,9 +49,8 @@ class ArgumentChecker:
         if not self._shape.named.union(self._shape.positional).issuperset(self._shape.required):
             raise InvalidInput("the schema that is published for this job requires what it does not describe")
         # Shape checks the names, so the schema only has to check the values.
-        values = {
-            key: value for key, value in schema.items() if key not in {"required", "additionalProperties"}
-        }
+        checked_by_shape = {"required", "additionalProperties"}
+        values = {key: value for key, value in schema.items() if key not in checked_by_shape}
         if isinstance(others, dict):
             values["additionalProperties"] = others
         try:
