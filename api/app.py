@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from threading import Lock
 from typing import Final
 
 import anyio.to_thread
 import orjson
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from callboard.api.http.client_address import TrustedProxies
@@ -44,6 +46,15 @@ DEFAULT_MAX_BODY: Final = 1024 * 1024
 SERVERS_OWN: Final = 8
 #: How many threads may use the database by default: the rest of a pool of ten connections.
 DEFAULT_THREADS: Final = 10 - SERVERS_OWN
+#: The bodies that routes read without FastAPI.
+_BODIES: Final[list[type[BaseModel]]] = [
+    JobRequest,
+    job_create_routes.BatchRequest,
+    queue_routes.NewLimits,
+    BulkBody,
+    BulkCancelBody,
+    CancelBody,
+]
 
 
 def create_app(
@@ -103,19 +114,13 @@ def create_app(
         job_type_routes, worker_routes, webhook_delivery_routes, me_routes,
     ):  # fmt: skip
         app.include_router(module.router)
-    app.state.openapi = cache(
-        lambda: orjson.dumps(
-            document(
-                app,
-                [
-                    JobRequest,
-                    job_create_routes.BatchRequest,
-                    queue_routes.NewLimits,
-                    BulkBody,
-                    BulkCancelBody,
-                    CancelBody,
-                ],
-            )
-        )
-    )
+    building = Lock()
+
+    @cache
+    def openapi() -> bytes:
+        # Two threads must not build the models of the document at once.
+        with building:
+            return orjson.dumps(document(app, _BODIES))
+
+    app.state.openapi = openapi
     return app

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from callboard.cli.console.unused_modules import UNUSED_BY_SERVERS, left_out
+
 if TYPE_CHECKING:
     from callboard.config.embedded import ServerUrls
     from callboard.config.settings import Settings
@@ -28,7 +30,8 @@ def run(context: click.Context, *, when_stdin_ends: bool) -> None:
 @click.pass_obj
 def api(when_stdin_ends: bool) -> None:  # noqa: FBT001 - click's signature
     """Serve the HTTP API and receive webhooks."""
-    from callboard.api.api_process import run as process
+    with left_out(*UNUSED_BY_SERVERS):
+        from callboard.api.api_process import run as process
 
     _serve(partial(process, before_listening=sys.stdin.read) if when_stdin_ends else process)
 
@@ -51,7 +54,8 @@ def worker(*, reload: bool, **given: str | int | None) -> None:
 
         run_reloading(options)
         return
-    from callboard.workers.worker_process import run as process
+    with left_out(*UNUSED_BY_SERVERS):
+        from callboard.workers.worker_process import run as process
 
     _serve(process, options)
 
@@ -62,7 +66,8 @@ def scheduler() -> None:
 
     Several may run: one is the leader, the others wait to take over.
     """
-    from callboard.scheduler.scheduler_process import run as process
+    with left_out(*UNUSED_BY_SERVERS):
+        from callboard.scheduler.scheduler_process import run as process
 
     _serve(process)
 

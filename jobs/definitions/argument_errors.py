@@ -3,21 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from jsonschema_rs import ValidationError as SchemaError
-from jsonschema_rs import ValidationErrorKind as Kind
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from callboard.jobs.errors import InvalidArguments
-from callboard.jobs.model.basics.call_shape import MOST_FIELDS, cut, key_path, root_of
+from callboard.jobs.model.basics.call_shape import MOST_FIELDS, cut, key_path
 
-#: The validator writes this in place of a value, so a message never contains a whole value.
-MASK: Final = "the value"
 _LONGEST_VALUE: Final = 60
-_LONGEST_REASON: Final = 200
+LONGEST_REASON: Final = 200
 _MOST_STEPS: Final = 8
 _MOST_BITS: Final = 190
-_MOST_BRANCHES: Final = 10
 
 
 def refused(fields: Mapping[str, str]) -> InvalidArguments:
@@ -25,26 +20,6 @@ def refused(fields: Mapping[str, str]) -> InvalidArguments:
     field, reason = next(iter(fields.items()))
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return InvalidArguments(f"{field}: {reason}{more}", fields=fields)
-
-
-def describe_schema_error(error: SchemaError, positions: Mapping[str, str]) -> tuple[str, str]:
-    """Return the field's path and the reason of an error of the JSON Schema validator.
-
-    positions: the path of each argument that was given by position, by the argument's name.
-    """
-    error = _innermost(error)
-    path = list(error.instance_path)
-    if not path:
-        return "kwargs", _reason(error)
-    first = str(path[0])
-    field = positions.get(first, root_of(first)) + _steps(path[1:])
-    match error.kind:
-        case Kind.Required(property=name):
-            return f"{field}.{key_path(str(name))}", "missing"
-        case Kind.AdditionalProperties(unexpected=names) | Kind.UnevaluatedProperties(unexpected=names):
-            return f"{field}.{key_path(names[0])}", "no such key"
-        case _:
-            return field, f"{_reason(error)}, got {_shown(error.instance)}"
 
 
 def describe_pydantic(
@@ -55,7 +30,7 @@ def describe_pydantic(
         fields.setdefault(root, "is not JSON")
         return
     for detail in error.errors(include_url=False)[: MOST_FIELDS - len(fields)]:
-        field = root + _steps(detail["loc"])
+        field = root + steps(detail["loc"])
         if detail["type"] == "missing":
             fields.setdefault(field, "missing")
             continue
@@ -63,56 +38,16 @@ def describe_pydantic(
         if detail["type"] == "union_tag_invalid":
             # Pydantic's message for this error contains the whole value, so use our own message.
             reason = f"{detail['ctx']['discriminator']} must be one of {detail['ctx']['expected_tags']}"
-        fields.setdefault(field, f"{reason[:_LONGEST_REASON]}, got {_shown(detail['input'])}")
+        fields.setdefault(field, f"{reason[:LONGEST_REASON]}, got {shown(detail['input'])}")
 
 
-def _innermost(error: SchemaError) -> SchemaError:
-    """Return the most specific error.
-
-    For `anyOf` and `oneOf` that is the error inside the alternative that matched best. When no alternative
-    matched even in part, it is the error itself.
-    """
-    for branch in _branches(error):
-        for inner in branch:
-            about_keys = isinstance(inner.kind, Kind.Required | Kind.AdditionalProperties)
-            if about_keys or len(inner.instance_path) > len(error.instance_path):
-                return _innermost(inner)
-    return error
+def steps(path: Sequence[str | int]) -> str:
+    """Return the rest of a path, such as `.lines[2].price`."""
+    found = [f"[{step}]" if isinstance(step, int) else f".{key_path(step)}" for step in path[:_MOST_STEPS]]
+    return "".join(found) + ("…" if len(path) > _MOST_STEPS else "")
 
 
-def _branches(error: SchemaError) -> list[list[SchemaError]]:
-    match error.kind:
-        case Kind.AnyOf(context=context) | Kind.OneOfNotValid(context=context):
-            return context[:_MOST_BRANCHES]
-        case _:
-            return []
-
-
-def _reason(error: SchemaError) -> str:
-    match error.kind:
-        case Kind.Type(types=types):
-            reason = "must be " + " or ".join(types)
-        case Kind.Format(format=name):
-            reason = f"must be a {name}"
-        case Kind.AnyOf() | Kind.OneOfNotValid():
-            # One reason for each alternative, without repeats, joined to one: "must be integer or null".
-            reasons = dict.fromkeys(_reason(branch[0]) for branch in _branches(error) if branch)
-            reason = " or ".join(
-                [text if not i else text.removeprefix("must be ") for i, text in enumerate(reasons)]
-            )
-        case Kind.PropertyNames():
-            reason = "has a key that is not accepted"
-        case _:
-            reason = error.message
-    return reason[:_LONGEST_REASON]
-
-
-def _steps(path: Sequence[str | int]) -> str:
-    steps = [f"[{step}]" if isinstance(step, int) else f".{key_path(step)}" for step in path[:_MOST_STEPS]]
-    return "".join(steps) + ("…" if len(path) > _MOST_STEPS else "")
-
-
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value as an error shows it: a text is cut; an object or a list is named, not shown."""
     if isinstance(value, str):
         return repr(cut(value))

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
-from typing import Any, Final
-
-from jsonschema_rs import ValidationError as SchemaError
+from typing import TYPE_CHECKING, Any, Final
 
 from callboard.jobs.definitions import repository
-from callboard.jobs.definitions.argument_errors import describe_schema_error, refused
+from callboard.jobs.definitions.argument_errors import refused
 from callboard.jobs.definitions.counted import count
 from callboard.jobs.definitions.name_hints import name_hint
 from callboard.jobs.definitions.own_code import OWN_CODE
-from callboard.jobs.definitions.signatures import compile_schema
 from callboard.jobs.errors import InvalidArguments, InvalidInput, NotStorable, UnknownJob
 from callboard.jobs.model.basics.call_shape import MOST_FIELDS, Shape
 from callboard.jobs.model.basics.clock import SYSTEM, Clock
@@ -25,6 +22,9 @@ from callboard.jobs.postgres.database import Database
 from callboard.jobs.postgres.protocols import Connection
 from callboard.jobs.postgres.rows.ledger import LEDGER
 
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError as SchemaError
+
 _FRESH_SECONDS: Final = 5.0
 
 
@@ -35,6 +35,8 @@ class ArgumentChecker:
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        from callboard.jobs.definitions.schema_validator import compile_schema
+
         positional_only = frozenset(schema.get("x-positional-only", ()))
         others = schema.get("additionalProperties", True)
         self._shape = Shape(
@@ -47,9 +49,8 @@ class ArgumentChecker:
         if not self._shape.named.union(self._shape.positional).issuperset(self._shape.required):
             raise InvalidInput("the schema that is published for this job requires what it does not describe")
         # Shape checks the names, so the schema only has to check the values.
-        values = {
-            key: value for key, value in schema.items() if key not in {"required", "additionalProperties"}
-        }
+        checked_by_shape = {"required", "additionalProperties"}
+        values = {key: value for key, value in schema.items() if key not in checked_by_shape}
         if isinstance(others, dict):
             values["additionalProperties"] = others
         try:
@@ -84,13 +85,12 @@ class ArgumentChecker:
                 errors = self._errors(as_written(instance))
             except NotStorable as error:
                 raise InvalidArguments(error.message, fields=error.fields) from None
-        for found in errors:
-            field, reason = describe_schema_error(found, positions)
-            fields.setdefault(field, reason)
-        if fields:
-            raise refused(fields)
+        if errors:
+            from callboard.jobs.definitions.schema_errors import describe_schema_errors
 
-    def _errors(self, instance: dict[str, Any]) -> list[SchemaError]:
+            raise refused(describe_schema_errors(errors, positions))
+
+    def _errors(self, instance: dict[str, Any]) -> "list[SchemaError]":
         if self._validator.is_valid(instance):
             return []
         return list(islice(self._validator.iter_errors(instance), MOST_FIELDS))

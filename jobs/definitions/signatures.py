@@ -5,21 +5,16 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
-from re import Pattern
 from types import SimpleNamespace
 from typing import Any, Final
-from uuid import UUID
 
-import jsonschema_rs
 import orjson
-from pydantic import AnyUrl, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from callboard.jobs.definitions.argument_errors import MASK
 from callboard.jobs.definitions.callables import own_signature, wrapped_by
+from callboard.jobs.definitions.standard_schemas import is_standard
 from callboard.jobs.errors import InvalidInput
 from callboard.jobs.model.basics.call_shape import Parameters, Shape
 
@@ -161,16 +156,6 @@ def adapter_of(annotation: Any, unchecked: dict[str, str] | None = None, name: s
     return adapter
 
 
-def compile_schema(schema: Json) -> jsonschema_rs.Validator:
-    """Compile a JSON Schema to a validator. Raises ValueError when the schema is not valid.
-
-    The validator does no network requests, has no values in its messages and checks formats as pydantic does.
-    """
-    return jsonschema_rs.Draft202012Validator(
-        schema, formats=_FORMATS, validate_formats=True, mask=MASK, offline=True
-    )
-
-
 def _annotation(item: inspect.Parameter, namespace: Json, unchecked: dict[str, str]) -> Any:
     if item.annotation is _MISSING:
         return Any
@@ -204,8 +189,12 @@ def _has_schema(adapter: Adapter, unchecked: dict[str, str], name: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
-            schema = adapter.json_schema()
-        compile_schema(orjson.loads(orjson.dumps(schema)))
+            schema = orjson.loads(orjson.dumps(adapter.json_schema()))
+        if not is_standard(schema):
+            # Here, because few types need it, and it takes 5 MiB and 20 ms of each worker child.
+            from callboard.jobs.definitions.schema_validator import compile_schema
+
+            compile_schema(schema)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - types run user code, which may raise or exit
@@ -222,30 +211,3 @@ def _default(value: Any) -> Json:
         return {}
     fits = 0 < len(encoded) <= _LONGEST_DEFAULT and b"\\u0000" not in encoded
     return {"default": value} if fits and orjson.loads(encoded) == value else {}
-
-
-def _format(kind: Any) -> Callable[[str], bool]:
-    validator = TypeAdapter(kind).validator
-
-    def accepts(text: str) -> bool:
-        try:
-            validator.validate_python(text)
-        except ValidationError:
-            return False
-        return True
-
-    return accepts
-
-
-#: The checks of text formats. An enqueue accepts a text for a date exactly when the worker can convert it.
-_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
-    "date-time": _format(datetime),
-    "date": _format(date),
-    "time": _format(time),
-    "duration": _format(timedelta),
-    "uuid": _format(UUID),
-    "uri": _format(AnyUrl),
-    "ipv4": _format(IPv4Address),
-    "ipv6": _format(IPv6Address),
-    "regex": _format(Pattern[str]),
-}

@@ -25,10 +25,12 @@ _UNUSED = {
     ),
     "callboard.workers.child": (
         "apscheduler", "callboard.config.embedded", "callboard.jobs.access", "callboard.jobs.schedules", "click",
-        "cryptography.hazmat", "fastapi", "uvicorn",
+        "cryptography.hazmat", "fastapi", "jsonschema_rs", "uvicorn",
     ),
-    "callboard.scheduler.scheduler_process": ("callboard.workers", "click", "cryptography.hazmat", "dramatiq", "fastapi", "uvloop"),
-    "callboard.api.api_process": ("apscheduler", "callboard.workers", "cryptography.hazmat", "dramatiq"),
+    "callboard.scheduler.scheduler_process": (
+        "callboard.workers", "click", "cryptography.hazmat", "dramatiq", "fastapi", "jsonschema_rs", "uvloop",
+    ),
+    "callboard.api.api_process": ("apscheduler", "callboard.workers", "cryptography.hazmat", "dramatiq", "jsonschema_rs"),
 }  # fmt: skip
 
 
