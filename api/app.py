@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from threading import Lock
 from typing import Final
 
 import anyio.to_thread
@@ -114,13 +113,5 @@ def create_app(
         job_type_routes, worker_routes, webhook_delivery_routes, me_routes,
     ):  # fmt: skip
         app.include_router(module.router)
-    building = Lock()
-
-    @cache
-    def openapi() -> bytes:
-        # Two threads must not build the models of the document at once.
-        with building:
-            return orjson.dumps(document(app, _BODIES))
-
-    app.state.openapi = openapi
+    app.state.openapi = cache(lambda: orjson.dumps(document(app, _BODIES)))
     return app

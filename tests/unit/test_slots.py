@@ -29,7 +29,7 @@ def held(*, kind: JobKind = JobKind.SYNC, waited: float | None = 0.0, size: int 
     """An attempt that waited so long to begin (None: it never did), with so many bytes of arguments."""
     return SimpleNamespace(
         job=SimpleNamespace(id=uuid4(), args_json="[]", kwargs_json=" " * (size - 2)), kind=kind, claimed_at=100.0,
-        began_at=None if waited is None else 100.0 + waited,
+        began_at=None if waited is None else 100.0 + waited, written=lambda: None,
     )  # fmt: skip
 
 
