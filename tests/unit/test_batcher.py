@@ -27,12 +27,15 @@ class Desk:
     def __init__(self, *, held: int = 0, breaks: BaseException | None = None) -> None:
         self.groups: list[list[int]] = []
         self.filed: list[list[int]] = []
+        #: The thread that did the work of each group.
+        self.threads: list[int] = []
         self.gate = threading.Event()
         self._held = held
         self._breaks = breaks
 
     def __call__(self, numbers: Sequence[int]) -> tuple[list[int | Exception], Callable[[], None]]:
         self.groups.append(list(numbers))
+        self.threads.append(threading.get_ident())
         if len(self.groups) <= self._held:
             assert self.gate.wait(PATIENCE)
             if self._breaks is not None:
@@ -79,6 +82,23 @@ def test_who_comes_meanwhile_is_done_together_and_an_error_is_its_own_callers_al
     assert (str(odd), last) == ("5 is odd", 20)
     assert desk.groups == [[2], [4], [6, 8, 5, 10]]
     assert sorted(desk.filed) == sorted(desk.groups)
+
+
+def test_after_a_group_of_several_the_next_joins_a_group_too_and_after_a_group_of_one_it_is_done_by_itself():
+    desk = Desk(held=2)
+    batcher = Batcher("numbers", desk)
+    with ThreadPoolExecutor(4) as pool:
+        futures = []
+        for number in (2, 4, 6, 8):
+            futures.append(pool.submit(batcher.run, number))
+            until(lambda: len(desk.groups) == min(len(futures), 2))
+            until(lambda: sum(map(len, desk.groups)) + batcher._waiting.qsize() == len(futures))
+        desk.gate.set()
+        assert [future.result(PATIENCE) for future in futures] == [4, 8, 12, 16]
+    assert desk.groups == [[2], [4], [6, 8]]
+    assert [batcher.run(10), batcher.run(12)] == [20, 24]
+    assert desk.threads[-2:] == [desk.threads[1], threading.get_ident()]
+    batcher.close()
 
 
 def test_work_that_fails_is_told_to_whom_it_was_for_and_the_next_are_done():
