@@ -195,6 +195,7 @@ def test_trailers_and_chunk_extensions_over_the_limit_are_refused_by_name(platfo
                 assert (answer.status, answer.error["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+@pytest.mark.long
 def test_all_large_bodies_together_are_limited(platform):
     with served(platform, max_body=1_000_000) as (_, server, key), ExitStack() as opened:
         budget = BodyBudget(1_000_000)

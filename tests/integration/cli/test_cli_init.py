@@ -12,11 +12,28 @@ import pytest
     [
         ([], "jobs", "jobs.py"),
         (["jobs.py"], "callboard_jobs", "callboard_jobs.py"),
-        (["jobs/__init__.py", "other/__init__.py"], "callboard_jobs", "callboard_jobs.py"),
-        (["shop/__init__.py", "tests/__init__.py"], "shop.jobs", "shop/jobs.py"),
-        (["shop/__init__.py", "shop/jobs.py"], "shop.callboard_jobs", "shop/callboard_jobs.py"),
+        pytest.param(
+            ["jobs/__init__.py", "other/__init__.py"],
+            "callboard_jobs",
+            "callboard_jobs.py",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            ["shop/__init__.py", "tests/__init__.py"], "shop.jobs", "shop/jobs.py", marks=pytest.mark.long
+        ),
+        pytest.param(
+            ["shop/__init__.py", "shop/jobs.py"],
+            "shop.callboard_jobs",
+            "shop/callboard_jobs.py",
+            marks=pytest.mark.long,
+        ),
         (["src/shop/__init__.py"], "shop.jobs", "src/shop/jobs.py"),
-        (["a/__init__.py", "my_shop/__init__.py", "pyproject.toml"], "my_shop.jobs", "my_shop/jobs.py"),
+        pytest.param(
+            ["a/__init__.py", "my_shop/__init__.py", "pyproject.toml"],
+            "my_shop.jobs",
+            "my_shop/jobs.py",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_written_test_passes_in_each_layout(callboard, tmp_path, monkeypatch, present, module, path):

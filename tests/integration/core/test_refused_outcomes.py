@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from callboard.jobs.attempts.verdict import Verdict
 from callboard.jobs.model.endings import Finish
 from callboard.jobs.model.retry import RetryPolicy
@@ -110,6 +112,7 @@ def test_what_postgres_refuses_in_any_form_is_kept_and_written_when_it_is_accept
     assert platform.jobs.get(one.id).errors[-1]["class"] == "ResultRefused"
 
 
+@pytest.mark.long
 def test_a_hand_back_that_postgres_refuses_is_kept_and_written_when_it_is_accepted(platform, worker):
     one, two = claimed(platform, worker, 2)
     with refusing(platform, f"NEW.id = '{one.id}'"):

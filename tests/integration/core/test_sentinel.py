@@ -93,6 +93,7 @@ def test_connections_move_when_the_master(servers, how):
         assert servers.master_port() == servers.replica.port
 
 
+@pytest.mark.long
 def test_a_demoted_master_is_left_though_the_url_names_it_alone(servers):
     with closing(Transport(servers.master.url)) as transport:
         assert works(transport)

@@ -250,6 +250,7 @@ def test_the_backlog_counts_what_is_more_urgent_in_its_own_queue(led):
     assert why(led, late) == {Code.BACKLOG: {"queue": "reports", "ahead": 4, "at_least": False}}
 
 
+@pytest.mark.long
 def test_a_long_backlog_is_counted_as_far_as_it_needs_to_be(led):
     for _ in range(3):
         enqueue(led, 4_000)
